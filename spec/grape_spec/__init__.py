@@ -1,0 +1,11 @@
+"""The mathematics of language-model post-training as claims that a machine proves.
+
+Importing this package loads every subject, in the order in which they build on each other, and checks the registry.
+"""
+
+from grape_spec import aggregation, dpo, kl, policy, ppo
+from grape_spec.language.registry import check_registry
+
+check_registry()
+
+__all__ = ["aggregation", "dpo", "kl", "policy", "ppo"]

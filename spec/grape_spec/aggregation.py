@@ -1,0 +1,206 @@
+"""Aggregation: how the losses of single tokens become one number.
+
+A mask says which tokens count. Every mode is linear in the tokens, and takes its denominator from outside, so that the parts
+of a batch add up to the whole wherever they are computed.
+"""
+
+from sympy import Max
+
+from grape_spec.language import (
+    Definition,
+    Diff,
+    Mask,
+    OneHot,
+    Positive,
+    Real,
+    Size,
+    Source,
+    Wrong,
+    claim,
+    define,
+    equals,
+    family,
+    holds,
+    index,
+    sum_over,
+    symbol,
+)
+from grape_spec.policy import T, t
+from grape_spec.proof.rules import finite_sum
+
+DAPO = Source("yu2025dapo")
+DR_GRPO = Source("liu2025understanding")
+
+B = symbol("B", Size, "number of sequences in the batch")
+i = index("i", B, "a sequence")
+row = index("row", B, "the sequence of the token that is varied", tex="i'")
+position = index("position", T, "the position of the token that is varied", tex="t'")
+
+per_token = family("per_token", Real, B, T, text="loss of each token", tex="x")
+mask = family("mask", Mask(), B, T, text="1 where the token counts", tex="m")
+denominator = symbol("denominator", Positive, "what the sum is divided by, shared by all parts of a batch", tex="D")
+max_length = symbol("max_length", Positive, "the fixed length that stands for every sequence's own", tex="L")
+
+counted = mask[i, t] * per_token[i, t]
+
+token_count = define(
+    Definition(
+        "aggregation.token_count",
+        "Number of tokens that count; by convention 1 where there is none, so that an empty batch has loss 0.",
+        (mask,),
+        Max(1, sum_over(mask[i, t], i, t)),
+        tex="N",
+        domain=Positive,
+        convention=True,
+    )
+)
+
+row_count = define(
+    Definition(
+        "aggregation.row_count",
+        "Number of tokens of a sequence that count; by convention 1 where there is none, so that it contributes 0.",
+        (i, mask),
+        Max(1, sum_over(mask[i, t], t)),
+        tex="n_{{{i}}}",
+        domain=Positive,
+        convention=True,
+    )
+)
+
+token_mean = define(
+    Definition(
+        "aggregation.token_mean",
+        "Every token of the batch weighs the same; the denominator is the number of tokens.",
+        (per_token, mask, denominator),
+        sum_over(counted, i, t) / denominator,
+        source=DAPO,
+    )
+)
+
+sequence_mean = define(
+    Definition(
+        "aggregation.sequence_mean",
+        "Every sequence weighs the same, whatever its length; the denominator is the number of sequences.",
+        (per_token, mask, denominator),
+        sum_over(sum_over(counted, t) / row_count(), i) / denominator,
+    )
+)
+
+sequence_sum = define(
+    Definition(
+        "aggregation.sequence_sum",
+        "Every token of a sequence adds its whole loss; the denominator is the number of sequences.",
+        (per_token, mask, denominator),
+        sum_over(counted, i, t) / denominator,
+    )
+)
+
+token_sum = define(
+    Definition(
+        "aggregation.token_sum",
+        "The plain sum over the tokens that count.",
+        (per_token, mask),
+        sum_over(counted, i, t),
+    )
+)
+
+fixed_length = define(
+    Definition(
+        "aggregation.fixed_length",
+        "The sum of a sequence over one fixed length; the denominator is the number of sequences.",
+        (per_token, mask, denominator, max_length),
+        sum_over(counted, i, t) / (denominator * max_length),
+        source=DR_GRPO,
+    )
+)
+
+modes = {
+    "token_mean": token_mean,
+    "sequence_mean": sequence_mean,
+    "sequence_sum": sequence_sum,
+    "token_sum": token_sum,
+    "fixed_length": fixed_length,
+}
+
+own_mask = mask[row, position]
+weight = {
+    "token_mean": own_mask / denominator,
+    "sequence_mean": own_mask / (row_count(row) * denominator),
+    "sequence_sum": own_mask / denominator,
+    "token_sum": own_mask,
+    "fixed_length": own_mask / (denominator * max_length),
+}
+
+claim(
+    "aggregation.gradient",
+    "The weight of one token under each mode; a masked token has none.",
+    *(
+        holds(equals(Diff(mode(), per_token[row, position]), weight[name]), name=name, by=finite_sum())
+        for name, mode in modes.items()
+    ),
+    wrong=[
+        Wrong(
+            "the mean over sequences weighs every token alike",
+            equals(Diff(sequence_mean(), per_token[row, position]), own_mask / (T * denominator)),
+        ),
+        Wrong(
+            "padding counts",
+            equals(Diff(token_mean(), per_token[row, position]), 1 / denominator),
+        ),
+    ],
+)
+
+S = symbol("S", Size, "number of parts that the batch is split into")
+s = index("s", S, "a part of the batch")
+part = family("part", OneHot, B, S, text="1 where sequence i belongs to part s", tex="c")
+token_part = family("token_part", OneHot, B, T, S, text="1 where token t of sequence i belongs to part s", tex="c")
+
+rows_of_part = {
+    "token_mean": sum_over(part[i, s] * counted, i, t) / denominator,
+    "sequence_mean": sum_over(part[i, s] * sum_over(counted, t) / row_count(), i) / denominator,
+    "sequence_sum": sum_over(part[i, s] * counted, i, t) / denominator,
+    "token_sum": sum_over(part[i, s] * counted, i, t),
+    "fixed_length": sum_over(part[i, s] * counted, i, t) / (denominator * max_length),
+}
+
+claim(
+    "aggregation.partition",
+    "However the sequences of a batch are split into parts, the parts add up to the whole, as the denominator is shared.",
+    *(
+        holds(equals(sum_over(rows_of_part[name], s), mode()), name=name, by=finite_sum())
+        for name, mode in modes.items()
+    ),
+    holds(
+        equals(sum_over(sum_over(token_part[i, t, s] * counted, i, t) / denominator, s), token_mean()),
+        name="token_mean, sequences cut, too",
+        by=finite_sum(),
+    ),
+    source=Source("transformers34191", "pull request 34191"),
+    wrong=[
+        Wrong(
+            "the mean of the means of the parts",
+            equals(
+                sum_over(
+                    sum_over(part[i, s] * counted, i, t) / Max(1, sum_over(part[i, s] * mask[i, t], i, t)), s
+                )
+                / S,
+                token_mean(denominator=token_count()),
+            ),
+        )
+    ],
+)
+
+length = symbol("length", Size, "the number of tokens that count in every sequence", tex="n")
+
+claim(
+    "aggregation.equal_lengths",
+    "Where all sequences have the same length, the mean over tokens is the mean over sequences.",
+    holds(
+        equals(token_mean(denominator=token_count()), sequence_mean(denominator=B)),
+        assuming=[equals(sum_over(mask[i, t], t), length)],
+        by=finite_sum(),
+    ),
+    wrong=[
+        Wrong("for any lengths", equals(token_mean(denominator=token_count()), sequence_mean(denominator=B))),
+    ],
+)

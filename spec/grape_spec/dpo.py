@@ -1,0 +1,340 @@
+"""Direct preference optimisation: the policy that a reward implies, and the loss that follows from it.
+
+R. Rafailov et al., Direct Preference Optimization, arXiv:2305.18290. All answers to one prompt form a finite set; every
+policy gives each of them a positive probability.
+"""
+
+from sympy import Lambda, Rational, exp, log
+
+from grape_spec.kl import divergence, n, y
+from grape_spec.language import (
+    At,
+    Definition,
+    Diff,
+    Open,
+    Positive,
+    Real,
+    Simplex,
+    Smooth,
+    Source,
+    Wrong,
+    at_most,
+    claim,
+    define,
+    delta,
+    equals,
+    family,
+    function,
+    greater,
+    holds,
+    index,
+    less,
+    sum_over,
+    symbol,
+)
+from grape_spec.policy import theta
+from grape_spec.proof.rules import algebra, chain, fact, finite_sum, rewrite, smt, step
+
+RAFAILOV = Source("rafailov2023direct")
+MITCHELL = Source("mitchell2023note")
+
+pi = family("pi", Simplex, n, text="a policy over the answers to one prompt", tex=r"\pi")
+ref = family("ref", Simplex, n, text="the reference policy", tex=r"\pi_{\mathrm{ref}}")
+reward = family("reward", Real, n, text="reward of each answer", tex="r")
+beta = symbol("beta", Positive, "strength of the KL regularisation", tex=r"\beta")
+w = index("w", n, "the preferred answer")
+o = index("o", n, "the other answer, not preferred", tex="l")
+
+# The optimum of the regularised reward.
+
+objective = define(
+    Definition(
+        "dpo.objective",
+        "Expected reward, less β times the divergence from the reference.",
+        (pi, ref, reward, beta),
+        sum_over(pi[y] * reward[y], y) - beta * divergence(pi, ref),
+        tex=r"J({pi})",
+        source=RAFAILOV.eq(3),
+    )
+)
+
+partition = define(
+    Definition(
+        "dpo.partition",
+        "The constant that normalises the optimal policy.",
+        (ref, reward, beta),
+        sum_over(ref[y] * exp(reward[y] / beta), y),
+        tex="Z",
+        domain=Positive,
+        source=RAFAILOV.eq(4),
+    )
+)
+
+optimal_policy = define(
+    Definition(
+        "dpo.optimal_policy",
+        "The reference, tilted by the exponentiated reward.",
+        (y, ref, reward, beta),
+        ref[y] * exp(reward[y] / beta) / partition(),
+        tex=r"\pi^*_{{{y}}}",
+        domain=Positive,
+        source=RAFAILOV.eq(4),
+    )
+)
+
+optimum = Lambda(y, optimal_policy(y))
+
+claim(
+    "dpo.gibbs",
+    "For every policy, the objective is its maximum less β times the divergence from the optimal policy.",
+    holds(equals(objective(), beta * log(partition()) - beta * divergence(pi, optimum)), by=finite_sum()),
+    wrong=[
+        Wrong(
+            "the divergence the other way round",
+            equals(
+                objective(),
+                beta * log(partition()) - beta * sum_over(optimal_policy(y) * log(optimal_policy(y) / pi[y]), y),
+            ),
+        ),
+        Wrong("without the partition", equals(objective(), -beta * divergence(pi, optimum))),
+    ],
+)
+
+claim(
+    "dpo.kl_optimum",
+    "The policy that maximises the expected reward less β times the divergence from the reference is the reference, "
+    "tilted by exp(r/β).",
+    holds(equals(sum_over(optimal_policy(y), y), 1), name="feasible", by=finite_sum()),
+    holds(
+        equals(At(Diff(objective(), pi[w]), pi, optimum), beta * (log(partition()) - 1)),
+        name="stationary: the slope is the same in every direction",
+        by=finite_sum(),
+    ),
+    holds(
+        equals(Diff(objective(), pi[w], pi[o]), -beta * delta(w, o) / pi[w]),
+        name="curvature",
+        by=finite_sum(),
+    ),
+    holds(less(-beta / pi[w], 0), name="concave", by=smt()),
+    holds(
+        at_most(objective(), beta * log(partition())),
+        name="no policy does better",
+        by=smt(given=[fact("dpo.gibbs"), fact("kl.nonnegative", part="bound", p=pi, q=optimum)]),
+    ),
+    holds(equals(objective(optimum), beta * log(partition())), name="the maximum is reached", by=finite_sum()),
+    source=RAFAILOV.eq(4),
+    wrong=[
+        Wrong("without the reference", equals(sum_over(exp(reward[y] / beta) / partition(), y), 1)),
+        Wrong(
+            "tilted by exp(βr)",
+            equals(
+                At(Diff(objective(), pi[w]), pi, Lambda(y, ref[y] * exp(reward[y] * beta))),
+                At(Diff(objective(), pi[o]), pi, Lambda(y, ref[y] * exp(reward[y] * beta))),
+            ),
+        ),
+    ],
+)
+
+claim(
+    "dpo.reparametrisation",
+    "The reward is β times the log-ratio of its optimal policy to the reference, up to a constant of the prompt.",
+    holds(
+        equals(reward[w], beta * log(optimal_policy(w) / ref[w]) + beta * log(partition())),
+        by=finite_sum(),
+    ),
+    source=RAFAILOV.eq(5),
+    wrong=[Wrong("without the constant", equals(reward[w], beta * log(optimal_policy(w) / ref[w])))],
+)
+
+z = symbol("z", Real, "a real number")
+
+sigmoid = define(
+    Definition(
+        "dpo.sigmoid",
+        "Logistic function.",
+        (z,),
+        1 / (1 + exp(-z)),
+        tex=r"\sigma({z})",
+        domain=Positive,
+    )
+)
+
+implied_reward = Lambda(y, beta * log(pi[y] / ref[y]) + beta * log(partition()))
+
+claim(
+    "dpo.partition_cancels",
+    "In a Bradley-Terry comparison of two answers to one prompt the constant of the prompt cancels.",
+    holds(
+        equals(
+            sigmoid(implied_reward(w) - implied_reward(o)),
+            sigmoid(beta * log(pi[w] / ref[w]) - beta * log(pi[o] / ref[o])),
+        ),
+        by=finite_sum(),
+    ),
+    source=RAFAILOV.eq(6),
+    wrong=[
+        Wrong(
+            "it cancels from a single reward, too",
+            equals(sigmoid(implied_reward(w)), sigmoid(beta * log(pi[w] / ref[w]))),
+        )
+    ],
+)
+
+offset = symbol("offset", Real, "a function of the prompt alone", tex="f")
+shifted_reward = Lambda(y, reward[y] + offset)
+
+claim(
+    "dpo.reward_shift",
+    "Rewards that differ by a function of the prompt alone have the same optimal policy.",
+    holds(equals(optimal_policy(w, reward=shifted_reward), optimal_policy(w)), by=finite_sum()),
+    source=RAFAILOV.section(5),
+    wrong=[
+        Wrong(
+            "rewards that differ by a factor, too",
+            equals(optimal_policy(w, reward=Lambda(y, reward[y] * offset)), optimal_policy(w)),
+        )
+    ],
+)
+
+# The loss of one pair of answers.
+
+chosen_logp = symbol("chosen_logp", Real, "log-probability of the preferred answer", tex=r"\ell_w")
+rejected_logp = symbol("rejected_logp", Real, "log-probability of the other answer", tex=r"\ell_l")
+ref_chosen_logp = symbol(
+    "ref_chosen_logp", Real, "that of the preferred answer under the reference", tex=r"\ell_w^{\mathrm{ref}}"
+)
+ref_rejected_logp = symbol(
+    "ref_rejected_logp", Real, "that of the other answer under the reference", tex=r"\ell_l^{\mathrm{ref}}"
+)
+m = symbol("margin", Real, "difference of the implied rewards of the two answers", tex="m")
+label_smoothing = symbol(
+    "label_smoothing", Open(0, 1), "assumed probability that a label is flipped", tex=r"\varepsilon"
+)
+
+margin = define(
+    Definition(
+        "dpo.margin",
+        "Difference of the implied rewards of the preferred and the other answer.",
+        (chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta),
+        beta * ((chosen_logp - ref_chosen_logp) - (rejected_logp - ref_rejected_logp)),
+        tex="m",
+        source=RAFAILOV.eq(7),
+    )
+)
+
+loss = define(
+    Definition(
+        "dpo.loss",
+        "Negative log-likelihood of the preference.",
+        (m,),
+        -log(sigmoid(m)),
+        tex=r"L({margin})",
+        source=RAFAILOV.eq(7),
+    )
+)
+
+smoothed_loss = define(
+    Definition(
+        "dpo.smoothed_loss",
+        "The loss when a label is flipped with a known probability: conservative DPO.",
+        (m, label_smoothing),
+        (1 - label_smoothing) * loss(m) + label_smoothing * loss(-m),
+        tex=r"L_{{{label_smoothing}}}({margin})",
+        source=MITCHELL,
+    )
+)
+
+chosen = function("chosen", Smooth, "log-probability of the preferred answer, by parameter", tex=r"\ell_w")
+rejected = function("rejected", Smooth, "log-probability of the other answer, by parameter", tex=r"\ell_l")
+pair_margin = margin(chosen(theta), rejected(theta))
+
+claim(
+    "dpo.gradient",
+    "The loss moves both answers with one weight, the probability that the implied reward ranks them wrongly.",
+    holds(
+        equals(
+            Diff(loss(pair_margin), theta),
+            -beta * sigmoid(-pair_margin) * (Diff(chosen(theta), theta) - Diff(rejected(theta), theta)),
+        ),
+        name="in a parameter",
+        by=algebra(),
+    ),
+    holds(equals(Diff(loss(margin()), chosen_logp), -beta * sigmoid(-margin())), name="chosen", by=algebra()),
+    holds(equals(Diff(loss(margin()), rejected_logp), beta * sigmoid(-margin())), name="rejected", by=algebra()),
+    source=RAFAILOV.section(4),
+    wrong=[
+        Wrong(
+            "weighted by the probability of ranking rightly",
+            equals(Diff(loss(margin()), chosen_logp), -beta * sigmoid(margin())),
+        ),
+        Wrong("without β", equals(Diff(loss(margin()), chosen_logp), -sigmoid(-margin()))),
+        Wrong(
+            "β outside the sigmoid",
+            equals(Diff(loss(margin()), chosen_logp), -beta * sigmoid(-margin(beta=1))),
+        ),
+    ],
+)
+
+claim(
+    "dpo.convex_in_margin",
+    "The loss is strictly convex in the margin.",
+    holds(equals(Diff(loss(m), m, m), sigmoid(m) * sigmoid(-m)), name="curvature", by=algebra()),
+    holds(greater(sigmoid(m) * sigmoid(-m), 0), name="positive", by=smt()),
+    wrong=[Wrong("the curvature of a sigmoid's square", equals(Diff(loss(m), m, m), sigmoid(m) ** 2))],
+)
+
+at_reference = margin(ref_chosen_logp, ref_rejected_logp)
+
+claim(
+    "dpo.at_reference",
+    "Training starts at a loss of log 2, with half of the full weight on every pair.",
+    holds(equals(loss(at_reference), log(2)), name="value", by=algebra()),
+    holds(
+        equals(
+            At(At(Diff(loss(margin()), chosen_logp), chosen_logp, ref_chosen_logp), rejected_logp, ref_rejected_logp),
+            -beta / 2,
+        ),
+        name="chosen",
+        by=algebra(),
+    ),
+    holds(
+        equals(
+            At(At(Diff(loss(margin()), rejected_logp), chosen_logp, ref_chosen_logp), rejected_logp, ref_rejected_logp),
+            beta / 2,
+        ),
+        name="rejected",
+        by=algebra(),
+    ),
+    wrong=[Wrong("a loss of one half", equals(loss(at_reference), Rational(1, 2)))],
+)
+
+smoothed = smoothed_loss(margin())
+best_margin = log((1 - label_smoothing) / label_smoothing)
+
+claim(
+    "dpo.label_smoothing",
+    "With smoothing the loss pulls the margin to log((1 − ε)/ε) and no further.",
+    holds(
+        equals(Diff(smoothed_loss(m), m), sigmoid(m) - (1 - label_smoothing)),
+        name="in the margin",
+        by=algebra(),
+    ),
+    holds(
+        equals(Diff(smoothed, chosen_logp), beta * (sigmoid(margin()) - (1 - label_smoothing))),
+        name="chosen",
+        by=algebra(),
+    ),
+    holds(
+        equals(Diff(smoothed, rejected_logp), -beta * (sigmoid(margin()) - (1 - label_smoothing))),
+        name="rejected",
+        by=algebra(),
+    ),
+    holds(equals(At(Diff(smoothed_loss(m), m), m, best_margin), 0), name="optimal margin", by=algebra()),
+    holds(equals(Diff(smoothed_loss(m), m, m), sigmoid(m) * sigmoid(-m)), name="curvature", by=algebra()),
+    uses=["dpo.convex_in_margin"],
+    source=MITCHELL,
+    wrong=[
+        Wrong("the same optimum as without smoothing: none", less(Diff(smoothed_loss(m), m), 0)),
+        Wrong("the reciprocal", equals(At(Diff(smoothed_loss(m), m), m, -best_margin), 0)),
+    ],
+)

@@ -1,0 +1,116 @@
+"""Claims: statements with permanent ids, their proofs and the false statements beside them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import sympy as sp
+from sympy.logic.boolalg import Boolean
+
+from grape_spec.language.expressions import unfold
+from grape_spec.language.sources import DERIVED, Source
+from grape_spec.language.symbols import DECLARATIONS, symbols_of
+
+if TYPE_CHECKING:
+    from grape_spec.proof.rules import Rule
+
+
+@dataclass(frozen=True)
+class Part:
+    """One statement of a claim with the proof of it; `holds` makes one.
+
+    Arguments:
+        statement: the formula that holds wherever the assumptions do.
+        by: the rule, or chain of steps, that proves it.
+        assuming: conditions beyond the domains of the symbols.
+        name: which part of the claim this is, where there are several.
+        equivalent: mutants of the statement that hold as well and that no engine can show to, each with the reason.
+    """
+
+    statement: Boolean
+    by: Rule
+    assuming: tuple[Boolean, ...] = ()
+    name: str = ""
+    equivalent: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def symbols(self) -> frozenset:
+        """Everything declared that the statement speaks of."""
+        found: set = set()
+        for formula in (self.statement, *self.assuming):
+            found |= symbols_of(formula)
+        return frozenset(found)
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A plausible false statement, kept beside a claim because somebody made this mistake; it must be refuted."""
+
+    text: str
+    statement: Boolean
+    assuming: tuple[Boolean, ...] = ()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A numbered statement of the spec."""
+
+    id: str
+    text: str
+    parts: tuple[Part, ...]
+    uses: tuple[str, ...]
+    source: Source
+    wrong: tuple[Wrong, ...]
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the unfolded statements, their assumptions and domains: the version of the claim."""
+        digest = hashlib.sha256()
+        for part in self.parts:
+            for formula in (part.statement, *part.assuming):
+                digest.update(sp.srepr(unfold(formula)).encode())
+            for thing in sorted(part.symbols, key=str):
+                entry = DECLARATIONS[thing]
+                digest.update(f"{entry.name}: {entry.domain!r} {entry.sizes}".encode())
+        return digest.hexdigest()
+
+
+def holds(
+    statement: Boolean,
+    *,
+    by: Rule,
+    assuming: Sequence[Boolean] = (),
+    name: str = "",
+    equivalent: Mapping[str, str] | None = None,
+) -> Part:
+    """One part of a claim: a statement and its proof."""
+    return Part(statement, by, tuple(assuming), name, equivalent or {})
+
+
+def claim(
+    id: str,
+    text: str,
+    *parts: Part,
+    uses: Sequence[str] = (),
+    source: Source = DERIVED,
+    wrong: Sequence[Wrong] = (),
+) -> Claim:
+    """Enter a claim into the registry.
+
+    Arguments:
+        id: permanent slug; never reused, never changing its meaning.
+        text: the claim in one sentence of plain words.
+        parts: what is claimed, each with its proof.
+        uses: claims that this one rests on beyond those that its proofs name.
+        source: where it comes from.
+        wrong: plausible false variants.
+    """
+    from grape_spec.language.registry import register_claim
+
+    named = [use for part in parts for use in part.by.uses()]
+    every = tuple(dict.fromkeys([*uses, *(use for use in named if use != id)]))
+    return register_claim(Claim(id, text, tuple(parts), every, source, tuple(wrong)))

@@ -1,0 +1,209 @@
+"""Domains: what values a symbol may take.
+
+One object has four readings: the SymPy assumption that simplification may use, the constraint that an SMT solver is
+given, the sampler that refutation draws from, and the line in the documentation. Samples are dyadic rationals, so that
+ball arithmetic represents them, and the sums and products of them, without any error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from random import Random
+
+import sympy as sp
+from sympy.logic.boolalg import Boolean
+
+#: Bits after the binary point of a sampled number.
+SAMPLE_BITS = 6
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A set of numbers; the subclasses say which."""
+
+    name: str
+
+    @property
+    def assumptions(self) -> dict[str, bool]:
+        """What SymPy may assume of a symbol with this domain."""
+        return {"real": True}
+
+    def constraint(self, x: sp.Expr) -> Boolean:
+        """The formula that says that ``x`` lies in the domain."""
+        return sp.true
+
+    def sample(self, random: Random) -> Fraction:
+        """One dyadic rational of the domain; boundary points and small integers come often."""
+        raise NotImplementedError(f"{self.name} has no sampler of its own")
+
+
+@dataclass(frozen=True)
+class Interval(Domain):
+    """An interval of the real line, open or closed at either end; None is an infinite end."""
+
+    low: Fraction | None = None
+    high: Fraction | None = None
+    low_closed: bool = False
+    high_closed: bool = False
+
+    @property
+    def assumptions(self) -> dict[str, bool]:
+        if self.low is not None and (self.low > 0 or (self.low == 0 and not self.low_closed)):
+            return {"positive": True}
+        if self.low == 0:
+            return {"nonnegative": True}
+        return {"real": True}
+
+    def constraint(self, x: sp.Expr) -> Boolean:
+        parts = []
+        if self.low is not None:
+            low = sp.Rational(self.low.numerator, self.low.denominator)
+            parts.append(sp.Ge(x, low, evaluate=False) if self.low_closed else sp.Gt(x, low, evaluate=False))
+        if self.high is not None:
+            high = sp.Rational(self.high.numerator, self.high.denominator)
+            parts.append(sp.Le(x, high, evaluate=False) if self.high_closed else sp.Lt(x, high, evaluate=False))
+        return sp.And(*parts, evaluate=False) if len(parts) > 1 else (parts[0] if parts else sp.true)
+
+    def contains(self, x: Fraction) -> bool:
+        """Whether a rational lies in the interval."""
+        above = self.low is None or x > self.low or (self.low_closed and x == self.low)
+        below = self.high is None or x < self.high or (self.high_closed and x == self.high)
+        return above and below
+
+    def sample(self, random: Random) -> Fraction:
+        if random.random() < 0.3:
+            simple = [Fraction(n, 2) for n in (0, 1, 2, 3, 4, 6, -1, -2, -4)]
+            inside = [x for x in simple if self.contains(x)]
+            if inside:
+                return random.choice(inside)
+        width = random.choice((1, 4, 4, 16))
+        low = self.low if self.low is not None else (self.high - width if self.high is not None else Fraction(-width))
+        high = self.high if self.high is not None else low + (width if self.low is not None else 2 * width)
+        step = (high - low) / 2**SAMPLE_BITS
+        while True:
+            x = low + step * random.randint(0, 2**SAMPLE_BITS)
+            if self.contains(x):
+                return x
+
+
+@dataclass(frozen=True)
+class Naturals(Domain):
+    """The integers from ``low`` upwards: sizes and counts."""
+
+    low: int = 1
+
+    @property
+    def assumptions(self) -> dict[str, bool]:
+        return {"integer": True, "positive": True} if self.low > 0 else {"integer": True, "nonnegative": True}
+
+    def constraint(self, x: sp.Expr) -> Boolean:
+        return sp.Ge(x, self.low, evaluate=False)
+
+    def sample(self, random: Random) -> Fraction:
+        return Fraction(self.low + random.choice((0, 1, 1, 2, 2, 3)))
+
+
+@dataclass(frozen=True)
+class IndexUpTo(Domain):
+    """The positions 1, 2, …, size of an axis."""
+
+    size: sp.Expr = sp.Integer(1)
+
+    @property
+    def assumptions(self) -> dict[str, bool]:
+        return {"integer": True, "positive": True}
+
+    def constraint(self, x: sp.Expr) -> Boolean:
+        return sp.And(sp.Ge(x, 1, evaluate=False), sp.Le(x, self.size, evaluate=False), evaluate=False)
+
+
+@dataclass(frozen=True)
+class OneOf(Domain):
+    """A finite set of numbers, such as the values 0 and 1 of a mask."""
+
+    values: tuple[int, ...] = (0, 1)
+
+    @property
+    def assumptions(self) -> dict[str, bool]:
+        return {"nonnegative": True} if min(self.values) >= 0 else {"real": True}
+
+    def constraint(self, x: sp.Expr) -> Boolean:
+        return sp.Or(*(sp.Eq(x, v, evaluate=False) for v in self.values), evaluate=False)
+
+    def sample(self, random: Random) -> Fraction:
+        return Fraction(random.choice(self.values))
+
+
+@dataclass(frozen=True)
+class RowDomain(Domain):
+    """Rows of numbers along the last axis of a family, each of which sums to one."""
+
+    def sample_row(self, random: Random, length: int) -> list[Fraction]:
+        """One row of the given length."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class SimplexDomain(RowDomain):
+    """Probability vectors without a zero: the interior of the simplex."""
+
+    @property
+    def assumptions(self) -> dict[str, bool]:
+        return {"positive": True}
+
+    def constraint(self, x: sp.Expr) -> Boolean:
+        return sp.Gt(x, 0, evaluate=False)
+
+    def sample_row(self, random: Random, length: int) -> list[Fraction]:
+        total = 2**10
+        cuts = sorted(random.sample(range(1, total), length - 1))
+        return [Fraction(b - a, total) for a, b in zip([0, *cuts], [*cuts, total], strict=True)]
+
+
+@dataclass(frozen=True)
+class OneHotDomain(RowDomain):
+    """Rows with a single 1 among zeros: which part a thing belongs to."""
+
+    @property
+    def assumptions(self) -> dict[str, bool]:
+        return {"nonnegative": True}
+
+    def constraint(self, x: sp.Expr) -> Boolean:
+        return sp.Or(sp.Eq(x, 0, evaluate=False), sp.Eq(x, 1, evaluate=False), evaluate=False)
+
+    def sample_row(self, random: Random, length: int) -> list[Fraction]:
+        hot = random.randrange(length)
+        return [Fraction(int(i == hot)) for i in range(length)]
+
+
+@dataclass(frozen=True)
+class SmoothDomain(Domain):
+    """Differentiable functions of the parameters; ``positive`` ones have positive values."""
+
+    positive: bool = False
+
+    @property
+    def assumptions(self) -> dict[str, bool]:
+        return {"positive": True} if self.positive else {"real": True}
+
+
+Real = Interval("real")
+Positive = Interval("positive", low=Fraction(0))
+NonNegative = Interval("non-negative", low=Fraction(0), low_closed=True)
+Size = Naturals("positive integer")
+Simplex = SimplexDomain("on the interior of the simplex")
+OneHot = OneHotDomain("one-hot along the last axis")
+Smooth = SmoothDomain("differentiable")
+SmoothPositive = SmoothDomain("differentiable and positive", positive=True)
+
+
+def Open(low: int | Fraction, high: int | Fraction | None = None) -> Interval:  # noqa: N802 - reads as a set
+    """The open interval (low, high); without ``high`` it has no upper end."""
+    name = f"in ({low}, {high})" if high is not None else f"greater than {low}"
+    return Interval(name, Fraction(low), None if high is None else Fraction(high))
+
+
+def Mask() -> OneOf:  # noqa: N802 - reads as a set
+    """The values of a mask: 1 where a token counts, else 0."""
+    return OneOf("0 or 1", (0, 1))

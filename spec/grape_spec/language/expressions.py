@@ -1,0 +1,301 @@
+"""Expressions: SymPy trees, kept unevaluated, with the few nodes that SymPy lacks.
+
+`Diff`, `OneSided` and `At` state a derivative without taking it, so that a page shows the mathematics and not its
+result, and so that a proof has something to prove. `Apply` is a definition applied to arguments. `substitute` replaces
+symbols and whole families without capturing a bound variable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import sympy as sp
+from sympy.concrete.expr_with_limits import ExprWithLimits
+from sympy.core.relational import Relational
+from sympy.core.symbol import Str
+from sympy.logic.boolalg import Boolean, BooleanFunction
+
+if TYPE_CHECKING:
+    from grape_spec.language.definitions import Definition
+
+
+class _RealNode(sp.Expr):
+    """A node of ours: a real number whose value the engines work out."""
+
+    is_commutative = True
+
+    def _eval_is_extended_real(self) -> bool:
+        return True
+
+    _eval_is_real = _eval_is_extended_real
+
+    def _sympystr(self, printer: Any) -> str:
+        from grape_spec.render import unicode
+
+        return unicode(self)
+
+
+class Diff(_RealNode):
+    """The derivative of an expression with respect to a symbol, ``logits[k]`` or a parameter; several nest."""
+
+    def __new__(cls, expr: Any, *variables: sp.Expr) -> Diff:
+        node = sp.sympify(expr)
+        for variable in variables:
+            node = sp.Expr.__new__(cls, node, variable)
+        return node
+
+    @property
+    def expr(self) -> sp.Expr:
+        return self.args[0]
+
+    @property
+    def variable(self) -> sp.Expr:
+        return self.args[1]
+
+
+class OneSided(_RealNode):
+    """The slope of an expression in a symbol at a point, from above (side 1) or from below (side −1)."""
+
+    def __new__(cls, expr: Any, variable: sp.Symbol, point: Any, side: int) -> OneSided:
+        if side not in (1, -1):
+            raise ValueError(f"side: got {side}, expected 1 (from above) or -1 (from below)")
+        return sp.Expr.__new__(cls, sp.sympify(expr), variable, sp.sympify(point), sp.Integer(side))
+
+    expr = property(lambda self: self.args[0])
+    variable = property(lambda self: self.args[1])
+    point = property(lambda self: self.args[2])
+    side = property(lambda self: int(self.args[3]))
+
+
+class At(_RealNode):
+    """An expression, derivatives in it already taken, with a symbol or family replaced: f′ at the point."""
+
+    def __new__(cls, expr: Any, replaced: sp.Expr, value: Any) -> At:
+        return sp.Expr.__new__(cls, sp.sympify(expr), replaced, sp.sympify(value))
+
+    expr = property(lambda self: self.args[0])
+    replaced = property(lambda self: self.args[1])
+    value = property(lambda self: self.args[2])
+
+
+class Apply(_RealNode):
+    """A definition applied to arguments, printed by its symbol and unfolded by the engines."""
+
+    def __new__(cls, definition: str | Str, *arguments: sp.Basic) -> Apply:
+        return sp.Expr.__new__(cls, Str(str(definition)), *arguments)
+
+    @property
+    def definition(self) -> Definition:
+        from grape_spec.language.registry import definition
+
+        return definition(str(self.args[0]))
+
+    @property
+    def arguments(self) -> tuple[sp.Basic, ...]:
+        return self.args[1:]
+
+    def unfold(self) -> sp.Expr:
+        """The body of the definition with the arguments in place."""
+        definition = self.definition
+        return substitute(definition.body, dict(zip(definition.of, self.arguments, strict=True)))
+
+    def _eval_is_positive(self) -> bool | None:
+        return True if self.definition.domain.assumptions.get("positive") else None
+
+
+def clip(x: Any, low: Any, high: Any) -> sp.Expr:
+    """``x`` limited to [low, high]."""
+    return sp.Min(sp.Max(x, low), high)
+
+
+def cases(*branches: tuple[Any, Any]) -> sp.Expr:
+    """Values by condition, the first that holds; the last branch may give its value alone, without a condition."""
+    return sp.Piecewise(*branches, evaluate=False)
+
+
+def sum_over(body: Any, *axes: sp.Symbol) -> sp.Expr:
+    """The sum of ``body`` over the whole range of each index, the first the outermost."""
+    return _over(sp.Sum, body, axes)
+
+
+def product_over(body: Any, *axes: sp.Symbol) -> sp.Expr:
+    """The product of ``body`` over the whole range of each index."""
+    return _over(sp.Product, body, axes)
+
+
+def _over(kind: Any, body: Any, axes: tuple[sp.Symbol, ...]) -> sp.Expr:
+    from grape_spec.language.domains import IndexUpTo
+    from grape_spec.language.symbols import declaration
+
+    node = sp.sympify(body)
+    for axis in reversed(axes):
+        domain = declaration(axis).domain
+        if not isinstance(domain, IndexUpTo):
+            raise TypeError(f"{axis}: got a symbol {domain.name}, expected one declared with index()")
+        node = kind(node, (axis, 1, domain.size))
+    return node
+
+
+def delta(i: Any, j: Any) -> sp.Expr:
+    """Kronecker's delta: 1 where the indices are equal, else 0."""
+    return sp.KroneckerDelta(i, j)
+
+
+def equals(left: Any, right: Any) -> Relational:
+    """The statement left = right, both sides kept as written."""
+    return sp.Eq(sp.sympify(left), sp.sympify(right), evaluate=False)
+
+
+def at_most(left: Any, right: Any) -> Relational:
+    """The statement left ≤ right."""
+    return sp.Le(sp.sympify(left), sp.sympify(right), evaluate=False)
+
+
+def at_least(left: Any, right: Any) -> Relational:
+    """The statement left ≥ right."""
+    return sp.Ge(sp.sympify(left), sp.sympify(right), evaluate=False)
+
+
+def less(left: Any, right: Any) -> Relational:
+    """The statement left < right."""
+    return sp.Lt(sp.sympify(left), sp.sympify(right), evaluate=False)
+
+
+def greater(left: Any, right: Any) -> Relational:
+    """The statement left > right."""
+    return sp.Gt(sp.sympify(left), sp.sympify(right), evaluate=False)
+
+
+def differs(left: Any, right: Any) -> Relational:
+    """The statement left ≠ right."""
+    return sp.Ne(sp.sympify(left), sp.sympify(right), evaluate=False)
+
+
+def implies(condition: Any, conclusion: Any) -> Boolean:
+    """The statement that the condition implies the conclusion."""
+    return sp.Implies(condition, conclusion, evaluate=False)
+
+
+def iff(left: Any, right: Any) -> Boolean:
+    """The statement that either both hold or neither does."""
+    return sp.Equivalent(left, right, evaluate=False)
+
+
+def bound_symbols(expr: sp.Basic) -> set[sp.Symbol]:
+    """The symbols that the outermost node binds: they are its own, not the caller's."""
+    if isinstance(expr, ExprWithLimits):
+        return {limit[0] for limit in expr.limits}
+    if isinstance(expr, sp.Lambda):
+        return set(expr.signature)
+    if isinstance(expr, OneSided):
+        return {expr.variable}
+    return set()
+
+
+def rebuild(expr: sp.Basic, args: list[sp.Basic]) -> sp.Basic:
+    """The same node over other arguments; relations and formulas are not evaluated on the way."""
+    if isinstance(expr, Relational | BooleanFunction | sp.Piecewise):
+        return expr.func(*args, evaluate=False)
+    return expr.func(*args)
+
+
+def walk(expr: sp.Basic, change: Callable[[sp.Basic], sp.Basic | None]) -> sp.Basic:
+    """The tree with every node, leaves first, put through ``change``, which gives None to leave a node alone."""
+    if expr.args and not isinstance(expr, sp.IndexedBase):
+        args = [walk(arg, change) for arg in expr.args]
+        if any(new is not old for new, old in zip(args, expr.args, strict=True)):
+            expr = rebuild(expr, args)
+    changed = change(expr)
+    return expr if changed is None else changed
+
+
+def unfold(expr: sp.Basic, only: Callable[[Apply], bool] = lambda node: True) -> sp.Basic:
+    """The expression with every definition (or only those chosen) replaced by what it stands for."""
+
+    def open_up(node: sp.Basic) -> sp.Basic | None:
+        return unfold(node.unfold(), only) if isinstance(node, Apply) and only(node) else None
+
+    return walk(expr, open_up)
+
+
+def substitute(expr: sp.Basic, mapping: Mapping[Any, Any]) -> sp.Basic:
+    """Replace symbols, families and functions, renaming bound variables that would capture a free one.
+
+    A family may be replaced by another family or by a ``Lambda`` of its indices, a function by a ``Lambda`` of its arguments.
+    """
+    mapping = {old: sp.sympify(new) for old, new in mapping.items() if old != new}
+    return _substitute(expr, mapping) if mapping else expr
+
+
+def _substitute(expr: sp.Basic, mapping: dict[Any, Any]) -> sp.Basic:
+    if expr in mapping:
+        return mapping[expr]
+    if not expr.args or isinstance(expr, sp.IndexedBase):
+        return expr
+    if bound_symbols(expr):
+        return _under_binder(expr, mapping)
+    if isinstance(expr, sp.Indexed) and expr.base in mapping:
+        return _call(mapping[expr.base], [_substitute(i, mapping) for i in expr.indices])
+    if expr.func in mapping:
+        return _call(mapping[expr.func], [_substitute(a, mapping) for a in expr.args])
+    if isinstance(expr, Diff):
+        variable = _substitute(expr.variable, mapping)
+        if not isinstance(variable, sp.Symbol | sp.Indexed):
+            raise ValueError(f"cannot differentiate with respect to {variable}: state the derivative first, then use At")
+        return Diff(_substitute(expr.expr, mapping), variable)
+    if isinstance(expr, At):
+        inner = {old: new for old, new in mapping.items() if old != expr.replaced}
+        return At(_substitute(expr.expr, inner), expr.replaced, _substitute(expr.value, mapping))
+    return rebuild(expr, [_substitute(arg, mapping) for arg in expr.args])
+
+
+def _call(target: Any, arguments: list[Any]) -> Any:
+    if isinstance(target, sp.IndexedBase):
+        return target[tuple(arguments)]
+    if isinstance(target, sp.Lambda):
+        return substitute(target.expr, dict(zip(target.signature, arguments, strict=True)))
+    return target(*arguments)
+
+
+def _under_binder(expr: sp.Basic, mapping: dict[Any, Any]) -> sp.Basic:
+    bound = bound_symbols(expr)
+    inner = {old: new for old, new in mapping.items() if old not in bound}
+    incoming = set().union(*(free_symbols(new) for new in inner.values())) if inner else set()
+    renamed = {b: _fresh(b, incoming | free_symbols(expr)) for b in bound & incoming}
+    inner = {**inner, **renamed}
+    if isinstance(expr, ExprWithLimits):
+        limits = [
+            (renamed.get(limit[0], limit[0]), *(_substitute(end, inner) for end in limit[1:])) for limit in expr.limits
+        ]
+        return expr.func(_substitute(expr.function, inner), *limits)
+    if isinstance(expr, sp.Lambda):
+        return sp.Lambda(tuple(renamed.get(b, b) for b in expr.signature), _substitute(expr.expr, inner))
+    body, variable, point, side = expr.args
+    return OneSided(_substitute(body, inner), renamed.get(variable, variable), _substitute(point, mapping), int(side))
+
+
+def free_symbols(expr: Any) -> set[sp.Symbol]:
+    """The symbols that occur free in an expression, a function or a family."""
+    return set(getattr(expr, "free_symbols", set()))
+
+
+def _fresh(name: sp.Symbol, taken: set[sp.Symbol]) -> sp.Symbol:
+    candidate = name
+    while candidate in taken:
+        candidate = sp.Symbol(candidate.name + "′", **candidate._assumptions_orig)
+    return candidate
+
+
+def avoid(expr: sp.Basic, taken: set[sp.Symbol]) -> sp.Basic:
+    """The expression with bound variables renamed where they bear a name that is taken."""
+
+    def rename(node: sp.Basic) -> sp.Basic | None:
+        clash = bound_symbols(node) & taken
+        if not clash or not isinstance(node, ExprWithLimits):
+            return None
+        fresh = {b: _fresh(b, taken | free_symbols(node.function)) for b in clash}
+        limits = [(fresh.get(limit[0], limit[0]), *limit[1:]) for limit in node.limits]
+        return node.func(substitute(node.function, fresh), *limits)
+
+    return walk(expr, rename)

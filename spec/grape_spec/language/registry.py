@@ -1,0 +1,142 @@
+"""The registry: every definition and claim under its permanent id, and the refusals that keep it sound."""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+
+import sympy as sp
+
+from grape_spec.language.claims import Claim
+from grape_spec.language.definitions import Definition
+from grape_spec.language.expressions import Apply
+from grape_spec.language.symbols import DECLARATIONS, Declarable, symbols_of
+
+DEFINITIONS: dict[str, Definition] = {}
+CLAIMS: dict[str, Claim] = {}
+
+#: Ids that were claims once, with the reason why they are no more; an id is never used again.
+RETIRED: dict[str, str] = {}
+
+_SLUG = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+")
+
+
+class RegistryError(ValueError):
+    """A definition or claim that the registry refuses."""
+
+
+def define(definition: Definition) -> Definition:
+    """Enter a definition; refused: a malformed or used id, a free symbol that is undeclared or not an argument."""
+    _refuse_id(definition.id, DEFINITIONS)
+    arguments = set(definition.of)
+    _refuse_undeclared(definition.id, symbols_of(definition.body) | arguments)
+    sizes = {s for thing in arguments for s in symbols_of(thing)} if arguments else set()
+    for thing in symbols_of(definition.body) - arguments - sizes:
+        raise RegistryError(f"{definition.id}: {thing} occurs in the body but is not an argument")
+    for thing in arguments - symbols_of(definition.body):
+        raise RegistryError(f"{definition.id}: the argument {thing} does not occur in the body")
+    DEFINITIONS[definition.id] = definition
+    return definition
+
+
+def register_claim(claim: Claim) -> Claim:
+    """Enter a claim; refused: a malformed or used id, undeclared symbols, no parts, unknown uses, floats in a statement."""
+    _refuse_id(claim.id, CLAIMS)
+    if not claim.parts:
+        raise RegistryError(f"{claim.id}: a claim needs at least one part")
+    names = [part.name for part in claim.parts]
+    if len(set(names)) != len(names):
+        raise RegistryError(f"{claim.id}: its parts need different names, got {names}")
+    for use in claim.uses:
+        if use not in CLAIMS:
+            raise RegistryError(f"{claim.id}: uses {use!r}, which is not a claim (a claim comes after all that it uses)")
+    for formula in [f for part in (*claim.parts, *claim.wrong) for f in (part.statement, *part.assuming)]:
+        _refuse_undeclared(claim.id, symbols_of(formula))
+        if formula.atoms(sp.Float):
+            raise RegistryError(f"{claim.id}: a statement holds a floating-point number: {formula.atoms(sp.Float)}")
+        if formula in (sp.true, sp.false):
+            raise RegistryError(f"{claim.id}: a statement was evaluated to {formula} when it was written")
+        for node in formula.atoms(Apply):
+            definition(str(node.args[0]))
+    CLAIMS[claim.id] = claim
+    return claim
+
+
+def check_registry() -> None:
+    """Refuse what only the whole can show: circles among the uses, and symbols that nothing uses."""
+    for id in CLAIMS:
+        all_uses(id)
+    used: set[Declarable] = set()
+    for entry in DEFINITIONS.values():
+        used |= symbols_of(entry.body) | {s for thing in entry.of for s in symbols_of(thing)}
+    for entry in CLAIMS.values():
+        for part in (*entry.parts, *entry.wrong):
+            for formula in (part.statement, *part.assuming):
+                used |= symbols_of(formula) | _bound_anywhere(formula)
+    for entry in DEFINITIONS.values():
+        used |= _bound_anywhere(entry.body)
+    for thing, declared in DECLARATIONS.items():
+        if thing not in used:
+            raise RegistryError(f"the symbol {declared.name!r} ({declared.text}) is declared but nothing uses it")
+
+
+def all_uses(id: str, _path: tuple[str, ...] = ()) -> set[str]:
+    """Every claim that a claim rests on, directly or not; a circle is refused."""
+    if id in _path:
+        raise RegistryError(f"the uses of {id} lead back to it: {' → '.join((*_path, id))}")
+    found: set[str] = set()
+    for use in claim_of(id).uses:
+        found |= {use} | all_uses(use, (*_path, id))
+    return found
+
+
+def definition(id: str) -> Definition:
+    """The definition with that id; a KeyError names the nearest ids."""
+    return _lookup(id, DEFINITIONS, "definition")
+
+
+def claim_of(id: str) -> Claim:
+    """The claim with that id; a KeyError names the nearest ids, or says why it was retired."""
+    if id in RETIRED:
+        raise KeyError(f"the claim {id!r} was retired: {RETIRED[id]}")
+    return _lookup(id, CLAIMS, "claim")
+
+
+def select(names: tuple[str, ...]) -> list[Claim]:
+    """The claims under those ids or families (``ppo``, ``ppo.clip``), in the order of the registry; all for none."""
+    chosen: set[str] = set()
+    for name in names:
+        under = {id for id in CLAIMS if id == name or id.startswith(name + ".")}
+        if not under:
+            claim_of(name)
+        chosen |= under
+    return [claim for id, claim in CLAIMS.items() if not names or id in chosen]
+
+
+def _lookup(id: str, table: dict, kind: str):
+    if id in table:
+        return table[id]
+    near = get_close_matches(id, table, n=3, cutoff=0.4)
+    hint = f"; the nearest: {', '.join(near)}" if near else ""
+    raise KeyError(f"there is no {kind} {id!r}{hint}")
+
+
+def _refuse_id(id: str, table: dict) -> None:
+    if not _SLUG.fullmatch(id):
+        raise RegistryError(f"id: got {id!r}, expected lower-case words joined by dots, such as ppo.clip.gradient")
+    if id in table:
+        raise RegistryError(f"the id {id!r} is taken")
+    if id in RETIRED:
+        raise RegistryError(f"the id {id!r} was retired and is never used again")
+
+
+def _refuse_undeclared(id: str, things: set[Declarable]) -> None:
+    for thing in things:
+        if thing not in DECLARATIONS:
+            raise RegistryError(f"{id}: the symbol {thing} is not declared")
+
+
+def _bound_anywhere(expr: sp.Basic) -> set[Declarable]:
+    from grape_spec.language.expressions import bound_symbols
+
+    return set().union(*(bound_symbols(node) for node in sp.preorder_traversal(expr)))

@@ -1,0 +1,103 @@
+"""Declaring symbols: a name, its domain, what it means and how it is printed.
+
+A *family* is a symbol with indices, ``logits[v]``; its sizes are symbols too, so that a statement speaks of every size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sympy as sp
+from sympy.core.function import UndefinedFunction
+
+from grape_spec.language.domains import Domain, IndexUpTo
+
+Declarable = sp.Symbol | sp.IndexedBase | UndefinedFunction
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What was declared of one symbol."""
+
+    name: str
+    domain: Domain
+    text: str
+    tex: str
+    sizes: tuple[sp.Expr, ...] = ()
+
+
+DECLARATIONS: dict[Declarable, Declaration] = {}
+_BY_NAME: dict[str, Declarable] = {}
+
+
+def _declare(thing: Declarable, declaration: Declaration) -> Declarable:
+    if declaration.name in _BY_NAME:
+        raise ValueError(f"symbol {declaration.name!r} is declared twice")
+    _BY_NAME[declaration.name] = thing
+    DECLARATIONS[thing] = declaration
+    return thing
+
+
+def symbol(name: str, domain: Domain, text: str, *, tex: str | None = None) -> sp.Symbol:
+    """Declare one number."""
+    return _declare(sp.Symbol(name, **domain.assumptions), Declaration(name, domain, text, tex or name))
+
+
+def index(name: str, size: sp.Expr, text: str, *, tex: str | None = None) -> sp.Symbol:
+    """Declare a position on an axis of the given size, counted from 1."""
+    return symbol(name, IndexUpTo(f"in 1..{size}", size), text, tex=tex)
+
+
+def family(name: str, domain: Domain, *sizes: sp.Expr, text: str, tex: str | None = None) -> sp.IndexedBase:
+    """Declare numbers with one index for each size: ``logits[v]`` for v = 1..V."""
+    base = sp.IndexedBase(name, **domain.assumptions)
+    return _declare(base, Declaration(name, domain, text, tex or name, sizes))
+
+
+def function(name: str, domain: Domain, text: str, *, tex: str | None = None) -> UndefinedFunction:
+    """Declare a differentiable function of the parameters."""
+    return _declare(sp.Function(name, **domain.assumptions), Declaration(name, domain, text, tex or name))
+
+
+def declaration(thing: Declarable) -> Declaration:
+    """The declaration of a symbol, family or function."""
+    try:
+        return DECLARATIONS[thing]
+    except KeyError:
+        raise KeyError(f"{thing} is not declared: use symbol(), index(), family() or function()") from None
+
+
+def declared_name(name: str) -> Declarable:
+    """The symbol, family or function that was declared under a name."""
+    try:
+        return _BY_NAME[name]
+    except KeyError:
+        raise KeyError(f"no symbol is declared under the name {name!r}") from None
+
+
+def symbols_of(expr: sp.Basic) -> set[Declarable]:
+    """Every symbol, family and function that occurs free in an expression, the sizes of families and indices included."""
+    found = _occurring(expr)
+    while True:
+        sizes = {s for thing in found if thing in DECLARATIONS for s in _sizes(thing)}
+        if sizes <= found:
+            return found
+        found |= sizes
+
+
+def _sizes(thing: Declarable) -> set[sp.Symbol]:
+    entry = DECLARATIONS[thing]
+    of = entry.sizes + ((entry.domain.size,) if isinstance(entry.domain, IndexUpTo) else ())
+    return {s for size in of for s in size.free_symbols}
+
+
+def _occurring(expr: sp.Basic) -> set[Declarable]:
+    from grape_spec.language.expressions import bound_symbols
+
+    bound = bound_symbols(expr)
+    if isinstance(expr, sp.Symbol | sp.IndexedBase):
+        return {expr}
+    found: set[Declarable] = {expr.func} if isinstance(expr.func, UndefinedFunction) else set()
+    for arg in expr.args:
+        found |= _occurring(arg)
+    return found - bound

@@ -1,0 +1,336 @@
+"""The policy: a categorical distribution over a vocabulary, and over sequences of tokens.
+
+Logits z give probabilities π = softmax(z). Every gradient of every method goes through the derivative of log π.
+"""
+
+from itertools import product
+
+from sympy import Expr, Integer, Lambda, exp, log
+
+from grape_spec.language import (
+    DERIVED,
+    Definition,
+    Diff,
+    Positive,
+    Real,
+    Simplex,
+    Size,
+    SmoothPositive,
+    Source,
+    Wrong,
+    claim,
+    define,
+    delta,
+    equals,
+    family,
+    function,
+    holds,
+    index,
+    product_over,
+    substitute,
+    sum_over,
+    symbol,
+)
+from grape_spec.proof.rules import algebra, chain, finite_sum, induction, rewrite, step
+
+SUTTON = Source("sutton2018reinforcement", "section 13.3")
+HINTON = Source("hinton2015distilling")
+
+V = symbol("V", Size, "number of tokens in the vocabulary")
+a = index("a", V, "the token that was chosen")
+k = index("k", V, "a token whose logit is varied")
+l = index("l", V, "another token whose logit is varied", tex=r"\ell")  # noqa: E741 - the letter of the literature
+v = index("v", V, "a token that a sum runs over")
+
+logits = family("logits", Real, V, text="one real number for each token", tex="z")
+temperature = symbol("temperature", Positive, "divides the logits", tex=r"\tau")
+shift = symbol("shift", Real, "a constant added to every logit", tex="c")
+scaled = Lambda(v, logits[v] / temperature)
+
+softmax = define(
+    Definition(
+        "policy.softmax",
+        "Probability of a token.",
+        (a, logits),
+        exp(logits[a]) / sum_over(exp(logits[v]), v),
+        tex=r"\pi_{{{a}}}({logits})",
+        domain=Positive,
+        source=DERIVED,
+    )
+)
+
+log_softmax = define(
+    Definition(
+        "policy.log_softmax",
+        "Log-probability of a token at a temperature.",
+        (a, logits, temperature),
+        log(softmax(a, scaled)),
+        tex=r"\log \pi_{{{a}}}({logits} / {temperature})",
+        source=HINTON,
+    )
+)
+
+plain_entropy = -sum_over(softmax(v) * log(softmax(v)), v)
+
+entropy = define(
+    Definition(
+        "policy.entropy",
+        "Entropy of the next-token distribution at a temperature, in nats.",
+        (logits, temperature),
+        substitute(plain_entropy, {logits: scaled}),
+        tex=r"H({logits} / {temperature})",
+    )
+)
+
+claim(
+    "policy.softmax.normalised",
+    "The probabilities of all tokens sum to one, for every vocabulary size.",
+    holds(equals(sum_over(softmax(v), v), 1), by=finite_sum()),
+)
+
+claim(
+    "policy.softmax.shift",
+    "Adding one constant to every logit changes no probability.",
+    holds(equals(softmax(a, Lambda(v, logits[v] + shift)), softmax(a)), by=finite_sum()),
+    wrong=[
+        Wrong(
+            "scaling the logits changes nothing either",
+            equals(softmax(a, Lambda(v, logits[v] * shift)), softmax(a)),
+        )
+    ],
+)
+
+claim(
+    "policy.softmax.jacobian",
+    "Raising one logit raises its own probability and lowers every other in proportion.",
+    holds(equals(Diff(softmax(a), logits[k]), softmax(a) * (delta(a, k) - softmax(k))), by=finite_sum()),
+    wrong=[
+        Wrong("the diagonal alone, as of a sigmoid", equals(Diff(softmax(a), logits[k]), softmax(a) * delta(a, k))),
+        Wrong("the sign turned", equals(Diff(softmax(a), logits[k]), softmax(a) * (softmax(k) - delta(a, k)))),
+    ],
+)
+
+claim(
+    "policy.log_softmax.gradient",
+    "The score of the chosen token is its one-hot vector minus the probabilities.",
+    holds(equals(Diff(log(softmax(a)), logits[k]), delta(a, k) - softmax(k)), by=finite_sum()),
+    source=SUTTON,
+    wrong=[
+        Wrong("the probability of the chosen token", equals(Diff(log(softmax(a)), logits[k]), delta(a, k) - softmax(a))),
+        Wrong("without the normaliser", equals(Diff(log(softmax(a)), logits[k]), delta(a, k))),
+    ],
+)
+
+claim(
+    "policy.log_softmax.hessian",
+    "The curvature of a log-probability does not depend on which token was chosen.",
+    holds(
+        equals(Diff(log(softmax(a)), logits[k], logits[l]), -softmax(k) * (delta(k, l) - softmax(l))),
+        by=chain(
+            step(Diff(delta(a, k) - softmax(k), logits[l]), by=rewrite("policy.log_softmax.gradient")),
+            step(-softmax(k) * (delta(k, l) - softmax(l)), by=finite_sum()),
+        ),
+    ),
+    wrong=[
+        Wrong(
+            "it depends on the chosen token",
+            equals(Diff(log(softmax(a)), logits[k], logits[l]), -softmax(a) * (delta(k, l) - softmax(l))),
+        )
+    ],
+)
+
+tempered = log_softmax(a)
+
+claim(
+    "policy.temperature.gradient",
+    "At temperature τ the score is that of the tempered policy, divided by τ.",
+    holds(
+        equals(Diff(tempered, logits[k]), (delta(a, k) - softmax(k, scaled)) / temperature),
+        by=finite_sum(),
+    ),
+    source=HINTON,
+    wrong=[
+        Wrong("without the factor", equals(Diff(tempered, logits[k]), delta(a, k) - softmax(k, scaled))),
+        Wrong(
+            "with the probabilities at temperature one",
+            equals(Diff(tempered, logits[k]), (delta(a, k) - softmax(k)) / temperature),
+        ),
+    ],
+)
+
+score = Diff(log(softmax(a)), logits[k])
+other_score = Diff(log(softmax(a)), logits[l])
+
+claim(
+    "policy.score.mean_zero",
+    "The score has expectation zero under its own policy.",
+    holds(
+        equals(sum_over(softmax(a) * score, a), 0),
+        by=chain(
+            step(
+                sum_over(softmax(a) * (delta(a, k) - softmax(k)), a),
+                by=rewrite("policy.log_softmax.gradient"),
+            ),
+            step(0, by=finite_sum()),
+        ),
+    ),
+    source=SUTTON,
+    wrong=[Wrong("without the probabilities as weights", equals(sum_over(score, a), 0))],
+)
+
+fisher = softmax(k) * (delta(k, l) - softmax(l))
+
+claim(
+    "policy.fisher",
+    "The Fisher matrix, the second moment of the score, is minus the expected curvature of the log-probability.",
+    holds(
+        equals(sum_over(softmax(a) * score * other_score, a), fisher),
+        name="second moment",
+        by=chain(
+            step(
+                sum_over(softmax(a) * (delta(a, k) - softmax(k)) * other_score, a),
+                by=rewrite("policy.log_softmax.gradient"),
+            ),
+            step(
+                sum_over(softmax(a) * (delta(a, k) - softmax(k)) * (delta(a, l) - softmax(l)), a),
+                by=rewrite("policy.log_softmax.gradient", k=l),
+            ),
+            step(fisher, by=finite_sum()),
+        ),
+    ),
+    holds(
+        equals(-sum_over(softmax(a) * Diff(log(softmax(a)), logits[k], logits[l]), a), fisher),
+        name="expected curvature",
+        by=chain(
+            step(-sum_over(softmax(a) * (-fisher), a), by=rewrite("policy.log_softmax.hessian")),
+            step(fisher, by=finite_sum()),
+        ),
+    ),
+    wrong=[
+        Wrong(
+            "the empirical outer product without expectation",
+            equals(score * other_score, fisher),
+        )
+    ],
+)
+
+claim(
+    "policy.entropy.gradient",
+    "A logit raises the entropy where its token is rarer than the entropy says, and lowers it elsewhere.",
+    holds(
+        equals(Diff(plain_entropy, logits[k]), -softmax(k) * (log(softmax(k)) - sum_over(softmax(v) * log(softmax(v)), v))),
+        name="plain",
+        by=finite_sum(),
+    ),
+    holds(
+        equals(
+            Diff(entropy(), logits[k]),
+            -softmax(k, scaled) * (log(softmax(k, scaled)) + entropy()) / temperature,
+        ),
+        name="temperature",
+        by=finite_sum(),
+    ),
+    wrong=[
+        Wrong("without the mean", equals(Diff(plain_entropy, logits[k]), -softmax(k) * log(softmax(k)))),
+        Wrong("with + 1 left over", equals(Diff(plain_entropy, logits[k]), -softmax(k) * (log(softmax(k)) + 1))),
+    ],
+)
+
+# Sequences: the probability of a whole answer is the product over its tokens.
+
+T = symbol("T", Size, "number of tokens in the sequence")
+t = index("t", T, "a position in the sequence")
+theta = symbol("theta", Real, "a parameter of the policy", tex=r"\theta")
+token_probability = function("token_prob", SmoothPositive, "probability of token t given those before it, by parameter", tex="p")
+
+sequence_probability = product_over(token_probability(t, theta), t)
+
+claim(
+    "policy.sequence.log_prob",
+    "The log-probability of a sequence is the sum over its tokens, and its score the sum of their scores.",
+    holds(
+        equals(log(sequence_probability), sum_over(log(token_probability(t, theta)), t)),
+        name="sum",
+        by=induction(T),
+    ),
+    holds(
+        equals(Diff(log(sequence_probability), theta), sum_over(Diff(log(token_probability(t, theta)), theta), t)),
+        name="score",
+        by=chain(
+            step(
+                Diff(sum_over(log(token_probability(t, theta)), t), theta),
+                by=rewrite("policy.sequence.log_prob", part="sum"),
+            ),
+            step(sum_over(Diff(log(token_probability(t, theta)), theta), t), by=finite_sum()),
+        ),
+    ),
+    wrong=[
+        Wrong(
+            "the mean over tokens, as length normalisation makes it",
+            equals(log(sequence_probability), sum_over(log(token_probability(t, theta)), t) / T),
+        )
+    ],
+)
+
+P = symbol("P", Size, "number of prefixes")
+j = index("j", P, "a prefix")
+next_token = family("next_token", Simplex, P, V, text="probability of each next token after prefix j", tex=r"\pi")
+end = index("end", V, "the end-of-sequence token", tex=r"\mathrm{eos}")
+completions = family(
+    "completions", Real, V, text="total probability of all completions after appending token v", tex="M"
+)
+
+completion_mass = define(
+    Definition(
+        "policy.completion_mass",
+        "Total probability of all ways to complete a prefix: it ends now, or goes on with another token.",
+        (j, end, next_token, completions),
+        sum_over(next_token[j, v] * (delta(v, end) + (1 - delta(v, end)) * completions[v]), v),
+        tex=r"M_{{{j}}}",
+    )
+)
+
+
+def total_mass(vocabulary: int, length: int) -> Expr:
+    """The sum of the probabilities of every sequence that ends by ``length``, and of every one that is cut there.
+
+    Token 1 is the end of the sequence; every prefix that goes on has its own row of next-token probabilities.
+    """
+    going_on = range(2, vocabulary + 1)
+    rows = {prefix: row for row, prefix in enumerate((p for n in range(length) for p in product(going_on, repeat=n)), 1)}
+
+    def probability(sequence: tuple[int, ...]) -> Expr:
+        value: Expr = Integer(1)
+        for position, token in enumerate(sequence):
+            value = value * next_token[rows[sequence[:position]], token]
+        return value
+
+    ended = [(*prefix, 1) for prefix in rows]
+    cut = list(product(going_on, repeat=length))
+    return sum(probability(sequence) for sequence in (*ended, *cut))
+
+
+claim(
+    "policy.sequence.normalised",
+    "The probabilities of all sequences, over the tree that ends with an end-of-sequence token or at a length limit, "
+    "sum to one: by induction on the tokens left, as a prefix has mass one when all that may follow it have.",
+    holds(
+        equals(completion_mass(completions=Lambda(v, 1)), 1),
+        name="one token more",
+        by=finite_sum(),
+    ),
+    *(
+        holds(
+            equals(total_mass(vocabulary, length), 1),
+            name=f"V = {vocabulary}, T = {length}",
+            by=algebra(sizes={V: vocabulary, T: length}),
+        )
+        for vocabulary, length in ((2, 1), (2, 2), (2, 3), (3, 2), (3, 3))
+    ),
+    wrong=[
+        Wrong(
+            "with the end token counted as going on, too",
+            equals(sum_over(next_token[j, v] * (1 + delta(v, end)), v), 1),
+        )
+    ],
+)

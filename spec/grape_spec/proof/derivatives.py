@@ -1,0 +1,60 @@
+"""Taking the derivatives that a statement leaves unevaluated; SymPy's ``diff`` is in the trusted base, and is called here only."""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from grape_spec.language.expressions import At, Diff, avoid, free_symbols, substitute, unfold, walk
+
+
+class NotAlgebraic(ValueError):
+    """The expression is outside of what an engine can decide; the answer is unknown, not no."""
+
+
+_KINKED = (sp.Min, sp.Max, sp.Abs, sp.Piecewise)
+
+
+def resolve(expr: sp.Basic) -> sp.Basic:
+    """The expression with definitions unfolded, derivatives taken and points put in, innermost first."""
+
+    def step(node: sp.Basic) -> sp.Basic | None:
+        if isinstance(node, Diff):
+            return derivative(node.expr, node.variable)
+        if isinstance(node, At):
+            return substitute(node.expr, {node.replaced: node.value})
+        return None
+
+    return walk(unfold(expr), step)
+
+
+def derivative(expr: sp.Expr, variable: sp.Expr) -> sp.Expr:
+    """The derivative by SymPy; refused where a Min, Max, Piecewise or absolute value depends on the variable.
+
+    SymPy differentiates those through Heaviside(0) = 1/2, which is wrong at a kink.
+    """
+    expr = avoid(expr, free_symbols(variable))
+    stand_ins: dict[sp.Basic, sp.Basic] = {}
+
+    def set_aside(node: sp.Basic) -> sp.Basic | None:
+        if not isinstance(node, _KINKED):
+            return None
+        if _depends(node, variable):
+            raise NotAlgebraic(f"the derivative of {node} with respect to {variable} needs a proof by regions")
+        return stand_ins.setdefault(node, _stand_in(node))
+
+    smooth = walk(expr, set_aside)
+    result = sp.diff(smooth, variable)
+    back = {stand_in: node for node, stand_in in stand_ins.items()}
+    return result.replace(lambda node: node in back, lambda node: back[node])
+
+
+def _stand_in(node: sp.Basic) -> sp.Basic:
+    """A constant for the derivative's sake, which still carries the indices of what it stands for."""
+    symbols = sorted(free_symbols(node), key=str)
+    return sp.IndexedBase(sp.Dummy("constant"), real=True)[tuple(s for s in symbols if s.is_integer) or (1,)]
+
+
+def _depends(node: sp.Basic, variable: sp.Expr) -> bool:
+    if isinstance(variable, sp.Indexed):
+        return any(inner.base == variable.base for inner in node.atoms(sp.Indexed))
+    return variable in free_symbols(node)

@@ -1,0 +1,59 @@
+"""The zero test: a normal form is zero when it is zero in the field of rational functions over its atoms."""
+
+from __future__ import annotations
+
+import sympy as sp
+from sympy.polys.domains import QQ
+from sympy.polys.fields import FracField
+
+from grape_spec.proof.normal_form import Monomial, NormalForm, Polynomial
+
+
+def is_zero(p: Polynomial, form: NormalForm) -> bool:
+    """Whether a polynomial over atoms vanishes identically, its atoms taken as independent of each other.
+
+    True is a proof: an identity of rational functions holds for every value of the atoms at which no divisor is zero, and the
+    divisors are in ``form.nonzero``. False is no proof that the expression differs from zero.
+    """
+    p = form.settle_deltas(p)
+    if not p:
+        return True
+    generators: dict[sp.Expr, None] = {}
+    _collect(p, form, generators)
+    if not generators:
+        return False
+    field = FracField([f"x{i}" for i in range(len(generators))], QQ)
+    values = dict(zip(generators, field.gens, strict=True))
+    return _element(p, form, values, field) == field.zero
+
+
+def _divisor(factor: tuple[sp.Expr, int], form: NormalForm) -> Polynomial | None:
+    """The polynomial behind a reciprocal atom; None for an atom that is a generator by itself."""
+    atom, _ = factor
+    return form.of(atom) if isinstance(atom, sp.Add) else None
+
+
+def _collect(p: Polynomial, form: NormalForm, generators: dict[sp.Expr, None]) -> None:
+    for monomial in p:
+        for factor in monomial:
+            inner = _divisor(factor, form)
+            if inner is None:
+                generators[factor[0]] = None
+            else:
+                _collect(inner, form, generators)
+
+
+def _element(p: Polynomial, form: NormalForm, values: dict, field: FracField):
+    total = field.zero
+    for monomial, c in p.items():
+        total += _term(monomial, form, values, field) * field.domain(c.numerator, c.denominator)
+    return total
+
+
+def _term(monomial: Monomial, form: NormalForm, values: dict, field: FracField):
+    product = field.one
+    for atom, n in monomial:
+        inner = _divisor((atom, n), form)
+        base = values[atom] if inner is None else _element(inner, form, values, field)
+        product *= base**n
+    return product

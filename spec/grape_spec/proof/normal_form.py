@@ -1,0 +1,446 @@
+"""A normal form for expressions with finite sums of general length.
+
+An expression becomes a polynomial over *atoms*: a mapping from monomials (atoms with integer exponents) to rationals. Atoms
+are symbols, indexed symbols, exponentials and logarithms of monomials, reciprocals of polynomials, and sums that cannot be
+taken apart. The rules that lead there are the only mathematics in this file:
+
+- exp(a + b) = exp(a) exp(b), exp(log a) = a;  log(ab) = log a + log b where a and b are positive, log(exp a) = a;
+- Σ is linear, and a factor without the bound variable leaves the sum;
+- Σ_v δ(v, k) f(v) = f(k) for k in the range of v, and Σ_v 1 = V;
+- a row of a simplex family sums to one, and so does a one-hot row; further relations are declared by a claim's assumptions;
+- Σ_v Σ_w = Σ_w Σ_v, and bound variables are named by how deep sums nest, so that equal sums are equal trees.
+
+A product or quotient is never simplified by dropping a pole: every divisor is recorded in `nonzero` for the caller to
+discharge. What the rules do not cover becomes an opaque atom: that can hide a true identity, but it cannot prove a false
+one. Whether the polynomial is zero is decided in a field by `grape_spec.proof.field`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from functools import reduce
+from itertools import permutations
+from math import gcd, lcm
+
+import sympy as sp
+from sympy.core.function import AppliedUndef
+
+from grape_spec.language.domains import IndexUpTo, RowDomain
+from grape_spec.language.expressions import Apply, At, Diff, substitute
+from grape_spec.language.symbols import DECLARATIONS
+from grape_spec.proof.derivatives import NotAlgebraic, resolve
+
+Monomial = tuple[tuple[sp.Expr, int], ...]
+Polynomial = dict[Monomial, Fraction]
+Bound = tuple[sp.Symbol, sp.Expr]
+
+ONE: Polynomial = {(): Fraction(1)}
+
+#: Sums over more variables than this keep the order that they were written in.
+MOST_PERMUTED = 4
+
+
+class Relation:
+    """A declared value of a sum, such as Σ_t mask[i, t] = length for every i."""
+
+    def __init__(self, total: sp.Expr, value: sp.Expr, free: tuple[sp.Symbol, ...]) -> None:
+        self.total = total
+        self.value = value
+        self.free = free
+
+
+class NormalForm:
+    """Brings expressions into normal form and records what had to be nonzero.
+
+    Arguments:
+        relations: equations Sum = value, valid for every value of their free indices.
+        positive: decides whether an expression is positive; what it does not know keeps a logarithm in one piece.
+    """
+
+    def __init__(self, relations: Iterable[sp.Eq] = (), positive: Callable[[sp.Expr], bool] | None = None) -> None:
+        self._positive = positive or is_positive
+        self.nonzero: set[sp.Expr] = set()
+        self._names: dict[sp.Expr, str] = {}
+        self._ranges: dict[sp.Symbol, sp.Expr] = {}
+        self._relations: list[Relation] = []
+        for equation in relations:
+            self._declare(equation)
+
+    def _declare(self, equation: sp.Eq) -> None:
+        total = to_expr(self.of(equation.lhs))
+        if not isinstance(total, sp.Sum):
+            raise NotAlgebraic(f"a relation must give the value of one sum, got {equation}")
+        free = tuple(s for s in sorted(total.free_symbols, key=str) if s in DECLARATIONS and _is_index(s))
+        self._relations.append(Relation(total, equation.rhs, free))
+
+    # -- the walk -----------------------------------------------------------------------------------------------
+
+    def of(self, expr: sp.Expr) -> Polynomial:
+        """The normal form of an expression."""
+        if isinstance(expr, sp.Rational):
+            return _constant(Fraction(int(expr.p), int(expr.q)))
+        if isinstance(expr, sp.Add):
+            return reduce(add, (self.of(arg) for arg in expr.args))
+        if isinstance(expr, sp.Mul):
+            return reduce(self.multiply, (self.of(arg) for arg in expr.args))
+        if isinstance(expr, sp.exp):
+            return self._exp(self.of(expr.args[0]))
+        if isinstance(expr, sp.Pow):
+            return self._pow(expr)
+        if isinstance(expr, sp.log):
+            return self._log(self.of(expr.args[0]))
+        if isinstance(expr, sp.Sum):
+            return self._sum(expr)
+        if isinstance(expr, Apply):
+            return self.of(expr.unfold())
+        if isinstance(expr, Diff | At):
+            return self.of(resolve(expr))
+        if isinstance(expr, sp.Min | sp.Max | sp.Abs):
+            return self._opaque(expr)
+        if isinstance(expr, sp.Product):
+            return self._product(expr)
+        if isinstance(expr, sp.Symbol | sp.Indexed | sp.KroneckerDelta | AppliedUndef | sp.Derivative):
+            return self._atom(expr)
+        raise NotAlgebraic(f"{type(expr).__name__} has no normal form: {expr}")
+
+    def _atom(self, atom: sp.Expr, exponent: int = 1) -> Polynomial:
+        if exponent == 0:
+            return ONE
+        if isinstance(atom, sp.KroneckerDelta):
+            exponent = 1
+        return {((atom, exponent),): Fraction(1)}
+
+    def _opaque(self, expr: sp.Expr) -> Polynomial:
+        rebuilt = expr.func(*(to_expr(self.of(arg)) for arg in expr.args))
+        return self._atom(rebuilt) if isinstance(rebuilt, expr.func) else self.of(rebuilt)
+
+    # -- products -----------------------------------------------------------------------------------------------
+
+    def multiply(self, p: Polynomial, q: Polynomial) -> Polynomial:
+        """The product of two normal forms."""
+        result: Polynomial = {}
+        for left, c in p.items():
+            for right, d in q.items():
+                monomial = self._merge(left, right)
+                result[monomial] = result.get(monomial, Fraction(0)) + c * d
+        return _without_zeros(result)
+
+    def _merge(self, left: Iterable[tuple[sp.Expr, int]], right: Iterable[tuple[sp.Expr, int]]) -> Monomial:
+        exponents: dict[sp.Expr, int] = {}
+        for atom, exponent in (*left, *right):
+            exponents[atom] = exponents.get(atom, 0) + exponent
+        kept = [(a, 1 if isinstance(a, sp.KroneckerDelta) else n) for a, n in exponents.items() if n]
+        return tuple(sorted(kept, key=self._key))
+
+    def _key(self, factor: tuple[sp.Expr, int]) -> tuple[str, int]:
+        atom, exponent = factor
+        if atom not in self._names:
+            self._names[atom] = sp.srepr(atom)
+        return self._names[atom], exponent
+
+    def _pow(self, expr: sp.Pow) -> Polynomial:
+        base, exponent = expr.args
+        if not isinstance(exponent, sp.Integer):
+            raise NotAlgebraic(f"the power {expr} has no normal form")
+        p = self.of(base)
+        if exponent < 0:
+            p, exponent = self.inverse(p), -exponent
+        return reduce(self.multiply, [p] * int(exponent), ONE)
+
+    def inverse(self, p: Polynomial) -> Polynomial:
+        """One over a normal form; the divisor is recorded unless its sign shows that it is not zero."""
+        if not p:
+            raise NotAlgebraic("a divisor is identically zero")
+        coefficient, monomial, rest = self._content(p)
+        for atom, _ in monomial:
+            self._must_not_vanish(atom)
+        inverse = {tuple((atom, -n) for atom, n in monomial): 1 / coefficient}
+        if len(rest) == 1:
+            return inverse
+        divisor = to_expr(rest)
+        self._must_not_vanish(divisor)
+        return self.multiply(inverse, self._atom(divisor, -1))
+
+    def _must_not_vanish(self, divisor: sp.Expr) -> None:
+        if not is_positive(divisor):
+            self.nonzero.add(divisor)
+
+    def _content(self, p: Polynomial) -> tuple[Fraction, Monomial, Polynomial]:
+        """p = coefficient · monomial · rest, with the rest free of common factors and positive in its first term."""
+        if len(p) == 1:
+            (monomial, coefficient), *_ = p.items()
+            return coefficient, monomial, ONE
+        atoms = {atom for monomial in p for atom, _ in monomial}
+        least = {atom: min(dict(monomial).get(atom, 0) for monomial in p) for atom in atoms}
+        common = self._merge(least.items(), ())
+        rest = self.multiply(p, {tuple((atom, -n) for atom, n in common): Fraction(1)})
+        if any(isinstance(atom, sp.Add) and n > 0 for monomial in rest for atom, n in monomial):
+            inner, further, rest = self._content(self.of(to_expr(rest)))
+            return inner, self._merge(common, further), rest
+        coefficient = _rational_content(rest.values())
+        if rest[min(rest, key=lambda monomial: [self._key(f) for f in monomial])] < 0:
+            coefficient = -coefficient
+        return coefficient, common, {monomial: c / coefficient for monomial, c in rest.items()}
+
+    # -- exponentials and logarithms ----------------------------------------------------------------------------
+
+    def _exp(self, p: Polynomial) -> Polynomial:
+        result = ONE
+        for monomial, c in p.items():
+            if len(monomial) == 1 and isinstance(monomial[0][0], sp.log) and monomial[0][1] == 1 and c.denominator == 1:
+                inside = self.of(monomial[0][0].args[0])
+                base = inside if c > 0 else self.inverse(inside)
+                factor = reduce(self.multiply, [base] * abs(int(c)), ONE)
+            else:
+                argument = to_expr({monomial: Fraction(1, c.denominator)})
+                factor = self._atom(sp.exp(argument, evaluate=False), int(c.numerator))
+            result = self.multiply(result, factor)
+        return result
+
+    def _log(self, p: Polynomial) -> Polynomial:
+        coefficient, monomial, rest = self._content(p)
+        factors = [*monomial, *([(to_expr(rest), 1)] if rest != ONE else [])]
+        if coefficient <= 0 or not all(self._positive(atom) for atom, _ in factors):
+            return self._atom(sp.log(to_expr(p), evaluate=False))
+        result = self._log_of_number(coefficient)
+        for atom, n in factors:
+            inner = self.of(atom.args[0]) if isinstance(atom, sp.exp) else self._atom(sp.log(atom, evaluate=False))
+            result = add(result, scale(inner, Fraction(n)))
+        return result
+
+    def _log_of_number(self, c: Fraction) -> Polynomial:
+        result: Polynomial = {}
+        for number, sign in ((c.numerator, 1), (c.denominator, -1)):
+            for prime, power in sp.factorint(number).items():
+                result = add(result, scale(self._atom(sp.log(sp.Integer(prime))), Fraction(sign * power)))
+        return result
+
+    # -- sums ---------------------------------------------------------------------------------------------------
+
+    def _sum(self, expr: sp.Sum) -> Polynomial:
+        own: list[Bound] = []
+        body = expr.function
+        for bound, low, high in expr.limits:
+            if low != 1:
+                raise NotAlgebraic(f"a sum must start at 1, got {expr}")
+            if bound in set().union(*(later[2].free_symbols for later in expr.limits)):
+                raise NotAlgebraic(f"the range of one bound variable depends on another: {expr}")
+            own.append((self._fresh_bound(high), high))
+            body = substitute(body, {bound: own[-1][0]})
+        result = self.of(body)
+        for fresh in own:
+            result = self._sum_over(result, fresh)
+        return result
+
+    def _fresh_bound(self, size: sp.Expr) -> sp.Symbol:
+        """A name for a bound variable that nothing else bears while its sum is taken apart."""
+        own = sp.Dummy("bound", integer=True, positive=True)
+        self._ranges[own] = size
+        return own
+
+    def _range(self, position: sp.Expr) -> sp.Expr | None:
+        if position in self._ranges:
+            return self._ranges[position]
+        entry = DECLARATIONS.get(position)
+        return entry.domain.size if entry and isinstance(entry.domain, IndexUpTo) else None
+
+    def _sum_over(self, p: Polynomial, bound: Bound) -> Polynomial:
+        name, size = bound
+        if isinstance(size, sp.Integer):
+            terms = (self.of(substitute(to_expr(p), {name: sp.Integer(i)})) for i in range(1, int(size) + 1))
+            return reduce(add, terms, {})
+        total: Polynomial = {}
+        for monomial, c in p.items():
+            total = add(total, scale(self._sum_monomial(monomial, bound), c))
+        return total
+
+    def _sum_monomial(self, monomial: Monomial, bound: Bound) -> Polynomial:
+        name, size = bound
+        for factor in monomial:
+            if isinstance(factor[0], sp.KroneckerDelta) and name in factor[0].free_symbols:
+                return self._contract(factor[0], [f for f in monomial if f != factor], bound)
+        outside = tuple(f for f in monomial if name not in f[0].free_symbols)
+        inside = [f for f in monomial if name in f[0].free_symbols]
+        if not inside:
+            return self.multiply({outside: Fraction(1)}, self.of(size))
+        return self.multiply({outside: Fraction(1)}, self._joint_sum(inside, bound))
+
+    def _contract(self, d: sp.KroneckerDelta, rest: list[tuple[sp.Expr, int]], bound: Bound) -> Polynomial:
+        name, size = bound
+        other = d.args[1] if d.args[0] == name else d.args[0]
+        if name in other.free_symbols or self._range(other) != size:
+            raise NotAlgebraic(f"cannot tell whether {other} lies in 1..{size}")
+        return self.of(substitute(to_expr({tuple(rest): Fraction(1)}), {name: other}))
+
+    def _joint_sum(self, inside: list[tuple[sp.Expr, int]], bound: Bound) -> Polynomial:
+        """A sum whose factors all contain the bound variable; sums among the factors become further bound variables."""
+        bounds, factors = [bound], []
+        for atom, n in inside:
+            if isinstance(atom, sp.Sum) and n > 0:
+                for _ in range(n):
+                    fresh = {b: self._fresh_bound(size) for b, _, size in atom.limits}
+                    bounds += [(fresh[b], size) for b, _, size in atom.limits]
+                    ((body, _),) = self.of(substitute(atom.function, fresh)).items()
+                    factors += body
+            else:
+                factors.append((atom, n))
+        factors = list(self._merge(factors, ()))
+        return self._by_relation(bounds, factors) or self._sum_atom(bounds, factors)
+
+    def _by_relation(self, bounds: list[Bound], factors: list[tuple[sp.Expr, int]]) -> Polynomial | None:
+        """Use a relation on one of the bound variables, if there is one, and sum what is left over the others."""
+        for bound in bounds:
+            own = [f for f in factors if bound[0] in f[0].free_symbols]
+            value = self._known_total(own, bound)
+            if value is not None:
+                others = tuple(f for f in factors if f not in own)
+                result = self.multiply({others: Fraction(1)}, value)
+                for other in bounds:
+                    if other != bound:
+                        result = self._sum_over(result, other)
+                return result
+        return None
+
+    def _known_total(self, own: list[tuple[sp.Expr, int]], bound: Bound) -> Polynomial | None:
+        if len(own) == 1 and own[0][1] == 1 and self._is_whole_row(own[0][0], bound):
+            return ONE
+        if not self._relations:
+            return None
+        ((total, _),) = next(iter(self._sum_atom([bound], own)))
+        for relation in self._relations:
+            value = _match(relation, total)
+            if value is not None:
+                return self.of(value)
+        return None
+
+    def _is_whole_row(self, atom: sp.Expr, bound: Bound) -> bool:
+        if not isinstance(atom, sp.Indexed):
+            return False
+        entry = DECLARATIONS.get(atom.base)
+        own_axis = atom.indices[-1] == bound[0] and bound[0] not in sp.Tuple(*atom.indices[:-1]).free_symbols
+        return bool(entry and isinstance(entry.domain, RowDomain) and own_axis and entry.sizes[-1] == bound[1])
+
+    def _sum_atom(self, bounds: list[Bound], factors: list[tuple[sp.Expr, int]]) -> Polynomial:
+        """The sum as an atom, its bound variables named by depth, in the order that gives the least text."""
+        depth = max((_depth(atom) for atom, _ in factors), default=0)
+        names = [sp.Symbol(f"_{depth + i}", integer=True, positive=True) for i in range(len(bounds))]
+        orders = permutations(bounds) if len(bounds) <= MOST_PERMUTED else [tuple(bounds)]
+        candidates = []
+        for order in orders:
+            renaming = {bound: name for (bound, _), name in zip(order, names, strict=True)}
+            body = substitute(to_expr({tuple(factors): Fraction(1)}), renaming)
+            total = sp.Sum(body, *((name, 1, size) for name, (_, size) in zip(names, order, strict=True)))
+            candidates.append((sp.srepr(total), total))
+        return self._atom(min(candidates, key=lambda pair: pair[0])[1])
+
+    def _product(self, expr: sp.Product) -> Polynomial:
+        if len(expr.limits) != 1:
+            raise NotAlgebraic(f"a product over several indices has no normal form: {expr}")
+        ((bound, low, high),) = expr.limits
+        if isinstance(high, sp.Integer) and low == 1:
+            terms = (self.of(substitute(expr.function, {bound: sp.Integer(i)})) for i in range(1, int(high) + 1))
+            return reduce(self.multiply, terms, ONE)
+        body = to_expr(self.of(expr.function))
+        name = sp.Symbol(f"_{_depth(body)}", integer=True, positive=True)
+        return self._atom(sp.Product(substitute(body, {bound: name}), (name, low, high)))
+
+    # -- deltas between free indices ----------------------------------------------------------------------------
+
+    def settle_deltas(self, p: Polynomial) -> Polynomial:
+        """Write one index for both where a term carries a delta between two free indices."""
+        result: Polynomial = {}
+        for monomial, c in p.items():
+            result = add(result, scale(self._settled(monomial), c))
+        return result
+
+    def _settled(self, monomial: Monomial) -> Polynomial:
+        for factor in monomial:
+            d = factor[0]
+            if not isinstance(d, sp.KroneckerDelta):
+                continue
+            first, second = d.args
+            rest = tuple(f for f in monomial if f != factor)
+            if isinstance(second, sp.Symbol) and any(second in atom.free_symbols for atom, _ in rest):
+                changed = self.of(substitute(to_expr({rest: Fraction(1)}), {second: first}))
+                return self.settle_deltas(self.multiply(changed, self._atom(d)))
+        return {monomial: Fraction(1)}
+
+
+# -- polynomials ------------------------------------------------------------------------------------------------
+
+
+def _constant(c: Fraction) -> Polynomial:
+    return {(): c} if c else {}
+
+
+def _without_zeros(p: Polynomial) -> Polynomial:
+    return {monomial: c for monomial, c in p.items() if c}
+
+
+def add(p: Polynomial, q: Polynomial) -> Polynomial:
+    """The sum of two normal forms."""
+    result = dict(p)
+    for monomial, c in q.items():
+        result[monomial] = result.get(monomial, Fraction(0)) + c
+    return _without_zeros(result)
+
+
+def scale(p: Polynomial, c: Fraction) -> Polynomial:
+    """A normal form times a rational."""
+    return _without_zeros({monomial: c * d for monomial, d in p.items()})
+
+
+def to_expr(p: Polynomial) -> sp.Expr:
+    """The normal form as a SymPy tree."""
+    return sp.Add(
+        *(
+            sp.Mul(sp.Rational(c.numerator, c.denominator), *(sp.Pow(atom, n) for atom, n in monomial))
+            for monomial, c in p.items()
+        )
+    )
+
+
+def _rational_content(coefficients: Iterable[Fraction]) -> Fraction:
+    numerator, denominator = 0, 1
+    for c in coefficients:
+        numerator, denominator = gcd(numerator, c.numerator), lcm(denominator, c.denominator)
+    return Fraction(numerator, denominator)
+
+
+def _depth(expr: sp.Expr) -> int:
+    """How many names of bound variables, ``_0``, ``_1``, …, an expression uses up."""
+    numbers = [int(s.name[1:]) + 1 for s in expr.atoms(sp.Symbol) if s.name[:1] == "_" and s.name[1:].isdigit()]
+    return max(numbers, default=0)
+
+
+def _is_index(thing: sp.Symbol) -> bool:
+    return isinstance(DECLARATIONS[thing].domain, IndexUpTo)
+
+
+def _match(relation: Relation, total: sp.Expr) -> sp.Expr | None:
+    """The value that a relation gives a sum, its free indices standing for any index."""
+    if not relation.free:
+        return relation.value if total == relation.total else None
+    (free,) = relation.free
+    for candidate in total.free_symbols:
+        if candidate.is_integer and substitute(relation.total, {free: candidate}) == total:
+            return substitute(relation.value, {free: candidate})
+    return None
+
+
+def is_positive(expr: sp.Expr) -> bool:
+    """Whether the form of an expression alone shows that it is positive, given the domains of its symbols."""
+    if isinstance(expr, sp.exp):
+        return True
+    if isinstance(expr, sp.Sum | sp.Product):
+        return is_positive(expr.function)
+    if isinstance(expr, sp.Add | sp.Mul | sp.Min):
+        return all(is_positive(arg) for arg in expr.args)
+    if isinstance(expr, sp.Max):
+        return any(is_positive(arg) for arg in expr.args)
+    if isinstance(expr, sp.Pow):
+        return is_positive(expr.base)
+    if isinstance(expr, sp.Rational):
+        return expr > 0
+    return isinstance(expr, sp.Symbol | sp.Indexed | AppliedUndef) and bool(expr.is_positive)

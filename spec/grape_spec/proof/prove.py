@@ -1,0 +1,41 @@
+"""Proving one part of a claim: run its rule, and say what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Literal
+
+from grape_spec.language.claims import Claim, Part
+from grape_spec.proof.derivatives import NotAlgebraic
+from grape_spec.proof.rules import Context, Unknown
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a prover says: proved in a scope, or unknown with the reason. It never says refuted."""
+
+    status: Literal["proved", "unknown"]
+    scope: str = ""
+    reason: str = ""
+    seconds: float = 0.0
+    queries: tuple[str, ...] = ()
+
+
+def prove(part: Part, *, claim_id: str = "", earlier: tuple[Part, ...] = ()) -> Proof:
+    """Run the proof of one part; earlier parts of the same claim may be used."""
+    known = {p.name: p for p in earlier}
+    context = Context(part.assuming, {claim_id: known, "": known})
+    start = perf_counter()
+    try:
+        scope = part.by.prove(part.statement, context)
+    except (Unknown, NotAlgebraic) as failure:
+        return Proof("unknown", reason=str(failure), seconds=perf_counter() - start, queries=tuple(context.queries))
+    return Proof("proved", scope, seconds=perf_counter() - start, queries=tuple(context.queries))
+
+
+def prove_claim(claim: Claim) -> list[Proof]:
+    """The proofs of all parts of a claim, in order."""
+    return [
+        prove(part, claim_id=claim.id, earlier=claim.parts[:position]) for position, part in enumerate(claim.parts)
+    ]

@@ -1,0 +1,540 @@
+"""The rules by which a statement is proved.
+
+A rule proves a statement under assumptions or says why it could not: `Unknown` is an honest answer, and no rule ever answers
+that a statement is false. A rule is data, so that a page can print it and the audit can run it again on altered symbols.
+What a rule takes for granted is among its `lemmas`, which are part of the trusted base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import sympy as sp
+from sympy.logic.boolalg import Boolean
+
+from grape_spec.language.domains import Interval, RowDomain
+from grape_spec.language.expressions import Diff, OneSided, implies, substitute, unfold, walk
+from grape_spec.language.registry import claim_of
+from grape_spec.language.symbols import DECLARATIONS, declared_name
+from grape_spec.proof.derivatives import NotAlgebraic, derivative, resolve
+from grape_spec.proof.field import is_zero
+from grape_spec.proof.normal_form import NormalForm, is_positive, to_expr
+from grape_spec.proof.smt import Solver, is_arithmetic
+
+GENERAL = "all sizes"
+
+
+class Unknown(Exception):
+    """The rule could not prove the statement; the message says what was tried."""
+
+
+@dataclass
+class Context:
+    """Where a proof happens: its assumptions, the parts proved before it, and the SMT queries it asked."""
+
+    assumptions: tuple[Boolean, ...] = ()
+    parts: Mapping[str, Any] = field(default_factory=dict)
+    queries: list[str] = field(default_factory=list)
+
+    def solver(self) -> Solver:
+        """A solver under the assumptions that it can read; an assumption on a sum is left to the normal form."""
+        readable = tuple(f for f in self.assumptions if not f.atoms(sp.Sum))
+        return Solver(readable, self.queries)
+
+    def entails(self, statement: Boolean, given: Iterable[Boolean] = ()) -> bool:
+        """Whether the SMT solver proves a statement here."""
+        return self.solver().entails(statement, given=given)
+
+    def vanishes(self, expr: sp.Expr) -> bool:
+        """Whether an expression is zero by its normal form, every divisor proved nonzero."""
+        relations = [f for f in self.assumptions if isinstance(f, sp.Eq) and isinstance(unfold(f.lhs), sp.Sum)]
+        form = NormalForm(relations, self._positive)
+        return is_zero(form.of(resolve(expr)), form) and all(self._nonzero(d) for d in form.nonzero)
+
+    def _positive(self, expr: sp.Expr) -> bool:
+        return is_positive(expr) or (is_arithmetic(expr) and self.entails(sp.Gt(expr, 0, evaluate=False)))
+
+    def _nonzero(self, divisor: sp.Expr) -> bool:
+        return self.entails(sp.Ne(divisor, 0, evaluate=False))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One way of proving a statement."""
+
+    #: What the rule takes for granted beyond its engine.
+    lemmas = ()
+    engine = ""
+
+    def prove(self, statement: Boolean, context: Context) -> str:
+        """The scope in which the statement is proved; raises `Unknown` where it is not."""
+        raise NotImplementedError
+
+    def uses(self) -> tuple[str, ...]:
+        """The claims that the rule rests on."""
+        return ()
+
+    def steps(self) -> tuple[Step, ...]:
+        """The steps of the proof, for a page to print."""
+        return ()
+
+    def describe(self) -> str:
+        """The rule in a few words."""
+        return self.engine
+
+    def change(self, f: Callable[[Any], Any]) -> Rule:
+        """The same rule with every expression in it put through ``f``."""
+        return replace(self, **{entry.name: _change(getattr(self, entry.name), f) for entry in fields(self)})
+
+
+def _change(value: Any, f: Callable[[Any], Any]) -> Any:
+    if isinstance(value, Rule | Step | Fact):
+        return value.change(f)
+    if isinstance(value, sp.Basic):
+        return f(value)
+    if isinstance(value, tuple):
+        return tuple(_change(item, f) for item in value)
+    return value
+
+
+def _sides(statement: Boolean) -> tuple[sp.Expr, sp.Expr]:
+    if not isinstance(statement, sp.Eq):
+        raise Unknown(f"this rule proves equations, not {statement}")
+    return statement.args
+
+
+# -- equations --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FiniteSum(Rule):
+    """Both sides have the same normal form, for sums of any length."""
+
+    engine = "finite sums"
+
+    def prove(self, statement: Boolean, context: Context) -> str:
+        left, right = _sides(statement)
+        if not context.vanishes(left - right):
+            raise Unknown("the normal forms of the two sides differ")
+        return GENERAL
+
+
+@dataclass(frozen=True)
+class Algebra(Rule):
+    """The difference is zero in a field of rational functions; with ``sizes``, sums written out at those sizes."""
+
+    sizes: tuple[tuple[sp.Symbol, int], ...] = ()
+    engine = "algebra"
+
+    def prove(self, statement: Boolean, context: Context) -> str:
+        left, right = _sides(statement)
+        difference = resolve(left - right)
+        if not self.sizes and difference.atoms(sp.Sum, sp.Product):
+            raise Unknown("a sum of general length is not for this rule")
+        if not context.vanishes(_on_the_simplex(substitute(difference, dict(self.sizes)), dict(self.sizes))):
+            raise Unknown("the difference of the two sides is not zero in the field")
+        return ", ".join(f"{size} = {n}" for size, n in self.sizes) or GENERAL
+
+    def change(self, f: Callable[[Any], Any]) -> Rule:
+        return self
+
+
+def _on_the_simplex(expr: sp.Expr, sizes: Mapping[sp.Symbol, int]) -> sp.Expr:
+    """The expression with the last entry of every probability row written as one minus the others."""
+
+    def last_entry(node: sp.Basic) -> sp.Basic | None:
+        entry = DECLARATIONS.get(node.base) if isinstance(node, sp.Indexed) else None
+        if entry is None or not isinstance(entry.domain, RowDomain):
+            return None
+        *row, position = node.indices
+        length = sizes.get(entry.sizes[-1])
+        if length is None or position != length:
+            return None
+        return 1 - sum(node.base[(*row, i)] for i in range(1, length))
+
+    return walk(expr, last_entry)
+
+
+@dataclass(frozen=True)
+class Induction(Rule):
+    """Both sides agree at size one, and grow by the same amount from any size to the next."""
+
+    size: sp.Symbol
+    lemmas = ("induction over the natural numbers",)
+    engine = "induction"
+
+    def prove(self, statement: Boolean, context: Context) -> str:
+        left, right = _sides(statement)
+        difference = resolve(left - right)
+        if not context.vanishes(substitute(difference, {self.size: sp.Integer(1)})):
+            raise Unknown(f"the base of the induction, {self.size} = 1, is not shown")
+        larger = walk(substitute(difference, {self.size: self.size + 1}), self._split)
+        if not context.vanishes(larger - difference):
+            raise Unknown("the step of the induction is not shown")
+        return GENERAL
+
+    def _split(self, node: sp.Basic) -> sp.Basic | None:
+        if not isinstance(node, sp.Sum | sp.Product) or node.limits[0][2] != self.size + 1:
+            return None
+        (bound, low, high), *outer = node.limits
+        if outer:
+            raise Unknown("an induction over nested sums is not supported")
+        last, shorter = substitute(node.function, {bound: high}), node.func(node.function, (bound, low, self.size))
+        return shorter + last if isinstance(node, sp.Sum) else shorter * last
+
+    def describe(self) -> str:
+        return f"induction over {self.size}"
+
+
+@dataclass(frozen=True)
+class Rewrite(Rule):
+    """A step that replaces an instance of a proved equation's left side by its right side."""
+
+    claim: str
+    part: str = ""
+    bindings: tuple[tuple[str, Any], ...] = ()
+    engine = "rewriting"
+
+    def prove(self, statement: Boolean, context: Context) -> str:
+        before, after = _sides(statement)
+        part = _part_of(self.claim, self.part, context)
+        if part.assuming:
+            raise Unknown(f"{self.claim} holds under assumptions: it cannot be used under a sum")
+        equation = _instance(part.statement, self.bindings, context)
+        left, right = _sides(equation)
+        replaced = walk(before, lambda node: right if node == left else None)
+        if replaced == before:
+            raise Unknown(f"the left side of {self.claim} does not occur")
+        if replaced != after:
+            raise Unknown(f"replacing by {self.claim} gives {replaced}")
+        return GENERAL
+
+    def uses(self) -> tuple[str, ...]:
+        return (self.claim,)
+
+    def describe(self) -> str:
+        return f"by {self.claim}" + (f" ({self.part})" if self.part else "")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One link of a chain: the next expression, and the rule that makes it equal to the one before."""
+
+    expr: sp.Expr
+    by: Rule
+
+    def change(self, f: Callable[[Any], Any]) -> Step:
+        """The same step with every expression in it put through ``f``."""
+        return Step(f(self.expr), self.by.change(f))
+
+
+@dataclass(frozen=True)
+class Chain(Rule):
+    """A chain of equations from the left side to the right, each link with its own rule."""
+
+    links: tuple[Step, ...]
+    engine = "chain of steps"
+
+    def prove(self, statement: Boolean, context: Context) -> str:
+        here, right = _sides(statement)
+        scopes = []
+        for link in self.links:
+            scopes.append(link.by.prove(sp.Eq(here, link.expr, evaluate=False), context))
+            here = link.expr
+        if here != right:
+            raise Unknown(f"the chain ends at {here}, not at the right side")
+        return "; ".join(dict.fromkeys(scopes))
+
+    def uses(self) -> tuple[str, ...]:
+        return tuple(use for link in self.links for use in link.by.uses())
+
+    def steps(self) -> tuple[Step, ...]:
+        return self.links
+
+    @property
+    def lemmas(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Those of the links."""
+        return tuple(dict.fromkeys(lemma for link in self.links for lemma in link.by.lemmas))
+
+    def describe(self) -> str:
+        return "; ".join(dict.fromkeys(link.by.describe() for link in self.links))
+
+
+# -- facts ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fact:
+    """An instance of a proved claim, given to a rule as known."""
+
+    claim: str
+    part: str = ""
+    bindings: tuple[tuple[str, Any], ...] = ()
+
+    def instance(self, context: Context) -> Boolean:
+        """The statement with its symbols bound, the domain of each shown to hold for what it was bound to."""
+        part = _part_of(self.claim, self.part, context)
+        statement = _instance(part.statement, self.bindings, context)
+        if not part.assuming:
+            return statement
+        conditions = [_bind(condition, self.bindings) for condition in part.assuming]
+        return implies(sp.And(*conditions, evaluate=False), statement)
+
+    def change(self, f: Callable[[Any], Any]) -> Fact:
+        """The same fact with every expression in it put through ``f``."""
+        return replace(self, bindings=tuple((name, f(value)) for name, value in self.bindings))
+
+
+def _part_of(claim: str, name: str, context: Context) -> Any:
+    """A part of an earlier claim, or an earlier part of the claim being proved."""
+    parts = context.parts.get(claim) or {part.name: part for part in claim_of(claim).parts}
+    if not name and len(parts) == 1:
+        return next(iter(parts.values()))
+    if name not in parts:
+        raise Unknown(f"{claim} has no part {name!r}; it has {sorted(parts)}")
+    return parts[name]
+
+
+def _bind(statement: Boolean, bindings: tuple[tuple[str, Any], ...]) -> Boolean:
+    return substitute(statement, {declared_name(name): value for name, value in bindings})
+
+
+def _instance(statement: Boolean, bindings: tuple[tuple[str, Any], ...], context: Context) -> Boolean:
+    for name, value in bindings:
+        thing = declared_name(name)
+        if not _lies_in_domain(thing, value, context):
+            raise Unknown(f"{value} is not shown to be {DECLARATIONS[thing].domain.name}, as {name} is")
+    return _bind(statement, bindings)
+
+
+def _lies_in_domain(thing: Any, value: Any, context: Context) -> bool:
+    entry = DECLARATIONS[thing]
+    if value in DECLARATIONS:
+        return DECLARATIONS[value].domain == entry.domain and DECLARATIONS[value].sizes == entry.sizes
+    if isinstance(value, sp.Lambda):
+        return _family_in_domain(entry, value, context)
+    if isinstance(entry.domain, Interval):
+        return entry.domain == Interval("real") or (
+            entry.domain.assumptions == {"positive": True}
+            and entry.domain.high is None
+            and is_positive(to_expr(NormalForm().of(value)))
+        )
+    return False
+
+
+def _family_in_domain(entry: Any, value: sp.Lambda, context: Context) -> bool:
+    if not isinstance(entry.domain, RowDomain):
+        return entry.domain == Interval("real")
+    *_, axis = value.signature
+    total = sp.Sum(value.expr, (axis, 1, entry.sizes[-1]))
+    return is_positive(to_expr(NormalForm().of(value.expr))) and context.vanishes(total - 1)
+
+
+# -- inequalities and slopes ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Smt(Rule):
+    """The SMT solver refutes the negation, over all reals."""
+
+    given: tuple[Fact, ...] = ()
+    engine = "SMT"
+
+    def prove(self, statement: Boolean, context: Context) -> str:
+        facts = [fact.instance(context) for fact in self.given]
+        if not context.entails(statement, facts):
+            raise Unknown("the SMT solver did not refute the negation")
+        return GENERAL
+
+    def uses(self) -> tuple[str, ...]:
+        return tuple(fact.claim for fact in self.given)
+
+    def describe(self) -> str:
+        given = ", ".join(fact.claim for fact in self.given)
+        return f"SMT, given {given}" if given else "SMT"
+
+
+@dataclass(frozen=True)
+class Slope(Rule):
+    """The difference quotient equals the slope exactly, for every step shorter than a radius that is positive."""
+
+    radius: sp.Expr
+    engine = "SMT, exact difference quotient"
+
+    def prove(self, statement: Boolean, context: Context) -> str:
+        left, slope = _sides(statement)
+        h = sp.Symbol("step", real=True)
+        if isinstance(left, OneSided):
+            point, allowed = left.point, left.side * h > 0
+        elif isinstance(left, Diff):
+            point, allowed = left.variable, sp.Ne(h, 0)
+        else:
+            raise Unknown(f"this rule proves slopes, not {left}")
+        value = unfold(left.expr)
+        rise = substitute(value, {left.variable: point + h}) - substitute(value, {left.variable: point})
+        close = sp.And(sp.Abs(h) < self.radius, allowed)
+        if not context.entails(sp.Gt(self.radius, 0, evaluate=False)):
+            raise Unknown("the radius is not shown to be positive")
+        if not context.entails(implies(close, sp.Eq(rise, slope * h, evaluate=False))):
+            raise Unknown("the difference quotient is not shown to equal the slope")
+        return GENERAL
+
+
+@dataclass(frozen=True)
+class ChainRule(Rule):
+    """The derivative of a composition: a proved slope of the outside at the inside, times a proved derivative of the inside."""
+
+    inner: str
+    outer: str
+    at: tuple[sp.Symbol, sp.Expr]
+    lemmas = ("chain rule",)
+    engine = "chain rule"
+
+    def prove(self, statement: Boolean, context: Context) -> str:
+        left, result = _sides(statement)
+        inside, inside_slope = _sides(_part_of(self.inner, "", context).statement)
+        part = _part_of("", self.outer, context)
+        outside, outside_slope = _sides(part.statement)
+        variable, value = self.at
+        if not isinstance(left, Diff) or inside != Diff(value, left.variable) or outside.variable != variable:
+            raise Unknown("the parts are not the derivatives that this composition needs")
+        if unfold(left.expr) != unfold(substitute(outside.expr, {variable: value})):
+            raise Unknown("the composition is not the outside applied to the inside")
+        for condition in part.assuming:
+            if not context.entails(substitute(condition, {variable: value})):
+                raise Unknown(f"{condition} is not shown at the inside")
+        product = substitute(outside_slope, {variable: value}) * inside_slope
+        if not context.entails(sp.Eq(result, product, evaluate=False)):
+            raise Unknown("the product of the two slopes is not shown to be the right side")
+        return GENERAL
+
+    def uses(self) -> tuple[str, ...]:
+        return (self.inner,)
+
+    def describe(self) -> str:
+        return f"chain rule with {self.inner}"
+
+
+@dataclass(frozen=True)
+class FromMinimum(Rule):
+    """A function with value zero at a point, falling before it and rising after it, is nowhere negative."""
+
+    of: sp.Expr
+    over: sp.Symbol
+    at: sp.Expr
+    strict: bool = False
+    lemmas = ("mean value theorem",)
+    engine = "sign of the derivative"
+
+    def prove(self, statement: Boolean, context: Context) -> str:
+        if not context.vanishes(substitute(self.of, {self.over: self.at})):
+            raise Unknown(f"the function is not shown to be zero at {self.at}")
+        slope = derivative(unfold(self.of), self.over)
+        rises = implies(sp.Gt(self.over, self.at, evaluate=False), sp.Gt(slope, 0, evaluate=False))
+        falls = implies(sp.Lt(self.over, self.at, evaluate=False), sp.Lt(slope, 0, evaluate=False))
+        anywhere = Context(queries=context.queries)
+        if not (anywhere.entails(rises) and anywhere.entails(falls)):
+            raise Unknown("the sign of the derivative is not shown on both sides")
+        away = context.entails(sp.Ne(self.over, self.at, evaluate=False))
+        if self.strict and not away:
+            raise Unknown(f"{self.over} is not shown to differ from {self.at}")
+        bound = sp.Gt if self.strict else sp.Ge
+        if not context.entails(statement, [bound(self.of, 0, evaluate=False)]):
+            raise Unknown("the statement does not follow from the bound on the function")
+        return GENERAL
+
+    def describe(self) -> str:
+        return f"sign of the derivative in {self.over} around {self.at}"
+
+
+@dataclass(frozen=True)
+class Termwise(Rule):
+    """A sum is at least a number when its terms are at least others, the sum of which is that number."""
+
+    lower: sp.Expr
+    given: tuple[Fact, ...] = ()
+    lemmas = ("finite sums keep inequalities",)
+    engine = "term by term"
+
+    def prove(self, statement: Boolean, context: Context) -> str:
+        total = unfold(statement.args[0])
+        if not isinstance(statement, sp.Ge) or not isinstance(total, sp.Sum) or len(total.limits) != 1:
+            raise Unknown("this rule proves that a single sum is at least a number")
+        facts = [fact.instance(context) for fact in self.given]
+        if not context.entails(sp.Ge(total.function, self.lower, evaluate=False), facts):
+            raise Unknown("a term is not shown to be at least its lower bound")
+        if not context.vanishes(sp.Sum(self.lower, *total.limits) - statement.args[1]):
+            raise Unknown("the lower bounds do not sum to the right side")
+        return GENERAL
+
+    def uses(self) -> tuple[str, ...]:
+        return tuple(fact.claim for fact in self.given)
+
+    def describe(self) -> str:
+        return f"term by term, given {', '.join(fact.claim for fact in self.given)}"
+
+
+# -- how a spec file writes them --------------------------------------------------------------------------------
+
+
+def algebra(*, sizes: Mapping[sp.Symbol, int] | None = None) -> Rule:
+    """Zero test in a field; ``sizes`` writes sums out, and the scope then names the sizes."""
+    return Algebra(tuple((sizes or {}).items()))
+
+
+def finite_sum() -> Rule:
+    """Normal form of finite sums, any length."""
+    return FiniteSum()
+
+
+def induction(size: sp.Symbol) -> Rule:
+    """Induction over a size, from one."""
+    return Induction(size)
+
+
+def smt(*, given: Iterable[Fact] = ()) -> Rule:
+    """The SMT solver, with instances of claims as known facts."""
+    return Smt(tuple(given))
+
+
+def slope(*, radius: Any) -> Rule:
+    """An exact difference quotient within an explicit radius."""
+    return Slope(sp.sympify(radius))
+
+
+def chain(*links: Step) -> Rule:
+    """A chain of equations."""
+    return Chain(tuple(links))
+
+
+def step(expr: Any, *, by: Rule) -> Step:
+    """The next expression of a chain and why it equals the one before."""
+    return Step(sp.sympify(expr), by)
+
+
+def rewrite(claim: str, *, part: str = "", **bindings: Any) -> Rule:
+    """Replace an instance of a claim's left side by its right side."""
+    return Rewrite(claim, part, tuple(bindings.items()))
+
+
+def fact(claim: str, *, part: str = "", **bindings: Any) -> Fact:
+    """An instance of a claim, its symbols bound by name."""
+    return Fact(claim, part, tuple(bindings.items()))
+
+
+def chain_rule(*, inner: str, outer: str, at: Mapping[sp.Symbol, sp.Expr]) -> Rule:
+    """The chain rule, from a claim on the inside and an earlier part of this claim on the outside."""
+    ((variable, value),) = at.items()
+    return ChainRule(inner, outer, (variable, value))
+
+
+def from_minimum(*, of: sp.Expr, over: sp.Symbol, at: Any, strict: bool = False) -> Rule:
+    """A bound from the sign of a derivative around a minimum of zero."""
+    return FromMinimum(of, over, sp.sympify(at), strict)
+
+
+def termwise(*, lower: sp.Expr, given: Iterable[Fact] = ()) -> Rule:
+    """A bound on a sum from bounds on its terms."""
+    return Termwise(lower, tuple(given))

@@ -1,0 +1,191 @@
+"""Statements over all real numbers, decided by an SMT solver (z3).
+
+Min, Max, absolute values and case distinctions are translated as they stand. What is not arithmetic (an exponential, a
+logarithm, a sum) is brought into normal form and becomes a real variable of its own, positive where its form shows it: the
+solver then proves more than is asked, never less. Every divisor must be proved nonzero before a query counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import sympy as sp
+import z3
+from sympy.core.relational import Relational
+
+from grape_spec.language.domains import IndexUpTo
+from grape_spec.language.expressions import Apply
+from grape_spec.language.symbols import DECLARATIONS
+from grape_spec.proof.derivatives import NotAlgebraic
+from grape_spec.proof.normal_form import NormalForm, is_positive, to_expr
+
+#: Milliseconds that the solver may take for one query.
+TIME_LIMIT = 10_000
+
+_ARITHMETIC = (sp.Add, sp.Mul, sp.Min, sp.Max, sp.Abs, sp.Piecewise)
+
+
+@dataclass
+class Solver:
+    """One set of variables, their domains, and the queries asked of them.
+
+    ``queries`` keeps each query as SMT-LIB text, so that another solver can be asked the same.
+    """
+
+    assumptions: tuple[sp.Basic, ...] = ()
+    queries: list[str] = field(default_factory=list)
+    _variables: dict[sp.Basic, z3.ArithRef] = field(default_factory=dict)
+    _domains: list[z3.BoolRef] = field(default_factory=list)
+    _divisors: dict[sp.Basic, z3.ArithRef] = field(default_factory=dict)
+
+    def entails(self, statement: sp.Basic, *, given: Iterable[sp.Basic] = ()) -> bool:
+        """Whether the statement holds wherever the domains, assumptions and given facts do; False when not known."""
+        known = [self.formula(f) for f in (*self.assumptions, *given)]
+        return self._valid(known, self.formula(statement))
+
+    def satisfiable(self) -> bool | None:
+        """Whether the domains and the assumptions can hold together; None when not known."""
+        known = [self.formula(f) for f in self.assumptions]
+        answer = self._solve(known)
+        return None if answer == z3.unknown else answer == z3.sat
+
+    def _valid(self, known: list[z3.BoolRef], statement: z3.BoolRef) -> bool:
+        divisors = [self._solve([*known, d == 0]) == z3.unsat for d in self._divisors.values()]
+        return all(divisors) and self._solve([*known, z3.Not(statement)]) == z3.unsat
+
+    def _solve(self, formulas: list[z3.BoolRef]) -> z3.CheckSatResult:
+        solver = z3.Solver()
+        solver.set("timeout", TIME_LIMIT)
+        solver.add(*self._domains, *formulas)
+        self.queries.append(solver.to_smt2())
+        return solver.check()
+
+    # -- translation --------------------------------------------------------------------------------------------
+
+    def formula(self, f: sp.Basic) -> z3.BoolRef:
+        """A SymPy formula as a formula of the solver."""
+        if f in (sp.true, sp.false):
+            return z3.BoolVal(bool(f))
+        if isinstance(f, Relational):
+            left, right = (self.term(side) for side in f.args)
+            return _RELATIONS[type(f)](left, right)
+        parts = [self.formula(arg) for arg in f.args]
+        for kind, build in _CONNECTIVES.items():
+            if isinstance(f, kind):
+                return build(*parts)
+        raise NotAlgebraic(f"{type(f).__name__} is not a formula of the solver: {f}")
+
+    def term(self, expr: sp.Basic) -> z3.ArithRef:
+        """A SymPy expression as a term of the solver."""
+        if isinstance(expr, sp.Rational):
+            return z3.RealVal(f"{expr.p}/{expr.q}")
+        if isinstance(expr, sp.Symbol):
+            return self._variable(expr)
+        if isinstance(expr, Apply):
+            return self.term(expr.unfold()) if is_arithmetic(expr.definition.body) else self._variable(expr)
+        if isinstance(expr, sp.Piecewise):
+            return self._piecewise(expr)
+        if isinstance(expr, sp.Pow) and isinstance(expr.exp, sp.Integer) and not isinstance(expr, sp.exp):
+            return self._power(expr.base, int(expr.exp))
+        if isinstance(expr, _ARITHMETIC):
+            return _fold(expr, [self.term(arg) for arg in expr.args])
+        return self._from_normal_form(expr)
+
+    def _piecewise(self, expr: sp.Piecewise) -> z3.ArithRef:
+        *branches, last = expr.args
+        if last[1] != sp.true:
+            raise NotAlgebraic(f"a case distinction must end with a case for all else: {expr}")
+        value = self.term(last[0])
+        for branch, condition in reversed(branches):
+            value = z3.If(self.formula(condition), self.term(branch), value)
+        return value
+
+    def _power(self, base: sp.Expr, n: int) -> z3.ArithRef:
+        term = self.term(base)
+        if n < 0:
+            self._divisors[base] = term
+        product = term
+        for _ in range(abs(n) - 1):
+            product = product * term
+        return product if n > 0 else 1 / product
+
+    def _from_normal_form(self, expr: sp.Basic) -> z3.ArithRef:
+        form = NormalForm()
+        total = z3.RealVal(0)
+        for monomial, c in form.of(expr).items():
+            product = z3.RealVal(f"{c.numerator}/{c.denominator}")
+            for atom, n in monomial:
+                product = product * (self._power_of_atom(atom, n))
+            total = total + product
+        for divisor in form.nonzero:
+            self._divisors[divisor] = self.term(divisor)
+        return total
+
+    def _power_of_atom(self, atom: sp.Expr, n: int) -> z3.ArithRef:
+        if isinstance(atom, sp.Add):
+            return self._power(atom, n)
+        variable = self._variable(atom)
+        product = variable
+        for _ in range(abs(n) - 1):
+            product = product * variable
+        if n < 0:
+            self._divisors[atom] = variable
+            return 1 / product
+        return product
+
+    def _variable(self, atom: sp.Basic) -> z3.ArithRef:
+        if atom not in self._variables:
+            variable = z3.Real(f"{atom}" if isinstance(atom, sp.Symbol) else f"atom{len(self._variables)}")
+            self._variables[atom] = variable
+            self._domains += self._domain(atom, variable)
+        return self._variables[atom]
+
+    def _domain(self, atom: sp.Basic, variable: z3.ArithRef) -> list[z3.BoolRef]:
+        if isinstance(atom, Apply):
+            return [variable > 0] if is_positive(to_expr(NormalForm().of(atom))) else []
+        entry = DECLARATIONS.get(atom.base if isinstance(atom, sp.Indexed) else atom)
+        if entry is None or isinstance(entry.domain, IndexUpTo):
+            return [variable > 0] if is_positive(atom) else []
+        return [self.formula(entry.domain.constraint(atom))]
+
+
+def is_arithmetic(body: sp.Basic) -> bool:
+    """Whether a body is built from arithmetic, Min, Max and cases alone, so that the solver can see through it."""
+    return not body.atoms(sp.exp, sp.log, sp.Sum, sp.Product, sp.Indexed) and all(
+        is_arithmetic(node.definition.body) for node in body.atoms(Apply)
+    )
+
+
+def _fold(expr: sp.Basic, terms: list[z3.ArithRef]) -> z3.ArithRef:
+    first, *others = terms
+    if isinstance(expr, sp.Abs):
+        return z3.If(first >= 0, first, -first)
+    for other in others:
+        if isinstance(expr, sp.Add):
+            first = first + other
+        elif isinstance(expr, sp.Mul):
+            first = first * other
+        elif isinstance(expr, sp.Min):
+            first = z3.If(first <= other, first, other)
+        else:
+            first = z3.If(first >= other, first, other)
+    return first
+
+
+_RELATIONS = {
+    sp.Eq: lambda a, b: a == b,
+    sp.Ne: lambda a, b: a != b,
+    sp.Lt: lambda a, b: a < b,
+    sp.Le: lambda a, b: a <= b,
+    sp.Gt: lambda a, b: a > b,
+    sp.Ge: lambda a, b: a >= b,
+}
+
+_CONNECTIVES = {
+    sp.Not: z3.Not,
+    sp.And: z3.And,
+    sp.Or: z3.Or,
+    sp.Implies: z3.Implies,
+    sp.Equivalent: lambda a, b: a == b,
+}
