@@ -120,6 +120,11 @@ claim(
         at_most(objective(), beta * log(partition())),
         name="no policy does better",
         by=smt(given=[fact("dpo.gibbs"), fact("kl.nonnegative", part="bound", p=pi, q=optimum)]),
+        equivalent={
+            "right: log(partition) → partition": "true and weaker, as log Z < Z",
+            "right: partition → partition + 1": "true and weaker, as the logarithm rises",
+            "right: partition → 2*partition": "true and weaker, as the logarithm rises",
+        },
     ),
     holds(equals(objective(optimum), beta * log(partition())), name="the maximum is reached", by=finite_sum()),
     source=RAFAILOV.eq(4),
@@ -159,7 +164,16 @@ sigmoid = define(
     )
 )
 
-implied_reward = Lambda(y, beta * log(pi[y] / ref[y]) + beta * log(partition()))
+implied_reward = define(
+    Definition(
+        "dpo.implied_reward",
+        "The reward for which a policy is optimal.",
+        (y, pi, ref, reward, beta),
+        beta * log(pi[y] / ref[y]) + beta * log(partition()),
+        tex=r"\hat r_{{{y}}}",
+        source=RAFAILOV.eq(5),
+    )
+)
 
 claim(
     "dpo.partition_cancels",

@@ -25,9 +25,15 @@ PRECISION = 256
 
 _NOTHING = arb(0)
 
+_NO_REAL_NUMBER = (sp.I, sp.zoo, sp.nan, sp.oo, -sp.oo)
+
 
 class Undecided(ArithmeticError):
     """Balls too wide, or a kink met exactly: the comparison that a branch needs has no certain answer."""
+
+
+class Undefined(ArithmeticError):
+    """The expression has no value here: the logarithm of a number that is certainly not positive, or a division by zero."""
 
 
 class Jet:
@@ -100,11 +106,15 @@ def _exp(x: Number) -> Number:
 
 def _log(x: Number) -> Number:
     at = value_of(x)
+    if at <= 0:
+        raise Undefined(f"the logarithm of {at.str(10)}")
     return _taylor(x, lambda k: at.log() if k == 0 else -((-1 / at) ** k) / k)
 
 
 def _power(x: Number, exponent: Fraction) -> Number:
     at = value_of(x)
+    if exponent < 0 and at.is_zero():
+        raise Undefined("a division by zero")
     binomial = [Fraction(1)]
 
     def coefficient(k: int) -> arb:
@@ -164,6 +174,10 @@ class Evaluator:
             return env[expr]
         if isinstance(expr, sp.Indexed):
             return _lookup(env[expr.base], [int(self._number(i, env)) for i in expr.indices])
+        if expr in _NO_REAL_NUMBER:
+            raise Undefined(f"{expr} is not a real number")
+        if expr == sp.pi:
+            return arb.pi()
         for kind, method in self._METHODS.items():
             if isinstance(expr, kind):
                 return method(self, expr, env)
@@ -422,6 +436,7 @@ def evaluate(what: Definition | sp.Basic, values: Mapping[str, Any], *, bits: in
 
     Raises:
         Undecided: a comparison has no certain answer and ``hull`` is False.
+        Undefined: there is no value.
         KeyError: a name is not declared, or a symbol was given no value.
     """
     body = what.body if isinstance(what, Definition) else what

@@ -263,6 +263,7 @@ claim(
             ),
             step(sum_over(Diff(log(token_probability(t, theta)), theta), t), by=finite_sum()),
         ),
+        equivalent={"left: token_prob(t, θ) → 2*token_prob(t, θ)": "a constant factor has no score"},
     ),
     wrong=[
         Wrong(
@@ -291,13 +292,18 @@ completion_mass = define(
 )
 
 
+def prefixes(vocabulary: int, length: int) -> list[tuple[int, ...]]:
+    """Every prefix after which another token follows; token 1 is the end of the sequence."""
+    return [prefix for n in range(length) for prefix in product(range(2, vocabulary + 1), repeat=n)]
+
+
 def total_mass(vocabulary: int, length: int) -> Expr:
     """The sum of the probabilities of every sequence that ends by ``length``, and of every one that is cut there.
 
-    Token 1 is the end of the sequence; every prefix that goes on has its own row of next-token probabilities.
+    Every prefix has its own row of next-token probabilities.
     """
     going_on = range(2, vocabulary + 1)
-    rows = {prefix: row for row, prefix in enumerate((p for n in range(length) for p in product(going_on, repeat=n)), 1)}
+    rows = {prefix: row for row, prefix in enumerate(prefixes(vocabulary, length), 1)}
 
     def probability(sequence: tuple[int, ...]) -> Expr:
         value: Expr = Integer(1)
@@ -323,7 +329,7 @@ claim(
         holds(
             equals(total_mass(vocabulary, length), 1),
             name=f"V = {vocabulary}, T = {length}",
-            by=algebra(sizes={V: vocabulary, T: length}),
+            by=algebra(sizes={V: vocabulary, T: length, P: len(prefixes(vocabulary, length))}),
         )
         for vocabulary, length in ((2, 1), (2, 2), (2, 3), (3, 2), (3, 3))
     ),

@@ -73,11 +73,11 @@ class Interval(Domain):
 
     def sample(self, random: Random) -> Fraction:
         if random.random() < 0.3:
-            simple = [Fraction(n, 2) for n in (0, 1, 2, 3, 4, 6, -1, -2, -4)]
+            simple = [Fraction(n, 4) for n in (0, 1, 2, 4, 6, 8, 12, -1, -2, -4, -8)]
             inside = [x for x in simple if self.contains(x)]
             if inside:
                 return random.choice(inside)
-        width = random.choice((1, 4, 4, 16))
+        width = random.choice((1, 1, 2, 4, 16))
         low = self.low if self.low is not None else (self.high - width if self.high is not None else Fraction(-width))
         high = self.high if self.high is not None else low + (width if self.low is not None else 2 * width)
         step = (high - low) / 2**SAMPLE_BITS

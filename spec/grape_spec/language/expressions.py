@@ -8,6 +8,7 @@ symbols and whole families without capturing a bound variable.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import sympy as sp
@@ -97,11 +98,16 @@ class Apply(_RealNode):
 
     def unfold(self) -> sp.Expr:
         """The body of the definition with the arguments in place."""
-        definition = self.definition
-        return substitute(definition.body, dict(zip(definition.of, self.arguments, strict=True)))
+        return _unfolded(self)
 
     def _eval_is_positive(self) -> bool | None:
         return True if self.definition.domain.assumptions.get("positive") else None
+
+
+@lru_cache(maxsize=4096)
+def _unfolded(node: Apply) -> sp.Expr:
+    definition = node.definition
+    return substitute(definition.body, dict(zip(definition.of, node.arguments, strict=True)))
 
 
 def clip(x: Any, low: Any, high: Any) -> sp.Expr:
@@ -194,8 +200,8 @@ def bound_symbols(expr: sp.Basic) -> set[sp.Symbol]:
 
 
 def rebuild(expr: sp.Basic, args: list[sp.Basic]) -> sp.Basic:
-    """The same node over other arguments; relations and formulas are not evaluated on the way."""
-    if isinstance(expr, Relational | BooleanFunction | sp.Piecewise):
+    """The same node over other arguments; formulas, cases and extrema, slow to evaluate, are left as they are."""
+    if isinstance(expr, Relational | BooleanFunction | sp.Piecewise | sp.Min | sp.Max):
         return expr.func(*args, evaluate=False)
     return expr.func(*args)
 

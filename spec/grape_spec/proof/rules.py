@@ -21,7 +21,7 @@ from grape_spec.language.symbols import DECLARATIONS, declared_name
 from grape_spec.proof.derivatives import NotAlgebraic, derivative, resolve
 from grape_spec.proof.field import is_zero
 from grape_spec.proof.normal_form import NormalForm, is_positive, to_expr
-from grape_spec.proof.smt import Solver, is_arithmetic
+from grape_spec.proof.smt import TIME_LIMIT, Solver, is_arithmetic
 
 GENERAL = "all sizes"
 
@@ -37,11 +37,12 @@ class Context:
     assumptions: tuple[Boolean, ...] = ()
     parts: Mapping[str, Any] = field(default_factory=dict)
     queries: list[str] = field(default_factory=list)
+    milliseconds: int = TIME_LIMIT
 
     def solver(self) -> Solver:
         """A solver under the assumptions that it can read; an assumption on a sum is left to the normal form."""
         readable = tuple(f for f in self.assumptions if not f.atoms(sp.Sum))
-        return Solver(readable, self.queries)
+        return Solver(readable, self.queries, self.milliseconds)
 
     def entails(self, statement: Boolean, given: Iterable[Boolean] = ()) -> bool:
         """Whether the SMT solver proves a statement here."""
@@ -67,6 +68,8 @@ class Rule:
     #: What the rule takes for granted beyond its engine.
     lemmas = ()
     engine = ""
+    #: The sizes at which the statement is proved; none stands for every size.
+    sizes = ()
 
     def prove(self, statement: Boolean, context: Context) -> str:
         """The scope in which the statement is proved; raises `Unknown` where it is not."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import sympy as sp
 import z3
@@ -35,6 +36,7 @@ class Solver:
 
     assumptions: tuple[sp.Basic, ...] = ()
     queries: list[str] = field(default_factory=list)
+    milliseconds: int = TIME_LIMIT
     _variables: dict[sp.Basic, z3.ArithRef] = field(default_factory=dict)
     _domains: list[z3.BoolRef] = field(default_factory=list)
     _divisors: dict[sp.Basic, z3.ArithRef] = field(default_factory=dict)
@@ -43,6 +45,14 @@ class Solver:
         """Whether the statement holds wherever the domains, assumptions and given facts do; False when not known."""
         known = [self.formula(f) for f in (*self.assumptions, *given)]
         return self._valid(known, self.formula(statement))
+
+    def counterexample(self, statement: sp.Basic) -> dict[sp.Symbol, Fraction] | None:
+        """Rational values of the symbols at which the solver believes the statement false; evidence of nothing by itself."""
+        solver = self._asked([*(self.formula(f) for f in self.assumptions), z3.Not(self.formula(statement))])
+        if solver.check() != z3.sat:
+            return None
+        values = {atom: solver.model().eval(variable, True) for atom, variable in self._variables.items()}
+        return {a: v.as_fraction() for a, v in values.items() if isinstance(a, sp.Symbol) and z3.is_rational_value(v)}
 
     def satisfiable(self) -> bool | None:
         """Whether the domains and the assumptions can hold together; None when not known."""
@@ -55,11 +65,15 @@ class Solver:
         return all(divisors) and self._solve([*known, z3.Not(statement)]) == z3.unsat
 
     def _solve(self, formulas: list[z3.BoolRef]) -> z3.CheckSatResult:
-        solver = z3.Solver()
-        solver.set("timeout", TIME_LIMIT)
-        solver.add(*self._domains, *formulas)
+        solver = self._asked(formulas)
         self.queries.append(solver.to_smt2())
         return solver.check()
+
+    def _asked(self, formulas: list[z3.BoolRef]) -> z3.Solver:
+        solver = z3.Solver()
+        solver.set("timeout", self.milliseconds)
+        solver.add(*self._domains, *formulas)
+        return solver
 
     # -- translation --------------------------------------------------------------------------------------------
 

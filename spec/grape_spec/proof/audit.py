@@ -1,0 +1,168 @@
+"""The audit: is a proof worth anything?
+
+For each part of a claim: do its assumptions hold anywhere; is each of them, and each domain, needed; does every mutant of the
+statement fail; are the two sides different trees. Whatever is not so is reported, and what would make a proof vacuous fails it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import sympy as sp
+from sympy.core.function import UndefinedFunction
+from sympy.core.relational import Relational
+from sympy.logic.boolalg import Boolean
+
+from grape_spec.language.claims import Part
+from grape_spec.language.domains import Domain, IndexUpTo, Naturals, Real, Smooth, SmoothDomain
+from grape_spec.language.expressions import equals, implies, rebuild, substitute
+from grape_spec.language.symbols import DECLARATIONS
+from grape_spec.proof.derivatives import NotAlgebraic
+from grape_spec.proof.mutate import mutants
+from grape_spec.proof.prove import prove
+from grape_spec.proof.refute import refute, refutes
+from grape_spec.proof.rules import Context, Unknown
+from grape_spec.render import unicode
+
+#: Effective points at which a mutant may survive before it is handed to the prover.
+POINTS_PER_MUTANT = 30
+
+#: Points for a mutant that neither the first search nor the prover could decide.
+MORE_POINTS = 1_500
+
+#: Milliseconds that the solver may take to show that a mutant follows from its claim.
+TIME_PER_MUTANT = 300
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """What became of one mutant."""
+
+    text: str
+    fate: Literal["refuted", "implied", "listed", "survived"]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """An assumption or a domain, and whether the proof breaks without it."""
+
+    text: str
+    needed: bool
+
+
+def two_sides_differ(part: Part) -> bool:
+    """Whether the statement says anything: the two sides of a relation are different trees."""
+    return not isinstance(part.statement, Relational) or part.statement.lhs != part.statement.rhs
+
+
+def audit_mutants(part: Part, *, claim_id: str = "", earlier: tuple[Part, ...] = (), seed: int = 0) -> list[Mutant]:
+    """The fate of every mutant of a statement."""
+    return [_fate(part, text, changed, claim_id, earlier, seed) for text, changed in mutants(part.statement)]
+
+
+def _fate(part: Part, text: str, changed: Boolean, claim_id: str, earlier: tuple[Part, ...], seed: int) -> Mutant:
+    sizes = dict(part.by.sizes)
+    if refute(changed, part.assuming, sizes=sizes, points=POINTS_PER_MUTANT, seed=seed).refuted:
+        return Mutant(text, "refuted")
+    difference = _difference(part, changed)
+    if _holds(difference, _context(part)):
+        return Mutant(text, "implied", "the prover derives it from the claim")
+    if not _breaks(replace(part, statement=changed), claim_id, earlier):
+        return Mutant(text, "implied", "the proof of the claim proves it, too")
+    if _try(lambda: refutes(changed, part.assuming, _context(part).solver().counterexample(difference) or {})):
+        return Mutant(text, "refuted")
+    if refute(changed, part.assuming, sizes=sizes, points=MORE_POINTS, seed=seed + 1).refuted:
+        return Mutant(text, "refuted")
+    if text in part.equivalent:
+        return Mutant(text, "listed", part.equivalent[text])
+    return Mutant(text, "survived")
+
+
+def _context(part: Part) -> Context:
+    return Context(part.assuming, milliseconds=TIME_PER_MUTANT)
+
+
+def _difference(part: Part, changed: Boolean) -> Boolean:
+    """What has to hold for a mutant to be true, given that its claim is."""
+    if not isinstance(changed, sp.Eq):
+        return implies(part.statement, changed)
+    left, right = (new - old for new, old in zip(changed.args, part.statement.args, strict=True))
+    return equals(left - right, 0)
+
+
+def _holds(statement: Boolean, context: Context) -> bool:
+    by_normal_form = isinstance(statement, sp.Eq) and _try(lambda: context.vanishes(statement.lhs))
+    return by_normal_form or _try(lambda: context.entails(statement))
+
+
+def _try(decide: Any) -> bool:
+    try:
+        return bool(decide())
+    except (NotAlgebraic, Unknown):
+        return False
+
+
+def audit_conditions(part: Part, *, claim_id: str = "", earlier: tuple[Part, ...] = ()) -> list[Condition]:
+    """Each assumption dropped, and each domain widened, in turn."""
+    found = []
+    for position, assumption in enumerate(part.assuming):
+        without = replace(part, assuming=part.assuming[:position] + part.assuming[position + 1 :])
+        found.append(Condition(unicode(assumption), _breaks(without, claim_id, earlier)))
+    for thing in sorted(part.symbols, key=str):
+        wider = _wider(DECLARATIONS[thing].domain)
+        if wider is not None:
+            widened = _widened(part, thing, wider)
+            text = f"{DECLARATIONS[thing].name} is {DECLARATIONS[thing].domain.name}"
+            found.append(Condition(text, _breaks(widened, claim_id, earlier)))
+    return found
+
+
+def _breaks(part: Part, claim_id: str, earlier: tuple[Part, ...]) -> bool:
+    return prove(part, claim_id=claim_id, earlier=earlier).status != "proved"
+
+
+def _wider(domain: Domain) -> Domain | None:
+    """The real numbers for any narrower domain; sizes and positions have none."""
+    if isinstance(domain, IndexUpTo | Naturals) or domain in (Real, Smooth):
+        return None
+    return Smooth if isinstance(domain, SmoothDomain) else Real
+
+
+def _widened(part: Part, thing: Any, domain: Domain) -> Part:
+    entry = DECLARATIONS[thing]
+    twin = _twin(thing, domain)
+    DECLARATIONS[twin] = replace(entry, domain=domain)
+    change = _replacing({thing: twin})
+    return replace(
+        part,
+        statement=change(part.statement),
+        assuming=tuple(change(f) for f in part.assuming),
+        by=part.by.change(change),
+    )
+
+
+def _twin(thing: Any, domain: Domain) -> Any:
+    if isinstance(thing, UndefinedFunction):
+        return sp.Function(thing.__name__, **domain.assumptions)
+    if isinstance(thing, sp.IndexedBase):
+        return sp.IndexedBase(thing.label.name, **domain.assumptions)
+    return sp.Symbol(thing.name, **domain.assumptions)
+
+
+def _replacing(mapping: Mapping[Any, Any]) -> Any:
+    """Replaces symbols everywhere, as the variable of a derivative or of a slope, too."""
+
+    def change(node: sp.Basic) -> sp.Basic:
+        if node in mapping:
+            return mapping[node]
+        if isinstance(node, sp.Indexed) or not node.args or isinstance(node, sp.IndexedBase):
+            return substitute(node, mapping)
+        args = [change(arg) for arg in node.args]
+        if node.func in mapping:
+            return mapping[node.func](*args)
+        return rebuild(node, args)
+
+    return change

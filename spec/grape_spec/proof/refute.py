@@ -1,0 +1,262 @@
+"""The refuter: looks for a point of the domain at which a statement is certainly false.
+
+It shares no code with the provers. Points are dyadic rationals, drawn from the domains of the symbols and, half of the time, put
+exactly onto a boundary that the statement speaks of (the two sides of a comparison made equal), because that is where
+false statements hide. Both sides are enclosed in balls; only disjoint balls, or a comparison that is certain, refute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from itertools import product
+from random import Random
+from typing import Any
+
+import sympy as sp
+from flint import arb, ctx
+from sympy.core.function import UndefinedFunction
+from sympy.core.relational import Relational
+from sympy.logic.boolalg import Boolean
+
+from grape_spec.evaluate import Evaluator, Undecided, Undefined, exact, value_of
+from grape_spec.language.domains import IndexUpTo, Interval, RowDomain, SmoothDomain
+from grape_spec.language.expressions import unfold
+from grape_spec.language.symbols import DECLARATIONS, symbols_of
+
+#: Bits that are tried in turn until a comparison is certain.
+PRECISIONS = (96, 384)
+
+#: An effective point encloses both sides at least this tightly, relative to their size or to one.
+TIGHT = arb(2) ** -40
+
+#: Points drawn for each one that is asked for, before the search gives up on the assumptions.
+PATIENCE = 60
+
+
+@dataclass(frozen=True)
+class Search:
+    """What the refuter saw: how many points it drew, how many of them could have refuted, and the witness if one did."""
+
+    drawn: int
+    effective: int
+    witness: dict[str, Any] | None = None
+
+    @property
+    def refuted(self) -> bool:
+        """Whether a witness was found."""
+        return self.witness is not None
+
+
+def refute(
+    statement: Boolean,
+    assuming: tuple[Boolean, ...] = (),
+    *,
+    sizes: Mapping[sp.Symbol, int] | None = None,
+    points: int = 24,
+    seed: int = 0,
+) -> Search:
+    """Search for a witness against a statement at up to ``points`` effective points, at fixed ``sizes`` where they are given.
+
+    A point at which the assumptions hold and the statement has no value refutes it, too.
+    """
+    random = Random(seed)
+    symbols = sorted(_symbols(statement, assuming), key=str)
+    boundaries = _boundaries((statement, *assuming))
+    effective = drawn = 0
+    while effective < points and drawn < PATIENCE * points:
+        drawn += 1
+        point = sample(symbols, random, sizes or {})
+        if random.random() < 0.5:
+            _onto_boundary(point, boundaries, random)
+        outcome = _try_point(statement, assuming, point)
+        if outcome is False:
+            return Search(drawn, effective + 1, _witness(statement, point))
+        effective += outcome is True
+    return Search(drawn, effective)
+
+
+def refutes(statement: Boolean, assuming: tuple[Boolean, ...], point: dict[Any, Any]) -> bool:
+    """Whether one given point, wherever it came from, is a witness against a statement."""
+    missing = _symbols(statement, assuming) - set(point)
+    return not missing and _try_point(statement, assuming, point) is False
+
+
+def _symbols(statement: Boolean, assuming: tuple[Boolean, ...]) -> set:
+    return set().union(*(symbols_of(f) for f in (statement, *assuming)))
+
+
+# -- points -----------------------------------------------------------------------------------------------------
+
+
+def sample(symbols: list, random: Random, sizes: Mapping[sp.Symbol, int]) -> dict[Any, Any]:
+    """One point: sizes first, then what lies within them."""
+    point: dict[Any, Any] = dict(sizes)
+    entries = {thing: DECLARATIONS[thing] for thing in symbols if thing not in sizes}
+    for thing, entry in entries.items():
+        if isinstance(thing, sp.Symbol) and not isinstance(entry.domain, IndexUpTo):
+            point[thing] = _number(entry.domain.sample(random))
+    for thing, entry in entries.items():
+        if isinstance(entry.domain, IndexUpTo):
+            point[thing] = random.randint(1, _size(entry.domain.size, point))
+        elif isinstance(thing, UndefinedFunction):
+            point[thing] = _smooth_function(entry.domain, random)
+        elif isinstance(thing, sp.IndexedBase):
+            point[thing] = _family(entry.domain, [_size(s, point) for s in entry.sizes], random)
+    return point
+
+
+def _number(x: Fraction) -> Any:
+    return int(x) if x.denominator == 1 else x
+
+
+def _size(size: sp.Expr, point: dict[Any, Any]) -> int:
+    return int(size) if isinstance(size, sp.Integer) else int(point[size])
+
+
+def _family(domain: Any, sizes: list[int], random: Random) -> list:
+    if len(sizes) > 1:
+        return [_family(domain, sizes[1:], random) for _ in range(sizes[0])]
+    if isinstance(domain, RowDomain):
+        return domain.sample_row(random, sizes[0])
+    return [domain.sample(random) for _ in range(sizes[0])]
+
+
+def _smooth_function(domain: SmoothDomain, random: Random) -> Any:
+    """A quadratic in the parameter, or the exponential of one, with coefficients of its own for every index."""
+    coefficients: dict[tuple[int, ...], list[Fraction]] = {}
+
+    def value(*arguments: Any) -> Any:
+        *index, parameter = arguments
+        a, b, c = coefficients.setdefault(tuple(index), [Fraction(random.randint(-16, 16), 8) for _ in range(3)])
+        x = exact(parameter)
+        quadratic = exact(a) + exact(b) * x + exact(c) * x * x
+        return Evaluator({_ARGUMENT: quadratic}).number(sp.exp(_ARGUMENT)) if domain.positive else quadratic
+
+    return value
+
+
+_ARGUMENT = sp.Symbol("argument", real=True)
+
+
+def _boundaries(formulas: tuple[Boolean, ...]) -> list[tuple[sp.Symbol, sp.Expr, sp.Expr]]:
+    """Symbols that occur linearly in a comparison, with slope and offset: x = −offset/slope is the boundary."""
+    differences = {d for f in formulas for d in _differences(unfold(f))}
+    return sorted((line for d in differences for line in _lines(d)), key=str)
+
+
+@lru_cache(maxsize=4096)
+def _lines(difference: sp.Expr) -> tuple[tuple[sp.Symbol, sp.Expr, sp.Expr], ...]:
+    found = []
+    expanded = sp.expand(difference)
+    for x in expanded.free_symbols & set(DECLARATIONS):
+        if isinstance(x, sp.Symbol) and isinstance(DECLARATIONS[x].domain, Interval):
+            slope, offset = expanded.coeff(x, 1), expanded.coeff(x, 0)
+            if slope != 0 and x not in slope.free_symbols | offset.free_symbols:
+                found.append((x, slope, offset))
+    return tuple(found)
+
+
+def _differences(f: sp.Basic) -> Iterator[sp.Expr]:
+    for node in sp.preorder_traversal(f):
+        if isinstance(node, sp.Min | sp.Max):
+            first, *others = node.args
+            yield from (first - other for other in others)
+        elif isinstance(node, Relational) and not node.atoms(sp.Sum, sp.Product):
+            yield node.lhs - node.rhs
+
+
+def _onto_boundary(point: dict[Any, Any], boundaries: list, random: Random) -> None:
+    """Move one symbol so that one comparison becomes an equality, where that is exact and within its domain."""
+    if not boundaries:
+        return
+    x, slope, offset = random.choice(boundaries)
+    try:
+        a, b = (_rational(Evaluator(point).number(e)) for e in (slope, offset))
+    except (KeyError, TypeError, Undecided, Undefined):
+        return
+    if a and b is not None:
+        root = -b / a
+        dyadic = root.denominator & (root.denominator - 1) == 0
+        if dyadic and DECLARATIONS[x].domain.contains(root):
+            point[x] = _number(root)
+
+
+def _rational(x: Any) -> Fraction | None:
+    ball = value_of(x)
+    if not ball.is_exact() or not ball.is_finite():
+        return None
+    mantissa, exponent = ball.man_exp()
+    return Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
+
+
+# -- deciding at a point ----------------------------------------------------------------------------------------
+
+
+def _try_point(statement: Boolean, assuming: tuple[Boolean, ...], point: dict[Any, Any]) -> bool | None:
+    """False where the statement certainly fails, True where it may well hold, None where the point says nothing."""
+    for bits in PRECISIONS:
+        with ctx.workprec(bits):
+            try:
+                if not all(_holds_for_all(f, statement, point) for f in assuming):
+                    return None
+            except (Undecided, Undefined):
+                return None
+            try:
+                outcome = _decide(statement, point)
+            except Undecided:
+                outcome = None
+            except Undefined:
+                return False
+        if outcome is not None:
+            return outcome
+    return None
+
+
+def _holds_for_all(assumption: Boolean, statement: Boolean, point: dict[Any, Any]) -> bool:
+    """Whether an assumption certainly holds, for every value of an index that the statement does not fix."""
+    own = [s for s in symbols_of(assumption) - symbols_of(statement) if isinstance(DECLARATIONS[s].domain, IndexUpTo)]
+    ranges = [range(1, _size(DECLARATIONS[s].domain.size, point) + 1) for s in own]
+    return all(
+        Evaluator({**point, **dict(zip(own, values, strict=True))}).truth(assumption) is True
+        for values in product(*ranges)
+    )
+
+
+def _decide(statement: Boolean, point: dict[Any, Any]) -> bool | None:
+    evaluator = Evaluator(point)
+    if isinstance(statement, sp.Implies) and evaluator.truth(statement.args[0]) is not True:
+        return None
+    if not isinstance(statement, Relational):
+        return evaluator.truth(statement)
+    sides = [value_of(evaluator.number(side)) for side in statement.args]
+    if not all(side.is_finite() for side in sides):
+        return None
+    truth = evaluator.truth(statement)
+    if truth is None and all(side.rad() <= TIGHT * abs(side.mid()).max(arb(1)) for side in sides):
+        return True
+    return truth
+
+
+def _witness(statement: Boolean, point: dict[Any, Any]) -> dict[str, Any]:
+    """The point in words that JSON can carry, with what both sides are there."""
+    shown = {DECLARATIONS[thing].name: _show(value) for thing, value in point.items()}
+    if isinstance(statement, Relational):
+        shown |= {name: _side(side, point) for name, side in zip(("left side", "right side"), statement.args, strict=True)}
+    return shown
+
+
+def _side(side: sp.Expr, point: dict[Any, Any]) -> str:
+    with ctx.workprec(PRECISIONS[-1]):
+        try:
+            return value_of(Evaluator(point).number(side)).str(20)
+        except (Undefined, Undecided) as failure:
+            return f"no value: {failure}"
+
+
+def _show(value: Any) -> Any:
+    if callable(value):
+        return "a sampled smooth function"
+    return [_show(v) for v in value] if isinstance(value, list) else str(value)
