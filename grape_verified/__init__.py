@@ -1,0 +1,24 @@
+"""Post-training losses for language models, held to machine-checked mathematics.
+
+Each loss is built from three layers, each usable alone: log-probabilities of tokens, the mathematics of one
+method without reduction (`*_per_token`, `*_per_pair`), and the reduction to one number (`aggregate`, `*_loss`).
+"""
+
+from grape_verified.aggregation import aggregate
+from grape_verified.logprobs import token_entropies, token_logps
+from grape_verified.losses import LossOutput, PairLossOutput, dpo_loss, dpo_per_pair, ppo_loss, ppo_per_token
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LossOutput",
+    "PairLossOutput",
+    "__version__",
+    "aggregate",
+    "dpo_loss",
+    "dpo_per_pair",
+    "ppo_loss",
+    "ppo_per_token",
+    "token_entropies",
+    "token_logps",
+]

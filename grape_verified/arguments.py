@@ -1,0 +1,232 @@
+"""All checking of arguments, before any work, and the neutralising of what is masked.
+
+Every error is a TypeError or a ValueError that names the argument, what came and what was expected.
+Checks of values (a mask that is not boolean, targets, a denominator on a device) wait for the device,
+and are skipped while `torch.compile` traces.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from grape_verified.numerics import compute_dtype
+
+Aggregation = Literal["token_mean", "sequence_mean", "sequence_sum", "token_sum", "fixed_length"]
+
+RANKS = {"(batch, time)": 2, "(batch,)": 1}
+
+
+@dataclass(frozen=True)
+class TokenInputs:
+    """What a ratio-based loss reads for each token, in the compute dtype; only `logps` carries a gradient."""
+
+    logps: Float[Tensor, "batch time"]
+    old_logps: Float[Tensor, "batch time"]
+    advantages: Float[Tensor, "batch time"]
+
+    def only(self, counted: Bool[Tensor, "batch time"]) -> "TokenInputs":
+        """The same with 0 where a token does not count, so that NaN and inf behind a mask reach nothing."""
+        masked = ~counted
+        return TokenInputs(
+            self.logps.masked_fill(masked, 0),
+            self.old_logps.masked_fill(masked, 0),
+            self.advantages.masked_fill(masked, 0),
+        )
+
+
+@dataclass(frozen=True)
+class PairInputs:
+    """Sequence log-probabilities of pairs, in the compute dtype; those of the reference carry no gradient."""
+
+    chosen_logps: Float[Tensor, " batch"]
+    rejected_logps: Float[Tensor, " batch"]
+    ref_chosen_logps: Float[Tensor, " batch"]
+    ref_rejected_logps: Float[Tensor, " batch"]
+
+
+def token_inputs(logps: Tensor, old_logps: Tensor, advantages: Tensor) -> TokenInputs:
+    """Check the per-token tensors of a ratio-based loss and bring them to one shape and dtype."""
+    check_floating("logps", logps, "(batch, time)")
+    check_floating("old_logps", old_logps)
+    check_same_shape("old_logps", old_logps, "logps", logps)
+    check_floating("advantages", advantages)
+    check_same_device("advantages", advantages, "logps", logps)
+    if advantages.shape not in (logps.shape, logps.shape[:1]):
+        raise ValueError(
+            f"advantages: got shape {_shape(advantages)}, expected {_shape(logps)}, the shape of logps, "
+            f"or {tuple(logps.shape[:1])}, one for each sequence"
+        )
+    if advantages.ndim == 1:
+        advantages = advantages.unsqueeze(1).expand_as(logps)
+    dtype = compute_dtype(logps)
+    return TokenInputs(logps.to(dtype), old_logps.detach().to(dtype), advantages.detach().to(dtype))
+
+
+def pair_inputs(
+    chosen_logps: Tensor, rejected_logps: Tensor, ref_chosen_logps: Tensor, ref_rejected_logps: Tensor
+) -> PairInputs:
+    """Check the sequence log-probabilities of a loss over pairs and bring them to one dtype."""
+    check_floating("chosen_logps", chosen_logps, "(batch,)")
+    others = {
+        "rejected_logps": rejected_logps,
+        "ref_chosen_logps": ref_chosen_logps,
+        "ref_rejected_logps": ref_rejected_logps,
+    }
+    for name, value in others.items():
+        check_floating(name, value)
+        check_same_shape(name, value, "chosen_logps", chosen_logps)
+    dtype = compute_dtype(chosen_logps, rejected_logps)
+    return PairInputs(
+        chosen_logps.to(dtype),
+        rejected_logps.to(dtype),
+        ref_chosen_logps.detach().to(dtype),
+        ref_rejected_logps.detach().to(dtype),
+    )
+
+
+def counted_tokens(mask: Tensor, like_name: str, like: Tensor) -> Bool[Tensor, "batch time"]:
+    """Check a mask against the tensor that it masks; return it as bool. A bool mask needs no look at its values."""
+    check_tensor("mask", mask)
+    if mask.is_complex():
+        raise TypeError(f"mask: got dtype {mask.dtype}, expected bool, or numbers that are only 0 and 1")
+    check_same_shape("mask", mask, like_name, like)
+    if mask.dtype != torch.bool and not torch.compiler.is_compiling():
+        wrong = (mask != 0) & (mask != 1)
+        if wrong.any():
+            raise ValueError(f"mask: got the value {mask[wrong][0].item()}, expected only 0 and 1")
+    return mask.to(torch.bool)
+
+
+def check_targets(targets: Tensor, logits: Tensor) -> None:
+    """Check that targets are indices into the last dimension of logits."""
+    check_tensor("targets", targets)
+    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
+        raise TypeError(f"targets: got dtype {targets.dtype}, expected an integer dtype")
+    check_same_device("targets", targets, "logits", logits)
+    if targets.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"targets: got shape {_shape(targets)}, expected {tuple(logits.shape[:-1])}, "
+            "the shape of logits without its last dimension"
+        )
+    if torch.compiler.is_compiling():
+        return
+    vocab = logits.shape[-1]
+    wrong = (targets < 0) | (targets >= vocab)
+    if wrong.any():
+        raise ValueError(
+            f"targets: got the value {targets[wrong][0].item()}, expected values in [0, {vocab}), the vocabulary of "
+            "logits; give ignored positions any valid target and mask them afterwards"
+        )
+
+
+def check_clip_range(clip_low: float, clip_high: float, dual_clip: float | None) -> None:
+    """Check the options of ratio clipping."""
+    check_number("clip_low", clip_low, "a number in [0, 1]", lambda x: 0 <= x <= 1)
+    check_number("clip_high", clip_high, "a finite number >= 0", lambda x: 0 <= x < math.inf)
+    if dual_clip is not None:
+        check_number("dual_clip", dual_clip, "None or a finite number > 1", lambda x: 1 < x < math.inf)
+
+
+def check_label_smoothing(label_smoothing: float) -> None:
+    """Check the assumed share of flipped preferences."""
+    check_number("label_smoothing", label_smoothing, "a number in [0, 0.5)", lambda x: 0 <= x < 0.5)
+
+
+def check_aggregation(name: str, mode: str, denominator: float | Tensor | None, max_length: int | None) -> None:
+    """Check an aggregation mode (called `name` by the caller) and the options that belong to it."""
+    modes = get_args(Aggregation)
+    expected = "one of " + ", ".join(repr(known) for known in modes)
+    if not isinstance(mode, str):
+        raise TypeError(f"{name}: got {type(mode).__name__}, expected {expected}")
+    if mode not in modes:
+        raise ValueError(f"{name}: got {mode!r}, expected {expected}")
+    if mode == "token_sum" and denominator is not None:
+        raise ValueError(f"denominator: got {denominator}, expected None with {name} 'token_sum', which divides by 1")
+    if mode != "fixed_length" and max_length is not None:
+        raise ValueError(f"max_length: got {max_length}, expected None with {name} {mode!r}, which does not use it")
+    if mode == "fixed_length":
+        _check_max_length(max_length)
+    check_denominator(denominator)
+
+
+def check_denominator(denominator: float | Tensor | None) -> None:
+    """Check a normaliser that micro-batches share."""
+    if denominator is None:
+        return
+    expected = "None, a finite number > 0 or a 0-d tensor that holds one"
+    if isinstance(denominator, Tensor):
+        if denominator.ndim:
+            raise ValueError(f"denominator: got shape {_shape(denominator)}, expected {expected}")
+        if denominator.dtype == torch.bool or denominator.is_complex():
+            raise TypeError(f"denominator: got dtype {denominator.dtype}, expected {expected}")
+        if torch.compiler.is_compiling():
+            return
+        denominator = denominator.item()
+    check_number("denominator", denominator, expected, lambda x: 0 < x < math.inf)
+
+
+def check_positive(name: str, value: float) -> None:
+    """Check a coefficient that must be positive and finite."""
+    check_number(name, value, "a finite number > 0", lambda x: 0 < x < math.inf)
+
+
+def check_number(name: str, value: float, expected: str, inside: Callable[[float], bool]) -> None:
+    """Check that a value is a real number inside a range. A bool is not one: it is an option in the wrong place."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: got {type(value).__name__}, expected {expected}")
+    if not inside(value):
+        raise ValueError(f"{name}: got {value}, expected {expected}")
+
+
+def check_floating(name: str, value: Tensor, layout: str | None = None) -> None:
+    """Check that a value is a non-empty floating-point tensor, laid out like "(batch, time)" if a layout is given."""
+    check_tensor(name, value)
+    if not value.is_floating_point():
+        raise TypeError(f"{name}: got dtype {value.dtype}, expected a floating-point dtype")
+    if layout is not None and value.ndim != RANKS[layout]:
+        raise ValueError(f"{name}: got shape {_shape(value)}, expected shape {layout}")
+    if value.numel() == 0:
+        raise ValueError(f"{name}: got shape {_shape(value)}, expected no dimension of size 0")
+
+
+def check_logits(logits: Tensor) -> None:
+    """Check that logits are a non-empty floating-point tensor with a vocabulary."""
+    check_floating("logits", logits)
+    if logits.ndim == 0:
+        raise ValueError(f"logits: got shape {_shape(logits)}, expected shape (..., vocab)")
+
+
+def check_tensor(name: str, value: object) -> None:
+    """Check that a value is a tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: got {type(value).__name__}, expected a tensor")
+
+
+def check_same_shape(name: str, value: Tensor, like_name: str, like: Tensor) -> None:
+    """Check that a tensor has the shape and the device of another."""
+    check_same_device(name, value, like_name, like)
+    if value.shape != like.shape:
+        raise ValueError(f"{name}: got shape {_shape(value)}, expected {_shape(like)}, the shape of {like_name}")
+
+
+def check_same_device(name: str, value: Tensor, like_name: str, like: Tensor) -> None:
+    """Check that a tensor is where another is."""
+    if value.device != like.device:
+        raise ValueError(f"{name}: got device {value.device}, expected {like.device}, the device of {like_name}")
+
+
+def _check_max_length(max_length: int | None) -> None:
+    if isinstance(max_length, bool) or not isinstance(max_length, Integral):
+        raise TypeError(f"max_length: got {max_length!r}, expected an integer > 0, which 'fixed_length' divides by")
+    if max_length <= 0:
+        raise ValueError(f"max_length: got {max_length}, expected an integer > 0, which 'fixed_length' divides by")
+
+
+def _shape(tensor: Tensor) -> tuple[int, ...]:
+    return tuple(tensor.shape)

@@ -1,0 +1,236 @@
+"""Every bad argument is refused with an error that names it, what came and what was expected."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from grape_verified import aggregate, dpo_loss, dpo_per_pair, ppo_loss, ppo_per_token, token_entropies, token_logps
+
+TOKENS = torch.zeros(2, 4)
+ROW = torch.zeros(2)
+MASK = torch.ones(2, 4)
+LOGITS = torch.zeros(2, 3, 7)
+TARGETS = torch.zeros(2, 3, dtype=torch.long)
+ELSEWHERE = torch.device("meta")
+
+
+def half(**options):
+    return aggregate(TOKENS, MASK, "token_mean", **options)
+
+
+def ppo(logps=TOKENS, old_logps=TOKENS, advantages=ROW, mask=MASK, **options):
+    return ppo_loss(logps, old_logps, advantages, mask, **options)
+
+
+def per_token(logps=TOKENS, old_logps=TOKENS, advantages=ROW, **options):
+    return ppo_per_token(logps, old_logps, advantages, **options)
+
+
+def dpo(chosen=ROW, rejected=ROW, ref_chosen=ROW, ref_rejected=ROW, **options):
+    return dpo_loss(chosen, rejected, ref_chosen, ref_rejected, **options)
+
+
+def logps(logits=LOGITS, targets=TARGETS, **options):
+    return token_logps(logits, targets, **options)
+
+
+def changed(tensor, value):
+    result = tensor.clone()
+    result.view(-1)[-1] = value
+    return result
+
+
+MODES = "one of 'token_mean', 'sequence_mean', 'sequence_sum', 'token_sum', 'fixed_length'"
+POSITIVE = "expected a finite number > 0"
+DENOMINATOR = "expected None, a finite number > 0 or a 0-d tensor that holds one"
+
+BAD = [
+    # Tensors of PPO
+    (lambda: ppo(logps=[[0.0]]), TypeError, "logps: got list, expected a tensor"),
+    (lambda: ppo(logps=np.zeros((2, 4))), TypeError, "logps: got ndarray, expected a tensor"),
+    (lambda: ppo(logps=TOKENS.long()), TypeError, "logps: got dtype torch.int64, expected a floating-point dtype"),
+    (lambda: ppo(logps=TOKENS.to(torch.complex64)), TypeError, "logps: got dtype torch.complex64, expected a floating"),
+    (lambda: ppo(logps=ROW), ValueError, "logps: got shape (2,), expected shape (batch, time)"),
+    (lambda: ppo(logps=LOGITS), ValueError, "logps: got shape (2, 3, 7), expected shape (batch, time)"),
+    (lambda: ppo(logps=torch.zeros(0, 4)), ValueError, "logps: got shape (0, 4), expected no dimension of size 0"),
+    (lambda: ppo(logps=torch.zeros(2, 0)), ValueError, "logps: got shape (2, 0), expected no dimension of size 0"),
+    (lambda: ppo(old_logps=None), TypeError, "old_logps: got NoneType, expected a tensor"),
+    (lambda: ppo(old_logps=TOKENS.int()), TypeError, "old_logps: got dtype torch.int32, expected a floating-point"),
+    (
+        lambda: ppo(old_logps=torch.zeros(2, 3)),
+        ValueError,
+        "old_logps: got shape (2, 3), expected (2, 4), the shape of logps",
+    ),
+    (
+        lambda: ppo(old_logps=TOKENS.to(ELSEWHERE)),
+        ValueError,
+        "old_logps: got device meta, expected cpu, the device of logps",
+    ),
+    (lambda: ppo(advantages=1.0), TypeError, "advantages: got float, expected a tensor"),
+    (lambda: ppo(advantages=ROW.long()), TypeError, "advantages: got dtype torch.int64, expected a floating-point"),
+    (
+        lambda: ppo(advantages=torch.zeros(4)),
+        ValueError,
+        "advantages: got shape (4,), expected (2, 4), the shape of logps, or (2,), one for each sequence",
+    ),
+    (lambda: ppo(advantages=torch.zeros(2, 1)), ValueError, "advantages: got shape (2, 1), expected (2, 4)"),
+    (
+        lambda: ppo(advantages=ROW.to(ELSEWHERE)),
+        ValueError,
+        "advantages: got device meta, expected cpu, the device of logps",
+    ),
+    (lambda: per_token(logps=ROW), ValueError, "logps: got shape (2,), expected shape (batch, time)"),
+    (lambda: per_token(old_logps=torch.zeros(1, 4)), ValueError, "old_logps: got shape (1, 4), expected (2, 4)"),
+    # The mask
+    (lambda: ppo(mask=None), TypeError, "mask: got NoneType, expected a tensor"),
+    (lambda: ppo(mask=ROW), ValueError, "mask: got shape (2,), expected (2, 4), the shape of logps"),
+    (lambda: ppo(mask=MASK.to(ELSEWHERE)), ValueError, "mask: got device meta, expected cpu, the device of logps"),
+    (
+        lambda: ppo(mask=MASK.to(torch.complex64)),
+        TypeError,
+        "mask: got dtype torch.complex64, expected bool, or numbers that are only 0 and 1",
+    ),
+    (lambda: ppo(mask=changed(MASK, 0.5)), ValueError, "mask: got the value 0.5, expected only 0 and 1"),
+    (lambda: ppo(mask=changed(MASK, math.nan)), ValueError, "mask: got the value nan, expected only 0 and 1"),
+    (lambda: ppo(mask=changed(MASK.long(), -100)), ValueError, "mask: got the value -100, expected only 0 and 1"),
+    # Options of PPO
+    (lambda: ppo(clip_low=-0.1), ValueError, "clip_low: got -0.1, expected a number in [0, 1]"),
+    (lambda: per_token(clip_low=1.1), ValueError, "clip_low: got 1.1, expected a number in [0, 1]"),
+    (lambda: per_token(clip_low=math.nan), ValueError, "clip_low: got nan, expected a number in [0, 1]"),
+    (lambda: per_token(clip_low="0.2"), TypeError, "clip_low: got str, expected a number in [0, 1]"),
+    (lambda: per_token(clip_low=True), TypeError, "clip_low: got bool, expected a number in [0, 1]"),
+    (lambda: per_token(clip_high=-1), ValueError, "clip_high: got -1, expected a finite number >= 0"),
+    (lambda: per_token(clip_high=math.inf), ValueError, "clip_high: got inf, expected a finite number >= 0"),
+    (lambda: per_token(clip_high=None), TypeError, "clip_high: got NoneType, expected a finite number >= 0"),
+    (lambda: per_token(dual_clip=1), ValueError, "dual_clip: got 1, expected None or a finite number > 1"),
+    (lambda: ppo(dual_clip=math.inf), ValueError, "dual_clip: got inf, expected None or a finite number > 1"),
+    (lambda: ppo(dual_clip=False), TypeError, "dual_clip: got bool, expected None or a finite number > 1"),
+    (lambda: ppo(aggregation="mean"), ValueError, f"aggregation: got 'mean', expected {MODES}"),
+    (lambda: ppo(aggregation=None), TypeError, f"aggregation: got NoneType, expected {MODES}"),
+    (
+        lambda: ppo(aggregation="token_sum", denominator=2),
+        ValueError,
+        "denominator: got 2, expected None with aggregation 'token_sum', which divides by 1",
+    ),
+    (
+        lambda: ppo(max_length=5),
+        ValueError,
+        "max_length: got 5, expected None with aggregation 'token_mean', which does not use it",
+    ),
+    # Aggregation
+    (lambda: aggregate(ROW, MASK, "token_mean"), ValueError, "per_token: got shape (2,), expected shape (batch, time)"),
+    (
+        lambda: aggregate(TOKENS.long(), MASK, "token_mean"),
+        TypeError,
+        "per_token: got dtype torch.int64, expected a floating-point dtype",
+    ),
+    (
+        lambda: aggregate(TOKENS, MASK[:1], "token_mean"),
+        ValueError,
+        "mask: got shape (1, 4), expected (2, 4), the shape of per_token",
+    ),
+    (lambda: aggregate(TOKENS, MASK, "tokens"), ValueError, f"mode: got 'tokens', expected {MODES}"),
+    (lambda: aggregate(TOKENS, MASK, "fixed_length"), TypeError, "max_length: got None, expected an integer > 0"),
+    (
+        lambda: aggregate(TOKENS, MASK, "fixed_length", max_length=0),
+        ValueError,
+        "max_length: got 0, expected an integer > 0",
+    ),
+    (
+        lambda: aggregate(TOKENS, MASK, "fixed_length", max_length=4.0),
+        TypeError,
+        "max_length: got 4.0, expected an integer > 0",
+    ),
+    (
+        lambda: aggregate(TOKENS, MASK, "fixed_length", max_length=True),
+        TypeError,
+        "max_length: got True, expected an integer > 0",
+    ),
+    (lambda: half(denominator=0), ValueError, f"denominator: got 0, {DENOMINATOR}"),
+    (lambda: half(denominator=-1.5), ValueError, f"denominator: got -1.5, {DENOMINATOR}"),
+    (lambda: half(denominator=math.inf), ValueError, f"denominator: got inf, {DENOMINATOR}"),
+    (lambda: half(denominator=math.nan), ValueError, f"denominator: got nan, {DENOMINATOR}"),
+    (lambda: half(denominator=True), TypeError, f"denominator: got bool, {DENOMINATOR}"),
+    (lambda: half(denominator="3"), TypeError, f"denominator: got str, {DENOMINATOR}"),
+    (lambda: half(denominator=torch.zeros(())), ValueError, f"denominator: got 0.0, {DENOMINATOR}"),
+    (lambda: half(denominator=torch.ones(1)), ValueError, f"denominator: got shape (1,), {DENOMINATOR}"),
+    (lambda: half(denominator=torch.tensor(True)), TypeError, f"denominator: got dtype torch.bool, {DENOMINATOR}"),
+    # DPO
+    (lambda: dpo(chosen=0.0), TypeError, "chosen_logps: got float, expected a tensor"),
+    (lambda: dpo(chosen=TOKENS), ValueError, "chosen_logps: got shape (2, 4), expected shape (batch,)"),
+    (lambda: dpo(chosen=torch.zeros(0)), ValueError, "chosen_logps: got shape (0,), expected no dimension of size 0"),
+    (
+        lambda: dpo(rejected=torch.zeros(3)),
+        ValueError,
+        "rejected_logps: got shape (3,), expected (2,), the shape of chosen_logps",
+    ),
+    (lambda: dpo(ref_chosen=ROW.long()), TypeError, "ref_chosen_logps: got dtype torch.int64, expected a floating"),
+    (
+        lambda: dpo(ref_rejected=ROW.to(ELSEWHERE)),
+        ValueError,
+        "ref_rejected_logps: got device meta, expected cpu, the device of chosen_logps",
+    ),
+    (lambda: dpo(beta=0), ValueError, f"beta: got 0, {POSITIVE}"),
+    (lambda: dpo(beta=math.inf), ValueError, f"beta: got inf, {POSITIVE}"),
+    (lambda: dpo(beta=True), TypeError, f"beta: got bool, {POSITIVE}"),
+    (lambda: dpo(label_smoothing=0.5), ValueError, "label_smoothing: got 0.5, expected a number in [0, 0.5)"),
+    (lambda: dpo(label_smoothing=-0.1), ValueError, "label_smoothing: got -0.1, expected a number in [0, 0.5)"),
+    (lambda: dpo(denominator=0), ValueError, f"denominator: got 0, {DENOMINATOR}"),
+    (lambda: dpo_per_pair(ROW, ROW, ROW, None), TypeError, "ref_rejected_logps: got NoneType, expected a tensor"),
+    # Logits
+    (lambda: logps(logits=LOGITS.long()), TypeError, "logits: got dtype torch.int64, expected a floating-point dtype"),
+    (lambda: logps(logits=torch.tensor(1.0)), ValueError, "logits: got shape (), expected shape (..., vocab)"),
+    (lambda: logps(logits=torch.zeros(2, 3, 0)), ValueError, "logits: got shape (2, 3, 0), expected no dimension"),
+    (lambda: logps(targets=[0]), TypeError, "targets: got list, expected a tensor"),
+    (lambda: logps(targets=TARGETS.float()), TypeError, "targets: got dtype torch.float32, expected an integer dtype"),
+    (lambda: logps(targets=TARGETS.bool()), TypeError, "targets: got dtype torch.bool, expected an integer dtype"),
+    (
+        lambda: logps(targets=TARGETS[0]),
+        ValueError,
+        "targets: got shape (3,), expected (2, 3), the shape of logits without its last dimension",
+    ),
+    (lambda: logps(targets=TARGETS.to(ELSEWHERE)), ValueError, "targets: got device meta, expected cpu, the device of"),
+    (
+        lambda: logps(targets=changed(TARGETS, -100)),
+        ValueError,
+        "targets: got the value -100, expected values in [0, 7)",
+    ),
+    (lambda: logps(targets=changed(TARGETS, 7)), ValueError, "targets: got the value 7, expected values in [0, 7)"),
+    (lambda: logps(temperature=0.0), ValueError, f"temperature: got 0.0, {POSITIVE}"),
+    (lambda: logps(temperature=math.nan), ValueError, f"temperature: got nan, {POSITIVE}"),
+    (lambda: logps(temperature=None), TypeError, f"temperature: got NoneType, {POSITIVE}"),
+    (lambda: token_entropies(TARGETS), TypeError, "logits: got dtype torch.int64, expected a floating-point dtype"),
+    (lambda: token_entropies(torch.tensor(1.0)), ValueError, "logits: got shape (), expected shape (..., vocab)"),
+    (lambda: token_entropies(LOGITS, temperature=-1), ValueError, f"temperature: got -1, {POSITIVE}"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD, ids=[message for _, _, message in BAD])
+def test_refused(call, error, message):
+    with pytest.raises(error) as caught:
+        call()
+    assert type(caught.value) is error
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: ppo(clip_low=0, clip_high=0, dual_clip=1.5),
+        lambda: ppo(clip_low=1, clip_high=np.float32(0.2)),
+        lambda: ppo(aggregation="fixed_length", max_length=np.int64(3)),
+        lambda: half(denominator=torch.tensor(3)),
+        lambda: half(denominator=np.float64(3.0)),
+        lambda: dpo(beta=1, label_smoothing=0),
+        lambda: logps(temperature=2),
+    ],
+)
+def test_numbers_of_every_kind_are_accepted(call):
+    call()
+
+
+def test_options_are_refused_before_the_tensors_are_read():
+    with pytest.raises(ValueError, match="aggregation: got 'mean'"):
+        ppo(logps=TOKENS.to(ELSEWHERE), aggregation="mean")

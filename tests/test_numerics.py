@@ -1,0 +1,84 @@
+"""Saturating functions: finite for every float, and never a slope cut to zero."""
+
+import math
+
+import pytest
+import torch
+
+from grape_verified.numerics import bounded, bounded_exp, compute_dtype, exp_limit, value_limit
+
+DTYPES = [torch.float32, torch.float64]
+
+
+def every_kind_of_float(dtype):
+    largest = torch.finfo(dtype).max
+    values = [0.0, 1.0, -1.0, 80.0, 200.0, -200.0, 1e4, -1e4, largest, -largest, math.inf, -math.inf]
+    return torch.tensor([*values, exp_limit(dtype)], dtype=dtype, requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "expected"),
+    [
+        ([torch.float16], torch.float32),
+        ([torch.bfloat16], torch.float32),
+        ([torch.float32], torch.float32),
+        ([torch.float64], torch.float64),
+        ([torch.bfloat16, torch.float64], torch.float64),
+    ],
+)
+def test_compute_dtype(dtypes, expected):
+    assert compute_dtype(*(torch.zeros(1, dtype=dtype) for dtype in dtypes)) == expected
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bounded_exp_is_finite_and_its_own_derivative(dtype):
+    x = every_kind_of_float(dtype)
+    y = bounded_exp(x)
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    assert y.isfinite().all()
+    assert torch.equal(slope, y)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bounded_exp_is_exp_up_to_its_limit(dtype):
+    x = torch.linspace(-100, exp_limit(dtype), 1001, dtype=dtype)
+    assert torch.equal(bounded_exp(x), x.exp())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_saturated_values_add_up_to_a_finite_number(dtype):
+    saturated = bounded_exp(torch.tensor(math.inf, dtype=dtype))
+    assert saturated.item() == pytest.approx(value_limit(dtype), rel=1e-4)
+    assert (saturated * 2.0**23).isfinite()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bounded_keeps_slope_one_everywhere(dtype):
+    x = every_kind_of_float(dtype)
+    y = bounded(x)
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    assert y.isfinite().all()
+    assert y.abs().max() == value_limit(dtype)
+    assert torch.equal(slope, torch.ones_like(x))
+
+
+@pytest.mark.parametrize("function", [bounded, bounded_exp])
+class TestBoth:
+    def test_nan_stays_nan(self, function):
+        assert function(torch.tensor([math.nan, 0.0])).isnan().tolist() == [True, False]
+
+    def test_gradients_of_both_orders(self, function):
+        x = torch.tensor([-3.0, 0.0, 2.0], dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(function, x)
+        assert torch.autograd.gradgradcheck(function, x)
+
+    def test_compiled(self, function):
+        x = every_kind_of_float(torch.float32)
+        compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+        assert torch.equal(compiled(x), function(x))
+        assert torch.equal(torch.autograd.grad(compiled(x).sum(), x)[0], torch.autograd.grad(function(x).sum(), x)[0])
+
+    def test_function_transforms(self, function):
+        x = every_kind_of_float(torch.float32)
+        slopes = torch.func.vmap(torch.func.grad(function))(x.detach())
+        assert torch.equal(slopes, torch.autograd.grad(function(x).sum(), x)[0])

@@ -1,0 +1,43 @@
+"""The jaxtyping annotations hold at run time.
+
+The hook refuses a wrong argument before the package's own checks can say what is wrong with it, so it runs in a
+process of its own and not over the other tests.
+"""
+
+import subprocess
+import sys
+
+PROGRAM = """
+from jaxtyping import install_import_hook
+
+with install_import_hook("grape_verified", "beartype.beartype"):
+    import grape_verified
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+from grape_verified import aggregate, dpo_loss, ppo_loss, token_entropies, token_logps
+
+for dtype in (torch.bfloat16, torch.float32, torch.float64):
+    logits = torch.randn(2, 3, 5, dtype=dtype, requires_grad=True)
+    targets = torch.zeros(2, 3, dtype=torch.int32)
+    logps = token_logps(logits, targets, temperature=0.7)
+    token_entropies(logits).sum().backward()
+    for mask in (torch.ones(2, 3), torch.ones(2, 3, dtype=torch.bool), torch.ones(2, 3, dtype=torch.long)):
+        for advantages in (torch.ones(2), torch.ones(2, 3)):
+            ppo_loss(logps, logps.detach(), advantages, mask, dual_clip=3.0, denominator=4.0).loss.backward(
+                retain_graph=True
+            )
+        aggregate(logps, mask, "fixed_length", max_length=3, denominator=torch.tensor(2.0))
+    sums = logps.sum(1)
+    dpo_loss(sums, sums, sums, sums, label_smoothing=0.1).loss.backward()
+
+with pytest.raises(TypeCheckError):
+    ppo_loss(logps, logps, advantages, torch.ones(2, 4))
+print("every annotation holds")
+"""
+
+
+def test_annotations_hold_at_run_time():
+    result = subprocess.run([sys.executable, "-c", PROGRAM], check=False, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "every annotation holds"
