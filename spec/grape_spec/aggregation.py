@@ -175,7 +175,7 @@ claim(
         name="token_mean, sequences cut, too",
         by=finite_sum(),
     ),
-    source=Source("transformers34191", "pull request 34191"),
+    source=Source("transformers34191", "issue 34191"),
     wrong=[
         Wrong(
             "the mean of the means of the parts",

@@ -8,9 +8,10 @@ import sympy as sp
 from sympy.printing.latex import LatexPrinter
 from sympy.printing.str import StrPrinter
 
-from grape_spec.language.claims import Part
+from grape_spec.language.claims import Claim, Part
 from grape_spec.language.domains import IndexUpTo
 from grape_spec.language.expressions import Apply, At, Diff, OneSided
+from grape_spec.language.registry import CLAIMS
 from grape_spec.language.symbols import DECLARATIONS
 
 _GREEK = {"pi": "π", "rho": "ρ", "theta": "θ", "beta": "β", "temperature": "τ", "label_smoothing": "ε"}
@@ -33,9 +34,35 @@ def domain_text(thing: Any) -> str:
     return f"{_GREEK.get(entry.name, entry.name)}{sizes}: {entry.domain.name}; {entry.text}"
 
 
-def conditions_latex(part: Part) -> str:
-    """The assumptions of a part in LaTeX, empty if it has none."""
-    return r",\ ".join(latex(f) for f in part.assuming)
+def as_dict(claim: Claim) -> dict[str, Any]:
+    """Everything that the spec itself says of a claim, as data for JSON or a page; nothing of evidence."""
+    things = sorted({thing for part in claim.parts for thing in part.symbols}, key=str)
+    return {
+        "id": claim.id,
+        "text": claim.text,
+        "hash": claim.hash,
+        "source": str(claim.source),
+        "symbols": [domain_text(thing) for thing in things],
+        "parts": [_part_as_dict(part) for part in claim.parts],
+        "wrong": [{"text": v.text, "statement": unicode(v.statement), "latex": latex(v.statement)} for v in claim.wrong],
+        "uses": list(claim.uses),
+        "used_by": [other.id for other in CLAIMS.values() if claim.id in other.uses],
+        "lemmas": sorted({lemma for part in claim.parts for lemma in part.by.lemmas}),
+    }
+
+
+def _part_as_dict(part: Part) -> dict[str, Any]:
+    return {
+        "name": part.name,
+        "statement": unicode(part.statement),
+        "latex": latex(part.statement),
+        "assuming": [unicode(condition) for condition in part.assuming],
+        "rule": part.by.describe(),
+        "steps": [
+            {"expression": unicode(link.expr), "latex": latex(link.expr), "rule": link.by.describe()}
+            for link in part.by.steps()
+        ],
+    }
 
 
 class _Unicode(StrPrinter):

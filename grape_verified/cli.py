@@ -1,0 +1,371 @@
+"""The command line: verify, list, show, cite, check."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from grape_spec import render
+from grape_spec.language.claims import Claim
+from grape_spec.language.registry import claim_of, select
+from grape_spec.proof.ledger import write_queries
+from grape_spec.references import bibtex
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.syntax import Syntax
+from rich.table import Table
+
+from grape_verified import __version__
+from grape_verified.conformance import CONTRACTS, Report
+from grape_verified.conformance import check as check_function
+from grape_verified.conformance import verification
+
+#: Where `verify` writes what it saw, and where `list` and `show` look for it.
+LEDGER = Path("grape-verified-ledger.json")
+
+#: Exit status: all that was asked for holds; something does not; the call was wrong.
+HOLDS, FAILS, WRONG_CALL = 0, 1, 2
+
+_MARKS = {
+    "proved": "[green]proved[/]",
+    "unknown": "[yellow]unknown[/]",
+    "refuted": "[red]refuted[/]",
+    "passed": "[green]passed[/]",
+    "failed": "[red]failed[/]",
+    "not run": "[dim]not run[/]",
+}
+
+app = typer.Typer(
+    help="The mathematics of language-model post-training and the code that trains models, held together by machine.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+Names = Annotated[list[str] | None, typer.Argument(help="Ids of claims, or families such as ppo. None: everything.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+LedgerPath = Annotated[Path, typer.Option("--ledger", help="The ledger file.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a claim, such as ppo.clip.gradient.")]
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if show:
+        print(f"grape-verified {__version__}")
+        raise typer.Exit(HOLDS)
+
+
+@app.command()
+def verify(
+    names: Names = None,
+    as_json: Json = False,
+    ledger: LedgerPath = LEDGER,
+    examples: Annotated[int, typer.Option(min=1, help="Inputs for each property of a kernel.")] = verification.EXAMPLES,
+    smt2: Annotated[Path | None, typer.Option(help="A folder to write every SMT query to, as SMT-LIB.")] = None,
+) -> None:
+    """Prove the claims, check the kernels, print and write the evidence."""
+    chosen = _selected(names)
+    if smt2 is not None:
+        smt2.mkdir(parents=True, exist_ok=True)
+        for claim in chosen:
+            write_queries(claim, smt2)
+    evidence = _with_progress(tuple(names or ()), examples)
+    ledger.write_text(json.dumps(evidence, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if as_json:
+        print(json.dumps(evidence, ensure_ascii=False))
+    else:
+        _print_evidence(evidence, ledger)
+    raise typer.Exit(HOLDS if evidence["holds"] else FAILS)
+
+
+@app.command(name="list")
+def list_claims(names: Names = None, as_json: Json = False, ledger: LedgerPath = LEDGER) -> None:
+    """List claims with the status that the ledger has of them."""
+    seen = _evidence(ledger)
+    rows = [(claim.id, _status(claim, seen), claim.text) for claim in _selected(names)]
+    if as_json:
+        print(json.dumps([dict(zip(("id", "status", "text"), row, strict=True)) for row in rows], ensure_ascii=False))
+        return
+    table = Table("claim", "status", "statement", box=None, pad_edge=False)
+    for id, status, text in rows:
+        table.add_row(id, _MARKS.get(status, status), text)
+    _out().print(table)
+
+
+@app.command()
+def show(
+    id: Id,
+    latex: Annotated[bool, typer.Option("--latex", help="Print the statements in LaTeX.")] = False,
+    as_json: Json = False,
+    ledger: LedgerPath = LEDGER,
+) -> None:
+    """Show one claim: statement, assumptions, proof, evidence."""
+    claim = _claim(id)
+    evidence = _evidence(ledger).get(claim.id)
+    if as_json:
+        print(json.dumps({**render.as_dict(claim), "evidence": evidence}, ensure_ascii=False))
+    elif latex:
+        for part in claim.parts:
+            print(render.latex(part.statement))
+    else:
+        _print_claim(claim, evidence)
+
+
+@app.command()
+def cite(id: Id, as_json: Json = False) -> None:
+    """Print BibTeX for a claim and for the work that it comes from."""
+    claim = _claim(id)
+    entries = bibtex(claim, __version__)
+    print(json.dumps({"id": claim.id, "bibtex": entries}, ensure_ascii=False) if as_json else entries)
+
+
+@app.command()
+def check(
+    target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="The function to check.")],
+    contract: Annotated[str, typer.Option("--as", help=f"What it should be: {', '.join(CONTRACTS)}.")],
+    option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Hold an option at one value.")] = None,
+    examples: Annotated[int, typer.Option(min=1, help="Inputs for each property.")] = 200,
+    as_json: Json = False,
+) -> None:
+    """Hold anybody's function against a contract, property by property."""
+    function = _imported(target)
+    try:
+        report = check_function(function, contract, examples=examples, options=dict(map(_option, option or ())))
+    except ValueError as wrong:
+        _refuse(str(wrong))
+    if as_json:
+        print(json.dumps(report.as_dict(), ensure_ascii=False))
+    else:
+        _print_report(report)
+    raise typer.Exit(HOLDS if report.accepted else FAILS)
+
+
+# -- reading the call -------------------------------------------------------------------------------------------
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"grape-verified: {message}", file=sys.stderr)
+    raise typer.Exit(WRONG_CALL)
+
+
+def _claim(id: str) -> Claim:
+    try:
+        return claim_of(id)
+    except KeyError as unknown:
+        _refuse(unknown.args[0])
+
+
+def _selected(names: list[str] | None) -> list[Claim]:
+    try:
+        return select(tuple(names or ()))
+    except KeyError as unknown:
+        _refuse(unknown.args[0])
+
+
+def _imported(target: str) -> Callable[..., Any]:
+    module_name, _, name = target.partition(":")
+    if not module_name or not name:
+        _refuse(f"got {target!r}, expected MODULE:FUNCTION, such as mypackage.losses:my_loss")
+    sys.path.insert(0, os.getcwd())
+    try:
+        found = importlib.import_module(module_name)
+    except Exception as failure:  # whatever a stranger's module raises becomes one line
+        _refuse(f"cannot import {module_name}: {type(failure).__name__}: {failure}")
+    for attribute in name.split("."):
+        if not hasattr(found, attribute):
+            _refuse(f"the module {module_name} has no {name}")
+        found = getattr(found, attribute)
+    if not callable(found):
+        _refuse(f"{target} is a {type(found).__name__}, expected a function")
+    return found
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        _refuse(f"--option: got {text!r}, expected NAME=VALUE")
+    try:
+        return name, ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return name, value
+
+
+# -- evidence ---------------------------------------------------------------------------------------------------
+
+
+def _evidence(ledger: Path) -> dict[str, Any]:
+    """What a ledger has on each claim; nothing where there is no ledger."""
+    if not ledger.exists():
+        return {}
+    try:
+        return {record["id"]: record for record in json.loads(ledger.read_text(encoding="utf-8"))["claims"]}
+    except (ValueError, KeyError, TypeError):
+        _refuse(f"--ledger: {ledger} is not a ledger of grape-verified verify")
+
+
+def _status(claim: Claim, seen: dict[str, Any]) -> str:
+    """The status of a claim; evidence on an earlier version of it does not count."""
+    record = seen.get(claim.id)
+    if record is None or record["hash"] != claim.hash:
+        return "not run"
+    return "fully proved" if record["fully_proved"] else str(record["status"])
+
+
+def _with_progress(names: tuple[str, ...], examples: int) -> dict[str, Any]:
+    columns = TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("starting", total=len(verification.tasks(names)))
+
+        def finished(task: verification.Task, record: dict[str, Any]) -> None:
+            progress.update(bar, advance=1, description=task[1])
+
+        return verification.verify(names, examples=examples, finished=finished)
+
+
+# -- printing ---------------------------------------------------------------------------------------------------
+
+
+def _out() -> Console:
+    """The terminal; where output is piped, wide enough that nothing is cut."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
+def _print_evidence(evidence: dict[str, Any], ledger: Path) -> None:
+    out = _out()
+    table = Table("claim", "status", "scope", "proof", "points", "mutants", "seconds", box=None, pad_edge=False)
+    for record in evidence["claims"]:
+        parts = record["parts"]
+        killed, total = (sum(p["mutants"][key] for p in parts) for key in ("refuted", "total"))
+        table.add_row(
+            record["id"],
+            "[green]fully proved[/]" if record["fully_proved"] else _MARKS[record["status"]],
+            "; ".join(record["scope"]),
+            ", ".join(dict.fromkeys(p["engine"] for p in parts)),
+            str(sum(p["points"]["effective"] for p in parts)),
+            f"{killed}/{total}",
+            f"{record['seconds']:.2f}",
+        )
+    out.print(table)
+    out.print()
+    if evidence["kernels"]:
+        out.print(_kernel_table(evidence["kernels"]))
+        out.print()
+    for line in _shortcomings(evidence):
+        out.print(line, markup=False)
+    _print_summary(out, evidence, ledger)
+
+
+def _kernel_table(kernels: list[dict[str, Any]]) -> Table:
+    table = Table("kernel", "contract", "verdict", "properties", "examples", "seconds", box=None, pad_edge=False)
+    for kernel in kernels:
+        passed = sum(entry["status"] == "passed" for entry in kernel["properties"])
+        table.add_row(
+            kernel["function"],
+            kernel["contract"],
+            "[green]accepted[/]" if kernel["accepted"] else "[red]rejected[/]",
+            f"{passed}/{len(kernel['properties'])} passed",
+            str(sum(entry["examples"] for entry in kernel["properties"])),
+            f"{kernel['seconds']:.2f}",
+        )
+    return table
+
+
+def _shortcomings(evidence: dict[str, Any]) -> list[str]:
+    """A line for everything that keeps the run from holding."""
+    lines = []
+    for record in evidence["claims"]:
+        for part in record["parts"]:
+            where = f"{record['id']} [{part['name']}]" if part["name"] else record["id"]
+            if part["contradiction"]:
+                lines.append(f"{where}: proved and refuted at once: a bug in the checker; witness {part['witness']}")
+            elif part["status"] == "refuted":
+                lines.append(f"{where}: refuted; witness {part['witness']}")
+            elif part["status"] == "unknown":
+                lines.append(f"{where}: unknown: {part['reason']}")
+            if not part["satisfiable"]:
+                lines.append(f"{where}: no point satisfies the assumptions")
+            if not part["sides_differ"]:
+                lines.append(f"{where}: the two sides are the same tree")
+            lines += [f"{where}: a mutant survived: {text}" for text in part["mutants"]["survived"]]
+        lines += [f"{record['id']}: not refuted: {v['text']}" for v in record["wrong"] if not v["refuted"]]
+        if record["waits_for"]:
+            lines.append(f"{record['id']}: rests on {', '.join(record['waits_for'])}, not proved")
+    for kernel in evidence["kernels"]:
+        failed = [entry for entry in kernel["properties"] if entry["status"] == "failed"]
+        lines += [f"{kernel['function']}: {entry['name']}: {entry['text']}" for entry in failed]
+    return lines
+
+
+def _print_summary(out: Console, evidence: dict[str, Any], ledger: Path) -> None:
+    s = evidence["summary"]
+    out.print(
+        f"{s['fully_proved']} of {s['claims']} claims fully proved, {s['unknown']} unknown, {s['refuted']} refuted, "
+        f"{s['at_sizes_only']} at chosen sizes only; {s['contradictions']} contradictions between engines.\n"
+        f"{s['mutants_refuted']} of {s['mutants']} mutants refuted, {s['mutants_implied']} true because the claim is, "
+        f"{s['mutants_listed']} listed as equivalent, {s['mutants_survived']} survived; "
+        f"{s['wrong_variants']} wrong variants.\n"
+        f"{s['kernels_accepted']} of {s['kernels']} kernels accepted.\n"
+        f"Mean time of a claim: {1000 * s['mean_prove_seconds']:.0f} ms to prove, {s['mean_claim_seconds']:.2f} s with "
+        f"its audit. {s['seconds']:.1f} s in all. Ledger: {ledger}",
+        markup=False,
+        highlight=False,
+    )
+
+
+def _print_claim(claim: Claim, evidence: dict[str, Any] | None) -> None:
+    out = _out()
+    shown = render.as_dict(claim)
+    out.print(f"[bold]{claim.id}[/]  {claim.text}")
+    for part in shown["parts"]:
+        out.print(f"\n  {part['statement']}" + (f"   [{part['name']}]" if part["name"] else ""), markup=False)
+        for condition in part["assuming"]:
+            out.print(f"    assuming {condition}", markup=False)
+        out.print(f"    proof: {part['rule']}", markup=False)
+        for step in part["steps"]:
+            out.print(f"      = {step['expression']}   by {step['rule']}", markup=False)
+    out.print("\nwhere")
+    for line in shown["symbols"]:
+        out.print(f"  {line}", markup=False)
+    for variant in shown["wrong"]:
+        out.print(f"\nfalse: {variant['text']}\n  {variant['statement']}", markup=False)
+    for name in ("uses", "used_by", "lemmas"):
+        if shown[name]:
+            out.print(f"\n{name.replace('_', ' ')}: {', '.join(shown[name])}")
+    out.print(f"\nsource: {claim.source}\nversion: {claim.hash[:16]}", markup=False)
+    out.print(f"evidence: {_evidence_line(claim, evidence)}", markup=False)
+
+
+def _evidence_line(claim: Claim, evidence: dict[str, Any] | None) -> str:
+    if evidence is None:
+        return "not run"
+    if evidence["hash"] != claim.hash:
+        return "not run: the ledger is about an earlier version of this claim"
+    points = sum(part["points"]["effective"] for part in evidence["parts"])
+    refuted, total = (sum(part["mutants"][key] for part in evidence["parts"]) for key in ("refuted", "total"))
+    status = "fully proved" if evidence["fully_proved"] else evidence["status"]
+    return f"{status}, {'; '.join(evidence['scope'])}; {points} points; {refuted} of {total} mutants refuted"
+
+
+def _print_report(report: Report) -> None:
+    out = _out()
+    table = Table("property", "result", "examples", "", box=None, pad_edge=False)
+    for finding in report.properties:
+        table.add_row(finding.name, _MARKS[finding.status], str(finding.examples or ""), finding.text)
+    out.print(table)
+    for finding in report.properties:
+        if finding.counterexample:
+            out.print(f"\n[bold]{finding.name}[/]: the smallest counterexample that was found")
+            out.print(Syntax(finding.counterexample, "python", word_wrap=True, background_color="default"))
+    if report.not_offered:
+        out.print(f"\nOptions that it does not take, held at their defaults: {', '.join(report.not_offered)}.")
+    verdict = "accepted" if report.accepted else f"rejected: {', '.join(report.failed)}"
+    out.print(f"\n{report.function} as {report.contract}: {verdict}", markup=False)

@@ -1,0 +1,168 @@
+"""`check`: one function, one contract, one report."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Flaky
+
+from grape_verified.conformance import checks
+from grape_verified.conformance.checks import PROPERTIES, Property
+from grape_verified.conformance.contracts import CONTRACTS, Contract
+from grape_verified.conformance.counterexample import render
+from grape_verified.conformance.report import Finding, Report
+from grape_verified.conformance.strategies import BLOCK, Blueprint, Case, Regime, Variant
+from grape_verified.conformance.subject import Broken, Subject, name_of
+
+
+def check(
+    function: Callable[..., Any], contract: str, *, examples: int = 200, options: Mapping[str, Any] | None = None
+) -> Report:
+    """Hold a function against a contract, property by property.
+
+    The function is called with the contract's tensors by position and its options by keyword. It may return a tensor or
+    an object with one in `.loss`. Options that it does not take are held at the contract's defaults.
+
+    Arguments:
+        function: any implementation.
+        contract: the name of a contract, such as "ppo".
+        examples: how many inputs each property is tried on.
+        options: options to hold at one value, for a function that has it built in or knows no other.
+
+    Returns: a report; what the function does wrong is in it and is never raised.
+
+    Raises: ValueError for an unknown contract or option, or fewer than one example.
+    """
+    bound = contract_named(contract)
+    held = _checked_options(bound, options or {})
+    if examples < 1:
+        raise ValueError(f"examples: got {examples}, expected at least 1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _report(function, bound, held, examples)
+
+
+def contract_named(name: str) -> Contract:
+    """The contract of that name; a ValueError names the nearest ones."""
+    if name not in CONTRACTS:
+        near = get_close_matches(name, CONTRACTS, n=3, cutoff=0.4) or list(CONTRACTS)
+        raise ValueError(f"contract: got {name!r}, which there is not; the nearest: {', '.join(near)}")
+    return CONTRACTS[name]
+
+
+def run_property(subject: Subject, prop: Property, examples: int) -> Finding:
+    """Try one property on drawn inputs; where it fails, the smallest counterexample is kept."""
+    reason = prop.not_run(subject)
+    if reason:
+        return Finding(prop.name, "not run", reason)
+    tried, last = 0, Broken("")
+
+    def holds(case: Case) -> None:
+        nonlocal tried, last
+        tried += 1
+        try:
+            prop.holds(subject, case)
+        except Broken as broken:
+            last = broken
+            raise
+
+    cases = subject.contract.cases(prop.regime, subject.offered, subject.held, subject.variants)
+    try:
+        _quietly(examples)(given(cases)(holds))()
+    except Broken:
+        return Finding(prop.name, "failed", last.sentence, tried, render(subject, last))
+    except Flaky:
+        return Finding(prop.name, "failed", f"gives different results for the same input; once {last.sentence}", tried)
+    return Finding(prop.name, "passed", prop.text, tried)
+
+
+def _quietly(examples: int) -> Any:
+    """Settings under which a run says nothing, keeps nothing and is the same each time."""
+    return settings(
+        max_examples=examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate, Phase.shrink),
+        report_multiple_bugs=False,
+        print_blob=False,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def _report(function: Callable[..., Any], contract: Contract, held: Mapping[str, Any], examples: int) -> Report:
+    found: list[Finding] = []
+    offered: tuple[str, ...] = ()
+    try:
+        subject = read(function, contract, held)
+        offered = subject.offered
+        found.append(Finding("signature", "passed", _forms(subject), len(contract.variants)))
+    except Broken as broken:
+        text, where = broken.sentence, render(Subject(function, contract, held), broken)
+        found.append(Finding("signature", "failed", text, 1, where))
+    for name in contract.properties[1:]:
+        blocked = _blocked(found)
+        found.append(Finding(name, "not run", blocked) if blocked else run_property(subject, PROPERTIES[name], examples))
+    not_offered = tuple(name for name in contract.options if name not in offered)
+    return Report(contract.name, name_of(function), offered, not_offered, tuple(found))
+
+
+def _blocked(found: Sequence[Finding]) -> str:
+    """Why no further property can be tried; empty where it can."""
+    blocks = {"signature": "the function cannot be called", "repeatable": "the function gives different results each time"}
+    return next((blocks[entry.name] for entry in found if entry.status == "failed" and entry.name in blocks), "")
+
+
+def read(function: Callable[..., Any], contract: Contract, held: Mapping[str, Any]) -> Subject:
+    """How to call a function, found out by calling it once with each form of tensors that the contract allows.
+
+    Forms that it refuses, or gets wrong while it gets another right, are not tried again: a function need take only one.
+    """
+    subject = Subject.read(function, contract, held)
+    right, called, refusals = [], [], []
+    for variant in contract.variants:
+        case = _probe(contract, held, variant)
+        try:
+            subject(case)
+            called.append(variant)
+            checks.value(subject, case)
+            right.append(variant)
+        except Broken as broken:
+            refusals.append(broken)
+    if not called:
+        raise refusals[0]
+    subject.variants = tuple(right or called)
+    return subject
+
+
+def _probe(contract: Contract, held: Mapping[str, Any], variant: Variant) -> Case:
+    """A plain input with more tokens than rows, so that a wrong broadcast cannot fit."""
+    blocks = {name: bytes((i + len(name)) % 7 for i in range(BLOCK)) for name in contract.blocks}
+    blocks |= {name: bytes(BLOCK) for name in ("mask", "vocab") if name in blocks}
+    options = contract.defaults(held)
+    return Case(contract.build(Blueprint(2, 3, torch.float64, Regime(), variant, options, blocks)), options, variant)
+
+
+def _forms(subject: Subject) -> str:
+    """Which forms of tensors the function takes, where there is a choice."""
+    text = "It can be called with the contract's tensors."
+    refused = [variant for variant in subject.contract.variants if variant not in subject.variants]
+    if not refused:
+        return text
+    masks = {variant.mask for variant in subject.variants}
+    forms = {variant.advantages for variant in subject.variants}
+    taken = [f"{kind} masks" for kind in sorted(masks)] if len(masks) == 1 else []
+    taken += [f"advantages {form}" for form in sorted(forms)] if len(forms) == 1 else []
+    return f"{text} Only with {' and '.join(taken)}." if taken else text
+
+
+def _checked_options(contract: Contract, options: Mapping[str, Any]) -> dict[str, Any]:
+    for name in options:
+        if name not in contract.options:
+            raise ValueError(f"options: got {name!r}, expected some of {', '.join(contract.options)}")
+    return dict(options)

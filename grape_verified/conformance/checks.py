@@ -1,0 +1,330 @@
+"""The properties: what an implementation of a contract must keep, each tried on inputs that Hypothesis draws and shrinks.
+
+A property is a function of a subject and a case that raises `Broken` with a sentence. Value, gradient, kinks, extremes and
+options are compared with the spec; the others compare the function with itself, so that each mistake is blamed once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from grape_verified.conformance.oracle import EXACT, Answer, Arithmetic, Target
+from grape_verified.conformance.strategies import ADVANTAGES, BLOCK, COTANGENTS, GARBAGE, LOGPS, Case, Regime
+from grape_verified.conformance.subject import Broken, Outcome, Subject
+
+#: Unit roundoffs by which two results may differ that should be the same number, summed in another order.
+SAME = 1024
+
+
+@dataclass(frozen=True)
+class Property:
+    """One promise.
+
+    Arguments:
+        name: how reports call it.
+        text: what is promised, in one sentence.
+        regime: the inputs that it is tried on.
+        holds: raises `Broken` where a subject does not keep it.
+        not_run: why it cannot be tried on a subject; empty where it can.
+    """
+
+    name: str
+    text: str
+    regime: Regime
+    holds: Callable[[Subject, Case], None]
+    not_run: Callable[[Subject], str] = lambda subject: ""
+
+
+# -- against the spec -------------------------------------------------------------------------------------------------
+
+
+def value(subject: Subject, case: Case) -> None:
+    """The value is that of the definitions."""
+    _compare_with_spec(subject, case, _ones(subject, case), gradients=False)
+
+
+def gradient(subject: Subject, case: Case) -> None:
+    """The gradient is that of the claims."""
+    _compare_gradient(subject, case, _ones(subject, case))
+
+
+def cotangents(subject: Subject, case: Case) -> None:
+    """Any combination of the results differentiates to that combination of their gradients."""
+    _compare_gradient(subject, case, _noisy(case, COTANGENTS, subject.contract.shape_of_result(case)))
+
+
+def value_and_gradient(subject: Subject, case: Case) -> None:
+    """Both, and the options that differ from the defaults are named."""
+    usual = subject.contract.defaults(subject.held)
+    unusual = {name: case.options[name] for name in subject.offered if case.options[name] != usual[name]}
+    try:
+        _compare_with_spec(subject, case, _ones(subject, case))
+    except Broken as broken:
+        named = ", ".join(f"{name}={chosen!r}" for name, chosen in unusual.items())
+        broken.sentence = f"with {named}, {broken.sentence}" if named else broken.sentence
+        raise
+
+
+def kinks(subject: Subject, case: Case) -> None:
+    """At and beside a kink the gradient is one of the one-sided slopes, or between them."""
+    _compare_with_spec(subject, case, _ones(subject, case), values=False)
+
+
+def computed_in(subject: Subject, case: Case) -> None:
+    """Half precision is computed in fp32, and fp64 stays fp64."""
+    expected = torch.promote_types(case.dtype, torch.float32)
+    outcome = _compare_with_spec(subject, case, _ones(subject, case))
+    if outcome.value.dtype != expected:
+        raise Broken(f"the {_noun(subject)} is {outcome.value.dtype} for {case.dtype} inputs, expected {expected}", case)
+
+
+def _compare_gradient(subject: Subject, case: Case, cotangent: Tensor) -> None:
+    outcome = _compare_with_spec(subject, case, cotangent, values=False)
+    if outcome.gradients is None:
+        raise Broken(f"the {_noun(subject)} {outcome.no_gradients}", case)
+
+
+def _compare_with_spec(
+    subject: Subject, case: Case, cotangent: Tensor, *, values: bool = True, gradients: bool = True
+) -> Outcome:
+    """Call the function and compare what it returns with the oracle. A gradient that is missing is not compared."""
+    outcome = subject(case, cotangent)
+    arithmetic = Arithmetic.of(outcome.value.dtype, case.dtype)
+    answer = subject.contract.oracle(case, arithmetic)
+    if values:
+        _all_accepted(case, outcome.value, answer.values, _noun(subject))
+    if gradients and outcome.gradients is not None:
+        expected = answer.gradients(cotangent.flatten().tolist())
+        for name, got in outcome.gradients.items():
+            _all_accepted(case, got, expected[name], f"gradient in {name}", cotangent)
+    return outcome
+
+
+def _all_accepted(
+    case: Case, got: Tensor, targets: Sequence[Target], noun: str, cotangent: Tensor | None = None
+) -> None:
+    """Every number of a tensor is what it should be."""
+    for place, (number, target) in enumerate(zip(got.flatten().tolist(), targets, strict=True)):
+        if not target.accepts(number):
+            where = _place(got, place)
+            raise Broken(
+                f"the {noun}{where} is {number!r}, the spec gives {target}",
+                case,
+                cotangents=cotangent,
+                remarks=[f"{noun}{where}: got {number!r}, expected {target}"],
+            )
+
+
+# -- against itself ---------------------------------------------------------------------------------------------------
+
+
+def repeatable(subject: Subject, case: Case) -> None:
+    """The same input gives the same result."""
+    first, second = subject(case, _ones(subject, case)), subject(case, _ones(subject, case))
+    if not torch.equal(first.value.nan_to_num(0.5), second.value.nan_to_num(0.5)):
+        raise Broken(f"gives different results for the same input: {_brief(first.value)}, then {_brief(second.value)}", case)
+
+
+def masked_values(subject: Subject, case: Case) -> None:
+    """Whatever stands behind the mask, NaN and inf included, the result does not see it."""
+    masked = case.tensors["mask"] == 0
+    dirty = case.with_tensors(
+        **{
+            name: torch.where(masked, _noisy(case, GARBAGE, masked.shape).to(tensor.dtype), tensor)
+            for name, tensor in case.tensors.items()
+            if name != "mask" and tensor.shape == masked.shape
+        }
+    )
+    clean, got = subject(case), subject(dirty)
+    _compare(subject, dirty, got, clean, "with ordinary numbers behind the mask")
+    for name, found in (got.gradients or {}).items():
+        behind = found[masked].tolist()
+        if any(behind):
+            raise Broken(f"the gradient in {name} behind the mask is {next(filter(None, behind))!r}, expected 0", dirty)
+
+
+def padding(subject: Subject, case: Case) -> None:
+    """Masked positions may be put in anywhere, and nothing changes."""
+    rows, columns = case.tensors["mask"].shape
+    place, width = case.noise[0] % (columns + 1), 1 + case.noise[1] % 2
+    old = [t for t in range(columns + width) if not place <= t < place + width]
+
+    def widened(name: str, tensor: Tensor) -> Tensor:
+        if tensor.ndim < 2:
+            return tensor
+        wide = _noisy(case, ADVANTAGES if name == "advantages" else LOGPS, (rows, columns + width)).to(tensor.dtype)
+        if name == "mask":
+            wide = torch.zeros(rows, columns + width, dtype=tensor.dtype)
+        wide[:, old] = tensor
+        return wide
+
+    padded = case.with_tensors(**{name: widened(name, tensor) for name, tensor in case.tensors.items()})
+    got = subject(padded)
+    kept = None if got.gradients is None else {name: g[:, old] for name, g in got.gradients.items()}
+    _compare(subject, padded, replace(got, gradients=kept), subject(case), "without the masked positions")
+
+
+def permutation(subject: Subject, case: Case) -> None:
+    """The order of the batch does not matter."""
+    first = next(iter(case.tensors.values()))
+    order = sorted(range(len(first)), key=lambda i: case.noise[i])
+    shuffled = case.with_tensors(**{name: tensor[order] for name, tensor in case.tensors.items()})
+    ones = _ones(subject, case)
+    plain, got = subject(case, ones), subject(shuffled, ones)
+    expected = Outcome(
+        plain.value if subject.contract.reduced else plain.value[order],
+        None if plain.gradients is None else {name: g[order] for name, g in plain.gradients.items()},
+    )
+    _compare(subject, shuffled, got, expected, "in another order of the batch")
+
+
+def partition(subject: Subject, case: Case) -> None:
+    """With one denominator for all, the losses and gradients of micro-batches are those of the batch."""
+    rows = len(next(iter(case.tensors.values())))
+    if rows == 1:
+        return
+    if case.options["denominator"] is None and "token_sum" not in case.options.values():
+        case = case.with_options(denominator=7)
+    cut = 1 + case.noise[0] % (rows - 1)
+    halves = [
+        subject(case.with_tensors(**{name: tensor[part] for name, tensor in case.tensors.items()}))
+        for part in (slice(None, cut), slice(cut, None))
+    ]
+    total = Outcome(
+        halves[0].value + halves[1].value,
+        None
+        if any(half.gradients is None for half in halves)
+        else {name: torch.cat([half.gradients[name] for half in halves]) for name in subject.contract.wrt},  # type: ignore[index]
+    )
+    _compare(subject, case, total, subject(case), "of the whole batch", cut=cut)
+
+
+def empty_batch(subject: Subject, case: Case) -> None:
+    """Where no token counts, the loss is 0 and so are its gradients."""
+    outcome = subject(case)
+    if outcome.value.item() != 0:
+        raise _wrong(case, "loss", outcome.value.item(), "0, as no token counts")
+    if outcome.gradients is None:
+        raise Broken(f"the loss {outcome.no_gradients} where no token counts, expected gradients of 0", case)
+    for name, found in outcome.gradients.items():
+        for place, number in enumerate(found.flatten().tolist()):
+            if number != 0:
+                raise _wrong(case, f"gradient in {name}{_place(found, place)}", number, "0, as no token counts")
+
+
+def inputs_untouched(subject: Subject, case: Case) -> None:
+    """The function does not write into its arguments."""
+    tensors = {name: tensor.clone() for name, tensor in case.tensors.items()}
+    subject.call(case, list(tensors.values()))
+    for name, tensor in tensors.items():
+        if not torch.equal(tensor, case.tensors[name]):
+            raise Broken(f"the function changes its argument {name}", case)
+
+
+def _compare(
+    subject: Subject, case: Case, got: Outcome, expected: Outcome, which: str, *, cut: int | None = None
+) -> None:
+    """Two results that should be the same, up to the order of summation."""
+    noun = _noun(subject)
+    pairs = [(noun, got.value, expected.value)]
+    if got.gradients is not None and expected.gradients is not None:
+        pairs += [(f"gradient in {name}", found, expected.gradients[name]) for name, found in got.gradients.items()]
+    for what, found, wanted in pairs:
+        for place, (a, b) in enumerate(zip(found.flatten().tolist(), wanted.flatten().tolist(), strict=True)):
+            if a != b and not abs(a - b) <= _slack(subject, case, found, wanted):
+                raise _wrong(case, f"{what}{_place(found, place)}", a, f"{b!r}, that {which}", cut)
+
+
+def _slack(subject: Subject, case: Case, found: Tensor, wanted: Tensor) -> float:
+    """The difference that a change of the order of summation may make."""
+    size = subject.contract.oracle(case, EXACT).size()
+    largest = max(size, found.abs().max().item(), wanted.abs().max().item())
+    return float(SAME * torch.finfo(found.dtype).eps / 2 * largest)
+
+
+def _wrong(case: Case, what: str, got: float, expected: str, cut: int | None = None) -> Broken:
+    return Broken(
+        f"the {what} is {got!r}, expected {expected}", case, remarks=[f"{what}: got {got!r}, expected {expected}"], cut=cut
+    )
+
+
+def _ones(subject: Subject, case: Case) -> Tensor:
+    """The cotangent of a plain sum of the results, in the dtype that they should have."""
+    shape = subject.contract.shape_of_result(case)
+    return torch.ones(shape, dtype=torch.promote_types(case.dtype, torch.float32))
+
+
+def _noisy(case: Case, pool: Sequence[float], shape: Sequence[int]) -> Tensor:
+    """Numbers of a pool, by the noise of the case."""
+    count = math.prod(shape)
+    numbers = [pool[case.noise[i % BLOCK]] for i in range(count)]
+    return torch.tensor(numbers, dtype=torch.promote_types(case.dtype, torch.float32)).reshape(tuple(shape))
+
+
+def _noun(subject: Subject) -> str:
+    return "loss" if subject.contract.reduced else "result"
+
+
+def _place(tensor: Tensor, place: int) -> str:
+    """Where the entry with that place in the flattened tensor stands, as an index; nothing for a single number."""
+    index = [int(i) for i in torch.unravel_index(torch.tensor(place), tensor.shape)]
+    return f" at {index}" if index else ""
+
+
+# -- the table --------------------------------------------------------------------------------------------------------
+
+_ORDINARY = Regime()
+_AT_DEFAULTS = Regime(vary_options=False)
+
+
+def _takes_no_option(subject: Subject) -> str:
+    if set(subject.offered) - set(subject.held):
+        return ""
+    return f"the function takes none of the options {', '.join(subject.contract.options)}"
+
+
+def _takes_no_denominator(subject: Subject) -> str:
+    return "" if "denominator" in subject.offered else "the function takes no `denominator`"
+
+
+_TABLE = (
+    Property("repeatable", "The same input gives the same result.", _ORDINARY, repeatable),
+    Property("value", "The value is that of the definitions.", _AT_DEFAULTS, value),
+    Property("gradient", "The gradient is that of the claims.", _AT_DEFAULTS, gradient),
+    Property("cotangents", "Vector-Jacobian products are right for any vector.", _AT_DEFAULTS, cotangents),
+    Property("options", "Every option does what the definitions say.", _ORDINARY, value_and_gradient, _takes_no_option),
+    Property("masked values", "What stands behind the mask, NaN and inf included, is not seen.", _ORDINARY, masked_values),
+    Property("padding", "Masked positions may be put in anywhere.", _ORDINARY, padding),
+    Property(
+        "partition",
+        "With a shared denominator, micro-batches add up to the batch.",
+        _ORDINARY,
+        partition,
+        _takes_no_denominator,
+    ),
+    Property("empty batch", "Where no token counts, loss and gradients are 0.", Regime(nothing_counts=True), empty_batch),
+    Property("kinks", "At a kink the gradient lies between the one-sided slopes.", Regime(numbers="kinks"), kinks),
+    Property("forbidden tokens", "Logits of −inf have probability 0.", Regime(forbidden=True), value_and_gradient),
+    Property(
+        "extremes",
+        "Extreme inputs give finite results, large where they are large and never cut to zero.",
+        Regime(numbers="extreme"),
+        value_and_gradient,
+    ),
+    Property("permutation", "The order of the batch does not matter.", _ORDINARY, permutation),
+    Property("inputs", "The arguments are not written into.", _ORDINARY, inputs_untouched),
+    Property(
+        "dtype",
+        "bf16 is computed in fp32, and fp64 stays fp64.",
+        Regime((torch.bfloat16, torch.float64), vary_options=False),
+        computed_in,
+    ),
+)
+
+#: Every property by its name, but "signature", which is found out before any of them is tried.
+PROPERTIES: Mapping[str, Property] = {entry.name: entry for entry in _TABLE}

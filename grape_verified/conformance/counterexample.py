@@ -1,0 +1,87 @@
+"""A counterexample as Python that can be pasted: the inputs, the call, and what came of it."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from grape_verified.conformance.strategies import Case
+from grape_verified.conformance.subject import Broken, Subject, name_of
+
+
+def render(subject: Subject, broken: Broken) -> str:
+    """The script that shows a broken property."""
+    case = broken.case
+    if case is None:
+        return ""
+    name, imported = _how_to_import(subject.function)
+    leaves = subject.contract.wrt
+    lines = [f"{tensor} = {literal(value, tensor in leaves)}" for tensor, value in case.tensors.items()]
+    lines += [f"result = {_call(subject, case, name, broken.cut)}"]
+    body = "\n".join([*lines, *_differentiation(broken, leaves)])
+    head = ["import torch", *(["from torch import inf, nan"] if _needs_names(case) else []), imported]
+    return "\n".join([*head, "", body, *(f"# {remark}" for remark in broken.remarks or (broken.sentence,))]) + "\n"
+
+
+def literal(tensor: Tensor, requires_grad: bool = False) -> str:
+    """A tensor as an expression, each number as short as its dtype allows."""
+    suffix = ", requires_grad=True" if requires_grad else ""
+    return f"torch.tensor({_entries(tensor)}, dtype={tensor.dtype}{suffix})"
+
+
+def _entries(tensor: Tensor) -> str:
+    if tensor.ndim:
+        return f"[{', '.join(_entries(entry) for entry in tensor)}]"
+    return _number(tensor.item(), tensor.dtype)
+
+
+def _number(x: Any, dtype: torch.dtype) -> str:
+    """The shortest decimal that is the same number in the dtype."""
+    if not isinstance(x, float) or not math.isfinite(x):
+        return repr(x)
+    shortest = (f"{x:.{digits}g}" for digits in range(1, 18))
+    text = next(s for s in shortest if torch.tensor(float(s), dtype=dtype).item() == x)
+    return repr(float(text))
+
+
+def _call(subject: Subject, case: Case, name: str, cut: int | None) -> str:
+    options = [f"{option}={value!r}" for option, value in subject.keywords(case).items()]
+
+    def call(part: str) -> str:
+        return f"{name}({', '.join([*(tensor + part for tensor in case.tensors), *options])}){subject.accessor}"
+
+    return call("") if cut is None else f"{call(f'[:{cut}]')} + {call(f'[{cut}:]')}"
+
+
+def _differentiation(broken: Broken, leaves: tuple[str, ...]) -> list[str]:
+    """The lines that show the gradients, if it is they that are wrong; else those that show the value."""
+    if not any("gradient" in remark for remark in (*broken.remarks, broken.sentence)):
+        return ["print(result)"]
+    weights = "" if broken.cotangents is None or not broken.cotangents.ndim else literal(broken.cotangents)
+    return [f"result.backward({weights})", *(f"print({leaf}.grad)" for leaf in leaves)]
+
+
+def _how_to_import(function: Any) -> tuple[str, str]:
+    """A name for the function, and the line that defines it, as far as it can be imported at all."""
+    module, path = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
+    found: Any = sys.modules.get(module) if isinstance(module, str) else None
+    for step in path.split("."):
+        found = getattr(found, step, None)
+    if found is function and found is not None and module != "__main__":
+        first, _, _ = path.partition(".")
+        return path, f"from {module} import {first}"
+    return name_of(function), f"# {name_of(function)} is the function that was checked"
+
+
+def _needs_names(case: Case) -> bool:
+    return any(t.is_floating_point() and not bool(t.isfinite().all()) for t in case.tensors.values())
+
+
+def options_of(subject: Subject, case: Case) -> Mapping[str, Any]:
+    """The options that the call passes."""
+    return subject.keywords(case)

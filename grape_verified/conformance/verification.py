@@ -1,0 +1,85 @@
+"""The main job: examine claims and check kernels side by side, and put what was seen into one ledger."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from time import perf_counter
+from typing import Any
+
+import torch
+from grape_spec.language.registry import all_uses, select
+from grape_spec.proof.ledger import examine, summarise
+
+import grape_verified
+from grape_verified.conformance.checking import check
+from grape_verified.conformance.contracts import CONTRACTS, Contract
+
+#: Inputs on which each property of each kernel is tried; the tests try more.
+EXAMPLES = 50
+
+#: The public function that each contract binds, where the names differ.
+KERNELS = {"ppo": "ppo_loss", "dpo": "dpo_loss"}
+
+#: A task of a run: what kind it is, and the id of a claim or the name of a contract.
+Task = tuple[str, str]
+
+
+def tasks(names: tuple[str, ...]) -> list[Task]:
+    """What a run consists of: the claims asked for with all that they use, and the kernels that rest on them."""
+    claims = [claim.id for claim in select(names)]
+    wanted = set(claims).union(*(all_uses(id) for id in claims))
+    kernels = [c.name for c in CONTRACTS.values() if not names or _rests_on(c, names)]
+    every = [claim.id for claim in select(()) if claim.id in wanted]
+    return [*(("kernel", name) for name in kernels), *(("claim", id) for id in every)]
+
+
+def _rests_on(contract: Contract, names: Iterable[str]) -> bool:
+    return any(id == name or id.startswith(name + ".") for name in names for id in contract.rests_on)
+
+
+def verify(
+    names: tuple[str, ...] = (),
+    *,
+    examples: int = EXAMPLES,
+    processes: int | None = None,
+    finished: Callable[[Task, dict[str, Any]], None] = lambda task, record: None,
+) -> dict[str, Any]:
+    """Prove the claims, check the kernels, and return the ledger of the run.
+
+    Arguments:
+        names: ids of claims, or families such as ``ppo``; none stands for everything.
+        examples: inputs on which each property of a kernel is tried.
+        processes: how many work side by side; None for one a core, up to four.
+        finished: called with each task and its record as it ends.
+
+    Raises: KeyError for a name that is no claim and no family; it names the nearest ids.
+    """
+    start = perf_counter()
+    asked = tasks(names)
+    records: dict[Task, dict[str, Any]] = {}
+    workers = processes or min(4, os.cpu_count() or 1, len(asked))
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        running = {pool.submit(run_task, task, examples): task for task in asked}
+        for future in as_completed(running):
+            task = running[future]
+            records[task] = future.result()
+            finished(task, records[task])
+    claims = [records[task] for task in asked if task[0] == "claim"]
+    kernels = [records[task] for task in asked if task[0] == "kernel"]
+    return summarise(claims, kernels, perf_counter() - start)
+
+
+def run_task(task: Task, examples: int) -> dict[str, Any]:
+    """The record of one task."""
+    kind, name = task
+    return examine(name) if kind == "claim" else check_kernel(name, examples)
+
+
+def check_kernel(name: str, examples: int) -> dict[str, Any]:
+    """Hold our own kernel against its contract; the record for the ledger."""
+    start = perf_counter()
+    report = check(getattr(grape_verified, KERNELS.get(name, name)), name, examples=examples)
+    return {**report.as_dict(), "rests_on": list(CONTRACTS[name].rests_on), "seconds": perf_counter() - start}

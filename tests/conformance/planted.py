@@ -1,0 +1,313 @@
+"""Functions to check: correct ones in another style than the kernels, and wrong ones, each with one mistake."""
+
+import itertools
+import math
+from types import SimpleNamespace
+
+import torch
+import torch.nn.functional as F
+
+# -- PPO: correct, in another style -----------------------------------------------------------------------------------
+
+
+def log_space_ppo(logps, old_logps, advantages, mask, *, clip_low=0.2, clip_high=0.2, dual_clip=None, denominator=None):
+    """Clips the log-ratio, one token at a time; a saturated token keeps its slope through a straight line."""
+    dtype = torch.promote_types(logps.dtype, torch.float32)
+    ceiling = math.log(torch.finfo(dtype).max) - 20
+    total = logps.new_zeros((), dtype=dtype) + 0 * logps.nan_to_num(0, 0, 0).to(dtype).sum()
+    for i, t in itertools.product(*map(range, logps.shape)):
+        if not mask[i, t]:
+            continue
+        advantage = (advantages[i] if advantages.ndim == 1 else advantages[i, t]).to(dtype)
+        log_ratio = logps[i, t].to(dtype) - old_logps[i, t].to(dtype)
+        if log_ratio > ceiling:
+            log_ratio = log_ratio - (log_ratio.detach() - ceiling)
+        if advantage > 0 and log_ratio > math.log1p(clip_high):
+            log_ratio = torch.tensor(math.log1p(clip_high), dtype=dtype)
+        if advantage < 0 and clip_low < 1 and log_ratio < math.log1p(-clip_low):
+            log_ratio = torch.tensor(math.log1p(-clip_low), dtype=dtype)
+        if advantage < 0 and dual_clip is not None and log_ratio > math.log(dual_clip):
+            log_ratio = torch.tensor(math.log(dual_clip), dtype=dtype)
+        total = total - torch.exp(log_ratio) * advantage
+    return SimpleNamespace(loss=total / (denominator or max(1, int(mask.sum()))))
+
+
+# -- PPO: one mistake each --------------------------------------------------------------------------------------------
+
+
+def _tokens(logps, old_logps, advantages, mask):
+    """Inputs in the compute dtype, with 0 behind the mask; the starting point of every wrong function below."""
+    dtype = torch.promote_types(logps.dtype, torch.float32)
+    if advantages.ndim == 1:
+        advantages = advantages[:, None].expand_as(logps)
+    keep = mask.bool()
+    clean = (torch.where(keep, x.to(dtype), 0) for x in (logps, old_logps, advantages))
+    return *clean, keep
+
+
+def _safe_ratio(log_ratio):
+    """exp that saturates and keeps its slope."""
+    ceiling = math.log(torch.finfo(log_ratio.dtype).max) - 20
+    return torch.exp(log_ratio - (log_ratio.detach() - ceiling).clamp(min=0))
+
+
+def _clipped(ratio, advantages, clip_low, clip_high, dual_clip):
+    top, bottom = 1 + clip_high, 1 - clip_low
+    falling = ratio.clamp(min=bottom, max=dual_clip)
+    return torch.where(advantages >= 0, ratio.clamp(max=top), falling) * advantages
+
+
+def _mean(per_token, mask, denominator):
+    return (per_token * mask).sum() / (denominator or mask.sum().clamp(min=1))
+
+
+def _ppo(per_token=lambda d, A, low, high, dual: -_clipped(_safe_ratio(d), A, low, high, dual), reduce=_mean):
+    """A PPO loss from the loss of one token, given the log-ratio, and a reduction."""
+
+    def ppo(
+        logps, old_logps, advantages, mask, *, clip_low=0.2, clip_high=0.2, dual_clip=None, denominator=None
+    ):  # fmt: skip
+        new, old, gains, keep = _tokens(logps, old_logps, advantages, mask)
+        return reduce(per_token(new - old, gains, clip_low, clip_high, dual_clip), keep, denominator)
+
+    return ppo
+
+
+def textbook_ppo(logps, old_logps, advantages, mask, *, clip_low=0.2, clip_high=0.2, dual_clip=None, denominator=None):
+    """What everybody writes. Right, but its gradient is NaN where the ratio overflows on the side not taken."""
+    new, old, gains, keep = _tokens(logps, old_logps, advantages, mask)
+    ratio = (new - old).exp()
+    objective = torch.min(ratio * gains, ratio.clamp(1 - clip_low, 1 + clip_high) * gains)
+    if dual_clip is not None:
+        objective = torch.where(gains < 0, torch.max(objective, dual_clip * gains), objective)
+    return _mean(-objective, keep, denominator)
+
+
+correct_ppo = _ppo()
+
+no_min = _ppo(lambda d, A, low, high, dual: -_safe_ratio(d).clamp(1 - low, 1 + high) * A)
+max_for_min = _ppo(lambda d, A, low, high, dual: -torch.max(_safe_ratio(d) * A, _safe_ratio(d).clamp(1 - low, 1 + high) * A))
+padded_mean = _ppo(reduce=lambda x, mask, denominator: (x * mask).sum() / (denominator or mask.numel()))
+sequence_mean = _ppo(
+    reduce=lambda x, mask, denominator: ((x * mask).sum(1) / mask.sum(1).clamp(min=1)).sum() / (denominator or len(x))
+)
+detached_ratio = _ppo(lambda d, A, low, high, dual: -_clipped(_safe_ratio(d).detach(), A, low, high, dual))
+wrong_sign = _ppo(lambda d, A, low, high, dual: _clipped(_safe_ratio(d), A, low, high, dual))
+linear_ratio = _ppo(lambda d, A, low, high, dual: -_clipped(1 + d, A, low, high, dual))
+clamped_log_ratio = _ppo(lambda d, A, low, high, dual: -_clipped(d.clamp(-20, 20).exp(), A, low, high, dual))
+clip_high_ignored = _ppo(lambda d, A, low, high, dual: -_clipped(_safe_ratio(d), A, low, low, dual))
+dual_clip_ignored = _ppo(lambda d, A, low, high, dual: -_clipped(_safe_ratio(d), A, low, high, None))
+sum_for_mean = _ppo(reduce=lambda x, mask, denominator: (x * mask).sum() / (denominator or 1))
+zero_over_zero = _ppo(reduce=lambda x, mask, denominator: (x * mask).sum() / (denominator or mask.sum()))
+denominator_ignored = _ppo(reduce=lambda x, mask, denominator: _mean(x, mask, None))
+cut_to_zero = _ppo(lambda d, A, low, high, dual: -_clipped(d.clamp(max=60.0).exp(), A, low, high, dual))
+row_weights = _ppo(reduce=lambda x, mask, denominator: _mean(x * torch.arange(1, len(x) + 1)[:, None], mask, denominator))
+first_column_twice = _ppo(reduce=lambda x, mask, denominator: _mean(torch.cat([x[:, :1] * 2, x[:, 1:]], 1), mask, denominator))
+
+
+def mask_times_nan(logps, old_logps, advantages, mask, *, clip_low=0.2, clip_high=0.2):
+    """Multiplies with the mask what may be NaN."""
+    dtype = torch.promote_types(logps.dtype, torch.float32)
+    gains = (advantages if advantages.ndim == 2 else advantages[:, None]).to(dtype)
+    per_token = -_clipped(_safe_ratio(logps.to(dtype) - old_logps.to(dtype)), gains, clip_low, clip_high, None)
+    return (per_token * mask).sum() / mask.sum().clamp(min=1)
+
+
+class _SlopeBeyondTheKink(torch.autograd.Function):
+    """min(x, top) whose slope stays 1 for a hundredth beyond the top."""
+
+    @staticmethod
+    def forward(ctx, x, top):
+        ctx.save_for_backward(x < top * 1.01)
+        return x.clamp(max=top)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * ctx.saved_tensors[0], None
+
+
+def late_kink(logps, old_logps, advantages, mask, *, clip_low=0.2, clip_high=0.2):
+    """The value is right, but the slope ends a little too late."""
+    new, old, gains, keep = _tokens(logps, old_logps, advantages, mask)
+    ratio = _safe_ratio(new - old)
+    kept = torch.where(gains >= 0, _SlopeBeyondTheKink.apply(ratio, 1 + clip_high), ratio.clamp(min=1 - clip_low))
+    return _mean(-kept * gains, keep, None)
+
+
+def gradient_behind_the_mask(logps, old_logps, advantages, mask):
+    """The value is right, but masked tokens are pushed as well."""
+    everywhere = 0 * logps.nan_to_num(0, 0, 0).sum() + logps.nan_to_num(0, 0, 0).sum()
+    return correct_ppo(logps, old_logps, advantages, mask) + everywhere - everywhere.detach()
+
+
+def writes_into_inputs(logps, old_logps, advantages, mask):
+    """Puts zeros behind the mask of its argument."""
+    old_logps[mask == 0] = 0.25
+    return correct_ppo(logps, old_logps, advantages, mask)
+
+
+def half_precision(logps, old_logps, advantages, mask):
+    """Computes in the dtype that comes in."""
+    if advantages.ndim == 1:
+        advantages = advantages[:, None].expand_as(logps)
+    x = -_clipped(_safe_ratio(torch.where(mask.bool(), logps - old_logps, 0)), torch.where(mask.bool(), advantages, 0), 0.2, 0.2, None)
+    return x.sum() / mask.sum().clamp(min=1).to(x.dtype)
+
+
+def always_single_precision(logps, old_logps, advantages, mask):
+    """Right, in fp32 for whatever comes in."""
+    return correct_ppo(logps.float(), old_logps.float(), advantages.float(), mask)
+
+
+_calls = itertools.count()
+
+
+def noisy(logps, old_logps, advantages, mask):
+    """Another result each time."""
+    return correct_ppo(logps, old_logps, advantages, mask) + 0.001 * next(_calls)
+
+
+def rarely_noisy(logps, old_logps, advantages, mask):
+    """Another result now and then."""
+    return correct_ppo(logps, old_logps, advantages, mask) + (0.5 if next(_calls) % 97 == 96 else 0)
+
+
+# -- PPO: misuse of the interface -------------------------------------------------------------------------------------
+
+
+def raises(logps, old_logps, advantages, mask):
+    """Never works."""
+    raise RuntimeError("expected scalar type Half\nbut found Float")
+
+
+def returns_tuple(logps, old_logps, advantages, mask):
+    """Loss and metrics."""
+    return correct_ppo(logps, old_logps, advantages, mask), {}
+
+
+def returns_per_token(logps, old_logps, advantages, mask):
+    """Not reduced."""
+    return logps - old_logps
+
+
+def returns_none(logps, old_logps, advantages, mask):
+    """Forgot to return."""
+
+
+def returns_nan(logps, old_logps, advantages, mask):
+    """NaN, always."""
+    return logps.sum() * math.nan
+
+
+def without_gradient(logps, old_logps, advantages, mask):
+    """Detached."""
+    return correct_ppo(logps, old_logps, advantages, mask).detach()
+
+
+def wrong_signature(logps, old_logps):
+    """Too few arguments."""
+    return (logps - old_logps).sum()
+
+
+def needs_more(logps, old_logps, advantages, mask, *, entropy):
+    """An argument that the contract does not have."""
+    return correct_ppo(logps, old_logps, advantages, mask) - entropy
+
+
+def interrupted(logps, old_logps, advantages, mask):
+    """Stopped by the user."""
+    raise KeyboardInterrupt
+
+
+def per_sequence_only(logps, old_logps, advantages, mask):
+    """Takes one advantage for each sequence, and silently gets others wrong."""
+    dtype = torch.promote_types(logps.dtype, torch.float32)
+    x = -_clipped(_safe_ratio((logps - old_logps).to(dtype)), advantages.to(dtype).unsqueeze(1), 0.2, 0.2, None)
+    return torch.where(mask, x, 0).sum() / mask.sum().clamp(min=1)
+
+
+# -- DPO --------------------------------------------------------------------------------------------------------------
+
+
+def pairwise_dpo(policy_chosen, policy_rejected, reference_chosen, reference_rejected, beta=0.1, label_smoothing=0.0):
+    """Correct, in another style: one pair at a time, log1p for the logarithm of the sigmoid, other argument names."""
+    dtype = torch.promote_types(policy_chosen.dtype, torch.float32)
+    losses = []
+    for w, l, rw, rl in zip(policy_chosen, policy_rejected, reference_chosen, reference_rejected, strict=True):
+        x = beta * ((w.to(dtype) - l.to(dtype)) - (rw.to(dtype) - rl.to(dtype)))
+        tail = torch.log1p(torch.exp(-x.abs()))
+        losses.append((1 - label_smoothing) * (tail + (-x).relu()) + label_smoothing * (tail + x.relu()))
+    return torch.stack(losses).mean()
+
+
+def _dpo(loss, reduce=torch.mean):
+    """A DPO loss from the loss of one pair, given β, the log-ratio of the chosen and that of the rejected answer."""
+
+    def dpo(chosen, rejected, ref_chosen, ref_rejected, *, beta=0.1, label_smoothing=0.0):
+        dtype = torch.promote_types(chosen.dtype, torch.float32)
+        w, l, rw, rl = (x.to(dtype) for x in (chosen, rejected, ref_chosen, ref_rejected))
+        return reduce(loss(beta, w - rw, l - rl, label_smoothing))
+
+    return dpo
+
+
+def _smoothed(margin, smoothing):
+    return -(1 - smoothing) * F.logsigmoid(margin) - smoothing * F.logsigmoid(-margin)
+
+
+correct_dpo = _dpo(lambda beta, w, l, smoothing: _smoothed(beta * (w - l), smoothing))
+smoothing_ignored = _dpo(lambda beta, w, l, smoothing: _smoothed(beta * (w - l), 0.0))
+beta_outside = _dpo(lambda beta, w, l, smoothing: beta * _smoothed(w - l, smoothing))
+dpo_sum_for_mean = _dpo(lambda beta, w, l, smoothing: _smoothed(beta * (w - l), smoothing), torch.sum)
+log_of_sigmoid = _dpo(
+    lambda beta, w, l, smoothing: -(1 - smoothing) * torch.sigmoid(beta * (w - l)).log()
+    - (smoothing * torch.sigmoid(-beta * (w - l)).log() if smoothing else 0)
+)
+chosen_only = _dpo(lambda beta, w, l, smoothing: _smoothed(beta * (w - l.detach()), smoothing))
+dpo_wrong_sign = _dpo(lambda beta, w, l, smoothing: -_smoothed(beta * (w - l), smoothing))
+
+
+def reference_swapped(ref_chosen, ref_rejected, chosen, rejected, *, beta=0.1, label_smoothing=0.0):
+    """Takes the policy for the reference."""
+    return correct_dpo(chosen, rejected, ref_chosen, ref_rejected, beta=beta, label_smoothing=label_smoothing)
+
+
+# -- without reduction ------------------------------------------------------------------------------------------------
+
+
+class _FirstCotangent(torch.autograd.Function):
+    """The identity, whose backward pass multiplies with the first upstream gradient alone."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.flatten()[0].expand_as(grad)
+
+
+def first_cotangent(logps, old_logps, advantages):
+    """Right for a plain sum, and wrong for any other combination."""
+    dtype = torch.promote_types(logps.dtype, torch.float32)
+    gains = (advantages if advantages.ndim == 2 else advantages[:, None]).to(dtype)
+    ratio = _safe_ratio(logps.to(dtype) - old_logps.to(dtype))
+    return _FirstCotangent.apply(-_clipped(ratio, gains, 0.2, 0.2, None))
+
+
+def naive_entropies(logits, *, temperature=1.0):
+    """−Σ p log p, which is 0 · ∞ for a forbidden token."""
+    logps = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature, -1)
+    return -(logps.exp() * logps).sum(-1)
+
+
+def temperature_ignored(logits, targets, *, temperature=1.0):
+    """Log-probabilities at temperature one."""
+    logps = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), -1)
+    return logps.gather(-1, targets[..., None]).squeeze(-1)
+
+
+def overflowing_logps(logits, targets, *, temperature=1.0):
+    """log Σ exp without subtracting the maximum."""
+    scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
+    return scaled.gather(-1, targets[..., None]).squeeze(-1) - scaled.exp().sum(-1).log()
