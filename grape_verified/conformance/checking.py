@@ -16,7 +16,7 @@ from grape_verified.conformance.checks import PROPERTIES, Property
 from grape_verified.conformance.contracts import CONTRACTS, Contract
 from grape_verified.conformance.counterexample import render
 from grape_verified.conformance.report import Finding, Report
-from grape_verified.conformance.strategies import BLOCK, Blueprint, Case, Regime, Variant
+from grape_verified.conformance.strategies import WIDTH, Blueprint, Case, Regime, Variant
 from grape_verified.conformance.subject import Broken, Subject, name_of
 
 
@@ -142,10 +142,10 @@ def read(function: Callable[..., Any], contract: Contract, held: Mapping[str, An
 
 def _probe(contract: Contract, held: Mapping[str, Any], variant: Variant) -> Case:
     """A plain input with more tokens than rows, so that a wrong broadcast cannot fit."""
-    blocks = {name: bytes((i + len(name)) % 7 for i in range(BLOCK)) for name in contract.blocks}
-    blocks |= {name: bytes(BLOCK) for name in ("mask", "vocab") if name in blocks}
+    rows = [{name: bytes((i + t + len(name)) % 7 for t in range(WIDTH)) for name in contract.blocks} for i in range(2)]
+    rows = [{**row, "mask": bytes(WIDTH)} for row in rows]
     options = contract.defaults(held)
-    return Case(contract.build(Blueprint(2, 3, torch.float64, Regime(), variant, options, blocks)), options, variant)
+    return Case(contract.build(Blueprint(3, torch.float64, Regime(), variant, options, rows)), options, variant)
 
 
 def _forms(subject: Subject) -> str:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from grape_verified.conformance.oracle import EXACT, Answer, Arithmetic, Target
-from grape_verified.conformance.strategies import ADVANTAGES, BLOCK, COTANGENTS, GARBAGE, LOGPS, Case, Regime
+from grape_verified.conformance.strategies import ADVANTAGES, COTANGENTS, GARBAGE, LOGPS, NOISE, Case, Regime
 from grape_verified.conformance.subject import Broken, Outcome, Subject
 
 #: Unit roundoffs by which two results may differ that should be the same number, summed in another order.
@@ -75,14 +75,6 @@ def kinks(subject: Subject, case: Case) -> None:
     _compare_with_spec(subject, case, _ones(subject, case), values=False)
 
 
-def computed_in(subject: Subject, case: Case) -> None:
-    """Half precision is computed in fp32, and fp64 stays fp64."""
-    expected = torch.promote_types(case.dtype, torch.float32)
-    outcome = _compare_with_spec(subject, case, _ones(subject, case))
-    if outcome.value.dtype != expected:
-        raise Broken(f"the {_noun(subject)} is {outcome.value.dtype} for {case.dtype} inputs, expected {expected}", case)
-
-
 def _compare_gradient(subject: Subject, case: Case, cotangent: Tensor) -> None:
     outcome = _compare_with_spec(subject, case, cotangent, values=False)
     if outcome.gradients is None:
@@ -125,9 +117,19 @@ def _all_accepted(
 
 def repeatable(subject: Subject, case: Case) -> None:
     """The same input gives the same result."""
-    first, second = subject(case, _ones(subject, case)), subject(case, _ones(subject, case))
-    if not torch.equal(first.value.nan_to_num(0.5), second.value.nan_to_num(0.5)):
-        raise Broken(f"gives different results for the same input: {_brief(first.value)}, then {_brief(second.value)}", case)
+    first, second = (subject(case, _ones(subject, case)).value for _ in range(2))
+    if not torch.equal(first.nan_to_num(0.5), second.nan_to_num(0.5)):
+        raise Broken(f"gives different results for the same input: {first.tolist()}, then {second.tolist()}", case)
+
+
+def computed_in(subject: Subject, case: Case) -> None:
+    """Half precision is computed in fp32, and fp64 stays fp64."""
+    expected = torch.promote_types(case.dtype, torch.float32)
+    got = subject(case, _ones(subject, case))
+    if got.value.dtype != expected:
+        raise Broken(f"the {_noun(subject)} is {got.value.dtype} for {case.dtype} inputs, expected {expected}", case)
+    wide = case.with_tensors(**{n: t.to(expected) for n, t in case.tensors.items() if t.is_floating_point()})
+    _compare(subject, case, got, subject(wide, _ones(subject, case)), f"for the same numbers in {expected}")
 
 
 def masked_values(subject: Subject, case: Case) -> None:
@@ -244,7 +246,8 @@ def _slack(subject: Subject, case: Case, found: Tensor, wanted: Tensor) -> float
     """The difference that a change of the order of summation may make."""
     size = subject.contract.oracle(case, EXACT).size()
     largest = max(size, found.abs().max().item(), wanted.abs().max().item())
-    return float(SAME * torch.finfo(found.dtype).eps / 2 * largest)
+    units = SAME * torch.finfo(wanted.dtype).eps / 2 + (torch.finfo(found.dtype).eps if found.dtype != wanted.dtype else 0)
+    return float(units * largest)
 
 
 def _wrong(case: Case, what: str, got: float, expected: str, cut: int | None = None) -> Broken:
@@ -262,7 +265,7 @@ def _ones(subject: Subject, case: Case) -> Tensor:
 def _noisy(case: Case, pool: Sequence[float], shape: Sequence[int]) -> Tensor:
     """Numbers of a pool, by the noise of the case."""
     count = math.prod(shape)
-    numbers = [pool[case.noise[i % BLOCK]] for i in range(count)]
+    numbers = [pool[case.noise[i % NOISE]] for i in range(count)]
     return torch.tensor(numbers, dtype=torch.promote_types(case.dtype, torch.float32)).reshape(tuple(shape))
 
 

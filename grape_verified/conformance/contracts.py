@@ -36,7 +36,7 @@ class Contract:
         wrt: those that are differentiated.
         options: the keyword arguments.
         variants: the forms in which tensors may come.
-        build, blocks: how inputs are made, and the blocks of bytes that this takes.
+        build, blocks: how inputs are made, and the names of the bytes of a row that this takes.
         oracle: the expected value and gradients.
         reduced: whether it returns one number rather than one for each token, pair or position.
         rests_on: the definitions and claims that say what it should return.
@@ -123,7 +123,7 @@ _MASKED = ("options", "masked values", "padding", "partition", "empty batch")
 _PAIR = ("chosen_logps", "rejected_logps", "ref_chosen_logps", "ref_rejected_logps")
 _TOKEN = ("logps", "old_logps", "advantages")
 _ADVANTAGE_FORMS = ("per token", "per sequence")
-_LOGIT_BLOCKS = ("logits", "scales", "offsets", "vocab", "forbidden", "targets")
+_LOGIT_BLOCKS = ("logits", "forbidden", "targets")
 
 _ALL = (
     Contract(
@@ -133,7 +133,7 @@ _ALL = (
         wrt=("logps",),
         options=_CLIPPING | {"aggregation": _MODES} | _REDUCTION,
         build=strategies.masked_token_tensors,
-        blocks=(*_TOKEN, "mask", "holes"),
+        blocks=(*_TOKEN, "mask"),
         oracle=oracle.ppo,
         reduced=True,
         rests_on=_PPO_CLAIMS + _AGGREGATION_CLAIMS,
@@ -187,7 +187,7 @@ _ALL = (
         wrt=("per_token",),
         options={"mode": _MODES} | _REDUCTION,
         build=strategies.value_tensors,
-        blocks=("per_token", "mask", "holes"),
+        blocks=("per_token", "mask"),
         oracle=oracle.aggregate,
         reduced=True,
         rests_on=_AGGREGATION_CLAIMS,

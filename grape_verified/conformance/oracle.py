@@ -98,12 +98,14 @@ class Target:
         return bool(arb(got) * self.ball > 0 and abs(arb(got)) >= abs(self.least).lower())
 
     def __str__(self) -> str:
-        low, high = float(self.ball.lower()), float(self.ball.upper())
         if self.least is not None:
-            return f"finite and beyond {float(self.least.mid()):.3g}"
-        if high - low > 1e-2 * max(abs(low), abs(high)):
-            return f"from {low:.6g} to {high:.6g}"
-        return repr(float(self.ball.mid()))
+            return f"something finite beyond {float(self.least.mid()):.3g}"
+        low, middle, high = (float(x) for x in (self.ball.lower(), self.ball.mid(), self.ball.upper()))
+        size = max(abs(low), abs(high))
+        if middle == 0 or high - low <= 1e-2 * size:
+            return repr(middle)
+        low, high = (0.0 if abs(x) < 1e-5 * size else x for x in (low, high))
+        return f"something from {low:.6g} to {high:.6g}"
 
 
 @dataclass(frozen=True)

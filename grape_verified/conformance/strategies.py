@@ -1,8 +1,8 @@
 """What the functions under check are fed: small tensors that shrink to something a person can read.
 
-All numbers come from one draw of bytes, each byte a place in a pool that is ordered from simple to awkward. That is fast,
-and as Hypothesis lowers the bytes of a failing example its numbers become simple, its masks full and its options the
-defaults.
+A batch is drawn as rows of bytes, each byte a place in a pool of numbers that is ordered from simple to awkward. That is
+fast, and as Hypothesis leaves out rows and lowers bytes, a failing example becomes small, its numbers simple, its mask full
+and its options the defaults.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-#: The largest batch, time (or number of positions) and vocabulary that is drawn.
+#: The largest batch and time that are drawn; a row of logits is a position, and its entries are at most VOCAB.
 ROWS, COLUMNS, VOCAB = 4, 6, 4
 
-#: Bytes in one block: enough for the tokens of the largest batch, and for the logits of any position.
-BLOCK = ROWS * COLUMNS
+#: Bytes of one tensor in one row: one for each column, and one that says what the row is like.
+WIDTH = COLUMNS + 1
+
+#: Bytes that choose the options, and bytes of noise that come with a case.
+OPTIONS, NOISE = 8, ROWS * COLUMNS
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Case:
     tensors: Mapping[str, Tensor]
     options: Mapping[str, Any]
     variant: Variant = field(default_factory=Variant)
-    noise: bytes = bytes(BLOCK)
+    noise: bytes = bytes(NOISE)
 
     def with_tensors(self, **tensors: Tensor) -> Case:
         """The same with some tensors replaced."""
@@ -85,25 +88,18 @@ class Regime:
 class Blueprint:
     """Everything drawn before the tensors are built from it."""
 
-    rows: int
     columns: int
     dtype: torch.dtype
     regime: Regime
     variant: Variant
     options: Mapping[str, Any]
-    blocks: Mapping[str, bytes]
+    rows: Sequence[Mapping[str, bytes]]
 
-    def byte(self, name: str, row: int, column: int = 0) -> int:
-        """The byte that decides one number; which it is does not depend on how many rows and columns there are."""
-        return self.blocks[name][row * COLUMNS + column]
-
-    def numbers(self, name: str, pool: Sequence[float], *shape: int) -> Tensor:
-        """A tensor of numbers of the pool, rounded to the dtype."""
-        if len(shape) == 1:
-            values: Any = [pool[self.byte(name, i)] for i in range(shape[0])]
-        else:
-            values = [[pool[self.byte(name, i, t)] for t in range(shape[1])] for i in range(shape[0])]
-        return torch.tensor(values, dtype=self.dtype)
+    def numbers(self, name: str, pool: Sequence[float], columns: int | None = None) -> Tensor:
+        """Numbers of the pool, rounded to the dtype: one for each row, or so many."""
+        values = [[pool[byte] for byte in row[name][: columns or 1]] for row in self.rows]
+        numbers = torch.tensor(values, dtype=self.dtype)
+        return numbers[:, 0] if columns is None else numbers
 
 
 def _pool(simple: Sequence[float], *more: Callable[[Random], float]) -> list[float]:
@@ -156,97 +152,96 @@ LOGIT_SCALES = {"ordinary": (1.0, 1.0, 4.0, 8.0), "extreme": (1.0, 10.0)}
 LOGIT_OFFSETS = {"ordinary": (0.0, 0.0, 10.0, -10.0), "extreme": (1000.0, -1000.0, 0.0)}
 
 
-def draw_mask(plan: Blueprint) -> Tensor:
+def mask_tensor(plan: Blueprint) -> Tensor:
     """Rows that are full, padded on the right, padded on the left, or full of holes; perhaps with no token at all."""
-    counted = torch.zeros(plan.rows, plan.columns, dtype=torch.bool)
-    if not plan.regime.nothing_counts:
-        for i in range(plan.rows):
-            style, length = plan.byte("mask", i) % 4, plan.byte("mask", i) // 4 % (plan.columns + 1)
-            holes = [plan.byte("holes", i, t) < 160 for t in range(plan.columns)]
-            kept = [True] * length + [False] * (plan.columns - length)
-            counted[i] = torch.tensor(([True] * plan.columns, kept, kept[::-1], holes)[style])
-        if not counted.any():
-            counted[0, 0] = True
+    counted = torch.tensor([_counted(row["mask"], plan.columns) for row in plan.rows])
+    if plan.regime.nothing_counts:
+        counted[:] = False
+    elif not counted.any():
+        counted[0, 0] = True
     return counted if plan.variant.mask == "bool" else counted.to(plan.dtype)
+
+
+def _counted(drawn: bytes, columns: int) -> list[bool]:
+    style, length = drawn[0] % 4, drawn[0] // 4 % (columns + 1)
+    padded = [True] * length + [False] * (columns - length)
+    holes = [byte < 160 for byte in drawn[1 : columns + 1]]
+    return ([True] * columns, padded, padded[::-1], holes)[style]
 
 
 def token_tensors(plan: Blueprint) -> dict[str, Tensor]:
     """logps, old_logps and advantages of a loss over tokens."""
-    shape = (plan.rows, plan.columns)
-    old = plan.numbers("old_logps", LOGPS, *shape)
-    if plan.regime.numbers == "kinks":
-        logps = old + _at_kinks(plan)
-    else:
-        logps = old + plan.numbers("logps", LOG_RATIOS[plan.regime.numbers], *shape)
-    across = shape if plan.variant.advantages == "per token" else shape[:1]
-    return {"logps": logps, "old_logps": old, "advantages": plan.numbers("advantages", ADVANTAGES, *across)}
+    old = plan.numbers("old_logps", LOGPS, plan.columns)
+    ratios = _at_kinks(plan) if plan.regime.numbers == "kinks" else LOG_RATIOS[plan.regime.numbers]
+    across = plan.columns if plan.variant.advantages == "per token" else None
+    return {
+        "logps": old + plan.numbers("logps", ratios, plan.columns),
+        "old_logps": old,
+        "advantages": plan.numbers("advantages", ADVANTAGES, across),
+    }
 
 
-def _at_kinks(plan: Blueprint) -> Tensor:
+def _at_kinks(plan: Blueprint) -> list[float]:
     """Log-ratios where the ratio meets an edge of the clip, and a few roundings beside it."""
-    options = plan.options
-    edges = [1 + options["clip_high"], 1 - options["clip_low"], options["dual_clip"] or 1.0]
+    edges = [1 + plan.options["clip_high"], 1 - plan.options["clip_low"], plan.options["dual_clip"] or 1.0]
     places = [math.log(edge) for edge in edges if edge > 0]
     rounding = torch.finfo(plan.dtype).eps
-    nearby = [place * (1 + steps * rounding) + steps * rounding for steps in (0, 1, -1, 2, -2) for place in places]
-    return plan.numbers("logps", [nearby[i % len(nearby)] for i in range(256)], plan.rows, plan.columns)
+    nearby = [place + steps * rounding * (1 + abs(place)) for steps in (0, 1, -1, 2, -2) for place in places]
+    return [nearby[i % len(nearby)] for i in range(256)]
 
 
 def masked_token_tensors(plan: Blueprint) -> dict[str, Tensor]:
     """The same with a mask."""
-    return {**token_tensors(plan), "mask": draw_mask(plan)}
+    return {**token_tensors(plan), "mask": mask_tensor(plan)}
 
 
 def value_tensors(plan: Blueprint) -> dict[str, Tensor]:
     """Per-token values and a mask."""
-    return {"per_token": plan.numbers("per_token", VALUES, plan.rows, plan.columns), "mask": draw_mask(plan)}
+    return {"per_token": plan.numbers("per_token", VALUES, plan.columns), "mask": mask_tensor(plan)}
 
 
 def pair_tensors(plan: Blueprint) -> dict[str, Tensor]:
     """Sequence log-probabilities of pairs, under the policy and under the reference."""
-    ratios, rows = PAIR_RATIOS[plan.regime.numbers], plan.rows
-    ref_chosen = plan.numbers("ref_chosen_logps", SUMS, rows)
-    ref_rejected = plan.numbers("ref_rejected_logps", SUMS, rows)
+    ratios = PAIR_RATIOS[plan.regime.numbers]
+    ref_chosen, ref_rejected = (plan.numbers(name, SUMS) for name in ("ref_chosen_logps", "ref_rejected_logps"))
     return {
-        "chosen_logps": ref_chosen + plan.numbers("chosen_logps", ratios, rows),
-        "rejected_logps": ref_rejected + plan.numbers("rejected_logps", ratios, rows),
+        "chosen_logps": ref_chosen + plan.numbers("chosen_logps", ratios),
+        "rejected_logps": ref_rejected + plan.numbers("rejected_logps", ratios),
         "ref_chosen_logps": ref_chosen,
         "ref_rejected_logps": ref_rejected,
     }
 
 
 def logit_tensors(plan: Blueprint) -> dict[str, Tensor]:
-    """Logits of one or two positions, with ties, scales, offsets and perhaps −inf entries."""
-    shape = (2, 1) if plan.rows > 1 else (1, min(plan.columns, 2))
-    positions = [_logits(plan, place) for place in range(math.prod(shape))]
-    return {"logits": torch.tensor(positions, dtype=plan.dtype).reshape(*shape, -1)}
+    """Logits of one or two positions, (positions, 1, vocab), with ties, scales, offsets and perhaps −inf entries."""
+    positions = [_logits(plan, row) for row in plan.rows[:2]]
+    return {"logits": torch.tensor(positions, dtype=plan.dtype).unsqueeze(1)}
 
 
-def _logits(plan: Blueprint, place: int) -> list[float]:
+def _logits(plan: Blueprint, row: Mapping[str, bytes]) -> list[float]:
     """The logits of one position; the entry of its target is never −inf."""
-    pool = LOGITS[plan.regime.numbers]
-    scales, offsets = LOGIT_SCALES[plan.regime.numbers], LOGIT_OFFSETS[plan.regime.numbers]
-    scale = scales[plan.byte("scales", 0, place) % len(scales)]
-    offset = offsets[plan.byte("offsets", 0, place) % len(offsets)]
-    vocab = _vocab(plan)
-    first = place * VOCAB
-    logits = [scale * pool[byte] + offset for byte in plan.blocks["logits"][first : first + vocab]]
-    forbidden = [byte % 3 == 2 for byte in plan.blocks["forbidden"][first : first + vocab]]
-    target = plan.byte("targets", 0, place) % vocab
-    if not plan.regime.forbidden:
-        return logits
-    return [-math.inf if forbidden[v] and v != target else logits[v] for v in range(vocab)]
+    pool, scales, offsets = (table[plan.regime.numbers] for table in (LOGITS, LOGIT_SCALES, LOGIT_OFFSETS))
+    kind = row["targets"]
+    scale, offset = scales[kind[1] % len(scales)], offsets[kind[2] % len(offsets)]
+    logits = [scale * pool[byte] + offset for byte in row["logits"][: _vocab(plan)]]
+    if plan.regime.forbidden:
+        for v, byte in enumerate(row["forbidden"][: _vocab(plan)]):
+            logits[v] = -math.inf if byte % 3 == 2 and v != _target(plan, row) else logits[v]
+    return logits
 
 
 def _vocab(plan: Blueprint) -> int:
-    return 1 + (plan.byte("vocab", 0) + 1) % VOCAB
+    return (2, 3, 4, 1)[plan.columns % VOCAB]
+
+
+def _target(plan: Blueprint, row: Mapping[str, bytes]) -> int:
+    return row["targets"][0] % _vocab(plan)
 
 
 def logit_and_target_tensors(plan: Blueprint) -> dict[str, Tensor]:
     """The same with a target at each position."""
-    logits = logit_tensors(plan)["logits"]
-    targets = [plan.byte("targets", 0, place) % _vocab(plan) for place in range(math.prod(logits.shape[:-1]))]
-    return {"logits": logits, "targets": torch.tensor(targets).reshape(logits.shape[:-1])}
+    targets = [[_target(plan, row)] for row in plan.rows[:2]]
+    return {**logit_tensors(plan), "targets": torch.tensor(targets)}
 
 
 @st.composite
@@ -258,11 +253,19 @@ def cases(
     variants: Sequence[Variant],
     regime: Regime,
 ) -> Case:
-    """Inputs for one property: the form and the sizes, then all numbers and options from one draw of bytes."""
+    """Inputs for one property: the form and the options, then the rows, the bytes of all their tensors in one draw each."""
     variant, dtype = draw(st.sampled_from(variants)), draw(st.sampled_from(regime.dtypes))
-    rows, columns = draw(st.integers(1, ROWS)), draw(st.integers(1, COLUMNS))
-    size = BLOCK * (len(names) + 2)
-    drawn = draw(st.binary(min_size=size, max_size=size))
-    chosen, noise, *blocks = (drawn[start : start + BLOCK] for start in range(0, size, BLOCK))
-    plan = Blueprint(rows, columns, dtype, regime, variant, options(chosen), dict(zip(names, blocks, strict=True)))
+    columns = draw(st.integers(1, COLUMNS))
+    chosen, noise = draw(_bytes(OPTIONS)), draw(_bytes(NOISE))
+    rows = draw(st.lists(_bytes(len(names) * WIDTH), min_size=1, max_size=ROWS))
+    plan = Blueprint(columns, dtype, regime, variant, options(chosen), [split(row, names) for row in rows])
     return Case(build(plan), plan.options, variant, noise)
+
+
+def split(row: bytes, names: Sequence[str]) -> dict[str, bytes]:
+    """The bytes of each tensor in one row."""
+    return {name: row[start : start + WIDTH] for name, start in zip(names, range(0, len(row), WIDTH), strict=True)}
+
+
+def _bytes(count: int) -> st.SearchStrategy[bytes]:
+    return st.binary(min_size=count, max_size=count)

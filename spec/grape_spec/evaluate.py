@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeAlias
 
 import sympy as sp
 from flint import arb, ctx, fmpq
@@ -75,7 +75,7 @@ class Jet:
         return Jet({mask: -x for mask, x in self.parts.items()})
 
 
-Number = arb | Jet
+Number: TypeAlias = "arb | Jet"
 
 
 def _parts(x: Number) -> dict[int, arb]:

@@ -131,15 +131,14 @@ def product_over(body: Any, *axes: sp.Symbol) -> sp.Expr:
 
 
 def _over(kind: Any, body: Any, axes: tuple[sp.Symbol, ...]) -> sp.Expr:
-    from grape_spec.language.domains import IndexUpTo
-    from grape_spec.language.symbols import declaration
+    from grape_spec.language.symbols import declaration, size_of_axis
 
     node = sp.sympify(body)
     for axis in reversed(axes):
-        domain = declaration(axis).domain
-        if not isinstance(domain, IndexUpTo):
-            raise TypeError(f"{axis}: got a symbol {domain.name}, expected one declared with index()")
-        node = kind(node, (axis, 1, domain.size))
+        size = size_of_axis(axis)
+        if size is None:
+            raise TypeError(f"{axis}: got a symbol {declaration(axis).domain.name}, expected one declared with index()")
+        node = kind(node, (axis, 1, size))
     return node
 
 

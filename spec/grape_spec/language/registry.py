@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from difflib import get_close_matches
 
 import sympy as sp
+from sympy.logic.boolalg import Boolean
 
 from grape_spec.language.claims import Claim
 from grape_spec.language.definitions import Definition
@@ -50,7 +52,7 @@ def register_claim(claim: Claim) -> Claim:
     for use in claim.uses:
         if use not in CLAIMS:
             raise RegistryError(f"{claim.id}: uses {use!r}, which is not a claim (a claim comes after all that it uses)")
-    for formula in [f for part in (*claim.parts, *claim.wrong) for f in (part.statement, *part.assuming)]:
+    for formula in _formulas(claim):
         _refuse_undeclared(claim.id, symbols_of(formula))
         if formula.atoms(sp.Float):
             raise RegistryError(f"{claim.id}: a statement holds a floating-point number: {formula.atoms(sp.Float)}")
@@ -68,13 +70,10 @@ def check_registry() -> None:
         all_uses(id)
     used: set[Declarable] = set()
     for entry in DEFINITIONS.values():
-        used |= symbols_of(entry.body) | {s for thing in entry.of for s in symbols_of(thing)}
-    for entry in CLAIMS.values():
-        for part in (*entry.parts, *entry.wrong):
-            for formula in (part.statement, *part.assuming):
-                used |= symbols_of(formula) | _bound_anywhere(formula)
-    for entry in DEFINITIONS.values():
-        used |= _bound_anywhere(entry.body)
+        used |= symbols_of(entry.body) | _bound_anywhere(entry.body) | {s for thing in entry.of for s in symbols_of(thing)}
+    for claim in CLAIMS.values():
+        for formula in _formulas(claim):
+            used |= symbols_of(formula) | _bound_anywhere(formula)
     for thing, declared in DECLARATIONS.items():
         if thing not in used:
             raise RegistryError(f"the symbol {declared.name!r} ({declared.text}) is declared but nothing uses it")
@@ -134,6 +133,14 @@ def _refuse_undeclared(id: str, things: set[Declarable]) -> None:
     for thing in things:
         if thing not in DECLARATIONS:
             raise RegistryError(f"{id}: the symbol {thing} is not declared")
+
+
+def _formulas(claim: Claim) -> Iterator[Boolean]:
+    """Every statement and assumption of a claim and of its wrong variants."""
+    for part in claim.parts:
+        yield from (part.statement, *part.assuming)
+    for variant in claim.wrong:
+        yield from (variant.statement, *variant.assuming)
 
 
 def _bound_anywhere(expr: sp.Basic) -> set[Declarable]:

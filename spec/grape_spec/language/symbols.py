@@ -6,13 +6,14 @@ A *family* is a symbol with indices, ``logits[v]``; its sizes are symbols too, s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import sympy as sp
 from sympy.core.function import UndefinedFunction
 
 from grape_spec.language.domains import Domain, IndexUpTo
 
-Declarable = sp.Symbol | sp.IndexedBase | UndefinedFunction
+Declarable: TypeAlias = "sp.Symbol | sp.IndexedBase | UndefinedFunction"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,12 @@ def declaration(thing: Declarable) -> Declaration:
         raise KeyError(f"{thing} is not declared: use symbol(), index(), family() or function()") from None
 
 
+def size_of_axis(thing: Declarable) -> sp.Expr | None:
+    """The size of the axis that an index runs over; None for anything but an index."""
+    entry = DECLARATIONS.get(thing)
+    return entry.domain.size if entry and isinstance(entry.domain, IndexUpTo) else None
+
+
 def declared_name(name: str) -> Declarable:
     """The symbol, family or function that was declared under a name."""
     try:
@@ -87,7 +94,8 @@ def symbols_of(expr: sp.Basic) -> set[Declarable]:
 
 def _sizes(thing: Declarable) -> set[sp.Symbol]:
     entry = DECLARATIONS[thing]
-    of = entry.sizes + ((entry.domain.size,) if isinstance(entry.domain, IndexUpTo) else ())
+    axis = size_of_axis(thing)
+    of = entry.sizes if axis is None else (*entry.sizes, axis)
     return {s for size in of for s in size.free_symbols}
 
 

@@ -64,7 +64,7 @@ def audit_mutants(part: Part, *, claim_id: str = "", earlier: tuple[Part, ...] =
 
 
 def _fate(part: Part, text: str, changed: Boolean, claim_id: str, earlier: tuple[Part, ...], seed: int) -> Mutant:
-    sizes = dict(part.by.sizes)
+    sizes = part.by.at_sizes()
     if refute(changed, part.assuming, sizes=sizes, points=POINTS_PER_MUTANT, seed=seed).refuted:
         return Mutant(text, "refuted")
     difference = _difference(part, changed)

@@ -66,7 +66,7 @@ def examine(claim_id: str) -> dict[str, Any]:
 def _examine_part(claim: Claim, position: int) -> dict[str, Any]:
     part, earlier = claim.parts[position], claim.parts[:position]
     proof = prove(part, claim_id=claim.id, earlier=earlier)
-    search = refute(part.statement, part.assuming, sizes=dict(part.by.sizes), points=POINTS)
+    search = refute(part.statement, part.assuming, sizes=part.by.at_sizes(), points=POINTS)
     mutants = audit_mutants(part, claim_id=claim.id, earlier=earlier)
     survived = [mutant.text for mutant in mutants if mutant.fate == "survived"]
     contradiction = proof.status == "proved" and search.refuted

@@ -9,16 +9,15 @@ from sympy.core.relational import Relational
 from sympy.core.symbol import Str
 from sympy.logic.boolalg import Boolean
 
-from grape_spec.language.domains import IndexUpTo
 from grape_spec.language.expressions import At, Diff, OneSided, rebuild
-from grape_spec.language.symbols import DECLARATIONS, symbols_of
+from grape_spec.language.symbols import size_of_axis, symbols_of
 from grape_spec.render import unicode
 
 
 def mutants(statement: Boolean) -> Iterator[tuple[str, Boolean]]:
     """Every statement that differs from this one in a single node, with what was changed."""
     seen = {statement}
-    indices = [s for s in symbols_of(statement) if isinstance(DECLARATIONS[s].domain, IndexUpTo)]
+    indices = [s for s in symbols_of(statement) if size_of_axis(s) is not None]
     for text, changed in _anywhere_below(statement, sorted(indices, key=str)):
         if changed not in seen and changed not in (sp.true, sp.false):
             seen.add(changed)
@@ -70,8 +69,8 @@ def _changed(node: sp.Basic, indices: list[sp.Symbol]) -> Iterator[sp.Basic]:
         yield _touching(node)
     elif isinstance(node, sp.And | sp.Or):
         yield (sp.Or if isinstance(node, sp.And) else sp.And)(*node.args, evaluate=False)
-    elif isinstance(node, sp.Symbol) and _is_index(node):
-        yield from (other for other in indices if other != node and _range(other) == _range(node))
+    elif isinstance(node, sp.Symbol) and size_of_axis(node) is not None:
+        yield from (other for other in indices if other != node and size_of_axis(other) == size_of_axis(node))
     elif isinstance(node, sp.Expr) and not isinstance(node, sp.Lambda):
         yield from _changed_number(node)
 
@@ -109,11 +108,3 @@ def _touching(node: Relational) -> Relational:
     return {sp.Lt: sp.Le, sp.Le: sp.Lt, sp.Gt: sp.Ge, sp.Ge: sp.Gt, sp.Eq: sp.Ne, sp.Ne: sp.Eq}[type(node)](
         *node.args, evaluate=False
     )
-
-
-def _is_index(node: sp.Symbol) -> bool:
-    return node in DECLARATIONS and isinstance(DECLARATIONS[node].domain, IndexUpTo)
-
-
-def _range(node: sp.Symbol) -> sp.Expr:
-    return DECLARATIONS[node].domain.size

@@ -26,9 +26,9 @@ from math import gcd, lcm
 import sympy as sp
 from sympy.core.function import AppliedUndef
 
-from grape_spec.language.domains import IndexUpTo, RowDomain
+from grape_spec.language.domains import RowDomain
 from grape_spec.language.expressions import Apply, At, Diff, substitute
-from grape_spec.language.symbols import DECLARATIONS
+from grape_spec.language.symbols import DECLARATIONS, size_of_axis
 from grape_spec.proof.derivatives import NotAlgebraic, resolve
 
 Monomial = tuple[tuple[sp.Expr, int], ...]
@@ -71,7 +71,7 @@ class NormalForm:
         total = to_expr(self.of(equation.lhs))
         if not isinstance(total, sp.Sum):
             raise NotAlgebraic(f"a relation must give the value of one sum, got {equation}")
-        free = tuple(s for s in sorted(total.free_symbols, key=str) if s in DECLARATIONS and _is_index(s))
+        free = tuple(s for s in sorted(total.free_symbols, key=str) if size_of_axis(s) is not None)
         self._relations.append(Relation(total, equation.rhs, free))
 
     # -- the walk -----------------------------------------------------------------------------------------------
@@ -242,8 +242,7 @@ class NormalForm:
     def _range(self, position: sp.Expr) -> sp.Expr | None:
         if position in self._ranges:
             return self._ranges[position]
-        entry = DECLARATIONS.get(position)
-        return entry.domain.size if entry and isinstance(entry.domain, IndexUpTo) else None
+        return size_of_axis(position)
 
     def _sum_over(self, p: Polynomial, bound: Bound) -> Polynomial:
         name, size = bound
@@ -275,7 +274,8 @@ class NormalForm:
 
     def _joint_sum(self, inside: list[tuple[sp.Expr, int]], bound: Bound) -> Polynomial:
         """A sum whose factors all contain the bound variable; sums among the factors become further bound variables."""
-        bounds, factors = [bound], []
+        bounds = [bound]
+        factors: list[tuple[sp.Expr, int]] = []
         for atom, n in inside:
             if isinstance(atom, sp.Sum) and n > 0:
                 for _ in range(n):
@@ -412,10 +412,6 @@ def _depth(expr: sp.Expr) -> int:
     """How many names of bound variables, ``_0``, ``_1``, …, an expression uses up."""
     numbers = [int(s.name[1:]) + 1 for s in expr.atoms(sp.Symbol) if s.name[:1] == "_" and s.name[1:].isdigit()]
     return max(numbers, default=0)
-
-
-def _is_index(thing: sp.Symbol) -> bool:
-    return isinstance(DECLARATIONS[thing].domain, IndexUpTo)
 
 
 def _match(relation: Relation, total: sp.Expr) -> sp.Expr | None:

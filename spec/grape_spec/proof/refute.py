@@ -17,14 +17,13 @@ from typing import Any
 
 import sympy as sp
 from flint import arb, ctx
-from sympy.core.function import UndefinedFunction
 from sympy.core.relational import Relational
 from sympy.logic.boolalg import Boolean
 
 from grape_spec.evaluate import Evaluator, Undecided, Undefined, exact, value_of
-from grape_spec.language.domains import IndexUpTo, Interval, RowDomain, SmoothDomain
+from grape_spec.language.domains import Interval, RowDomain, SmoothDomain
 from grape_spec.language.expressions import unfold
-from grape_spec.language.symbols import DECLARATIONS, symbols_of
+from grape_spec.language.symbols import DECLARATIONS, size_of_axis, symbols_of
 
 #: Bits that are tried in turn until a comparison is certain.
 PRECISIONS = (96, 384)
@@ -96,12 +95,13 @@ def sample(symbols: list, random: Random, sizes: Mapping[sp.Symbol, int]) -> dic
     point: dict[Any, Any] = dict(sizes)
     entries = {thing: DECLARATIONS[thing] for thing in symbols if thing not in sizes}
     for thing, entry in entries.items():
-        if isinstance(thing, sp.Symbol) and not isinstance(entry.domain, IndexUpTo):
+        if isinstance(thing, sp.Symbol) and size_of_axis(thing) is None:
             point[thing] = _number(entry.domain.sample(random))
     for thing, entry in entries.items():
-        if isinstance(entry.domain, IndexUpTo):
-            point[thing] = random.randint(1, _size(entry.domain.size, point))
-        elif isinstance(thing, UndefinedFunction):
+        axis = size_of_axis(thing)
+        if axis is not None:
+            point[thing] = random.randint(1, _size(axis, point))
+        elif isinstance(entry.domain, SmoothDomain):
             point[thing] = _smooth_function(entry.domain, random)
         elif isinstance(thing, sp.IndexedBase):
             point[thing] = _family(entry.domain, [_size(s, point) for s in entry.sizes], random)
@@ -179,8 +179,9 @@ def _onto_boundary(point: dict[Any, Any], boundaries: list, random: Random) -> N
         return
     if a and b is not None:
         root = -b / a
+        domain = DECLARATIONS[x].domain
         dyadic = root.denominator & (root.denominator - 1) == 0
-        if dyadic and DECLARATIONS[x].domain.contains(root):
+        if dyadic and isinstance(domain, Interval) and domain.contains(root):
             point[x] = _number(root)
 
 
@@ -217,8 +218,9 @@ def _try_point(statement: Boolean, assuming: tuple[Boolean, ...], point: dict[An
 
 def _holds_for_all(assumption: Boolean, statement: Boolean, point: dict[Any, Any]) -> bool:
     """Whether an assumption certainly holds, for every value of an index that the statement does not fix."""
-    own = [s for s in symbols_of(assumption) - symbols_of(statement) if isinstance(DECLARATIONS[s].domain, IndexUpTo)]
-    ranges = [range(1, _size(DECLARATIONS[s].domain.size, point) + 1) for s in own]
+    loose = symbols_of(assumption) - symbols_of(statement)
+    own = {s: axis for s in loose if (axis := size_of_axis(s)) is not None}
+    ranges = [range(1, _size(axis, point) + 1) for axis in own.values()]
     return all(
         Evaluator({**point, **dict(zip(own, values, strict=True))}).truth(assumption) is True
         for values in product(*ranges)

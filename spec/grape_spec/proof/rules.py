@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import sympy as sp
 from sympy.logic.boolalg import Boolean
@@ -65,11 +65,19 @@ class Context:
 class Rule:
     """One way of proving a statement."""
 
+    #: The engine that decides, by the name that evidence is shown under.
+    engine: ClassVar[str] = ""
     #: What the rule takes for granted beyond its engine.
-    lemmas = ()
-    engine = ""
-    #: The sizes at which the statement is proved; none stands for every size.
-    sizes = ()
+    takes_for_granted: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def lemmas(self) -> tuple[str, ...]:
+        """What the whole proof takes for granted."""
+        return self.takes_for_granted
+
+    def at_sizes(self) -> dict[sp.Symbol, int]:
+        """The sizes at which the statement is proved; none stands for every size."""
+        return {}
 
     def prove(self, statement: Boolean, context: Context) -> str:
         """The scope in which the statement is proved; raises `Unknown` where it is not."""
@@ -134,11 +142,15 @@ class Algebra(Rule):
     def prove(self, statement: Boolean, context: Context) -> str:
         left, right = _sides(statement)
         difference = resolve(left - right)
-        if not self.sizes and difference.atoms(sp.Sum, sp.Product):
+        sizes = self.at_sizes()
+        if not sizes and difference.atoms(sp.Sum, sp.Product):
             raise Unknown("a sum of general length is not for this rule")
-        if not context.vanishes(_on_the_simplex(substitute(difference, dict(self.sizes)), dict(self.sizes))):
+        if not context.vanishes(_on_the_simplex(substitute(difference, sizes), sizes)):
             raise Unknown("the difference of the two sides is not zero in the field")
         return ", ".join(f"{size} = {n}" for size, n in self.sizes) or GENERAL
+
+    def at_sizes(self) -> dict[sp.Symbol, int]:
+        return dict(self.sizes)
 
     def change(self, f: Callable[[Any], Any]) -> Rule:
         return self
@@ -165,7 +177,7 @@ class Induction(Rule):
     """Both sides agree at size one, and grow by the same amount from any size to the next."""
 
     size: sp.Symbol
-    lemmas = ("induction over the natural numbers",)
+    takes_for_granted = ("induction over the natural numbers",)
     engine = "induction"
 
     def prove(self, statement: Boolean, context: Context) -> str:
@@ -257,8 +269,8 @@ class Chain(Rule):
         return self.links
 
     @property
-    def lemmas(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Those of the links."""
+    def lemmas(self) -> tuple[str, ...]:
+        """What the links take for granted."""
         return tuple(dict.fromkeys(lemma for link in self.links for lemma in link.by.lemmas))
 
     def describe(self) -> str:
@@ -392,7 +404,7 @@ class ChainRule(Rule):
     inner: str
     outer: str
     at: tuple[sp.Symbol, sp.Expr]
-    lemmas = ("chain rule",)
+    takes_for_granted = ("chain rule",)
     engine = "chain rule"
 
     def prove(self, statement: Boolean, context: Context) -> str:
@@ -428,7 +440,7 @@ class FromMinimum(Rule):
     over: sp.Symbol
     at: sp.Expr
     strict: bool = False
-    lemmas = ("mean value theorem",)
+    takes_for_granted = ("mean value theorem",)
     engine = "sign of the derivative"
 
     def prove(self, statement: Boolean, context: Context) -> str:
@@ -458,7 +470,7 @@ class Termwise(Rule):
 
     lower: sp.Expr
     given: tuple[Fact, ...] = ()
-    lemmas = ("finite sums keep inequalities",)
+    takes_for_granted = ("finite sums keep inequalities",)
     engine = "term by term"
 
     def prove(self, statement: Boolean, context: Context) -> str:
