@@ -16,6 +16,7 @@ from grape_spec import render
 from grape_spec.language.claims import Claim
 from grape_spec.language.registry import claim_of, select
 from grape_spec.proof.ledger import write_queries
+from grape_spec.proof.rules import GENERAL
 from grape_spec.references import bibtex
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -248,7 +249,7 @@ def _print_evidence(evidence: dict[str, Any], ledger: Path) -> None:
         table.add_row(
             record["id"],
             "[green]fully proved[/]" if record["fully_proved"] else _MARKS[record["status"]],
-            "; ".join(record["scope"]),
+            _scope(record["scope"]),
             ", ".join(dict.fromkeys(p["engine"] for p in parts)),
             str(sum(p["points"]["effective"] for p in parts)),
             f"{killed}/{total}",
@@ -262,6 +263,13 @@ def _print_evidence(evidence: dict[str, Any], ledger: Path) -> None:
     for line in _shortcomings(evidence):
         out.print(line, markup=False)
     _print_summary(out, evidence, ledger)
+
+
+def _scope(scopes: list[str]) -> str:
+    """The scopes of the parts of a claim, those at chosen sizes only counted."""
+    general = [scope for scope in scopes if scope == GENERAL]
+    sized = len(scopes) - len(general)
+    return " and ".join([*general, *([f"{sized} choices of sizes"] if sized else [])])
 
 
 def _kernel_table(kernels: list[dict[str, Any]]) -> Table:
@@ -296,6 +304,7 @@ def _shortcomings(evidence: dict[str, Any]) -> list[str]:
             if not part["sides_differ"]:
                 lines.append(f"{where}: the two sides are the same tree")
             lines += [f"{where}: a mutant survived: {text}" for text in part["mutants"]["survived"]]
+            lines += [f"{where}: listed as equivalent, but no such mutant is left: {t}" for t in part["mutants"]["stale"]]
         lines += [f"{record['id']}: not refuted: {v['text']}" for v in record["wrong"] if not v["refuted"]]
         if record["waits_for"]:
             lines.append(f"{record['id']}: rests on {', '.join(record['waits_for'])}, not proved")
@@ -335,8 +344,12 @@ def _print_claim(claim: Claim, evidence: dict[str, Any] | None) -> None:
     out.print("\nwhere")
     for line in shown["symbols"]:
         out.print(f"  {line}", markup=False)
+    for entry in shown["definitions"]:
+        convention = " (a convention)" if entry["convention"] else ""
+        out.print(f"\n{entry['id']}: {entry['text']}{convention}\n  {entry['statement']}", markup=False)
     for variant in shown["wrong"]:
-        out.print(f"\nfalse: {variant['text']}\n  {variant['statement']}", markup=False)
+        conditions = f"   assuming {', '.join(variant['assuming'])}" if variant["assuming"] else ""
+        out.print(f"\nfalse: {variant['text']}\n  {variant['statement']}{conditions}", markup=False)
     for name in ("uses", "used_by", "lemmas"):
         if shown[name]:
             out.print(f"\n{name.replace('_', ' ')}: {', '.join(shown[name])}")
@@ -351,8 +364,9 @@ def _evidence_line(claim: Claim, evidence: dict[str, Any] | None) -> str:
         return "not run: the ledger is about an earlier version of this claim"
     points = sum(part["points"]["effective"] for part in evidence["parts"])
     refuted, total = (sum(part["mutants"][key] for part in evidence["parts"]) for key in ("refuted", "total"))
+    true = sum(len(part["mutants"]["implied"]) + len(part["mutants"]["listed"]) for part in evidence["parts"])
     status = "fully proved" if evidence["fully_proved"] else evidence["status"]
-    return f"{status}, {'; '.join(evidence['scope'])}; {points} points; {refuted} of {total} mutants refuted"
+    return f"{status}, {_scope(evidence['scope'])}; {points} points; {refuted} of {total} mutants refuted, {true} true"
 
 
 def _print_report(report: Report) -> None:

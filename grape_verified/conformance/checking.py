@@ -19,6 +19,9 @@ from grape_verified.conformance.report import Finding, Report
 from grape_verified.conformance.strategies import WIDTH, Blueprint, Case, Regime, Variant
 from grape_verified.conformance.subject import Broken, Subject, name_of
 
+#: Attempts to make a failing case smaller.
+REDUCTIONS = 300
+
 
 def check(
     function: Callable[..., Any], contract: str, *, examples: int = 200, options: Mapping[str, Any] | None = None
@@ -60,25 +63,42 @@ def run_property(subject: Subject, prop: Property, examples: int) -> Finding:
     reason = prop.not_run(subject)
     if reason:
         return Finding(prop.name, "not run", reason)
-    tried, last = 0, Broken("")
+    search = _Search(subject, prop)
 
     def holds(case: Case) -> None:
-        nonlocal tried, last
-        tried += 1
-        try:
-            prop.holds(subject, case)
-        except Broken as broken:
-            last = broken
-            raise
+        search.attempt(case)
 
     cases = subject.contract.cases(prop.regime, subject.offered, subject.held, subject.variants)
     try:
-        _quietly(examples)(given(cases)(holds))()
-    except Broken:
-        return Finding(prop.name, "failed", last.sentence, tried, render(subject, last))
+        _quietly(examples)(given(case=cases)(holds))()
+    except Broken as broken:
+        return Finding(prop.name, "failed", broken.sentence, search.tried, render(subject, broken))
     except Flaky:
-        return Finding(prop.name, "failed", f"gives different results for the same input; once {last.sentence}", tried)
-    return Finding(prop.name, "passed", prop.text, tried)
+        text = f"gives different results for the same input; once, {search.last}"
+        return Finding(prop.name, "failed", text, search.tried)
+    return Finding(prop.name, "passed", prop.text, search.tried)
+
+
+class _Search:
+    """Tries a property case by case, and bounds how long a failing one is made smaller."""
+
+    def __init__(self, subject: Subject, prop: Property) -> None:
+        self.subject, self.prop = subject, prop
+        self.tried, self.reductions, self.last = 0, 0, ""
+        self.failing: set[str] = set()
+
+    def attempt(self, case: Case) -> None:
+        """Raise `Broken` if the property does not hold; beyond the bound, only for cases that are known to fail."""
+        if self.failing and self.reductions >= REDUCTIONS and case.key() not in self.failing:
+            return
+        self.tried += not self.failing
+        self.reductions += bool(self.failing)
+        try:
+            self.prop.holds(self.subject, case)
+        except Broken as broken:
+            self.failing.add(case.key())
+            self.last = broken.sentence
+            raise
 
 
 def _quietly(examples: int) -> Any:

@@ -27,6 +27,7 @@ import grape_spec.ppo
 import torch
 from flint import arb, ctx
 from grape_spec.evaluate import PRECISION, evaluate
+from grape_spec.language import Diff
 from grape_spec.language.registry import claim_of, definition
 from torch import Tensor
 
@@ -47,18 +48,22 @@ class Arithmetic:
         unit: the unit roundoff.
         largest, smallest: the largest finite and the smallest normal number.
         gradient_unit: the roundoff of the dtype in which gradients are handed back.
+        any_branch: where a min or clip of a definition has no certain outcome, allow what either branch would give, as
+            automatic differentiation may take it even where the two only meet by rounding.
     """
 
     unit: float
     largest: float
     smallest: float
     gradient_unit: float = 0.0
+    any_branch: bool = False
 
     @classmethod
-    def of(cls, computed_in: torch.dtype, returned_in: torch.dtype) -> Arithmetic:
+    def of(cls, computed_in: torch.dtype, returned_in: torch.dtype, *, any_branch: bool = False) -> Arithmetic:
         """That of a function that computes in one dtype and returns gradients in another."""
         numbers, returned = torch.finfo(computed_in), torch.finfo(returned_in)
-        return cls(numbers.eps / 2, numbers.max, numbers.tiny, returned.eps / 2 if returned.eps > numbers.eps else 0.0)
+        coarser = returned.eps / 2 if returned.eps > numbers.eps else 0.0
+        return cls(numbers.eps / 2, numbers.max, numbers.tiny, coarser, any_branch)
 
     def near(self, x: float, absolute: float = 0.0) -> arb:
         """A number that was read, with the roundings that reading it may cost."""
@@ -275,15 +280,22 @@ def _ppo_term(case: Case, arithmetic: Arithmetic, i: int, t: int) -> Term:
 
 def _ppo_at(case: Case, arithmetic: Arithmetic, logp: float, old_logp: float, advantage: float) -> Term:
     near, options = arithmetic.near, case.options
-    ratio = evaluate(definition("ppo.ratio"), {"logp": near(logp, 1), "old_logp": near(old_logp, 1)})
-    given = {"rho": ratio, "advantage": near(advantage)}
+    given = {"logp": near(logp, 1), "old_logp": near(old_logp, 1), "advantage": near(advantage)}
     given |= {"clip_low": near(options["clip_low"], 1), "clip_high": near(options["clip_high"], 1)}
-    objective, slope = "ppo.clipped_surrogate", "ppo.clip.slope"
+    objective, slope_of = definition("ppo.clipped_surrogate"), definition("ppo.clip.slope")
     if options["dual_clip"] is not None:
-        objective, slope = "ppo.dual_clipped_surrogate", "ppo.dual_clip.slope"
+        objective, slope_of = definition("ppo.dual_clipped_surrogate"), definition("ppo.dual_clip.slope")
         given["dual_clip"] = near(options["dual_clip"])
-    value = evaluate(definition(objective), given, hull=True)
-    return Term(-value, lambda name: -evaluate(definition(slope), given, hull=True))
+    given["rho"] = evaluate(definition("ppo.ratio"), given)
+
+    def slope(name: str) -> arb:
+        stated = evaluate(slope_of, given, hull=True)
+        if arithmetic.any_branch:
+            branches = Diff(objective(definition("ppo.ratio")()), grape_spec.ppo.logp)
+            stated = stated.union(evaluate(branches, given, hull=True))
+        return -stated
+
+    return Term(-evaluate(objective, given, hull=True), slope)
 
 
 def _entry(tensor: Tensor, i: int, t: int) -> float:

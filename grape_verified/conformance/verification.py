@@ -18,7 +18,7 @@ from grape_verified.conformance.checking import check
 from grape_verified.conformance.contracts import CONTRACTS, Contract
 
 #: Inputs on which each property of each kernel is tried; the tests try more.
-EXAMPLES = 50
+EXAMPLES = 40
 
 #: The public function that each contract binds, where the names differ.
 KERNELS = {"ppo": "ppo_loss", "dpo": "dpo_loss"}

@@ -163,17 +163,25 @@ rows_of_part = {
     "fixed_length": sum_over(part[i, s] * counted, i, t) / (denominator * max_length),
 }
 
+tokens_of_part = {
+    "token_mean": sum_over(token_part[i, t, s] * counted, i, t) / denominator,
+    "sequence_mean": sum_over(token_part[i, t, s] * counted / row_count(), i, t) / denominator,
+    "sequence_sum": sum_over(token_part[i, t, s] * counted, i, t) / denominator,
+    "token_sum": sum_over(token_part[i, t, s] * counted, i, t),
+    "fixed_length": sum_over(token_part[i, t, s] * counted, i, t) / (denominator * max_length),
+}
+
 claim(
     "aggregation.partition",
-    "However the sequences of a batch are split into parts, the parts add up to the whole, as the denominator is shared.",
+    "However a batch is split into parts, the parts add up to the whole, as they share the denominator (and, where a "
+    "sequence is cut, the number of its tokens).",
     *(
         holds(equals(sum_over(rows_of_part[name], s), mode()), name=name, by=finite_sum())
         for name, mode in modes.items()
     ),
-    holds(
-        equals(sum_over(sum_over(token_part[i, t, s] * counted, i, t) / denominator, s), token_mean()),
-        name="token_mean, sequences cut, too",
-        by=finite_sum(),
+    *(
+        holds(equals(sum_over(tokens_of_part[name], s), mode()), name=f"{name}, sequences cut", by=finite_sum())
+        for name, mode in modes.items()
     ),
     source=Source("transformers34191", "issue 34191"),
     wrong=[

@@ -8,10 +8,11 @@ import sympy as sp
 from sympy.printing.latex import LatexPrinter
 from sympy.printing.str import StrPrinter
 
-from grape_spec.language.claims import Claim, Part
+from grape_spec.language.claims import Claim, Part, Wrong
+from grape_spec.language.definitions import Definition
 from grape_spec.language.domains import IndexUpTo
 from grape_spec.language.expressions import Apply, At, Diff, OneSided
-from grape_spec.language.registry import CLAIMS
+from grape_spec.language.registry import CLAIMS, DEFINITIONS
 from grape_spec.language.symbols import DECLARATIONS
 
 _GREEK = {"pi": "π", "rho": "ρ", "theta": "θ", "beta": "β", "temperature": "τ", "label_smoothing": "ε"}
@@ -44,10 +45,42 @@ def as_dict(claim: Claim) -> dict[str, Any]:
         "source": str(claim.source),
         "symbols": [domain_text(thing) for thing in things],
         "parts": [_part_as_dict(part) for part in claim.parts],
-        "wrong": [{"text": v.text, "statement": unicode(v.statement), "latex": latex(v.statement)} for v in claim.wrong],
+        "definitions": [_definition_as_dict(entry) for entry in _definitions_of(claim)],
+        "wrong": [_wrong_as_dict(variant) for variant in claim.wrong],
         "uses": list(claim.uses),
         "used_by": [other.id for other in CLAIMS.values() if claim.id in other.uses],
         "lemmas": sorted({lemma for part in claim.parts for lemma in part.by.lemmas}),
+    }
+
+
+def _definitions_of(claim: Claim) -> list[Definition]:
+    """The definitions that the statements of a claim speak of, and those that these are built from, in the order of the registry."""
+    found: set[str] = set()
+    waiting: list[sp.Basic] = [part.statement for part in claim.parts]
+    while waiting:
+        new = {str(node.args[0]) for node in waiting.pop().atoms(Apply)} - found
+        found |= new
+        waiting += [DEFINITIONS[id].body for id in new]
+    return [entry for id, entry in DEFINITIONS.items() if id in found]
+
+
+def _definition_as_dict(entry: Definition) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "text": entry.text,
+        "statement": f"{unicode(entry())} = {unicode(entry.body)}",
+        "latex": f"{latex(entry())} = {latex(entry.body)}",
+        "convention": entry.convention,
+        "source": str(entry.source),
+    }
+
+
+def _wrong_as_dict(variant: Wrong) -> dict[str, Any]:
+    return {
+        "text": variant.text,
+        "statement": unicode(variant.statement),
+        "latex": latex(variant.statement),
+        "assuming": [unicode(condition) for condition in variant.assuming],
     }
 
 

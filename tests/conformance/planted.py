@@ -136,8 +136,8 @@ def late_kink(logps, old_logps, advantages, mask, *, clip_low=0.2, clip_high=0.2
 
 def gradient_behind_the_mask(logps, old_logps, advantages, mask):
     """The value is right, but masked tokens are pushed as well."""
-    everywhere = 0 * logps.nan_to_num(0, 0, 0).sum() + logps.nan_to_num(0, 0, 0).sum()
-    return correct_ppo(logps, old_logps, advantages, mask) + everywhere - everywhere.detach()
+    behind = torch.where(mask.bool(), 0, logps.nan_to_num(0, 0, 0)).sum()
+    return correct_ppo(logps, old_logps, advantages, mask) + (behind - behind.detach())
 
 
 def writes_into_inputs(logps, old_logps, advantages, mask):

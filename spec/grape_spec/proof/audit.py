@@ -30,7 +30,7 @@ from grape_spec.render import unicode
 POINTS_PER_MUTANT = 30
 
 #: Points for a mutant that neither the first search nor the prover could decide.
-MORE_POINTS = 1_500
+MORE_POINTS = 400
 
 #: Milliseconds that the solver may take to show that a mutant follows from its claim.
 TIME_PER_MUTANT = 300

@@ -69,6 +69,7 @@ def _examine_part(claim: Claim, position: int) -> dict[str, Any]:
     search = refute(part.statement, part.assuming, sizes=part.by.at_sizes(), points=POINTS)
     mutants = audit_mutants(part, claim_id=claim.id, earlier=earlier)
     survived = [mutant.text for mutant in mutants if mutant.fate == "survived"]
+    stale = sorted(set(part.equivalent) - {mutant.text for mutant in mutants if mutant.fate == "listed"})
     contradiction = proof.status == "proved" and search.refuted
     vacuous = search.effective == 0 or not two_sides_differ(part)
     return {
@@ -93,10 +94,10 @@ def _examine_part(claim: Claim, position: int) -> dict[str, Any]:
             "implied": [asdict(mutant) for mutant in mutants if mutant.fate == "implied"],
             "listed": [asdict(mutant) for mutant in mutants if mutant.fate == "listed"],
             "survived": survived,
-            "stale": sorted(set(part.equivalent) - {mutant.text for mutant in mutants if mutant.fate == "listed"}),
+            "stale": stale,
         },
         "conditions": _conditions(claim, part, earlier, proof),
-        "sound": proof.status == "proved" and not (contradiction or vacuous or survived),
+        "sound": proof.status == "proved" and not (contradiction or vacuous or survived or stale),
     }
 
 

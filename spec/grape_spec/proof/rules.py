@@ -230,7 +230,7 @@ class Rewrite(Rule):
         return (self.claim,)
 
     def describe(self) -> str:
-        return f"by {self.claim}" + (f" ({self.part})" if self.part else "")
+        return self.claim + (f" ({self.part})" if self.part else "")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,50 @@
+"""Every test of the spec may declare, define and claim what it likes: the registry is put back afterwards."""
+
+from types import SimpleNamespace
+
+import grape_spec  # noqa: F401 - the registry is full before any test adds to it
+import pytest
+from grape_spec.language import Mask, OneHot, Open, Positive, Real, Simplex, Size, Smooth, family, function, index, symbol
+from grape_spec.language.expressions import _unfolded
+from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
+from grape_spec.language.symbols import _BY_NAME, DECLARATIONS
+from grape_spec.proof.refute import _lines
+
+
+@pytest.fixture(autouse=True)
+def scratch_registry():
+    """Put the tables of symbols, definitions and claims back after a test."""
+    tables = (DECLARATIONS, _BY_NAME, DEFINITIONS, CLAIMS, RETIRED)
+    before = [dict(table) for table in tables]
+    yield
+    for table, saved in zip(tables, before, strict=True):
+        table.clear()
+        table.update(saved)
+    _unfolded.cache_clear()
+    _lines.cache_clear()
+
+
+@pytest.fixture
+def words(scratch_registry):
+    """A few declared symbols of every kind."""
+    rows, columns = symbol("t_rows", Size, "a size"), symbol("t_columns", Size, "another size")
+    return SimpleNamespace(
+        x=symbol("t_x", Real, "a number"),
+        y=symbol("t_y", Real, "another number"),
+        z=symbol("t_z", Real, "a third number"),
+        positive=symbol("t_positive", Positive, "a positive number"),
+        mask=symbol("t_mask", Mask(), "zero or one"),
+        above_one=symbol("t_above_one", Open(1), "a number above one"),
+        rows=rows,
+        columns=columns,
+        i=index("t_i", rows, "a row"),
+        j=index("t_j", rows, "another row"),
+        k=index("t_k", rows, "a third row"),
+        s=index("t_s", columns, "a column"),
+        u=family("t_u", Real, rows, text="numbers"),
+        q=family("t_q", Positive, rows, text="positive numbers"),
+        p=family("t_p", Simplex, rows, text="a distribution"),
+        hot=family("t_hot", OneHot, rows, text="a one-hot row"),
+        table=family("t_table", Real, rows, columns, text="a table"),
+        f=function("t_f", Smooth, "a function of an index and a parameter"),
+    )

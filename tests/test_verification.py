@@ -1,0 +1,101 @@
+"""The main job: every claim of the slice holds up, and the ledger says what was seen."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from grape_spec.language.registry import CLAIMS
+from grape_spec.proof import ledger
+
+from grape_verified.conformance import CONTRACTS, verification
+
+SLICE = (
+    "policy.softmax.normalised", "policy.softmax.shift", "policy.softmax.jacobian", "policy.log_softmax.gradient",
+    "policy.log_softmax.hessian", "policy.temperature.gradient", "policy.score.mean_zero", "policy.fisher",
+    "policy.entropy.gradient", "policy.sequence.log_prob", "policy.sequence.normalised",
+    "ppo.ratio.gradient", "ppo.clip.sign_form", "ppo.clip.lower_bound", "ppo.clip.first_order", "ppo.clip.gradient",
+    "ppo.clip.kink", "ppo.dual_clip.bound", "ppo.dual_clip.gradient",
+    "dpo.kl_optimum", "dpo.gibbs", "dpo.reparametrisation", "dpo.partition_cancels", "dpo.reward_shift", "dpo.gradient",
+    "dpo.convex_in_margin", "dpo.at_reference", "dpo.label_smoothing",
+    "aggregation.gradient", "aggregation.partition", "aggregation.equal_lengths",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("id", SLICE)
+def test_the_claim_is_in_the_registry(id):
+    assert id in CLAIMS
+
+
+@pytest.mark.parametrize("id", CLAIMS)
+def test_every_claim_is_proved_and_survives_its_audit(id):
+    record = ledger.examine(id)
+    for part in record["parts"]:
+        assert part["status"] == "proved", part["reason"]
+        assert not part["contradiction"]
+        assert part["points"]["effective"] >= 20
+        assert part["sides_differ"]
+        assert part["mutants"]["total"] > 0
+        assert part["mutants"]["survived"] == []
+        assert part["mutants"]["stale"] == []
+    assert all(variant["refuted"] for variant in record["wrong"])
+    assert record["sound"]
+
+
+def test_every_claim_has_a_wrong_variant_or_mutants_that_are_refuted():
+    for claim in CLAIMS.values():
+        assert claim.wrong or claim.id in {"policy.softmax.normalised"}, claim.id
+
+
+@pytest.fixture(scope="module")
+def run():
+    """A small run, through the same processes as a large one."""
+    return verification.verify(("dpo.convex_in_margin", "kl"), examples=3)
+
+
+def test_the_ledger_keeps_its_schema(run):
+    jsonschema.validate(json.loads(json.dumps(run)), ledger.schema())
+
+
+def test_the_ledger_covers_what_was_asked_for_and_what_that_uses(run):
+    assert [record["id"] for record in run["claims"]] == ["kl.log_bound", "kl.nonnegative", "dpo.convex_in_margin"]
+    assert run["summary"]["fully_proved"] == 3
+    assert run["holds"]
+
+
+def test_kernels_are_checked_with_the_family_that_they_rest_on():
+    asked = verification.tasks(("ppo.clip",))
+    assert ("kernel", "ppo") in asked
+    assert ("kernel", "ppo_per_token") in asked
+    assert ("kernel", "dpo") not in asked
+    assert ("claim", "ppo.ratio.gradient") in asked, "ppo.clip.gradient uses it"
+
+
+def test_without_names_everything_is_examined():
+    asked = verification.tasks(())
+    assert [name for kind, name in asked if kind == "claim"] == list(CLAIMS)
+    assert [name for kind, name in asked if kind == "kernel"] == list(CONTRACTS)
+
+
+def test_a_claim_that_rests_on_an_unproved_one_is_not_fully_proved():
+    records = [ledger.examine(id) for id in ("kl.log_bound", "kl.nonnegative")]
+    records[0] |= {"status": "unknown"}
+    summary = ledger.summarise(records, [], 1.0)
+    assert [record["fully_proved"] for record in summary["claims"]] == [False, False]
+    assert summary["claims"][1]["waits_for"] == ["kl.log_bound"]
+    assert summary["claims"][1]["status"] == "proved"
+    assert not summary["holds"]
+
+
+def test_a_rejected_kernel_keeps_the_run_from_holding():
+    kernel = {"contract": "ppo", "function": "f", "accepted": False, "properties": [], "seconds": 1.0}
+    summary = ledger.summarise([ledger.examine("ppo.ratio.gradient")], [kernel], 1.0)
+    assert summary["summary"]["kernels_accepted"] == 0
+    assert not summary["holds"]
+
+
+def test_smt_queries_are_written_as_smt_lib(tmp_path: Path):
+    count = ledger.write_queries(CLAIMS["ppo.clip.sign_form"], tmp_path)
+    files = sorted(tmp_path.glob("*.smt2"))
+    assert len(files) == count >= 1
+    assert "(check-sat)" in files[0].read_text()
