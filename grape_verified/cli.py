@@ -24,9 +24,8 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from grape_verified import __version__
-from grape_verified.conformance import CONTRACTS, Report
+from grape_verified.conformance import CONTRACTS, Report, verification
 from grape_verified.conformance import check as check_function
-from grape_verified.conformance import verification
 
 #: Where `verify` writes what it saw, and where `list` and `show` look for it.
 LEDGER = Path("grape-verified-ledger.json")
@@ -304,7 +303,9 @@ def _shortcomings(evidence: dict[str, Any]) -> list[str]:
             if not part["sides_differ"]:
                 lines.append(f"{where}: the two sides are the same tree")
             lines += [f"{where}: a mutant survived: {text}" for text in part["mutants"]["survived"]]
-            lines += [f"{where}: listed as equivalent, but no such mutant is left: {t}" for t in part["mutants"]["stale"]]
+            lines += [
+                f"{where}: listed as equivalent, but no such mutant is left: {t}" for t in part["mutants"]["stale"]
+            ]
         lines += [f"{record['id']}: not refuted: {v['text']}" for v in record["wrong"] if not v["refuted"]]
         if record["waits_for"]:
             lines.append(f"{record['id']}: rests on {', '.join(record['waits_for'])}, not proved")

@@ -98,7 +98,9 @@ def test_list_says_not_run_without_evidence_and_proved_with_it(folder):
     call("verify", "ppo.ratio", "--examples", "1")
     assert re.search(r"ppo\.ratio\.gradient\s+fully proved", call("list", "ppo")[1])
     rows = json.loads(call("list", "ppo", "--json")[1])
-    assert {"id": "ppo.clip.kink", "status": "not run"}.items() <= {row["id"]: row for row in rows}["ppo.clip.kink"].items()
+    assert {"id": "ppo.clip.kink", "status": "not run"}.items() <= {row["id"]: row for row in rows}[
+        "ppo.clip.kink"
+    ].items()
 
 
 def test_evidence_on_an_earlier_version_does_not_count(folder):

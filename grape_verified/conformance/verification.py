@@ -61,7 +61,9 @@ def verify(
     asked = tasks(names)
     records: dict[Task, dict[str, Any]] = {}
     workers = processes or min(4, os.cpu_count() or 1, len(asked))
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
         running = {pool.submit(run_task, task, examples): task for task in asked}
         for future in as_completed(running):
             task = running[future]

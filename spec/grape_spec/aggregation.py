@@ -1,7 +1,7 @@
 """Aggregation: how the losses of single tokens become one number.
 
-A mask says which tokens count. Every mode is linear in the tokens, and takes its denominator from outside, so that the parts
-of a batch add up to the whole wherever they are computed.
+A mask says which tokens count. Every mode is linear in the tokens, and takes its denominator from outside, so that the
+parts of a batch add up to the whole wherever they are computed.
 """
 
 from sympy import Max
@@ -188,10 +188,7 @@ claim(
         Wrong(
             "the mean of the means of the parts",
             equals(
-                sum_over(
-                    sum_over(part[i, s] * counted, i, t) / Max(1, sum_over(part[i, s] * mask[i, t], i, t)), s
-                )
-                / S,
+                sum_over(sum_over(part[i, s] * counted, i, t) / Max(1, sum_over(part[i, s] * mask[i, t], i, t)), s) / S,
                 token_mean(denominator=token_count()),
             ),
         )

@@ -33,7 +33,7 @@ from grape_spec.language import (
     symbol,
 )
 from grape_spec.policy import theta
-from grape_spec.proof.rules import algebra, chain, fact, finite_sum, rewrite, smt, step
+from grape_spec.proof.rules import algebra, fact, finite_sum, smt
 
 RAFAILOV = Source("rafailov2023direct")
 MITCHELL = Source("mitchell2023note")

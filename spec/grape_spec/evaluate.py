@@ -1,8 +1,8 @@
 """A definition becomes a number: a walk over its tree in ball arithmetic. This is the oracle.
 
 Every value is a ball that provably contains the exact real number (FLINT's Arb). Derivatives are exact too: a symbol is
-given a nilpotent part ε with ε² = 0, and the coefficient of ε in the result is the derivative. Nothing here calls SymPy's
-``diff``, so that this engine and the prover can contradict each other.
+given a nilpotent part ε with ε² = 0, and the coefficient of ε in the result is the derivative. Nothing here calls
+SymPy's ``diff``, so that this engine and the prover can contradict each other.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Undecided(ArithmeticError):
 
 
 class Undefined(ArithmeticError):
-    """The expression has no value here: the logarithm of a number that is certainly not positive, or a division by zero."""
+    """The expression has no value here: a logarithm of what is certainly not positive, or a division by zero."""
 
 
 class Jet:
-    """A ball plus nilpotent parts: ``parts[mask]`` is the coefficient of the product of the ε whose bits are in mask."""
+    """A ball plus nilpotent parts: ``parts[mask]`` belongs to the product of the ε whose bits are in the mask."""
 
     __slots__ = ("parts",)
 
@@ -147,7 +147,8 @@ class Evaluator:
     """Walks trees under an environment that gives every free symbol a value.
 
     Arguments:
-        environment: symbols to numbers, families to nested sequences or callables of 1-based indices, functions to callables.
+        environment: symbols to numbers, families to nested sequences or callables of 1-based indices, functions to
+            callables.
         hull: where a comparison has no certain answer, take the hull of the branches rather than raise `Undecided`.
     """
 
@@ -391,7 +392,7 @@ _RELATIONS: dict[Any, Callable[[int], bool]] = {
 def _unequal(left: Number, right: Number, formula: Relational) -> bool | None:
     """Disjoint balls differ; wide balls may still be on the right side of each other's edge."""
     x, y = value_of(left), value_of(right)
-    if isinstance(formula, sp.Le) and x <= y or isinstance(formula, sp.Ge) and x >= y:
+    if (isinstance(formula, sp.Le) and x <= y) or (isinstance(formula, sp.Ge) and x >= y):
         return True
     return None
 
@@ -424,13 +425,15 @@ def _lookup(data: Any, indices: list[int]) -> Any:
     return data
 
 
-def evaluate(what: Definition | sp.Basic, values: Mapping[str, Any], *, bits: int = PRECISION, hull: bool = False) -> arb:
+def evaluate(
+    what: Definition | sp.Basic, values: Mapping[str, Any], *, bits: int = PRECISION, hull: bool = False
+) -> arb:
     """The ball that a definition or expression evaluates to.
 
     Arguments:
         what: a definition of the spec, or any expression over declared symbols.
-        values: by the declared name of each symbol: numbers (floats and fractions are taken exactly), balls, nested lists
-            for families. Sizes that are not given are read off the lists.
+        values: by the declared name of each symbol: numbers (floats and fractions are taken exactly), balls, nested
+            lists for families. Sizes that are not given are read off the lists.
         bits: working precision.
         hull: where a branch is not certain, take the hull of all that are possible.
 
@@ -462,7 +465,6 @@ def _scalar(value: Any) -> Any:
 
 def _read_sizes(sizes: tuple[Any, ...], data: Any, environment: dict[Any, Any]) -> None:
     for size in sizes:
-        if isinstance(size, sp.Symbol):
-            if environment.setdefault(size, len(data)) != len(data):
-                raise ValueError(f"{size}: got lists of length {environment[size]} and {len(data)} for one axis")
+        if isinstance(size, sp.Symbol) and environment.setdefault(size, len(data)) != len(data):
+            raise ValueError(f"{size}: got lists of length {environment[size]} and {len(data)} for one axis")
         data = data[0]

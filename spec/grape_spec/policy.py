@@ -39,7 +39,7 @@ HINTON = Source("hinton2015distilling")
 V = symbol("V", Size, "number of tokens in the vocabulary")
 a = index("a", V, "the token that was chosen")
 k = index("k", V, "a token whose logit is varied")
-l = index("l", V, "another token whose logit is varied", tex=r"\ell")  # noqa: E741 - the letter of the literature
+l = index("l", V, "another token whose logit is varied", tex=r"\ell")
 v = index("v", V, "a token that a sum runs over")
 
 logits = family("logits", Real, V, text="one real number for each token", tex="z")
@@ -116,7 +116,9 @@ claim(
     holds(equals(Diff(log(softmax(a)), logits[k]), delta(a, k) - softmax(k)), by=finite_sum()),
     source=SUTTON,
     wrong=[
-        Wrong("the probability of the chosen token", equals(Diff(log(softmax(a)), logits[k]), delta(a, k) - softmax(a))),
+        Wrong(
+            "the probability of the chosen token", equals(Diff(log(softmax(a)), logits[k]), delta(a, k) - softmax(a))
+        ),
         Wrong("without the normaliser", equals(Diff(log(softmax(a)), logits[k]), delta(a, k))),
     ],
 )
@@ -218,7 +220,9 @@ claim(
     "policy.entropy.gradient",
     "A logit raises the entropy where its token is rarer than the entropy says, and lowers it elsewhere.",
     holds(
-        equals(Diff(plain_entropy, logits[k]), -softmax(k) * (log(softmax(k)) - sum_over(softmax(v) * log(softmax(v)), v))),
+        equals(
+            Diff(plain_entropy, logits[k]), -softmax(k) * (log(softmax(k)) - sum_over(softmax(v) * log(softmax(v)), v))
+        ),
         name="plain",
         by=finite_sum(),
     ),
@@ -241,7 +245,9 @@ claim(
 T = symbol("T", Size, "number of tokens in the sequence")
 t = index("t", T, "a position in the sequence")
 theta = symbol("theta", Real, "a parameter of the policy", tex=r"\theta")
-token_probability = function("token_prob", SmoothPositive, "probability of token t given those before it, by parameter", tex="p")
+token_probability = function(
+    "token_prob", SmoothPositive, "probability of token t given those before it, by parameter", tex="p"
+)
 
 sequence_probability = product_over(token_probability(t, theta), t)
 

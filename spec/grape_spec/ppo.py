@@ -173,7 +173,9 @@ claim(
         assuming=[differs(ratio(), upper_edge), differs(ratio(), lower_edge)],
         by=chain_rule(inner="ppo.ratio.gradient", outer="in the ratio", at={rho: ratio()}),
     ),
-    holds(Or(moves, rests, Eq(rho, upper_edge), Eq(rho, lower_edge)), name="the regions cover all but the kinks", by=smt()),
+    holds(
+        Or(moves, rests, Eq(rho, upper_edge), Eq(rho, lower_edge)), name="the regions cover all but the kinks", by=smt()
+    ),
     uses=["ppo.clip.sign_form"],
     wrong=[
         Wrong(
@@ -185,7 +187,10 @@ claim(
             "clipped on the wrong side",
             equals(
                 Diff(surrogate, rho),
-                cases((advantage, Or(And(advantage < 0, rho < upper_edge), And(advantage > 0, rho > lower_edge))), (0, True)),
+                cases(
+                    (advantage, Or(And(advantage < 0, rho < upper_edge), And(advantage > 0, rho > lower_edge))),
+                    (0, True),
+                ),
             ),
             assuming=tuple(no_kink),
         ),

@@ -54,7 +54,7 @@ def as_dict(claim: Claim) -> dict[str, Any]:
 
 
 def _definitions_of(claim: Claim) -> list[Definition]:
-    """The definitions that the statements of a claim speak of, and those that these are built from, in the order of the registry."""
+    """The definitions that a claim speaks of, and those that they are built from, in the order of the registry."""
     found: set[str] = set()
     waiting: list[sp.Basic] = [part.statement for part in claim.parts]
     while waiting:

@@ -108,7 +108,7 @@ class Naturals(Domain):
 class IndexUpTo(Domain):
     """The positions 1, 2, …, size of an axis."""
 
-    size: sp.Expr = sp.Integer(1)
+    size: sp.Expr = sp.S.One
 
     @property
     def assumptions(self) -> dict[str, bool]:

@@ -227,7 +227,8 @@ def unfold(expr: sp.Basic, only: Callable[[Apply], bool] = lambda node: True) ->
 def substitute(expr: sp.Basic, mapping: Mapping[Any, Any]) -> sp.Basic:
     """Replace symbols, families and functions, renaming bound variables that would capture a free one.
 
-    A family may be replaced by another family or by a ``Lambda`` of its indices, a function by a ``Lambda`` of its arguments.
+    A family may be replaced by another family or by a ``Lambda`` of its indices, a function by a ``Lambda`` of its
+    arguments.
     """
     mapping = {old: sp.sympify(new) for old, new in mapping.items() if old != new}
     return _substitute(expr, mapping) if mapping else expr
@@ -247,7 +248,9 @@ def _substitute(expr: sp.Basic, mapping: dict[Any, Any]) -> sp.Basic:
     if isinstance(expr, Diff):
         variable = _substitute(expr.variable, mapping)
         if not isinstance(variable, sp.Symbol | sp.Indexed):
-            raise ValueError(f"cannot differentiate with respect to {variable}: state the derivative first, then use At")
+            raise ValueError(
+                f"cannot differentiate with respect to {variable}: state the derivative first, then use At"
+            )
         return Diff(_substitute(expr.expr, mapping), variable)
     if isinstance(expr, At):
         inner = {old: new for old, new in mapping.items() if old != expr.replaced}

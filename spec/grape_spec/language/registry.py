@@ -42,7 +42,7 @@ def define(definition: Definition) -> Definition:
 
 
 def register_claim(claim: Claim) -> Claim:
-    """Enter a claim; refused: a malformed or used id, undeclared symbols, no parts, unknown uses, floats in a statement."""
+    """Enter a claim; refused: a malformed or used id, no parts, undeclared symbols, unknown uses, floats."""
     _refuse_id(claim.id, CLAIMS)
     if not claim.parts:
         raise RegistryError(f"{claim.id}: a claim needs at least one part")
@@ -51,7 +51,9 @@ def register_claim(claim: Claim) -> Claim:
         raise RegistryError(f"{claim.id}: its parts need different names, got {names}")
     for use in claim.uses:
         if use not in CLAIMS:
-            raise RegistryError(f"{claim.id}: uses {use!r}, which is not a claim (a claim comes after all that it uses)")
+            raise RegistryError(
+                f"{claim.id}: uses {use!r}, which is not a claim (a claim comes after all that it uses)"
+            )
     for formula in _formulas(claim):
         _refuse_undeclared(claim.id, symbols_of(formula))
         if formula.atoms(sp.Float):
@@ -70,7 +72,9 @@ def check_registry() -> None:
         all_uses(id)
     used: set[Declarable] = set()
     for entry in DEFINITIONS.values():
-        used |= symbols_of(entry.body) | _bound_anywhere(entry.body) | {s for thing in entry.of for s in symbols_of(thing)}
+        used |= (
+            symbols_of(entry.body) | _bound_anywhere(entry.body) | {s for thing in entry.of for s in symbols_of(thing)}
+        )
     for claim in CLAIMS.values():
         for formula in _formulas(claim):
             used |= symbols_of(formula) | _bound_anywhere(formula)

@@ -83,7 +83,7 @@ def declared_name(name: str) -> Declarable:
 
 
 def symbols_of(expr: sp.Basic) -> set[Declarable]:
-    """Every symbol, family and function that occurs free in an expression, the sizes of families and indices included."""
+    """Every symbol, family and function that occurs free in an expression, with the sizes that belong to them."""
     found = _occurring(expr)
     while True:
         sizes = {s for thing in found if thing in DECLARATIONS for s in _sizes(thing)}

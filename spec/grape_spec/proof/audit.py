@@ -1,7 +1,8 @@
 """The audit: is a proof worth anything?
 
-For each part of a claim: do its assumptions hold anywhere; is each of them, and each domain, needed; does every mutant of the
-statement fail; are the two sides different trees. Whatever is not so is reported, and what would make a proof vacuous fails it.
+For each part of a claim: do its assumptions hold anywhere; is each of them, and each domain, needed; does every mutant
+of the statement fail; are the two sides different trees. Whatever is not so is reported, and what would make a proof
+vacuous fails it.
 """
 
 from __future__ import annotations

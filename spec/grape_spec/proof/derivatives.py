@@ -1,4 +1,4 @@
-"""Taking the derivatives that a statement leaves unevaluated; SymPy's ``diff`` is in the trusted base, and is called here only."""
+"""Taking the derivatives that a statement leaves unevaluated, by SymPy's ``diff``, which is called here only."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from grape_spec.proof.normal_form import Monomial, NormalForm, Polynomial
 def is_zero(p: Polynomial, form: NormalForm) -> bool:
     """Whether a polynomial over atoms vanishes identically, its atoms taken as independent of each other.
 
-    True is a proof: an identity of rational functions holds for every value of the atoms at which no divisor is zero, and the
-    divisors are in ``form.nonzero``. False is no proof that the expression differs from zero.
+    True is a proof: an identity of rational functions holds for every value of the atoms at which no divisor is zero,
+    and the divisors are in ``form.nonzero``. False is no proof that the expression differs from zero.
     """
     p = form.settle_deltas(p)
     if not p:

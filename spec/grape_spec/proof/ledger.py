@@ -1,7 +1,8 @@
 """The ledger: what one run of the checker saw, as one JSON document.
 
-Everything that a page, a badge or the README says about a claim is read from here. `examine` does the work for one claim and
-returns plain data, so that claims can be examined side by side in other processes; `summarise` computes what needs them all.
+Everything that a page, a badge or the README says about a claim is read from here. `examine` does the work for one
+claim and returns plain data, so that claims can be examined side by side in other processes; `summarise` computes what
+needs them all.
 """
 
 from __future__ import annotations

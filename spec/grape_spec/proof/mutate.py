@@ -49,7 +49,7 @@ def _anywhere(node: sp.Basic, indices: list[sp.Symbol]) -> Iterator[tuple[str, s
 
 
 def _is_open(node: sp.Basic, position: int) -> bool:
-    """Whether a child may be changed: not the limits of a sum, a name, or the symbol that is differentiated or bound."""
+    """Whether a child may be changed: not the limits of a sum, a name, or a symbol that is differentiated or bound."""
     if isinstance(node, sp.Sum | sp.Product | Diff):
         return position == 0
     if isinstance(node, OneSided):

@@ -1,18 +1,19 @@
 """A normal form for expressions with finite sums of general length.
 
-An expression becomes a polynomial over *atoms*: a mapping from monomials (atoms with integer exponents) to rationals. Atoms
-are symbols, indexed symbols, exponentials and logarithms of monomials, reciprocals of polynomials, and sums that cannot be
-taken apart. The rules that lead there are the only mathematics in this file:
+An expression becomes a polynomial over *atoms*: a mapping from monomials (atoms with integer exponents) to rationals.
+Atoms are symbols, indexed symbols, exponentials and logarithms of monomials, reciprocals of polynomials, and sums that
+cannot be taken apart. The rules that lead there are the only mathematics in this file:
 
 - exp(a + b) = exp(a) exp(b), exp(log a) = a;  log(ab) = log a + log b where a and b are positive, log(exp a) = a;
 - Σ is linear, and a factor without the bound variable leaves the sum;
 - Σ_v δ(v, k) f(v) = f(k) for k in the range of v, and Σ_v 1 = V;
-- a row of a simplex family sums to one, and so does a one-hot row; further relations are declared by a claim's assumptions;
+- a row of a simplex family sums to one, and so does a one-hot row; further relations are declared by a claim's
+  assumptions;
 - Σ_v Σ_w = Σ_w Σ_v, and bound variables are named by how deep sums nest, so that equal sums are equal trees.
 
 A product or quotient is never simplified by dropping a pole: every divisor is recorded in `nonzero` for the caller to
-discharge. What the rules do not cover becomes an opaque atom: that can hide a true identity, but it cannot prove a false
-one. Whether the polynomial is zero is decided in a field by `grape_spec.proof.field`.
+discharge. What the rules do not cover becomes an opaque atom: that can hide a true identity, but it cannot prove a
+false one. Whether the polynomial is zero is decided in a field by `grape_spec.proof.field`.
 """
 
 from __future__ import annotations

@@ -36,6 +36,4 @@ def prove(part: Part, *, claim_id: str = "", earlier: tuple[Part, ...] = ()) -> 
 
 def prove_claim(claim: Claim) -> list[Proof]:
     """The proofs of all parts of a claim, in order."""
-    return [
-        prove(part, claim_id=claim.id, earlier=claim.parts[:position]) for position, part in enumerate(claim.parts)
-    ]
+    return [prove(part, claim_id=claim.id, earlier=claim.parts[:position]) for position, part in enumerate(claim.parts)]

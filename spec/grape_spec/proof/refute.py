@@ -1,8 +1,9 @@
 """The refuter: looks for a point of the domain at which a statement is certainly false.
 
-It shares no code with the provers. Points are dyadic rationals, drawn from the domains of the symbols and, half of the time, put
-exactly onto a boundary that the statement speaks of (the two sides of a comparison made equal), because that is where
-false statements hide. Both sides are enclosed in balls; only disjoint balls, or a comparison that is certain, refute.
+It shares no code with the provers. Points are dyadic rationals, drawn from the domains of the symbols and, half of the
+time, put exactly onto a boundary that the statement speaks of (the two sides of a comparison made equal), because that
+is where false statements hide. Both sides are enclosed in balls; only disjoint balls, or a comparison that is certain,
+refute.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ PATIENCE = 60
 
 @dataclass(frozen=True)
 class Search:
-    """What the refuter saw: how many points it drew, how many of them could have refuted, and the witness if one did."""
+    """What the refuter saw: the points that it drew, those of them that could have refuted, and the one that did."""
 
     drawn: int
     effective: int
@@ -57,7 +58,7 @@ def refute(
     points: int = 24,
     seed: int = 0,
 ) -> Search:
-    """Search for a witness against a statement at up to ``points`` effective points, at fixed ``sizes`` where they are given.
+    """Search for a witness against a statement at up to ``points`` effective points, at fixed ``sizes`` where given.
 
     A point at which the assumptions hold and the statement has no value refutes it, too.
     """
@@ -246,7 +247,9 @@ def _witness(statement: Boolean, point: dict[Any, Any]) -> dict[str, Any]:
     """The point in words that JSON can carry, with what both sides are there."""
     shown = {DECLARATIONS[thing].name: _show(value) for thing, value in point.items()}
     if isinstance(statement, Relational):
-        shown |= {name: _side(side, point) for name, side in zip(("left side", "right side"), statement.args, strict=True)}
+        shown |= {
+            name: _side(side, point) for name, side in zip(("left side", "right side"), statement.args, strict=True)
+        }
     return shown
 
 

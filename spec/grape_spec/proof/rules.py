@@ -1,8 +1,8 @@
 """The rules by which a statement is proved.
 
-A rule proves a statement under assumptions or says why it could not: `Unknown` is an honest answer, and no rule ever answers
-that a statement is false. A rule is data, so that a page can print it and the audit can run it again on altered symbols.
-What a rule takes for granted is among its `lemmas`, which are part of the trusted base.
+A rule proves a statement under assumptions or says why it could not: `Unknown` is an honest answer, and no rule ever
+answers that a statement is false. A rule is data, so that a page can print it and the audit can run it again on altered
+symbols. What a rule takes for granted is among its `lemmas`, which are part of the trusted base.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from grape_spec.language.domains import Interval, RowDomain
 from grape_spec.language.expressions import Diff, OneSided, implies, substitute, unfold, walk
 from grape_spec.language.registry import claim_of
 from grape_spec.language.symbols import DECLARATIONS, declared_name
-from grape_spec.proof.derivatives import NotAlgebraic, derivative, resolve
+from grape_spec.proof.derivatives import derivative, resolve
 from grape_spec.proof.field import is_zero
 from grape_spec.proof.normal_form import NormalForm, is_positive, to_expr
 from grape_spec.proof.smt import TIME_LIMIT, Solver, is_arithmetic
@@ -399,7 +399,7 @@ class Slope(Rule):
 
 @dataclass(frozen=True)
 class ChainRule(Rule):
-    """The derivative of a composition: a proved slope of the outside at the inside, times a proved derivative of the inside."""
+    """The derivative of a composition: a proved slope of the outside, times a proved derivative of the inside."""
 
     inner: str
     outer: str

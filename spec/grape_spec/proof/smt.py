@@ -1,8 +1,8 @@
 """Statements over all real numbers, decided by an SMT solver (z3).
 
 Min, Max, absolute values and case distinctions are translated as they stand. What is not arithmetic (an exponential, a
-logarithm, a sum) is brought into normal form and becomes a real variable of its own, positive where its form shows it: the
-solver then proves more than is asked, never less. Every divisor must be proved nonzero before a query counts.
+logarithm, a sum) is brought into normal form and becomes a real variable of its own, positive where its form shows it:
+the solver then proves more than is asked, never less. Every divisor must be proved nonzero before a query counts.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Solver:
         return self._valid(known, self.formula(statement))
 
     def counterexample(self, statement: sp.Basic) -> dict[sp.Symbol, Fraction] | None:
-        """Rational values of the symbols at which the solver believes the statement false; evidence of nothing by itself."""
+        """Rational values at which the solver believes the statement false; evidence of nothing by themselves."""
         solver = self._asked([*(self.formula(f) for f in self.assumptions), z3.Not(self.formula(statement))])
         if solver.check() != z3.sat:
             return None
