@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -24,8 +23,8 @@ def render(subject: Subject, broken: Broken) -> str:
     lines = [f"{tensor} = {literal(value, tensor in leaves)}" for tensor, value in case.tensors.items()]
     lines += [f"result = {_call(subject, case, name, broken.cut)}"]
     body = "\n".join([*lines, *_differentiation(broken, leaves)])
-    head = ["import torch", *(["from torch import inf, nan"] if _needs_names(case) else []), imported]
-    return "\n".join([*head, "", body, *(f"# {remark}" for remark in broken.remarks or (broken.sentence,))]) + "\n"
+    names = ["from math import inf, nan"] if _needs_names(case) else []
+    return "\n".join([*names, "import torch", imported, "", body, *(f"# {remark}" for remark in broken.remarks or (broken.sentence,))]) + "\n"
 
 
 def literal(tensor: Tensor, requires_grad: bool = False) -> str:
@@ -80,8 +79,3 @@ def _how_to_import(function: Any) -> tuple[str, str]:
 
 def _needs_names(case: Case) -> bool:
     return any(t.is_floating_point() and not bool(t.isfinite().all()) for t in case.tensors.values())
-
-
-def options_of(subject: Subject, case: Case) -> Mapping[str, Any]:
-    """The options that the call passes."""
-    return subject.keywords(case)

@@ -222,7 +222,8 @@ def interrupted(logps, old_logps, advantages, mask):
 def per_sequence_only(logps, old_logps, advantages, mask):
     """Takes one advantage for each sequence, and silently gets others wrong."""
     dtype = torch.promote_types(logps.dtype, torch.float32)
-    x = -_clipped(_safe_ratio((logps - old_logps).to(dtype)), advantages.to(dtype).unsqueeze(1), 0.2, 0.2, None)
+    log_ratio = torch.where(mask, logps.to(dtype) - old_logps.to(dtype), 0)
+    x = -_clipped(_safe_ratio(log_ratio), advantages.to(dtype).unsqueeze(1), 0.2, 0.2, None)
     return torch.where(mask, x, 0).sum() / mask.sum().clamp(min=1)
 
 
@@ -230,13 +231,13 @@ def per_sequence_only(logps, old_logps, advantages, mask):
 
 
 def pairwise_dpo(policy_chosen, policy_rejected, reference_chosen, reference_rejected, beta=0.1, label_smoothing=0.0):
-    """Correct, in another style: one pair at a time, log1p for the logarithm of the sigmoid, other argument names."""
+    """Correct, in another style: one pair at a time, logaddexp for the sigmoid, other argument names."""
     dtype = torch.promote_types(policy_chosen.dtype, torch.float32)
     losses = []
     for w, l, rw, rl in zip(policy_chosen, policy_rejected, reference_chosen, reference_rejected, strict=True):
         x = beta * ((w.to(dtype) - l.to(dtype)) - (rw.to(dtype) - rl.to(dtype)))
-        tail = torch.log1p(torch.exp(-x.abs()))
-        losses.append((1 - label_smoothing) * (tail + (-x).relu()) + label_smoothing * (tail + x.relu()))
+        zero = torch.zeros_like(x)
+        losses.append((1 - label_smoothing) * torch.logaddexp(zero, -x) + label_smoothing * torch.logaddexp(zero, x))
     return torch.stack(losses).mean()
 
 
@@ -311,3 +312,20 @@ def overflowing_logps(logits, targets, *, temperature=1.0):
     """log Σ exp without subtracting the maximum."""
     scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
     return scaled.gather(-1, targets[..., None]).squeeze(-1) - scaled.exp().sum(-1).log()
+
+
+# -- breaking one property and no other -------------------------------------------------------------------------------
+
+
+def wrong_when_wide(logps, old_logps, advantages, mask):
+    """Wrong for more columns than are drawn, and so only once something is put in."""
+    return correct_ppo(logps, old_logps, advantages, mask) * (2 if logps.shape[1] > 6 else 1)
+
+
+def kink_shared_wrongly(logps, old_logps, advantages, mask, *, clip_low=0.2, clip_high=0.2):
+    """Exactly at the upper kink the slope is three times what it may be."""
+    new, old, gains, keep = _tokens(logps, old_logps, advantages, mask)
+    d = new - old
+    at_kink = (d - math.log1p(clip_high)).abs() < 4 * torch.finfo(d.dtype).eps
+    steep = torch.where(at_kink, 3 * d - 2 * d.detach(), d)
+    return _mean(-_clipped(_safe_ratio(steep), gains, clip_low, clip_high, None), keep, None)

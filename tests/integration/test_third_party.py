@@ -89,11 +89,13 @@ def failures(function, contract, **held):
     return report, set(report.failed)
 
 
-def liger_token(log_ratio, advantage, dtype=torch.float32, **options):
-    """Liger's loss of one token at a log-ratio, and its slope."""
+def token_by_hand(log_ratio, advantage, dtype=torch.float32, **options):
+    """Liger's loss of one token at a log-ratio, and its slope, called without the adapter."""
     logps = torch.tensor([[log_ratio]], dtype=dtype, requires_grad=True)
-    mask = torch.ones(1, 1, dtype=dtype)
-    loss = liger_ppo(logps, torch.zeros_like(mask), torch.tensor([advantage], dtype=dtype), mask, **options)
+    mask, old_logps = torch.ones(1, 1, dtype=dtype), torch.zeros(1, 1, dtype=dtype)
+    loss, _ = LigerFusedLinearGRPOFunction.ppo_loss_fn(
+        logps, mask, torch.tensor([advantage], dtype=dtype), mask, old_per_token_logps=old_logps, beta=0.0, **options
+    )
     return loss.item(), torch.autograd.grad(loss, logps)[0].item()
 
 
@@ -127,13 +129,16 @@ def test_by_hand_liger_dpo_ignores_label_smoothing():
     """At a margin of 0 the loss is log 2 for any ε, and its slope −β(1/2 − ε)."""
     for label_smoothing in (0.0, 0.4):
         chosen, other = torch.tensor([-1.0], requires_grad=True), torch.tensor([-1.0])
-        loss = liger_dpo(chosen, other, other, other, label_smoothing=label_smoothing)
+        loss, _, _ = LigerFusedLinearDPOFunction.preference_loss_fn(
+            chosen, other, torch.empty(2, 1), other, other, beta=0.1, label_smoothing=label_smoothing
+        )
         assert torch.autograd.grad(loss, chosen)[0].item() == pytest.approx(-0.1 * 0.5)
 
 
 def test_by_hand_liger_dpo_computes_in_the_dtype_that_it_gets():
-    sums = [torch.tensor([x], dtype=torch.bfloat16) for x in (-0.5, -0.5, -1.0, -1.0)]
-    assert liger_dpo(*sums).dtype == torch.bfloat16
+    one = torch.ones(1, dtype=torch.bfloat16)
+    loss, _, _ = LigerFusedLinearDPOFunction.preference_loss_fn(-one, -one, torch.empty(2, 1), -one, -one)
+    assert loss.dtype == torch.bfloat16
 
 
 # -- LigerFusedLinearGRPOFunction.ppo_loss_fn --------------------------------------------------------------------------
@@ -177,27 +182,30 @@ def test_liger_ppo_delta_below_the_clip_range_is_no_dual_clip():
 
 def test_by_hand_liger_ppo_has_no_gradient_at_large_log_ratios():
     """The second assertion is the other half of the finding: for A < 0 the loss itself overflows."""
-    loss, slope = liger_token(100.0, advantage=1.0)
+    loss, slope = token_by_hand(100.0, advantage=1.0)
     assert loss == pytest.approx(-1.2)
     assert math.isnan(slope)
-    assert liger_token(100.0, advantage=-1.0) == (float("inf"), float("inf"))
+    assert token_by_hand(100.0, advantage=-1.0) == (float("inf"), float("inf"))
 
 
 @pytest.mark.parametrize("garbage", [float("nan"), float("-inf")])
 def test_by_hand_liger_ppo_sees_behind_the_mask(garbage):
     logps, mask = torch.zeros(1, 2, requires_grad=True), torch.tensor([[1.0, 0.0]])
-    loss = liger_ppo(logps, torch.tensor([[0.0, garbage]]), torch.tensor([-1.0]), mask)
+    old_logps, advantages = torch.tensor([[0.0, garbage]]), torch.tensor([-1.0])
+    loss, _ = LigerFusedLinearGRPOFunction.ppo_loss_fn(
+        logps, mask, advantages, mask, old_per_token_logps=old_logps, beta=0.0
+    )
     assert loss.isnan()
     assert torch.autograd.grad(loss, logps)[0][0, 1].isnan()
 
 
 def test_by_hand_liger_ppo_computes_in_the_dtype_that_it_gets():
-    loss, _ = liger_token(0.5, advantage=1.0, dtype=torch.bfloat16)
+    loss, _ = token_by_hand(0.5, advantage=1.0, dtype=torch.bfloat16)
     assert loss == -1.203125
 
 
 def test_by_hand_liger_ppo_delta_below_the_clip_range():
     """A dual clip leaves A > 0 alone and bounds the ratio for A < 0; this does the opposite."""
-    options = {"clip_high": 4.0, "dual_clip": 1.5}
-    assert liger_token(1.0, advantage=1.0, **options) == pytest.approx((-1.5, 0.0))
-    assert liger_token(1.0, advantage=-1.0, **options) == pytest.approx((2.718281828, 2.718281828))
+    options = {"epsilon_high": 4.0, "delta": 1.5}
+    assert token_by_hand(1.0, advantage=1.0, **options) == pytest.approx((-1.5, 0.0))
+    assert token_by_hand(1.0, advantage=-1.0, **options) == pytest.approx((2.718281828, 2.718281828))

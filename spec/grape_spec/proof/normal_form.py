@@ -73,6 +73,8 @@ class NormalForm:
         if not isinstance(total, sp.Sum):
             raise NotAlgebraic(f"a relation must give the value of one sum, got {equation}")
         free = tuple(s for s in sorted(total.free_symbols, key=str) if size_of_axis(s) is not None)
+        if len(free) > 1:
+            raise NotAlgebraic(f"a relation may have one free index, got {equation}")
         self._relations.append(Relation(total, equation.rhs, free))
 
     # -- the walk -----------------------------------------------------------------------------------------------
@@ -310,9 +312,20 @@ class NormalForm:
             return None
         ((total, _),) = next(iter(self._sum_atom([bound], own)))
         for relation in self._relations:
-            value = _match(relation, total)
+            value = self._match(relation, total)
             if value is not None:
                 return self.of(value)
+        return None
+
+    def _match(self, relation: Relation, total: sp.Expr) -> sp.Expr | None:
+        """The value that a relation gives a sum, its free index standing for any other of the same range."""
+        if not relation.free:
+            return relation.value if total == relation.total else None
+        (free,) = relation.free
+        for candidate in total.free_symbols:
+            same_range = self._range(candidate) == self._range(free)
+            if same_range and substitute(relation.total, {free: candidate}) == total:
+                return substitute(relation.value, {free: candidate})
         return None
 
     def _is_whole_row(self, atom: sp.Expr, bound: Bound) -> bool:
@@ -413,17 +426,6 @@ def _depth(expr: sp.Expr) -> int:
     """How many names of bound variables, ``_0``, ``_1``, …, an expression uses up."""
     numbers = [int(s.name[1:]) + 1 for s in expr.atoms(sp.Symbol) if s.name[:1] == "_" and s.name[1:].isdigit()]
     return max(numbers, default=0)
-
-
-def _match(relation: Relation, total: sp.Expr) -> sp.Expr | None:
-    """The value that a relation gives a sum, its free indices standing for any index."""
-    if not relation.free:
-        return relation.value if total == relation.total else None
-    (free,) = relation.free
-    for candidate in total.free_symbols:
-        if candidate.is_integer and substitute(relation.total, {free: candidate}) == total:
-            return substitute(relation.value, {free: candidate})
-    return None
 
 
 def is_positive(expr: sp.Expr) -> bool:

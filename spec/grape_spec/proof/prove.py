@@ -7,7 +7,9 @@ from time import perf_counter
 from typing import Literal
 
 from grape_spec.language.claims import Claim, Part
+from grape_spec.language.registry import DEFINITIONS, RegistryError
 from grape_spec.proof.derivatives import NotAlgebraic
+from grape_spec.proof.normal_form import NormalForm, is_positive, to_expr
 from grape_spec.proof.rules import Context, Unknown
 
 
@@ -32,6 +34,14 @@ def prove(part: Part, *, claim_id: str = "", earlier: tuple[Part, ...] = ()) -> 
     except (Unknown, NotAlgebraic) as failure:
         return Proof("unknown", reason=str(failure), seconds=perf_counter() - start, queries=tuple(context.queries))
     return Proof("proved", scope, seconds=perf_counter() - start, queries=tuple(context.queries))
+
+
+def check_domains() -> None:
+    """Refuse a definition that is declared positive where its form does not show it: SymPy believes declarations."""
+    for definition in DEFINITIONS.values():
+        declared = definition.domain.assumptions.get("positive", False)
+        if declared and not is_positive(to_expr(NormalForm().of(definition.body))):
+            raise RegistryError(f"{definition.id} is declared {definition.domain.name}, which its body does not show")
 
 
 def prove_claim(claim: Claim) -> list[Proof]:

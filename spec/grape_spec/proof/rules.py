@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from fractions import Fraction
 from typing import Any, ClassVar
 
 import sympy as sp
 from sympy.logic.boolalg import Boolean
 
-from grape_spec.language.domains import Interval, RowDomain
+from grape_spec.language.domains import Interval, RowDomain, SimplexDomain
 from grape_spec.language.expressions import Diff, OneSided, implies, substitute, unfold, walk
 from grape_spec.language.registry import claim_of
-from grape_spec.language.symbols import DECLARATIONS, declared_name
+from grape_spec.language.symbols import DECLARATIONS, declared_name, symbols_of
 from grape_spec.proof.derivatives import derivative, resolve
 from grape_spec.proof.field import is_zero
 from grape_spec.proof.normal_form import NormalForm, is_positive, to_expr
@@ -182,6 +183,8 @@ class Induction(Rule):
 
     def prove(self, statement: Boolean, context: Context) -> str:
         left, right = _sides(statement)
+        if context.assumptions or any(self._is_normalised_along_size(thing) for thing in symbols_of(statement)):
+            raise Unknown(f"an assumption or a total that holds at one {self.size} need not hold at the next")
         difference = resolve(left - right)
         if not context.vanishes(substitute(difference, {self.size: sp.Integer(1)})):
             raise Unknown(f"the base of the induction, {self.size} = 1, is not shown")
@@ -189,6 +192,10 @@ class Induction(Rule):
         if not context.vanishes(larger - difference):
             raise Unknown("the step of the induction is not shown")
         return GENERAL
+
+    def _is_normalised_along_size(self, thing: Any) -> bool:
+        entry = DECLARATIONS[thing]
+        return isinstance(entry.domain, RowDomain) and self.size in entry.sizes[-1].free_symbols
 
     def _split(self, node: sp.Basic) -> sp.Basic | None:
         if not isinstance(node, sp.Sum | sp.Product) or node.limits[0][2] != self.size + 1:
@@ -340,7 +347,7 @@ def _lies_in_domain(thing: Any, value: Any, context: Context) -> bool:
 
 
 def _family_in_domain(entry: Any, value: sp.Lambda, context: Context) -> bool:
-    if not isinstance(entry.domain, RowDomain):
+    if not isinstance(entry.domain, SimplexDomain):
         return entry.domain == Interval("real")
     *_, axis = value.signature
     total = sp.Sum(value.expr, (axis, 1, entry.sizes[-1]))
@@ -380,7 +387,7 @@ class Slope(Rule):
 
     def prove(self, statement: Boolean, context: Context) -> str:
         left, slope = _sides(statement)
-        h = sp.Symbol("step", real=True)
+        h = sp.Dummy("step", real=True)
         if isinstance(left, OneSided):
             point, allowed = left.point, left.side * h > 0
         elif isinstance(left, Diff):
@@ -409,12 +416,16 @@ class ChainRule(Rule):
 
     def prove(self, statement: Boolean, context: Context) -> str:
         left, result = _sides(statement)
-        inside, inside_slope = _sides(_part_of(self.inner, "", context).statement)
-        part = _part_of("", self.outer, context)
+        inner, part = _part_of(self.inner, "", context), _part_of("", self.outer, context)
+        inside, inside_slope = _sides(inner.statement)
         outside, outside_slope = _sides(part.statement)
         variable, value = self.at
+        if inner.assuming:
+            raise Unknown(f"{self.inner} holds under assumptions")
         if not isinstance(left, Diff) or inside != Diff(value, left.variable) or outside.variable != variable:
             raise Unknown("the parts are not the derivatives that this composition needs")
+        if left.variable in symbols_of(outside.expr):
+            raise Unknown(f"the outside depends on {left.variable} by itself, not only through the inside")
         if unfold(left.expr) != unfold(substitute(outside.expr, {variable: value})):
             raise Unknown("the composition is not the outside applied to the inside")
         for condition in part.assuming:
@@ -444,6 +455,9 @@ class FromMinimum(Rule):
     engine = "sign of the derivative"
 
     def prove(self, statement: Boolean, context: Context) -> str:
+        domain = DECLARATIONS[self.over].domain
+        if not (isinstance(domain, Interval) and self.at.is_Rational and domain.contains(Fraction(str(self.at)))):
+            raise Unknown(f"{self.over} does not range over an interval with {self.at} in it")
         if not context.vanishes(substitute(self.of, {self.over: self.at})):
             raise Unknown(f"the function is not shown to be zero at {self.at}")
         slope = derivative(unfold(self.of), self.over)
@@ -477,6 +491,8 @@ class Termwise(Rule):
         total = unfold(statement.args[0])
         if not isinstance(statement, sp.Ge) or not isinstance(total, sp.Sum) or len(total.limits) != 1:
             raise Unknown("this rule proves that a single sum is at least a number")
+        if any(total.limits[0][0] in f.free_symbols for f in context.assumptions):
+            raise Unknown("the assumptions speak of the index of the sum: they need not hold for every term")
         facts = [fact.instance(context) for fact in self.given]
         if not context.entails(sp.Ge(total.function, self.lower, evaluate=False), facts):
             raise Unknown("a term is not shown to be at least its lower bound")

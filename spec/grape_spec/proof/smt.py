@@ -43,8 +43,10 @@ class Solver:
 
     def entails(self, statement: sp.Basic, *, given: Iterable[sp.Basic] = ()) -> bool:
         """Whether the statement holds wherever the domains, assumptions and given facts do; False when not known."""
-        known = [self.formula(f) for f in (*self.assumptions, *given)]
-        return self._valid(known, self.formula(statement))
+        known = [self.formula(f) for f in self.assumptions]
+        facts, wanted = [self.formula(f) for f in given], self.formula(statement)
+        defined = all(self._solve([*known, divisor == 0]) == z3.unsat for divisor in self._divisors.values())
+        return defined and self._solve([*known, *facts, z3.Not(wanted)]) == z3.unsat
 
     def counterexample(self, statement: sp.Basic) -> dict[sp.Symbol, Fraction] | None:
         """Rational values at which the solver believes the statement false; evidence of nothing by themselves."""
@@ -59,10 +61,6 @@ class Solver:
         known = [self.formula(f) for f in self.assumptions]
         answer = self._solve(known)
         return None if answer == z3.unknown else answer == z3.sat
-
-    def _valid(self, known: list[z3.BoolRef], statement: z3.BoolRef) -> bool:
-        divisors = [self._solve([*known, d == 0]) == z3.unsat for d in self._divisors.values()]
-        return all(divisors) and self._solve([*known, z3.Not(statement)]) == z3.unsat
 
     def _solve(self, formulas: list[z3.BoolRef]) -> z3.CheckSatResult:
         solver = self._asked(formulas)
