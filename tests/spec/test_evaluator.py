@@ -219,7 +219,7 @@ def test_truth_has_three_values():
     assert wide.truth(sp.And(sp.Gt(A, 0), sp.Gt(A, B), evaluate=False)) is False
     assert wide.truth(sp.Or(sp.Gt(A, 0), sp.Lt(A, B), evaluate=False)) is True
     assert wide.truth(sp.Implies(sp.Gt(A, 0), sp.Gt(A, B), evaluate=False)) is None
-    assert wide.truth(sp.Not(sp.Gt(A, B), evaluate=False)) is False
+    assert wide.truth(sp.Not(sp.Gt(A, B), evaluate=False)) is True
     assert wide.truth(sp.Equivalent(sp.Gt(A, 0), sp.Gt(A, B), evaluate=False)) is None
 
 

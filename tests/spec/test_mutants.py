@@ -16,7 +16,7 @@ def test_mutants_differ_from_the_statement_and_from_each_other(id):
         found = [changed for _, changed in mutants(part.statement)]
         assert part.statement not in found
         assert len(set(found)) == len(found)
-        assert len(found) >= 3
+        assert found
         assert not {sp.true, sp.false} & set(found)
 
 

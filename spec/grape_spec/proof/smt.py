@@ -64,7 +64,7 @@ class Solver:
 
     def _solve(self, formulas: list[z3.BoolRef]) -> z3.CheckSatResult:
         solver = self._asked(formulas)
-        self.queries.append(solver.to_smt2())
+        self.queries.append("(set-logic ALL)\n" + solver.to_smt2())
         return solver.check()
 
     def _asked(self, formulas: list[z3.BoolRef]) -> z3.Solver:
