@@ -172,7 +172,7 @@ def test_liger_ppo_is_right_where_nothing_is_masked_or_extreme(held):
 
 
 def test_liger_ppo_delta_below_the_clip_range_is_no_dual_clip():
-    """- value, gradient, options, kinks: a delta below 1 + clip_high bounds the ratio for A > 0, and no longer for A < 0.
+    """- value, gradient, options, kinks: a delta below 1 + clip_high bounds the ratio for A > 0 and not for A < 0.
     This is a convention and no mistake: Liger takes it from two-sided clipping, which its source calls it by.
     """
     held = {"aggregation": "token_mean", "max_length": None, "clip_high": 4.0, "dual_clip": 1.5}
