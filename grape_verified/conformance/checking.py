@@ -127,21 +127,22 @@ def _report(function: Callable[..., Any], contract: Contract, held: Mapping[str,
         found.append(Finding("signature", "failed", text, 1, where))
     for name in contract.properties[1:]:
         blocked = _blocked(found)
-        found.append(Finding(name, "not run", blocked) if blocked else run_property(subject, PROPERTIES[name], examples))
+        untried = Finding(name, "not run", blocked)
+        found.append(untried if blocked else run_property(subject, PROPERTIES[name], examples))
     not_offered = tuple(name for name in contract.options if name not in offered)
     return Report(contract.name, name_of(function), offered, not_offered, tuple(found))
 
 
 def _blocked(found: Sequence[Finding]) -> str:
     """Why no further property can be tried; empty where it can."""
-    blocks = {"signature": "the function cannot be called", "repeatable": "the function gives different results each time"}
+    blocks = {"signature": "the function cannot be called", "repeatable": "the function is not repeatable"}
     return next((blocks[entry.name] for entry in found if entry.status == "failed" and entry.name in blocks), "")
 
 
 def read(function: Callable[..., Any], contract: Contract, held: Mapping[str, Any]) -> Subject:
     """How to call a function, found out by calling it once with each form of tensors that the contract allows.
 
-    Forms that it refuses, or gets wrong while it gets another right, are not tried again: a function need take only one.
+    Forms that it refuses, or gets wrong while it gets another right, are not tried again: one is enough.
     """
     subject = Subject.read(function, contract, held)
     right, called, refusals = [], [], []

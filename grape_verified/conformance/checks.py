@@ -1,7 +1,7 @@
-"""The properties: what an implementation of a contract must keep, each tried on inputs that Hypothesis draws and shrinks.
+"""The properties: what an implementation of a contract must keep, each tried on inputs that Hypothesis draws.
 
-A property is a function of a subject and a case that raises `Broken` with a sentence. Value, gradient, kinks, extremes and
-options are compared with the spec; the others compare the function with itself, so that each mistake is blamed once.
+A property is a function of a subject and a case that raises `Broken` with a sentence. Some compare the function with
+the spec, the others with itself, so that a mistake of one kind is not blamed on every property.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from grape_verified.conformance.oracle import EXACT, Answer, Arithmetic, Target
+from grape_verified.conformance.oracle import EXACT, Arithmetic, Target
 from grape_verified.conformance.strategies import ADVANTAGES, COTANGENTS, GARBAGE, LOGPS, NOISE, Case, Regime
 from grape_verified.conformance.subject import Broken, Outcome, Subject
 
@@ -252,14 +252,13 @@ def _slack(subject: Subject, case: Case, found: Tensor, wanted: Tensor) -> float
     """The difference that a change of the order of summation may make."""
     size = subject.contract.oracle(case, EXACT).size()
     largest = max(size, found.abs().max().item(), wanted.abs().max().item())
-    units = SAME * torch.finfo(wanted.dtype).eps / 2 + (torch.finfo(found.dtype).eps if found.dtype != wanted.dtype else 0)
-    return float(units * largest)
+    finer, coarser = (torch.finfo(tensor.dtype).eps for tensor in (wanted, found))
+    return float(largest * (SAME * finer / 2 + (coarser if coarser > finer else 0)))
 
 
 def _wrong(case: Case, what: str, got: float, expected: str, cut: int | None = None) -> Broken:
-    return Broken(
-        f"the {what} is {got!r}, expected {expected}", case, remarks=[f"{what}: got {got!r}, expected {expected}"], cut=cut
-    )
+    remark = f"{what}: got {got!r}, expected {expected}"
+    return Broken(f"the {what} is {got!r}, expected {expected}", case, remarks=[remark], cut=cut)
 
 
 def _ones(subject: Subject, case: Case) -> Tensor:
@@ -307,7 +306,9 @@ _TABLE = (
     Property("gradient", "The gradient is that of the claims.", _AT_DEFAULTS, gradient),
     Property("cotangents", "Vector-Jacobian products are right for any vector.", _AT_DEFAULTS, cotangents),
     Property("options", "Every option does what the definitions say.", _ORDINARY, value_and_gradient, _takes_no_option),
-    Property("masked values", "What stands behind the mask, NaN and inf included, is not seen.", _ORDINARY, masked_values),
+    Property(
+        "masked values", "What stands behind the mask is not seen, NaN and inf included.", _ORDINARY, masked_values
+    ),
     Property("padding", "Masked positions may be put in anywhere.", _ORDINARY, padding),
     Property(
         "partition",
@@ -316,9 +317,16 @@ _TABLE = (
         partition,
         _takes_no_denominator,
     ),
-    Property("empty batch", "Where no token counts, loss and gradients are 0.", Regime(nothing_counts=True), empty_batch),
+    Property(
+        "empty batch", "Where no token counts, loss and gradients are 0.", Regime(nothing_counts=True), empty_batch
+    ),
     Property("kinks", "At a kink the gradient lies between the one-sided slopes.", Regime(numbers="kinks"), kinks),
-    Property("forbidden tokens", "Logits of −inf have probability 0.", Regime(vary_options=False, forbidden=True), value_and_gradient),
+    Property(
+        "forbidden tokens",
+        "Logits of −inf have probability 0.",
+        Regime(vary_options=False, forbidden=True),
+        value_and_gradient,
+    ),
     Property(
         "extremes",
         "Extreme inputs give finite results, large where they are large and never cut to zero.",

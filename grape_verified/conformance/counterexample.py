@@ -24,7 +24,8 @@ def render(subject: Subject, broken: Broken) -> str:
     lines += [f"result = {_call(subject, case, name, broken.cut)}"]
     body = "\n".join([*lines, *_differentiation(broken, leaves)])
     names = ["from math import inf, nan"] if _needs_names(case) else []
-    return "\n".join([*names, "import torch", imported, "", body, *(f"# {remark}" for remark in broken.remarks or (broken.sentence,))]) + "\n"
+    remarks = [f"# {remark}" for remark in broken.remarks or (broken.sentence,)]
+    return "\n".join([*names, "import torch", imported, "", body, *remarks, ""])
 
 
 def literal(tensor: Tensor, requires_grad: bool = False) -> str:

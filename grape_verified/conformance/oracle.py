@@ -1,15 +1,16 @@
 """What a function should return: the definitions of the spec, evaluated in ball arithmetic. No formula is written here.
 
 **The tolerance.** A correct implementation in floating point returns almost the exact result of almost the given input.
-So every number that is read becomes a ball around it, of radius 4u(|x| + 1) for log-probabilities and logits, which are
-about to be exponentiated, and 4u|x| for everything else; u is the unit roundoff of the dtype that the function computes
-in. The spec is evaluated on the balls, with the hull of both branches where a comparison has no certain outcome, so that
-either side is right at a kink. The result is widened by 4u(|result| + scale) for the arithmetic after that, by u for each
-term of a sum, and by the smallest normal number for underflow; a gradient also by the roundoff of the dtype it has. The
-scale is the size of the terms that a result is a difference of, and each function below says what it takes.
+So every number that is read becomes a ball around it, of radius 4u(|x| + 1) for log-probabilities and logits, which
+are about to be exponentiated, and for what 1 is added to or taken from, and 4u|x| for everything else; u is the unit
+roundoff of the dtype that the function computes in. The spec is evaluated on the balls, with the hull of both branches
+where a comparison has no certain outcome, so that either side is right at a kink. The result is widened by
+4u(|result| + scale) for the arithmetic after that, by u for each term of a sum, and by the smallest normal number for
+underflow; a gradient also by the roundoff of its own dtype. The scale is the size of the terms that a result is a
+difference of, and each function below says what it takes.
 
-**Beyond the range.** Where the exact result is larger than finfo.max · 2⁻⁴⁰, a function must return something finite, of
-the right sign, and at least as large as the result for the largest log-ratio whose exponential is in that range.
+**Beyond the range.** Where the exact result is larger than finfo.max · 2⁻⁴⁰, a function must return something finite,
+of the right sign, and at least as large as the result for the largest log-ratio whose exponential is in that range.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from grape_verified.conformance.strategies import Case
 #: Roundings allowed at every number that is read, and again at every result.
 ROUNDINGS = 4
 
-#: How far below the largest finite number the range ends that a function must return exactly: room for sums and weights.
+#: How far below the largest finite number the range of exact results ends: room for sums and weights.
 HEADROOM = 2.0**-40
 
 
@@ -89,7 +90,7 @@ EXACT = Arithmetic(0.0, math.inf, 0.0)
 
 @dataclass(frozen=True)
 class Target:
-    """What one number of the result should be: in the ball, or, beyond the range, at least so large and with its sign."""
+    """What one number should be: in the ball, or, beyond the range, at least so large and with its sign."""
 
     ball: arb
     least: arb | None = None
@@ -174,7 +175,8 @@ class Aggregation:
         mask = [[int(m) for m in row] for row in case.tensors["mask"].tolist()]
         mode, divisor = case.options[option], case.options["denominator"]
         if divisor is None:
-            divisor = evaluate(definition("aggregation.token_count"), {"mask": mask}) if mode == "token_mean" else len(mask)
+            count = definition("aggregation.token_count")
+            divisor = evaluate(count, {"mask": mask}) if mode == "token_mean" else len(mask)
         numbers = {"denominator": arithmetic.near(float(divisor))}
         if mode == "fixed_length":
             numbers["max_length"] = arithmetic.near(case.options["max_length"])
@@ -215,7 +217,7 @@ class Term:
 def _reduced(
     terms: Mapping[tuple[int, int], Term], how: Aggregation, names: Sequence[str], arithmetic: Arithmetic
 ) -> Answer:
-    """A loss and its gradient from its terms: the aggregate of the values, and weight × slope. Masked tokens have no term."""
+    """A loss and its gradient: the aggregate of its terms, and weight × slope. Masked tokens have no term."""
 
     def total(of: Callable[[Term], arb]) -> arb:
         values = [[arb(0)] * len(row) for row in how.mask]
@@ -243,8 +245,7 @@ def _unreduced(terms: Sequence[Term], names: Sequence[str], arithmetic: Arithmet
 
     def gradient(name: str, cotangents: Sequence[float]) -> list[Target]:
         return [
-            _slope_target(term, name, arb(weight), arithmetic)
-            for term, weight in zip(terms, cotangents, strict=True)
+            _slope_target(term, name, arb(weight), arithmetic) for term, weight in zip(terms, cotangents, strict=True)
         ]
 
     return Answer(
@@ -357,7 +358,8 @@ def aggregate(case: Case, arithmetic: Arithmetic) -> Answer:
     """The aggregate of given values. Scale: 0, as every term is rounded relative to itself."""
     how = Aggregation.of(case, arithmetic, option="mode")
     values = case.tensors["per_token"].tolist()
-    terms = {(i, t): Term(arithmetic.near(values[i][t]), lambda name: arb(1)) for i, t in how.tokens() if how.mask[i][t]}
+    counted = [(i, t) for i, t in how.tokens() if how.mask[i][t]]
+    terms = {(i, t): Term(arithmetic.near(values[i][t]), lambda name: arb(1)) for i, t in counted}
     return _reduced(terms, how, ["per_token"], arithmetic)
 
 
@@ -394,6 +396,14 @@ def _positions(case: Case, arithmetic: Arithmetic) -> list[_Position]:
     return [_Position.of(row, case.options["temperature"], arithmetic) for row in rows]
 
 
+def _logit_gradient(
+    positions: Sequence[_Position], weights: Sequence[float], rhs: Any, scale: float, arithmetic: Arithmetic
+) -> dict[str, list[Target]]:
+    """The gradients of all positions, one after the other."""
+    pairs = zip(positions, weights, strict=True)
+    return {"logits": [target for at, weight in pairs for target in at.gradient(rhs, weight, scale, arithmetic)]}
+
+
 @precisely
 def token_logps(case: Case, arithmetic: Arithmetic) -> Answer:
     """Log-probabilities of targets, policy.log_softmax. Scale of the gradient: 1/τ, as it is a δ less a probability."""
@@ -404,9 +414,7 @@ def token_logps(case: Case, arithmetic: Arithmetic) -> Answer:
     rhs, scale = right_hand_side("policy.temperature.gradient"), 1 / case.options["temperature"]
     return Answer(
         [Target(arithmetic.rounded(value)) for value in values],
-        lambda weights: {
-            "logits": [x for at, w in zip(positions, weights, strict=True) for x in at.gradient(rhs, w, scale, arithmetic)]
-        },
+        lambda weights: _logit_gradient(positions, weights, rhs, scale, arithmetic),
     )
 
 
@@ -419,7 +427,5 @@ def token_entropies(case: Case, arithmetic: Arithmetic) -> Answer:
     rhs, steep = right_hand_side("policy.entropy.gradient", "temperature"), scale / case.options["temperature"]
     return Answer(
         [Target(arithmetic.rounded(value, scale)) for value in values],
-        lambda weights: {
-            "logits": [x for at, w in zip(positions, weights, strict=True) for x in at.gradient(rhs, w, steep, arithmetic)]
-        },
+        lambda weights: _logit_gradient(positions, weights, rhs, steep, arithmetic),
     )

@@ -61,7 +61,7 @@ def _mean(per_token, mask, denominator):
     return (per_token * mask).sum() / (denominator or mask.sum().clamp(min=1))
 
 
-def _ppo(per_token=lambda d, A, low, high, dual: -_clipped(_safe_ratio(d), A, low, high, dual), reduce=_mean):
+def _ppo(per_token=lambda d, a, low, high, dual: -_clipped(_safe_ratio(d), a, low, high, dual), reduce=_mean):
     """A PPO loss from the loss of one token, given the log-ratio, and a reduction."""
 
     def ppo(
@@ -85,24 +85,30 @@ def textbook_ppo(logps, old_logps, advantages, mask, *, clip_low=0.2, clip_high=
 
 correct_ppo = _ppo()
 
-no_min = _ppo(lambda d, A, low, high, dual: -_safe_ratio(d).clamp(1 - low, 1 + high) * A)
-max_for_min = _ppo(lambda d, A, low, high, dual: -torch.max(_safe_ratio(d) * A, _safe_ratio(d).clamp(1 - low, 1 + high) * A))
+no_min = _ppo(lambda d, a, low, high, dual: -_safe_ratio(d).clamp(1 - low, 1 + high) * a)
+max_for_min = _ppo(
+    lambda d, a, low, high, dual: -torch.max(_safe_ratio(d) * a, _safe_ratio(d).clamp(1 - low, 1 + high) * a)
+)
 padded_mean = _ppo(reduce=lambda x, mask, denominator: (x * mask).sum() / (denominator or mask.numel()))
 sequence_mean = _ppo(
     reduce=lambda x, mask, denominator: ((x * mask).sum(1) / mask.sum(1).clamp(min=1)).sum() / (denominator or len(x))
 )
-detached_ratio = _ppo(lambda d, A, low, high, dual: -_clipped(_safe_ratio(d).detach(), A, low, high, dual))
-wrong_sign = _ppo(lambda d, A, low, high, dual: _clipped(_safe_ratio(d), A, low, high, dual))
-linear_ratio = _ppo(lambda d, A, low, high, dual: -_clipped(1 + d, A, low, high, dual))
-clamped_log_ratio = _ppo(lambda d, A, low, high, dual: -_clipped(d.clamp(-20, 20).exp(), A, low, high, dual))
-clip_high_ignored = _ppo(lambda d, A, low, high, dual: -_clipped(_safe_ratio(d), A, low, low, dual))
-dual_clip_ignored = _ppo(lambda d, A, low, high, dual: -_clipped(_safe_ratio(d), A, low, high, None))
+detached_ratio = _ppo(lambda d, a, low, high, dual: -_clipped(_safe_ratio(d).detach(), a, low, high, dual))
+wrong_sign = _ppo(lambda d, a, low, high, dual: _clipped(_safe_ratio(d), a, low, high, dual))
+linear_ratio = _ppo(lambda d, a, low, high, dual: -_clipped(1 + d, a, low, high, dual))
+clamped_log_ratio = _ppo(lambda d, a, low, high, dual: -_clipped(d.clamp(-20, 20).exp(), a, low, high, dual))
+clip_high_ignored = _ppo(lambda d, a, low, high, dual: -_clipped(_safe_ratio(d), a, low, low, dual))
+dual_clip_ignored = _ppo(lambda d, a, low, high, dual: -_clipped(_safe_ratio(d), a, low, high, None))
 sum_for_mean = _ppo(reduce=lambda x, mask, denominator: (x * mask).sum() / (denominator or 1))
 zero_over_zero = _ppo(reduce=lambda x, mask, denominator: (x * mask).sum() / (denominator or mask.sum()))
 denominator_ignored = _ppo(reduce=lambda x, mask, denominator: _mean(x, mask, None))
-cut_to_zero = _ppo(lambda d, A, low, high, dual: -_clipped(d.clamp(max=60.0).exp(), A, low, high, dual))
-row_weights = _ppo(reduce=lambda x, mask, denominator: _mean(x * torch.arange(1, len(x) + 1)[:, None], mask, denominator))
-first_column_twice = _ppo(reduce=lambda x, mask, denominator: _mean(torch.cat([x[:, :1] * 2, x[:, 1:]], 1), mask, denominator))
+cut_to_zero = _ppo(lambda d, a, low, high, dual: -_clipped(d.clamp(max=60.0).exp(), a, low, high, dual))
+row_weights = _ppo(
+    reduce=lambda x, mask, denominator: _mean(x * torch.arange(1, len(x) + 1)[:, None], mask, denominator)
+)
+first_column_twice = _ppo(
+    reduce=lambda x, mask, denominator: _mean(torch.cat([x[:, :1] * 2, x[:, 1:]], 1), mask, denominator)
+)
 
 
 def mask_times_nan(logps, old_logps, advantages, mask, *, clip_low=0.2, clip_high=0.2):
@@ -150,7 +156,8 @@ def half_precision(logps, old_logps, advantages, mask):
     """Computes in the dtype that comes in."""
     if advantages.ndim == 1:
         advantages = advantages[:, None].expand_as(logps)
-    x = -_clipped(_safe_ratio(torch.where(mask.bool(), logps - old_logps, 0)), torch.where(mask.bool(), advantages, 0), 0.2, 0.2, None)
+    log_ratio, gains = (torch.where(mask.bool(), x, 0) for x in (logps - old_logps, advantages))
+    x = -_clipped(_safe_ratio(log_ratio), gains, 0.2, 0.2, None)
     return x.sum() / mask.sum().clamp(min=1).to(x.dtype)
 
 
@@ -261,8 +268,10 @@ smoothing_ignored = _dpo(lambda beta, w, l, smoothing: _smoothed(beta * (w - l),
 beta_outside = _dpo(lambda beta, w, l, smoothing: beta * _smoothed(w - l, smoothing))
 dpo_sum_for_mean = _dpo(lambda beta, w, l, smoothing: _smoothed(beta * (w - l), smoothing), torch.sum)
 log_of_sigmoid = _dpo(
-    lambda beta, w, l, smoothing: -(1 - smoothing) * torch.sigmoid(beta * (w - l)).log()
-    - (smoothing * torch.sigmoid(-beta * (w - l)).log() if smoothing else 0)
+    lambda beta, w, l, smoothing: (
+        -(1 - smoothing) * torch.sigmoid(beta * (w - l)).log()
+        - (smoothing * torch.sigmoid(-beta * (w - l)).log() if smoothing else 0)
+    )
 )
 chosen_only = _dpo(lambda beta, w, l, smoothing: _smoothed(beta * (w - l.detach()), smoothing))
 dpo_wrong_sign = _dpo(lambda beta, w, l, smoothing: -_smoothed(beta * (w - l), smoothing))

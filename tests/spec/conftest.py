@@ -4,7 +4,20 @@ from types import SimpleNamespace
 
 import grape_spec  # noqa: F401 - the registry is full before any test adds to it
 import pytest
-from grape_spec.language import Mask, OneHot, Open, Positive, Real, Simplex, Size, Smooth, family, function, index, symbol
+from grape_spec.language import (
+    Mask,
+    OneHot,
+    Open,
+    Positive,
+    Real,
+    Simplex,
+    Size,
+    Smooth,
+    family,
+    function,
+    index,
+    symbol,
+)
 from grape_spec.language.expressions import _unfolded
 from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
 from grape_spec.language.symbols import _BY_NAME, DECLARATIONS

@@ -137,7 +137,10 @@ def test_derivatives_in_an_entry_of_a_family(words):
     assert evaluator.number(Diff(sum_over(words.u[words.i] ** 2, words.i), words.u[words.k])) == 6
     assert evaluator.number(Diff(words.u[words.i], words.u[words.k])) == 1
     assert evaluator.number(Diff(words.u[words.j], words.u[words.k])) == 0
-    assert evaluator.number(At(Diff(words.u[words.k] ** 2, words.u[words.k]), words.u, Lambda(words.i, 10 * words.i))) == 40
+    assert (
+        evaluator.number(At(Diff(words.u[words.k] ** 2, words.u[words.k]), words.u, Lambda(words.i, 10 * words.i)))
+        == 40
+    )
 
 
 SLOPES = [
@@ -186,7 +189,8 @@ def test_a_condition_that_is_flat_at_its_boundary_does_not_pick_a_wrong_branch(e
             found = Evaluator({A: 0}).number(node)
         except Undecided:
             continue
-        assert expected is not None and found == expected
+        assert expected is not None
+        assert found == expected
 
 
 def test_no_value_is_undefined():
@@ -203,10 +207,12 @@ def test_what_cannot_be_told_is_undecided_or_a_hull():
     with pytest.raises(Undecided):
         Evaluator({A: wide}).number(branches)
     hull = value_of(Evaluator({A: wide}, hull=True).number(branches))
-    assert hull.contains(1) and hull.contains(2)
+    assert hull.contains(1)
+    assert hull.contains(2)
     assert value_of(Evaluator({A: wide}).number(Max(A, 0))).contains(Fraction(1, 2).limit_denominator().numerator)
     slope = value_of(Evaluator({A: wide}, hull=True).number(Diff(Max(A, 0), A)))
-    assert slope.contains(0) and slope.contains(1)
+    assert slope.contains(0)
+    assert slope.contains(1)
 
 
 def test_truth_has_three_values():
@@ -268,4 +274,5 @@ def test_an_index_counts_from_one(words):
 def test_more_bits_give_tighter_balls():
     """At least as tight as asked."""
     coarse, fine = (evaluate(exp(Rational(1, 3)), {}, bits=bits) for bits in (64, 512))
-    assert fine.rad() < coarse.rad() and coarse.overlaps(fine)
+    assert fine.rad() < coarse.rad()
+    assert coarse.overlaps(fine)

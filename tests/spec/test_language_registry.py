@@ -35,7 +35,9 @@ def plain_claim(words, id="t.plain", **kwargs):
     return claim(id, "text", holds(equals(words.x, words.x + 0 * words.y), by=algebra()), **kwargs)
 
 
-@pytest.mark.parametrize("id", ["", "ppo", "Ppo.clip", "ppo.", ".clip", "ppo..clip", "ppo clip.a", "1.2", "ppo-clip.a", "ppo.clip\n"])
+@pytest.mark.parametrize(
+    "id", ["", "ppo", "Ppo.clip", "ppo.", ".clip", "ppo..clip", "ppo clip.a", "1.2", "ppo-clip.a", "ppo.clip\n"]
+)
 def test_malformed_ids_are_refused(words, id):
     """An id is lower-case words joined by dots."""
     with pytest.raises(RegistryError, match="expected lower-case words joined by dots"):
@@ -57,7 +59,7 @@ def test_a_retired_id_is_never_used_again_and_says_why(words):
     RETIRED["t.gone"] = "it was the same as t.other"
     with pytest.raises(RegistryError, match="was retired and is never used again"):
         plain_claim(words, "t.gone")
-    with pytest.raises(KeyError, match="it was the same as t.other"):
+    with pytest.raises(KeyError, match=r"it was the same as t.other"):
         claim_of("t.gone")
 
 

@@ -32,7 +32,9 @@ def test_nested_binders_are_renamed_apart(words):
 
 def test_a_family_is_replaced_by_a_function_of_its_index(words):
     """Inside of sums, too, and with free variables kept free."""
-    total = substitute(sum_over(words.u[words.i], words.i), {words.u: Lambda(words.j, words.u[words.j] * words.u[words.i])})
+    total = substitute(
+        sum_over(words.u[words.i], words.i), {words.u: Lambda(words.j, words.u[words.j] * words.u[words.i])}
+    )
     assert Evaluator({words.rows: 2, words.i: 2, words.u: [3, 5]}).number(total) == 40
 
 
@@ -41,7 +43,8 @@ def test_a_one_sided_slope_binds_its_variable_but_not_its_point(words):
     node = OneSided(words.x * words.y, words.x, words.x, 1)
     assert words.x in symbols_of(node)
     changed = substitute(node, {words.x: sp.Integer(3)})
-    assert changed.point == 3 and changed.variable == words.x
+    assert changed.point == 3
+    assert changed.variable == words.x
 
 
 def meaning_is_kept(definition, arguments, point):

@@ -67,7 +67,8 @@ NAMES = [
 def test_a_falsehood_is_refuted(words, name):
     """With a witness."""
     search = refute(falsehoods(words)[name], points=300)
-    assert search.refuted and search.witness
+    assert search.refuted
+    assert search.witness
 
 
 def test_truths_are_not_refuted(words):
@@ -93,19 +94,23 @@ def test_truths_are_not_refuted(words):
 def test_assumptions_that_contradict_give_no_effective_point(words):
     """Nothing is refuted, nothing is supported, and the count says so."""
     search = refute(equals(words.x, words.y), (greater(words.x, 0), less(words.x, 0)), points=5)
-    assert not search.refuted and search.effective == 0 and search.drawn > 5
+    assert not search.refuted
+    assert search.effective == 0
+    assert search.drawn > 5
 
 
 def test_an_assumption_that_has_no_value_does_not_hold(words):
     """log x > 0 keeps the points away at which x is negative."""
     search = refute(greater(words.x, 1), (greater(log(words.x), 0),), points=20)
-    assert not search.refuted and search.effective == 20
+    assert not search.refuted
+    assert search.effective == 20
 
 
 def test_an_assumption_on_an_index_that_the_statement_binds_holds_for_every_value(words):
     """Each u_i is at least 0, so their sum is."""
     search = refute(at_least(sum_over(words.u[words.i], words.i), 0), (at_least(words.u[words.i], 0),), points=10)
-    assert not search.refuted and search.effective == 10
+    assert not search.refuted
+    assert search.effective == 10
 
 
 def test_sizes_can_be_fixed(words):

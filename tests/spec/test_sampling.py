@@ -21,8 +21,10 @@ def test_intervals_are_sampled_inside_and_dyadically(domain):
 
 def test_open_ends_are_outside_and_closed_ends_inside():
     """0 is non-negative and not positive."""
-    assert NonNegative.contains(0) and not Positive.contains(0)
-    assert not Open(0, 1).contains(1) and not Open(1).contains(1)
+    assert NonNegative.contains(0)
+    assert not Positive.contains(0)
+    assert not Open(0, 1).contains(1)
+    assert not Open(1).contains(1)
     assert 0 in {NonNegative.sample(Random(n)) for n in range(200)}
 
 
@@ -31,9 +33,13 @@ def test_rows_sum_to_one(length):
     """A distribution is positive; a one-hot row has a single one."""
     for seed in range(50):
         row = Simplex.sample_row(Random(seed), length)
-        assert len(row) == length and sum(row) == 1 and min(row) > 0
+        assert len(row) == length
+        assert sum(row) == 1
+        assert min(row) > 0
         hot = OneHot.sample_row(Random(seed), length)
-        assert len(hot) == length and sorted(hot)[-1] == 1 and sum(hot) == 1
+        assert len(hot) == length
+        assert sorted(hot)[-1] == 1
+        assert sum(hot) == 1
 
 
 def test_a_mask_takes_both_values():
