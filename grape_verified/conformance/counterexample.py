@@ -61,9 +61,9 @@ def _call(subject: Subject, case: Case, name: str, cut: int | None) -> str:
 def _differentiation(broken: Broken, leaves: tuple[str, ...]) -> list[str]:
     """The lines that show the gradients, if it is they that are wrong; else those that show the value."""
     if not any("gradient" in remark for remark in (*broken.remarks, broken.sentence)):
-        return ["print(result)"]
+        return ["print(result.tolist())"]
     weights = "" if broken.cotangents is None or not broken.cotangents.ndim else literal(broken.cotangents)
-    return [f"result.backward({weights})", *(f"print({leaf}.grad)" for leaf in leaves)]
+    return [f"result.backward({weights})", *(f"print({leaf}.grad.tolist())" for leaf in leaves)]
 
 
 def _how_to_import(function: Any) -> tuple[str, str]:

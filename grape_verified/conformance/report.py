@@ -31,7 +31,7 @@ class Report:
 
     Arguments:
         contract, function: what was checked, and as what.
-        offered, not_offered: the options of the contract that the function takes, and those that were held at one value.
+        offered, not_offered: the options of the contract that the function takes, and those that it does not.
         properties: in the order in which they were checked.
     """
 

@@ -1,8 +1,8 @@
 """What the functions under check are fed: small tensors that shrink to something a person can read.
 
-A batch is drawn as rows of bytes, each byte a place in a pool of numbers that is ordered from simple to awkward. That is
-fast, and as Hypothesis leaves out rows and lowers bytes, a failing example becomes small, its numbers simple, its mask full
-and its options the defaults.
+A batch is drawn as rows of bytes, each byte a place in a pool of numbers that is ordered from simple to awkward. That
+is fast, and as Hypothesis leaves out rows and lowers bytes, a failing example becomes small, its numbers simple, its
+mask full and its options the defaults. It lowers the first bytes first, so a tensor with fewer columns has the last.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Blueprint:
 
     def numbers(self, name: str, pool: Sequence[float], columns: int | None = None) -> Tensor:
         """Numbers of the pool, rounded to the dtype: one for each row, or so many."""
-        values = [[pool[byte] for byte in row[name][: columns or 1]] for row in self.rows]
+        values = [[pool[byte] for byte in row[name][-(columns or 1) :]] for row in self.rows]
         numbers = torch.tensor(values, dtype=self.dtype)
         return numbers[:, 0] if columns is None else numbers
 
@@ -170,7 +170,7 @@ def mask_tensor(plan: Blueprint) -> Tensor:
 def _counted(drawn: bytes, columns: int) -> list[bool]:
     style, length = drawn[0] % 4, drawn[0] // 4 % (columns + 1)
     padded = [True] * length + [False] * (columns - length)
-    holes = [byte < 160 for byte in drawn[1 : columns + 1]]
+    holes = [byte < 160 for byte in drawn[-columns:]]
     return ([True] * columns, padded, padded[::-1], holes)[style]
 
 
@@ -228,9 +228,9 @@ def _logits(plan: Blueprint, row: Mapping[str, bytes]) -> list[float]:
     pool, scales, offsets = (table[plan.regime.numbers] for table in (LOGITS, LOGIT_SCALES, LOGIT_OFFSETS))
     kind = row["targets"]
     scale, offset = scales[kind[1] % len(scales)], offsets[kind[2] % len(offsets)]
-    logits = [scale * pool[byte] + offset for byte in row["logits"][: _vocab(plan)]]
+    logits = [scale * pool[byte] + offset for byte in row["logits"][-_vocab(plan) :]]
     if plan.regime.forbidden:
-        for v, byte in enumerate(row["forbidden"][: _vocab(plan)]):
+        for v, byte in enumerate(row["forbidden"][-_vocab(plan) :]):
             logits[v] = -math.inf if byte % 3 == 2 and v != _target(plan, row) else logits[v]
     return logits
 
@@ -258,7 +258,7 @@ def cases(
     variants: Sequence[Variant],
     regime: Regime,
 ) -> Case:
-    """Inputs for one property: the form and the options, then the rows, the bytes of all their tensors in one draw each."""
+    """Inputs for one property: the form and the options, then the rows, each with the bytes of all its tensors."""
     variant, dtype = draw(st.sampled_from(variants)), draw(st.sampled_from(regime.dtypes))
     columns = draw(st.integers(1, COLUMNS))
     shared = draw(_bytes(OPTIONS + NOISE))

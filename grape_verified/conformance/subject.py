@@ -104,7 +104,7 @@ class Subject:
         }
 
     def __call__(self, case: Case, cotangents: Tensor | None = None) -> Outcome:
-        """Call the function and differentiate what it returns. The tensors of the case are not handed out themselves."""
+        """Call the function, on copies of the tensors, and differentiate what it returns."""
         tensors = {name: tensor.clone() for name, tensor in case.tensors.items()}
         leaves = [tensors[name].requires_grad_() for name in self.contract.wrt]
         result = self.call(case, list(tensors.values()))

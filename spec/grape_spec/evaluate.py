@@ -25,6 +25,7 @@ PRECISION = 256
 
 _NOTHING = arb(0)
 
+_CONSTANTS = {sp.pi: arb.pi, sp.E: arb.const_e}
 _NO_REAL_NUMBER = (sp.I, sp.zoo, sp.nan, sp.oo, -sp.oo)
 
 
@@ -177,8 +178,8 @@ class Evaluator:
             return _lookup(env[expr.base], [int(self._number(i, env)) for i in expr.indices])
         if expr in _NO_REAL_NUMBER:
             raise Undefined(f"{expr} is not a real number")
-        if expr == sp.pi:
-            return arb.pi()
+        if expr in _CONSTANTS:
+            return _CONSTANTS[expr]()
         for kind, method in self._METHODS.items():
             if isinstance(expr, kind):
                 return method(self, expr, env)
@@ -233,6 +234,13 @@ class Evaluator:
             elif order == sign:
                 best = other
         return best
+
+    def _absolute(self, expr: sp.Abs, env: dict[Any, Any]) -> Any:
+        x = exact(self._number(expr.args[0], env))
+        order = self._compare(x, arb(0))
+        if order is None:
+            return self._hull([x, -x], "an absolute value") if isinstance(x, Jet) else abs(x)
+        return -x if order < 0 else x
 
     def _undecided_extremum(self, a: Number, b: Number, sign: int) -> Number:
         if not isinstance(a, Jet) and not isinstance(b, Jet):
@@ -322,7 +330,7 @@ class Evaluator:
             return bool(formula)
         if isinstance(formula, Relational):
             left, right = (exact(self._number(side, env)) for side in formula.args)
-            order = self._compare(left, right)
+            order = self._compare(left, right, flat_is_equal=False)
             if order is None:
                 return _unequal(left, right, formula)
             return _RELATIONS[type(formula)](order)
@@ -339,8 +347,12 @@ class Evaluator:
             return _not(_any([_not(p) for p in parts]))
         raise TypeError(f"cannot decide {type(formula).__name__}: {formula}")
 
-    def _compare(self, a: Number, b: Number) -> int | None:
-        """−1, 0 or 1 where the order of two numbers is certain, else None; at an exact tie the ordered ε decides."""
+    def _compare(self, a: Number, b: Number, *, flat_is_equal: bool = True) -> int | None:
+        """−1, 0 or 1 where the order of two numbers is certain, else None; at an exact tie the ordered ε decides.
+
+        Two numbers that move together to first order are equal for an extremum, whose slope is then the same either way,
+        but not for a condition, which may come to hold as close by as one likes.
+        """
         x, y = value_of(a), value_of(b)
         if x < y:
             return -1
@@ -353,7 +365,7 @@ class Evaluator:
         difference = _parts(a + -b if isinstance(a, Jet) else -(b + -a))
         moving = {mask: d for mask, d in difference.items() if mask and not (d.is_exact() and d == 0)}
         if not moving:
-            return 0
+            return 0 if flat_is_equal or not any(difference) else None
         if set(moving) == {self._ordered}:
             slope = moving[self._ordered]
             return -1 if slope < 0 else 1 if slope > 0 else None
@@ -370,6 +382,7 @@ class Evaluator:
         sp.KroneckerDelta: _delta,
         sp.Min: _extremum,
         sp.Max: _extremum,
+        sp.Abs: _absolute,
         sp.Piecewise: _piecewise,
         Apply: _apply,
         AppliedUndef: _function,

@@ -5,7 +5,7 @@ import math
 from types import SimpleNamespace
 
 import torch
-import torch.nn.functional as F
+from torch.nn.functional import logsigmoid
 
 # -- PPO: correct, in another style -----------------------------------------------------------------------------------
 
@@ -260,7 +260,7 @@ def _dpo(loss, reduce=torch.mean):
 
 
 def _smoothed(margin, smoothing):
-    return -(1 - smoothing) * F.logsigmoid(margin) - smoothing * F.logsigmoid(-margin)
+    return -(1 - smoothing) * logsigmoid(margin) - smoothing * logsigmoid(-margin)
 
 
 correct_dpo = _dpo(lambda beta, w, l, smoothing: _smoothed(beta * (w - l), smoothing))

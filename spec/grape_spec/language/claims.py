@@ -38,8 +38,13 @@ class Part:
     equivalent: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
+    def speaks_of(self) -> frozenset:
+        """Everything declared that the statement itself speaks of."""
+        return frozenset(symbols_of(self.statement))
+
+    @cached_property
     def symbols(self) -> frozenset:
-        """Everything declared that the statement speaks of."""
+        """The same, and what only its assumptions speak of."""
         found: set = set()
         for formula in (self.statement, *self.assuming):
             found |= symbols_of(formula)

@@ -33,6 +33,10 @@ class Domain:
         """The formula that says that ``x`` lies in the domain."""
         return sp.true
 
+    def contains(self, x: Fraction) -> bool:
+        """Whether a rational lies in the domain."""
+        return True
+
     def sample(self, random: Random) -> Fraction:
         """One dyadic rational of the domain; boundary points and small integers come often."""
         raise NotImplementedError(f"{self.name} has no sampler of its own")
@@ -65,8 +69,12 @@ class Interval(Domain):
             parts.append(sp.Le(x, high, evaluate=False) if self.high_closed else sp.Lt(x, high, evaluate=False))
         return sp.And(*parts, evaluate=False) if len(parts) > 1 else (parts[0] if parts else sp.true)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether every point has neighbours on both sides, so that functions on it can be differentiated."""
+        return not (self.low_closed or self.high_closed)
+
     def contains(self, x: Fraction) -> bool:
-        """Whether a rational lies in the interval."""
         above = self.low is None or x > self.low or (self.low_closed and x == self.low)
         below = self.high is None or x < self.high or (self.high_closed and x == self.high)
         return above and below
@@ -100,6 +108,9 @@ class Naturals(Domain):
     def constraint(self, x: sp.Expr) -> Boolean:
         return sp.Ge(x, self.low, evaluate=False)
 
+    def contains(self, x: Fraction) -> bool:
+        return x.denominator == 1 and x >= self.low
+
     def sample(self, random: Random) -> Fraction:
         return Fraction(self.low + random.choice((0, 1, 1, 2, 2, 3)))
 
@@ -130,6 +141,9 @@ class OneOf(Domain):
 
     def constraint(self, x: sp.Expr) -> Boolean:
         return sp.Or(*(sp.Eq(x, v, evaluate=False) for v in self.values), evaluate=False)
+
+    def contains(self, x: Fraction) -> bool:
+        return x in self.values
 
     def sample(self, random: Random) -> Fraction:
         return Fraction(random.choice(self.values))

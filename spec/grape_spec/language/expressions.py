@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import sympy as sp
 from sympy.concrete.expr_with_limits import ExprWithLimits
+from sympy.core.function import UndefinedFunction
 from sympy.core.relational import Relational
 from sympy.core.symbol import Str
 from sympy.logic.boolalg import Boolean, BooleanFunction
@@ -187,15 +188,30 @@ def iff(left: Any, right: Any) -> Boolean:
     return sp.Equivalent(left, right, evaluate=False)
 
 
-def bound_symbols(expr: sp.Basic) -> set[sp.Symbol]:
-    """The symbols that the outermost node binds: they are its own, not the caller's."""
+def bound_things(expr: sp.Basic) -> set[Any]:
+    """What the outermost node binds in its first argument: it is the node's own, not the caller's."""
     if isinstance(expr, ExprWithLimits):
         return {limit[0] for limit in expr.limits}
     if isinstance(expr, sp.Lambda):
         return set(expr.signature)
     if isinstance(expr, OneSided):
         return {expr.variable}
+    if isinstance(expr, At):
+        return {expr.replaced}
     return set()
+
+
+def occurring(expr: sp.Basic) -> set[Any]:
+    """Every symbol, family and function that occurs free in an expression."""
+    if isinstance(expr, sp.Symbol | sp.IndexedBase):
+        return {expr}
+    if isinstance(expr, OneSided | At):
+        body, outside = expr.args[0], expr.args[2]
+        return (occurring(body) - bound_things(expr)) | occurring(outside)
+    found: set[Any] = {expr.func} if isinstance(expr.func, UndefinedFunction) else set()
+    for arg in expr.args:
+        found |= occurring(arg)
+    return found - bound_things(expr)
 
 
 def rebuild(expr: sp.Basic, args: list[sp.Basic]) -> sp.Basic:
@@ -239,23 +255,30 @@ def _substitute(expr: sp.Basic, mapping: dict[Any, Any]) -> sp.Basic:
         return mapping[expr]
     if not expr.args or isinstance(expr, sp.IndexedBase):
         return expr
-    if bound_symbols(expr):
+    if isinstance(expr, Diff):
+        return _in_derivative(expr, mapping)
+    if bound_things(expr):
         return _under_binder(expr, mapping)
     if isinstance(expr, sp.Indexed) and expr.base in mapping:
         return _call(mapping[expr.base], [_substitute(i, mapping) for i in expr.indices])
     if expr.func in mapping:
         return _call(mapping[expr.func], [_substitute(a, mapping) for a in expr.args])
-    if isinstance(expr, Diff):
-        variable = _substitute(expr.variable, mapping)
-        if not isinstance(variable, sp.Symbol | sp.Indexed):
-            raise ValueError(
-                f"cannot differentiate with respect to {variable}: state the derivative first, then use At"
-            )
-        return Diff(_substitute(expr.expr, mapping), variable)
-    if isinstance(expr, At):
-        inner = {old: new for old, new in mapping.items() if old != expr.replaced}
-        return At(_substitute(expr.expr, inner), expr.replaced, _substitute(expr.value, mapping))
     return rebuild(expr, [_substitute(arg, mapping) for arg in expr.args])
+
+
+def _in_derivative(expr: Diff, mapping: dict[Any, Any]) -> sp.Basic:
+    """Substitution in ∂f/∂x. What is varied stays a variable: (∂f/∂x at x := value) is not ∂f(value)/∂value."""
+    variable = expr.variable
+    varied = variable.base if isinstance(variable, sp.Indexed) else variable
+    indices = tuple(_substitute(i, mapping) for i in variable.indices) if isinstance(variable, sp.Indexed) else ()
+    others = {old: new for old, new in mapping.items() if old != varied}
+    taken = set().union(*(occurring(new) for new in others.values())) | (occurring(expr.expr) - {varied})
+    target = mapping.get(varied, varied)
+    if type(target) is type(varied) and target not in taken:
+        return Diff(_substitute(expr.expr, mapping), target[indices] if indices else target)
+    own = _fresh(varied, taken | occurring(target))
+    body = _substitute(expr.expr, {**others, varied: own})
+    return At(Diff(body, own[indices] if indices else own), own, target)
 
 
 def _call(target: Any, arguments: list[Any]) -> Any:
@@ -267,10 +290,10 @@ def _call(target: Any, arguments: list[Any]) -> Any:
 
 
 def _under_binder(expr: sp.Basic, mapping: dict[Any, Any]) -> sp.Basic:
-    bound = bound_symbols(expr)
+    bound = bound_things(expr)
     inner = {old: new for old, new in mapping.items() if old not in bound}
-    incoming = set().union(*(free_symbols(new) for new in inner.values())) if inner else set()
-    renamed = {b: _fresh(b, incoming | free_symbols(expr)) for b in bound & incoming}
+    incoming: set[Any] = set().union(*(occurring(new) for new in inner.values()))
+    renamed = {b: _fresh(b, incoming | occurring(expr)) for b in bound & incoming}
     inner = {**inner, **renamed}
     if isinstance(expr, ExprWithLimits):
         limits = [
@@ -279,30 +302,34 @@ def _under_binder(expr: sp.Basic, mapping: dict[Any, Any]) -> sp.Basic:
         return expr.func(_substitute(expr.function, inner), *limits)
     if isinstance(expr, sp.Lambda):
         return sp.Lambda(tuple(renamed.get(b, b) for b in expr.signature), _substitute(expr.expr, inner))
-    body, variable, point, side = expr.args
-    return OneSided(_substitute(body, inner), renamed.get(variable, variable), _substitute(point, mapping), int(side))
+    body, variable, outside, *side = expr.args
+    return expr.func(
+        _substitute(body, inner), renamed.get(variable, variable), _substitute(outside, mapping), *map(int, side)
+    )
 
 
-def free_symbols(expr: Any) -> set[sp.Symbol]:
-    """The symbols that occur free in an expression, a function or a family."""
-    return set(getattr(expr, "free_symbols", set()))
+def _fresh(thing: Any, taken: set[Any]) -> Any:
+    """The same kind of thing under a name that nothing bears."""
+    if thing not in taken:
+        return thing
+    name = (thing.label.name if isinstance(thing, sp.IndexedBase) else thing.name) + "′"
+    if isinstance(thing, sp.IndexedBase):
+        return _fresh(sp.IndexedBase(name, **_assumptions(thing.label)), taken)
+    return _fresh(sp.Symbol(name, **_assumptions(thing)), taken)
 
 
-def _fresh(name: sp.Symbol, taken: set[sp.Symbol]) -> sp.Symbol:
-    candidate = name
-    while candidate in taken:
-        candidate = sp.Symbol(candidate.name + "′", **candidate._assumptions_orig)
-    return candidate
+def _assumptions(symbol: sp.Symbol) -> dict[str, bool]:
+    return dict(symbol._assumptions_orig)
 
 
-def avoid(expr: sp.Basic, taken: set[sp.Symbol]) -> sp.Basic:
-    """The expression with bound variables renamed where they bear a name that is taken."""
+def avoid(expr: sp.Basic, taken: set[Any]) -> sp.Basic:
+    """The expression with the bound variables of sums renamed where they bear a name that is taken."""
 
     def rename(node: sp.Basic) -> sp.Basic | None:
-        clash = bound_symbols(node) & taken
+        clash = bound_things(node) & taken
         if not clash or not isinstance(node, ExprWithLimits):
             return None
-        fresh = {b: _fresh(b, taken | free_symbols(node.function)) for b in clash}
+        fresh = {b: _fresh(b, taken | occurring(node.function)) for b in clash}
         limits = [(fresh.get(limit[0], limit[0]), *limit[1:]) for limit in node.limits]
         return node.func(substitute(node.function, fresh), *limits)
 

@@ -11,7 +11,7 @@ from sympy.logic.boolalg import Boolean
 
 from grape_spec.language.claims import Claim
 from grape_spec.language.definitions import Definition
-from grape_spec.language.expressions import Apply
+from grape_spec.language.expressions import Apply, bound_things
 from grape_spec.language.symbols import DECLARATIONS, Declarable, symbols_of
 
 DEFINITIONS: dict[str, Definition] = {}
@@ -32,6 +32,7 @@ def define(definition: Definition) -> Definition:
     _refuse_id(definition.id, DEFINITIONS)
     arguments = set(definition.of)
     _refuse_undeclared(definition.id, symbols_of(definition.body) | arguments)
+    _refuse_floats(definition.id, definition.body)
     sizes = {s for thing in arguments for s in symbols_of(thing)} if arguments else set()
     for thing in symbols_of(definition.body) - arguments - sizes:
         raise RegistryError(f"{definition.id}: {thing} occurs in the body but is not an argument")
@@ -56,8 +57,7 @@ def register_claim(claim: Claim) -> Claim:
             )
     for formula in _formulas(claim):
         _refuse_undeclared(claim.id, symbols_of(formula))
-        if formula.atoms(sp.Float):
-            raise RegistryError(f"{claim.id}: a statement holds a floating-point number: {formula.atoms(sp.Float)}")
+        _refuse_floats(claim.id, formula)
         if formula in (sp.true, sp.false):
             raise RegistryError(f"{claim.id}: a statement was evaluated to {formula} when it was written")
         for node in formula.atoms(Apply):
@@ -133,6 +133,11 @@ def _refuse_id(id: str, table: dict) -> None:
         raise RegistryError(f"the id {id!r} was retired and is never used again")
 
 
+def _refuse_floats(id: str, formula: sp.Basic) -> None:
+    if formula.atoms(sp.Float):
+        raise RegistryError(f"{id}: it holds a floating-point number: {formula.atoms(sp.Float)}")
+
+
 def _refuse_undeclared(id: str, things: set[Declarable]) -> None:
     for thing in things:
         if thing not in DECLARATIONS:
@@ -148,6 +153,4 @@ def _formulas(claim: Claim) -> Iterator[Boolean]:
 
 
 def _bound_anywhere(expr: sp.Basic) -> set[Declarable]:
-    from grape_spec.language.expressions import bound_symbols
-
-    return set().union(*(bound_symbols(node) for node in sp.preorder_traversal(expr)))
+    return set().union(*(bound_things(node) for node in sp.preorder_traversal(expr)))

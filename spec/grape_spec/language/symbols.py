@@ -11,7 +11,8 @@ from typing import TypeAlias
 import sympy as sp
 from sympy.core.function import UndefinedFunction
 
-from grape_spec.language.domains import Domain, IndexUpTo
+from grape_spec.language.domains import Domain, IndexUpTo, Naturals
+from grape_spec.language.expressions import occurring
 
 Declarable: TypeAlias = "sp.Symbol | sp.IndexedBase | UndefinedFunction"
 
@@ -45,7 +46,11 @@ def symbol(name: str, domain: Domain, text: str, *, tex: str | None = None) -> s
 
 
 def index(name: str, size: sp.Expr, text: str, *, tex: str | None = None) -> sp.Symbol:
-    """Declare a position on an axis of the given size, counted from 1."""
+    """Declare a position on an axis of the given size, counted from 1: a declared size, or a number."""
+    entry = DECLARATIONS.get(size)
+    declared = entry is not None and isinstance(entry.domain, Naturals) and entry.domain.low >= 1
+    if not declared and not (isinstance(size, sp.Integer) and size >= 1):
+        raise TypeError(f"{name}: got the size {size}, expected a symbol of domain Size or a positive integer")
     return symbol(name, IndexUpTo(f"in 1..{size}", size), text, tex=tex)
 
 
@@ -84,7 +89,7 @@ def declared_name(name: str) -> Declarable:
 
 def symbols_of(expr: sp.Basic) -> set[Declarable]:
     """Every symbol, family and function that occurs free in an expression, with the sizes that belong to them."""
-    found = _occurring(expr)
+    found = occurring(expr)
     while True:
         sizes = {s for thing in found if thing in DECLARATIONS for s in _sizes(thing)}
         if sizes <= found:
@@ -97,15 +102,3 @@ def _sizes(thing: Declarable) -> set[sp.Symbol]:
     axis = size_of_axis(thing)
     of = entry.sizes if axis is None else (*entry.sizes, axis)
     return {s for size in of for s in size.free_symbols}
-
-
-def _occurring(expr: sp.Basic) -> set[Declarable]:
-    from grape_spec.language.expressions import bound_symbols
-
-    bound = bound_symbols(expr)
-    if isinstance(expr, sp.Symbol | sp.IndexedBase):
-        return {expr}
-    found: set[Declarable] = {expr.func} if isinstance(expr.func, UndefinedFunction) else set()
-    for arg in expr.args:
-        found |= _occurring(arg)
-    return found - bound

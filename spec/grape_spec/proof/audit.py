@@ -7,7 +7,8 @@ vacuous fails it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -83,7 +84,7 @@ def _fate(part: Part, text: str, changed: Boolean, claim_id: str, earlier: tuple
 
 
 def _context(part: Part) -> Context:
-    return Context(part.assuming, milliseconds=TIME_PER_MUTANT)
+    return Context(part.assuming, part.speaks_of, milliseconds=TIME_PER_MUTANT)
 
 
 def _difference(part: Part, changed: Boolean) -> Boolean:
@@ -95,7 +96,7 @@ def _difference(part: Part, changed: Boolean) -> Boolean:
 
 
 def _holds(statement: Boolean, context: Context) -> bool:
-    by_normal_form = isinstance(statement, sp.Eq) and _try(lambda: context.vanishes(statement.lhs))
+    by_normal_form = isinstance(statement, sp.Eq) and _try(lambda: context.agree(*statement.args))
     return by_normal_form or _try(lambda: context.entails(statement))
 
 
@@ -115,9 +116,9 @@ def audit_conditions(part: Part, *, claim_id: str = "", earlier: tuple[Part, ...
     for thing in sorted(part.symbols, key=str):
         wider = _wider(DECLARATIONS[thing].domain)
         if wider is not None:
-            widened = _widened(part, thing, wider)
             text = f"{DECLARATIONS[thing].name} is {DECLARATIONS[thing].domain.name}"
-            found.append(Condition(text, _breaks(widened, claim_id, earlier)))
+            with _widened(part, thing, wider) as widened:
+                found.append(Condition(text, _breaks(widened, claim_id, earlier)))
     return found
 
 
@@ -132,25 +133,30 @@ def _wider(domain: Domain) -> Domain | None:
     return Smooth if isinstance(domain, SmoothDomain) else Real
 
 
-def _widened(part: Part, thing: Any, domain: Domain) -> Part:
-    entry = DECLARATIONS[thing]
+@contextmanager
+def _widened(part: Part, thing: Any, domain: Domain) -> Iterator[Part]:
+    """The part with one symbol of a wider domain, declared as long as it is looked at."""
     twin = _twin(thing, domain)
-    DECLARATIONS[twin] = replace(entry, domain=domain)
     change = _replacing({thing: twin})
-    return replace(
-        part,
-        statement=change(part.statement),
-        assuming=tuple(change(f) for f in part.assuming),
-        by=part.by.change(change),
-    )
+    DECLARATIONS[twin] = replace(DECLARATIONS[thing], domain=domain)
+    try:
+        yield replace(
+            part,
+            statement=change(part.statement),
+            assuming=tuple(change(f) for f in part.assuming),
+            by=part.by.change(change),
+        )
+    finally:
+        del DECLARATIONS[twin]
 
 
 def _twin(thing: Any, domain: Domain) -> Any:
+    """Something of the same kind under another name, with the assumptions of a domain."""
     if isinstance(thing, UndefinedFunction):
-        return sp.Function(thing.__name__, **domain.assumptions)
+        return sp.Function(thing.__name__ + "°", **domain.assumptions)
     if isinstance(thing, sp.IndexedBase):
-        return sp.IndexedBase(thing.label.name, **domain.assumptions)
-    return sp.Symbol(thing.name, **domain.assumptions)
+        return sp.IndexedBase(thing.label.name + "°", **domain.assumptions)
+    return sp.Symbol(thing.name + "°", **domain.assumptions)
 
 
 def _replacing(mapping: Mapping[Any, Any]) -> Any:

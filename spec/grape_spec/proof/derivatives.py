@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sympy as sp
 
-from grape_spec.language.expressions import At, Diff, avoid, free_symbols, substitute, unfold, walk
+from grape_spec.language.expressions import At, Diff, avoid, occurring, substitute, unfold, walk
 
 
 class NotAlgebraic(ValueError):
@@ -32,7 +32,7 @@ def derivative(expr: sp.Expr, variable: sp.Expr) -> sp.Expr:
 
     SymPy differentiates those through Heaviside(0) = 1/2, which is wrong at a kink.
     """
-    expr = avoid(expr, free_symbols(variable))
+    expr = avoid(expr, occurring(variable))
     stand_ins: dict[sp.Basic, sp.Basic] = {}
 
     def set_aside(node: sp.Basic) -> sp.Basic | None:
@@ -50,11 +50,9 @@ def derivative(expr: sp.Expr, variable: sp.Expr) -> sp.Expr:
 
 def _stand_in(node: sp.Basic) -> sp.Basic:
     """A constant for the derivative's sake, which still carries the indices of what it stands for."""
-    symbols = sorted(free_symbols(node), key=str)
-    return sp.IndexedBase(sp.Dummy("constant"), real=True)[tuple(s for s in symbols if s.is_integer) or (1,)]
+    symbols = sorted(occurring(node), key=str)
+    return sp.IndexedBase(sp.Dummy("constant"), real=True)[tuple(s for s in symbols if isinstance(s, sp.Symbol) and s.is_integer) or (1,)]
 
 
 def _depends(node: sp.Basic, variable: sp.Expr) -> bool:
-    if isinstance(variable, sp.Indexed):
-        return any(inner.base == variable.base for inner in node.atoms(sp.Indexed))
-    return variable in free_symbols(node)
+    return (variable.base if isinstance(variable, sp.Indexed) else variable) in occurring(node)

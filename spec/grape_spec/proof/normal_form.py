@@ -55,11 +55,18 @@ class NormalForm:
     """Brings expressions into normal form and records what had to be nonzero.
 
     Arguments:
-        relations: equations Sum = value, valid for every value of their free indices.
+        relations: equations Sum = value, valid for every value of their free indices but the fixed ones.
+        fixed: indices that the statement speaks of; what is assumed of one of them is not assumed of others.
         positive: decides whether an expression is positive; what it does not know keeps a logarithm in one piece.
     """
 
-    def __init__(self, relations: Iterable[sp.Eq] = (), positive: Callable[[sp.Expr], bool] | None = None) -> None:
+    def __init__(
+        self,
+        relations: Iterable[sp.Eq] = (),
+        positive: Callable[[sp.Expr], bool] | None = None,
+        fixed: Iterable[sp.Symbol] = (),
+    ) -> None:
+        self._fixed = set(fixed)
         self._positive = positive or is_positive
         self.nonzero: set[sp.Expr] = set()
         self._names: dict[sp.Expr, str] = {}
@@ -70,9 +77,10 @@ class NormalForm:
 
     def _declare(self, equation: sp.Eq) -> None:
         total = to_expr(self.of(equation.lhs))
-        if not isinstance(total, sp.Sum):
-            raise NotAlgebraic(f"a relation must give the value of one sum, got {equation}")
-        free = tuple(s for s in sorted(total.free_symbols, key=str) if size_of_axis(s) is not None)
+        if not isinstance(total, sp.Sum) or equation.rhs.has(sp.Sum, Apply):
+            raise NotAlgebraic(f"a relation must give the value of one sum without another, got {equation}")
+        indices = {s for s in total.free_symbols if size_of_axis(s) is not None}
+        free = tuple(sorted(indices - self._fixed, key=str))
         if len(free) > 1:
             raise NotAlgebraic(f"a relation may have one free index, got {equation}")
         self._relations.append(Relation(total, equation.rhs, free))
@@ -202,6 +210,8 @@ class NormalForm:
         return result
 
     def _log(self, p: Polynomial) -> Polynomial:
+        if not p:
+            raise NotAlgebraic("the logarithm of zero")
         coefficient, monomial, rest = self._content(p)
         factors = [*monomial, *([(to_expr(rest), 1)] if rest != ONE else [])]
         if coefficient <= 0 or not all(self._positive(atom) for atom, _ in factors):
@@ -270,6 +280,8 @@ class NormalForm:
 
     def _contract(self, d: sp.KroneckerDelta, rest: list[tuple[sp.Expr, int]], bound: Bound) -> Polynomial:
         name, size = bound
+        if name not in d.args:
+            raise NotAlgebraic(f"{d} does not fix {name}")
         other = d.args[1] if d.args[0] == name else d.args[0]
         if name in other.free_symbols or self._range(other) != size:
             raise NotAlgebraic(f"cannot tell whether {other} lies in 1..{size}")
@@ -278,18 +290,21 @@ class NormalForm:
     def _joint_sum(self, inside: list[tuple[sp.Expr, int]], bound: Bound) -> Polynomial:
         """A sum whose factors all contain the bound variable; sums among the factors become further bound variables."""
         bounds = [bound]
+        coefficient = Fraction(1)
         factors: list[tuple[sp.Expr, int]] = []
         for atom, n in inside:
             if isinstance(atom, sp.Sum) and n > 0:
                 for _ in range(n):
                     fresh = {b: self._fresh_bound(size) for b, _, size in atom.limits}
                     bounds += [(fresh[b], size) for b, _, size in atom.limits]
-                    ((body, _),) = self.of(substitute(atom.function, fresh)).items()
+                    ((body, c),) = self.of(substitute(atom.function, fresh)).items()
+                    coefficient *= c
                     factors += body
             else:
                 factors.append((atom, n))
         factors = list(self._merge(factors, ()))
-        return self._by_relation(bounds, factors) or self._sum_atom(bounds, factors)
+        known = self._by_relation(bounds, factors)
+        return scale(self._sum_atom(bounds, factors) if known is None else known, coefficient)
 
     def _by_relation(self, bounds: list[Bound], factors: list[tuple[sp.Expr, int]]) -> Polynomial | None:
         """Use a relation on one of the bound variables, if there is one, and sum what is left over the others."""
@@ -310,7 +325,7 @@ class NormalForm:
             return ONE
         if not self._relations:
             return None
-        ((total, _),) = next(iter(self._sum_atom([bound], own)))
+        total = to_expr(self._sum_atom([bound], own))
         for relation in self._relations:
             value = self._match(relation, total)
             if value is not None:
@@ -426,6 +441,12 @@ def _depth(expr: sp.Expr) -> int:
     """How many names of bound variables, ``_0``, ``_1``, …, an expression uses up."""
     numbers = [int(s.name[1:]) + 1 for s in expr.atoms(sp.Symbol) if s.name[:1] == "_" and s.name[1:].isdigit()]
     return max(numbers, default=0)
+
+
+def shown_positive(expr: sp.Expr) -> bool:
+    """Whether the normal form of an expression shows that it has a value everywhere, and a positive one."""
+    form = NormalForm()
+    return is_positive(to_expr(form.of(expr))) and not form.nonzero
 
 
 def is_positive(expr: sp.Expr) -> bool:

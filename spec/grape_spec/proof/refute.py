@@ -79,9 +79,10 @@ def refute(
 
 
 def refutes(statement: Boolean, assuming: tuple[Boolean, ...], point: dict[Any, Any]) -> bool:
-    """Whether one given point, wherever it came from, is a witness against a statement."""
+    """Whether one given point, wherever it came from, lies in the domains and is a witness against a statement."""
     missing = _symbols(statement, assuming) - set(point)
-    return not missing and _try_point(statement, assuming, point) is False
+    inside = all(DECLARATIONS[s].domain.contains(Fraction(x)) for s, x in point.items() if s in DECLARATIONS)
+    return not missing and inside and _try_point(statement, assuming, point) is False
 
 
 def _symbols(statement: Boolean, assuming: tuple[Boolean, ...]) -> set:
@@ -180,9 +181,8 @@ def _onto_boundary(point: dict[Any, Any], boundaries: list, random: Random) -> N
         return
     if a and b is not None:
         root = -b / a
-        domain = DECLARATIONS[x].domain
         dyadic = root.denominator & (root.denominator - 1) == 0
-        if dyadic and isinstance(domain, Interval) and domain.contains(root):
+        if dyadic and DECLARATIONS[x].domain.contains(root):
             point[x] = _number(root)
 
 

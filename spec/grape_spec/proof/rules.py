@@ -15,13 +15,13 @@ from typing import Any, ClassVar
 import sympy as sp
 from sympy.logic.boolalg import Boolean
 
-from grape_spec.language.domains import Interval, RowDomain, SimplexDomain
-from grape_spec.language.expressions import Diff, OneSided, implies, substitute, unfold, walk
+from grape_spec.language.domains import Interval, Naturals, Positive, Real, RowDomain, SimplexDomain
+from grape_spec.language.expressions import At, Diff, OneSided, implies, rebuild, substitute, unfold, walk
 from grape_spec.language.registry import claim_of
 from grape_spec.language.symbols import DECLARATIONS, declared_name, symbols_of
 from grape_spec.proof.derivatives import derivative, resolve
 from grape_spec.proof.field import is_zero
-from grape_spec.proof.normal_form import NormalForm, is_positive, to_expr
+from grape_spec.proof.normal_form import NormalForm, add, is_positive, scale, shown_positive, to_expr
 from grape_spec.proof.smt import TIME_LIMIT, Solver, is_arithmetic
 
 GENERAL = "all sizes"
@@ -33,9 +33,10 @@ class Unknown(Exception):
 
 @dataclass
 class Context:
-    """Where a proof happens: its assumptions, the parts proved before it, and the SMT queries it asked."""
+    """Where a proof happens: its assumptions, what it speaks of, the parts proved before it, the SMT queries it asked."""
 
     assumptions: tuple[Boolean, ...] = ()
+    speaks_of: frozenset = frozenset()
     parts: Mapping[str, Any] = field(default_factory=dict)
     queries: list[str] = field(default_factory=list)
     milliseconds: int = TIME_LIMIT
@@ -49,17 +50,32 @@ class Context:
         """Whether the SMT solver proves a statement here."""
         return self.solver().entails(statement, given=given)
 
-    def vanishes(self, expr: sp.Expr) -> bool:
-        """Whether an expression is zero by its normal form, every divisor proved nonzero."""
+    def agree(self, left: sp.Expr, right: sp.Expr) -> bool:
+        """Whether two expressions have the same normal form, every divisor of either proved nonzero."""
+        form = self._form()
+        difference = add(form.of(resolve(left)), scale(form.of(resolve(right)), Fraction(-1)))
+        return is_zero(difference, form) and self._have_values(form)
+
+    def is_positive(self, expr: sp.Expr) -> bool:
+        """Whether an expression is shown to have a value here, and a positive one."""
+        form = self._form()
+        return (self._positive(to_expr(form.of(resolve(expr)))) and self._have_values(form)) or self.entails(
+            sp.Gt(expr, 0, evaluate=False)
+        )
+
+    def differs_from_zero(self, expr: sp.Expr) -> bool:
+        """Whether an expression is shown to differ from zero here."""
+        return is_positive(expr) or self.entails(sp.Ne(expr, 0, evaluate=False))
+
+    def _form(self) -> NormalForm:
         relations = [f for f in self.assumptions if isinstance(f, sp.Eq) and isinstance(unfold(f.lhs), sp.Sum)]
-        form = NormalForm(relations, self._positive)
-        return is_zero(form.of(resolve(expr)), form) and all(self._nonzero(d) for d in form.nonzero)
+        return NormalForm(relations, self._positive, self.speaks_of)
+
+    def _have_values(self, form: NormalForm) -> bool:
+        return all(self.differs_from_zero(divisor) for divisor in form.nonzero)
 
     def _positive(self, expr: sp.Expr) -> bool:
         return is_positive(expr) or (is_arithmetic(expr) and self.entails(sp.Gt(expr, 0, evaluate=False)))
-
-    def _nonzero(self, divisor: sp.Expr) -> bool:
-        return self.entails(sp.Ne(divisor, 0, evaluate=False))
 
 
 @dataclass(frozen=True)
@@ -128,7 +144,7 @@ class FiniteSum(Rule):
 
     def prove(self, statement: Boolean, context: Context) -> str:
         left, right = _sides(statement)
-        if not context.vanishes(left - right):
+        if not context.agree(left, right):
             raise Unknown("the normal forms of the two sides differ")
         return GENERAL
 
@@ -141,12 +157,11 @@ class Algebra(Rule):
     engine = "algebra"
 
     def prove(self, statement: Boolean, context: Context) -> str:
-        left, right = _sides(statement)
-        difference = resolve(left - right)
         sizes = self.at_sizes()
-        if not sizes and difference.atoms(sp.Sum, sp.Product):
+        left, right = (resolve(side) for side in _sides(statement))
+        if not sizes and (left.atoms(sp.Sum, sp.Product) or right.atoms(sp.Sum, sp.Product)):
             raise Unknown("a sum of general length is not for this rule")
-        if not context.vanishes(_on_the_simplex(substitute(difference, sizes), sizes)):
+        if not context.agree(*(on_the_simplex(substitute(side, sizes), sizes) for side in (left, right))):
             raise Unknown("the difference of the two sides is not zero in the field")
         return ", ".join(f"{size} = {n}" for size, n in self.sizes) or GENERAL
 
@@ -157,7 +172,7 @@ class Algebra(Rule):
         return self
 
 
-def _on_the_simplex(expr: sp.Expr, sizes: Mapping[sp.Symbol, int]) -> sp.Expr:
+def on_the_simplex(expr: sp.Expr, sizes: Mapping[sp.Symbol, int]) -> sp.Expr:
     """The expression with the last entry of every probability row written as one minus the others."""
 
     def last_entry(node: sp.Basic) -> sp.Basic | None:
@@ -185,13 +200,15 @@ class Induction(Rule):
         left, right = _sides(statement)
         if context.assumptions or any(self._is_normalised_along_size(thing) for thing in symbols_of(statement)):
             raise Unknown(f"an assumption or a total that holds at one {self.size} need not hold at the next")
-        difference = resolve(left - right)
-        if not context.vanishes(substitute(difference, {self.size: sp.Integer(1)})):
+        left, right = resolve(left), resolve(right)
+        if not context.agree(*(substitute(side, {self.size: sp.Integer(1)}) for side in (left, right))):
             raise Unknown(f"the base of the induction, {self.size} = 1, is not shown")
-        larger = walk(substitute(difference, {self.size: self.size + 1}), self._split)
-        if not context.vanishes(larger - difference):
+        if not context.agree(self._larger(left) + right, self._larger(right) + left):
             raise Unknown("the step of the induction is not shown")
         return GENERAL
+
+    def _larger(self, side: sp.Expr) -> sp.Expr:
+        return walk(substitute(side, {self.size: self.size + 1}), self._split)
 
     def _is_normalised_along_size(self, thing: Any) -> bool:
         entry = DECLARATIONS[thing]
@@ -226,12 +243,29 @@ class Rewrite(Rule):
             raise Unknown(f"{self.claim} holds under assumptions: it cannot be used under a sum")
         equation = _instance(part.statement, self.bindings, context)
         left, right = _sides(equation)
-        replaced = walk(before, lambda node: right if node == left else None)
+        replaced = self._replace(before, left, right, context)
         if replaced == before:
             raise Unknown(f"the left side of {self.claim} does not occur")
         if replaced != after:
             raise Unknown(f"replacing by {self.claim} gives {replaced}")
         return GENERAL
+
+    def _replace(self, node: sp.Basic, left: sp.Expr, right: sp.Expr, context: Context) -> sp.Basic:
+        """Replace everywhere; under a derivative only what holds around the point, not just on some domain."""
+        if node == left:
+            return right
+        if not node.args or isinstance(node, sp.IndexedBase):
+            return node
+        args = [self._replace(arg, left, right, context) for arg in node.args]
+        if all(new is old for new, old in zip(args, node.args, strict=True)):
+            return node
+        if isinstance(node, OneSided) and args[0] != node.args[0]:
+            raise Unknown(f"{self.claim} is not shown on one side of a point alone")
+        if isinstance(node, Diff) and not _can_be_varied(node.variable):
+            raise Unknown(f"{self.claim} is not shown around {node.variable}, only on its domain")
+        if isinstance(node, At) and not _lies_in_domain(node.replaced, node.value, context):
+            raise Unknown(f"{self.claim} is not shown at {node.value}")
+        return rebuild(node, args)
 
     def uses(self) -> tuple[str, ...]:
         return (self.claim,)
@@ -268,6 +302,9 @@ class Chain(Rule):
         if here != right:
             raise Unknown(f"the chain ends at {here}, not at the right side")
         return "; ".join(dict.fromkeys(scopes))
+
+    def at_sizes(self) -> dict[sp.Symbol, int]:
+        return {size: n for link in self.links for size, n in link.by.at_sizes().items()}
 
     def uses(self) -> tuple[str, ...]:
         return tuple(use for link in self.links for use in link.by.uses())
@@ -311,12 +348,14 @@ class Fact:
 
 def _part_of(claim: str, name: str, context: Context) -> Any:
     """A part of an earlier claim, or an earlier part of the claim being proved."""
-    parts = context.parts.get(claim) or {part.name: part for part in claim_of(claim).parts}
-    if not name and len(parts) == 1:
-        return next(iter(parts.values()))
-    if name not in parts:
-        raise Unknown(f"{claim} has no part {name!r}; it has {sorted(parts)}")
-    return parts[name]
+    own = claim in context.parts
+    parts = context.parts[claim] if own else {part.name: part for part in claim_of(claim).parts}
+    found = next(iter(parts.values())) if not name and len(parts) == 1 else parts.get(name)
+    if found is None:
+        raise Unknown(f"{claim or 'the claim'} has no part {name!r} to use; it has {sorted(parts)}")
+    if found.by.at_sizes():
+        raise Unknown(f"{claim} ({found.name}) is proved at chosen sizes only")
+    return found
 
 
 def _bind(statement: Boolean, bindings: tuple[tuple[str, Any], ...]) -> Boolean:
@@ -333,25 +372,32 @@ def _instance(statement: Boolean, bindings: tuple[tuple[str, Any], ...], context
 
 def _lies_in_domain(thing: Any, value: Any, context: Context) -> bool:
     entry = DECLARATIONS[thing]
+    if isinstance(entry.domain, Naturals):
+        return False  # the families of that size would not follow
     if value in DECLARATIONS:
         return DECLARATIONS[value].domain == entry.domain and DECLARATIONS[value].sizes == entry.sizes
     if isinstance(value, sp.Lambda):
         return _family_in_domain(entry, value, context)
-    if isinstance(entry.domain, Interval):
-        return entry.domain == Interval("real") or (
-            entry.domain.assumptions == {"positive": True}
-            and entry.domain.high is None
-            and is_positive(to_expr(NormalForm().of(value)))
-        )
-    return False
+    if not isinstance(entry.domain, Interval):
+        return False
+    if entry.domain in (Real, Positive):
+        return entry.domain == Real or context.is_positive(value)
+    return context.entails(entry.domain.constraint(value))
 
 
 def _family_in_domain(entry: Any, value: sp.Lambda, context: Context) -> bool:
     if not isinstance(entry.domain, SimplexDomain):
-        return entry.domain == Interval("real")
+        return entry.domain == Real
     *_, axis = value.signature
     total = sp.Sum(value.expr, (axis, 1, entry.sizes[-1]))
-    return is_positive(to_expr(NormalForm().of(value.expr))) and context.vanishes(total - 1)
+    return shown_positive(value.expr) and context.agree(total, sp.Integer(1))
+
+
+def _can_be_varied(variable: sp.Expr) -> bool:
+    """Whether what is claimed of a symbol or entry holds around every point, so that it can be differentiated."""
+    thing = variable.base if isinstance(variable, sp.Indexed) else variable
+    domain = DECLARATIONS[thing].domain if thing in DECLARATIONS else None
+    return isinstance(domain, Interval) and domain.is_open
 
 
 # -- inequalities and slopes ------------------------------------------------------------------------------------
@@ -390,10 +436,10 @@ class Slope(Rule):
         h = sp.Dummy("step", real=True)
         if isinstance(left, OneSided):
             point, allowed = left.point, left.side * h > 0
-        elif isinstance(left, Diff):
+        elif isinstance(left, Diff) and isinstance(left.variable, sp.Symbol):
             point, allowed = left.variable, sp.Ne(h, 0)
         else:
-            raise Unknown(f"this rule proves slopes, not {left}")
+            raise Unknown(f"this rule proves slopes in a symbol, not {left}")
         value = unfold(left.expr)
         rise = substitute(value, {left.variable: point + h}) - substitute(value, {left.variable: point})
         close = sp.And(sp.Abs(h) < self.radius, allowed)
@@ -422,8 +468,11 @@ class ChainRule(Rule):
         variable, value = self.at
         if inner.assuming:
             raise Unknown(f"{self.inner} holds under assumptions")
-        if not isinstance(left, Diff) or inside != Diff(value, left.variable) or outside.variable != variable:
+        derivatives = isinstance(left, Diff) and isinstance(outside, Diff)
+        if not derivatives or inside != Diff(value, left.variable) or outside.variable != variable:
             raise Unknown("the parts are not the derivatives that this composition needs")
+        if not _lies_in_domain(variable, value, context):
+            raise Unknown(f"{value} is not shown to be {DECLARATIONS[variable].domain.name}, as {variable} is")
         if left.variable in symbols_of(outside.expr):
             raise Unknown(f"the outside depends on {left.variable} by itself, not only through the inside")
         if unfold(left.expr) != unfold(substitute(outside.expr, {variable: value})):
@@ -458,7 +507,7 @@ class FromMinimum(Rule):
         domain = DECLARATIONS[self.over].domain
         if not (isinstance(domain, Interval) and self.at.is_Rational and domain.contains(Fraction(str(self.at)))):
             raise Unknown(f"{self.over} does not range over an interval with {self.at} in it")
-        if not context.vanishes(substitute(self.of, {self.over: self.at})):
+        if not context.agree(substitute(self.of, {self.over: self.at}), sp.S.Zero):
             raise Unknown(f"the function is not shown to be zero at {self.at}")
         slope = derivative(unfold(self.of), self.over)
         rises = implies(sp.Gt(self.over, self.at, evaluate=False), sp.Gt(slope, 0, evaluate=False))
@@ -496,7 +545,7 @@ class Termwise(Rule):
         facts = [fact.instance(context) for fact in self.given]
         if not context.entails(sp.Ge(total.function, self.lower, evaluate=False), facts):
             raise Unknown("a term is not shown to be at least its lower bound")
-        if not context.vanishes(sp.Sum(self.lower, *total.limits) - statement.args[1]):
+        if not context.agree(sp.Sum(self.lower, *total.limits), statement.args[1]):
             raise Unknown("the lower bounds do not sum to the right side")
         return GENERAL
 

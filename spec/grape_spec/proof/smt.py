@@ -19,7 +19,7 @@ from grape_spec.language.domains import IndexUpTo
 from grape_spec.language.expressions import Apply
 from grape_spec.language.symbols import DECLARATIONS
 from grape_spec.proof.derivatives import NotAlgebraic
-from grape_spec.proof.normal_form import NormalForm, is_positive, to_expr
+from grape_spec.proof.normal_form import NormalForm, is_positive, shown_positive
 
 #: Milliseconds that the solver may take for one query.
 TIME_LIMIT = 10_000
@@ -148,14 +148,15 @@ class Solver:
 
     def _variable(self, atom: sp.Basic) -> z3.ArithRef:
         if atom not in self._variables:
-            variable = z3.Real(f"{atom}" if isinstance(atom, sp.Symbol) else f"atom{len(self._variables)}")
+            name = atom.name if isinstance(atom, sp.Symbol) else "atom"
+            variable = z3.Real(f"{name}.{len(self._variables)}")
             self._variables[atom] = variable
             self._domains += self._domain(atom, variable)
         return self._variables[atom]
 
     def _domain(self, atom: sp.Basic, variable: z3.ArithRef) -> list[z3.BoolRef]:
         if isinstance(atom, Apply):
-            return [variable > 0] if is_positive(to_expr(NormalForm().of(atom))) else []
+            return [variable > 0] if shown_positive(atom) else []
         entry = DECLARATIONS.get(atom.base if isinstance(atom, sp.Indexed) else atom)
         if entry is None or isinstance(entry.domain, IndexUpTo):
             return [variable > 0] if is_positive(atom) else []
