@@ -71,12 +71,17 @@ def run_property(subject: Subject, prop: Property, examples: int) -> Finding:
     cases = subject.contract.cases(prop.regime, subject.offered, subject.held, subject.variants)
     try:
         _quietly(examples)(given(case=cases)(holds))()
-    except Broken as broken:
+    except (Broken, _Enough):
+        broken = search.last
         return Finding(prop.name, "failed", broken.sentence, search.tried, render(subject, broken))
     except Flaky:
         once = "" if prop.name == "repeatable" else "gives different results for the same input; once, "
-        return Finding(prop.name, "failed", f"{once}{search.last}", search.tried)
+        return Finding(prop.name, "failed", f"{once}{search.last.sentence}", search.tried)
     return Finding(prop.name, "passed", prop.text, search.tried)
+
+
+class _Enough(BaseException):  # noqa: N818 - not an error, and not to be caught on the way
+    """A failing case was made smaller often enough."""
 
 
 class _Search:
@@ -84,20 +89,20 @@ class _Search:
 
     def __init__(self, subject: Subject, prop: Property) -> None:
         self.subject, self.prop = subject, prop
-        self.tried, self.reductions, self.last = 0, 0, ""
-        self.failing: set[str] = set()
+        self.tried, self.reductions = 0, 0
+        self.last = Broken("")
 
     def attempt(self, case: Case) -> None:
-        """Raise `Broken` if the property does not hold; beyond the bound, only for cases that are known to fail."""
-        if self.failing and self.reductions >= REDUCTIONS and case.key() not in self.failing:
-            return
-        self.tried += not self.failing
-        self.reductions += bool(self.failing)
+        """Raise `Broken` if the property does not hold."""
+        failing = self.last.case is not None
+        if failing and self.reductions >= REDUCTIONS:
+            raise _Enough
+        self.tried += not failing
+        self.reductions += failing
         try:
             self.prop.holds(self.subject, case)
         except Broken as broken:
-            self.failing.add(case.key())
-            self.last = broken.sentence
+            self.last = broken
             raise
 
 

@@ -59,11 +59,6 @@ class Case:
         """The same with some options replaced."""
         return replace(self, options={**self.options, **options})
 
-    def key(self) -> str:
-        """A text that is the same for the same case."""
-        tensors = [(name, tensor.dtype, tensor.tolist()) for name, tensor in self.tensors.items()]
-        return repr((tensors, self.options, self.noise))
-
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the first tensor, which is that of all floating-point ones but a mask."""

@@ -350,8 +350,8 @@ class Evaluator:
     def _compare(self, a: Number, b: Number, *, flat_is_equal: bool = True) -> int | None:
         """−1, 0 or 1 where the order of two numbers is certain, else None; at an exact tie the ordered ε decides.
 
-        Two numbers that move together to first order are equal for an extremum, whose slope is then the same either way,
-        but not for a condition, which may come to hold as close by as one likes.
+        Two numbers that move together to first order are equal for an extremum, whose slope is then the same either
+        way, but not for a condition, which may come to hold as close by as one likes.
         """
         x, y = value_of(a), value_of(b)
         if x < y:

@@ -10,7 +10,7 @@ from grape_verified.conformance import CONTRACTS, check, checking
 
 from . import planted
 
-#: What a function that disagrees with the spec everywhere fails. Where the disagreement is rare, only some of it is certain.
+#: What a function fails that disagrees with the spec everywhere; where that is rare, only some of it is certain.
 SPEC = {"value", "gradient", "options", "extremes"}
 SPEC_PPO = SPEC | {"kinks"}
 
@@ -41,7 +41,7 @@ def test_accepts_the_function_that_the_wrong_ones_are_made_from(function, contra
 
 # -- wrong functions --------------------------------------------------------------------------------------------------
 
-#: A wrong function, the properties that must fail, and those that may fail with them, as the mistake is seen there, too.
+#: A wrong function, the properties that must fail, and those that may fail with them, as the mistake shows there, too.
 WRONG = [
     (planted.no_min, "ppo", {"value", "gradient"}, SPEC_PPO),
     (planted.max_for_min, "ppo", {"value", "gradient"}, SPEC_PPO),

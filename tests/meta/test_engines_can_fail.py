@@ -187,8 +187,6 @@ def test_a_divisor_under_a_sum_is_discharged_for_all_indices(w):
 def test_a_logarithm_needs_a_positive_argument(w):
     """What holds where log x has a value is not true of every real x."""
     planted(equals((log(w.x) + 1) ** 2, log(w.x) ** 2 + 2 * log(w.x) + 1), algebra())
-    same = define(Definition("t.same", "", (w.x,), w.x))
-    planted(equals(exp(log(same(w.x))), w.x), algebra())
 
 
 def test_the_sign_of_a_reciprocal_survives_nesting(w):
@@ -234,9 +232,9 @@ def test_a_definition_does_not_vouch_for_its_own_domain(w):
 def test_arguments_are_not_captured(w):
     """∂(xy)/∂x and (xy at x = 2), with y put to x."""
     slope_of = define(Definition("t.slope", "", (w.x, w.y), Diff(w.x * w.y, w.x)))
-    at_two = define(Definition("t.at_two", "", (w.x, w.y), At(w.x * w.y, w.x, 2)))
+    at_two = define(Definition("t.at_two", "", (w.y,), At(w.x * w.y, w.x, 2)))
     planted(equals(slope_of(w.y, w.y), 2 * w.y), algebra())
-    planted(equals(at_two(w.x, w.x), 4), algebra())
+    planted(equals(at_two(w.x), 4), algebra())
 
 
 def test_algebra_at_sizes_says_so(w):
@@ -373,7 +371,7 @@ def out_of_domain(w):
     return {
         "negative for positive": (greater(w.r, 0), {"t_r": w.x}),
         "zero for positive": (greater(w.r, 0), {"t_r": sp.Integer(0)}),
-        "difference for positive": (greater(w.r, 0), {"t_r": w.c - 1}),
+        "difference for positive": (greater(w.r, 0), {"t_r": w.r - 1}),
         "one half for above one": (greater(w.c, 1), {"t_c": Rational(1, 2)}),
         "positive for above one": (greater(w.c, 1), {"t_c": exp(w.x)}),
         "one half for a mask": (equals(w.m**2, w.m), {"t_m": Rational(1, 2)}),

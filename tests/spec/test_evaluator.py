@@ -19,8 +19,8 @@ def grown(children):
     return st.one_of(
         st.tuples(children, children).map(lambda p: p[0] + p[1]),
         st.tuples(children, children).map(lambda p: p[0] * p[1]),
-        st.tuples(children, children).map(lambda p: sp.Min(*p)),
-        st.tuples(children, children).map(lambda p: sp.Max(*p)),
+        st.tuples(children, children).map(lambda p: sp.Min(*p, evaluate=False)),
+        st.tuples(children, children).map(lambda p: sp.Max(*p, evaluate=False)),
         st.tuples(children, st.sampled_from([-2, -1, 2, 3])).map(lambda p: sp.Pow(p[0], p[1])),
         st.tuples(children, children, children, children).map(
             lambda p: sp.Piecewise((p[0], sp.Lt(p[1], p[2], evaluate=False)), (p[3], True), evaluate=False)

@@ -3,8 +3,10 @@
 import pytest
 import sympy as sp
 from grape_spec.evaluate import Evaluator
-from grape_spec.language import At, Definition, Diff, OneSided, define, substitute, sum_over, unfold
+from grape_spec.language import At, Definition, Diff, OneSided, define, equals, holds, substitute, sum_over, unfold
 from grape_spec.language.symbols import symbols_of
+from grape_spec.proof.prove import prove
+from grape_spec.proof.rules import algebra
 from sympy import Lambda, Max, exp
 
 
@@ -82,8 +84,8 @@ def test_a_derivative_in_an_entry_is_not_captured_by_another_family(words):
 
 def test_a_point_is_not_captured_by_an_argument(words):
     """(x y at x := 2) with y := x is 2x, not 4."""
-    at = define(Definition("t.at", "", (words.x, words.y), At(words.x * words.y, words.x, 2)))
-    meaning_is_kept(at, (words.x, words.x), {words.x: 5})
+    at = define(Definition("t.at", "", (words.y,), At(words.x * words.y, words.x, 2)))
+    meaning_is_kept(at, (words.x,), {words.x: 5})
 
 
 def test_dividing_by_an_argument_that_vanishes_stays_undefined(words):
@@ -91,9 +93,7 @@ def test_dividing_by_an_argument_that_vanishes_stays_undefined(words):
     ratio = define(Definition("t.over", "", (words.x, words.y), words.x / words.y))
     with pytest.raises(ArithmeticError):
         Evaluator({words.x: 0}).number(ratio(words.x, words.x))
-    from grape_spec.proof.rules import Context
-
-    assert not Context().vanishes(ratio(words.x, words.x) - 1)
+    assert prove(holds(equals(ratio(words.x, words.x), 1), by=algebra())).status == "unknown"
 
 
 def test_symbols_of_counts_the_sizes_of_families(words):

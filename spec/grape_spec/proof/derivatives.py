@@ -51,7 +51,9 @@ def derivative(expr: sp.Expr, variable: sp.Expr) -> sp.Expr:
 def _stand_in(node: sp.Basic) -> sp.Basic:
     """A constant for the derivative's sake, which still carries the indices of what it stands for."""
     symbols = sorted(occurring(node), key=str)
-    return sp.IndexedBase(sp.Dummy("constant"), real=True)[tuple(s for s in symbols if isinstance(s, sp.Symbol) and s.is_integer) or (1,)]
+    return sp.IndexedBase(sp.Dummy("constant"), real=True)[
+        tuple(s for s in symbols if isinstance(s, sp.Symbol) and s.is_integer) or (1,)
+    ]
 
 
 def _depends(node: sp.Basic, variable: sp.Expr) -> bool:

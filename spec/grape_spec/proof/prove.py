@@ -48,11 +48,11 @@ def has_a_value(part: Part, context: Context) -> None:
 
     SymPy cancels x/x when an argument is put in, so this looks at definitions and arguments apart, before that happens.
     """
-    for kind, expr in needs_of(part.statement):
-        expr = on_the_simplex(substitute(expr, part.by.at_sizes()), part.by.at_sizes())
-        shown = context.is_positive(expr) if kind == "positive" else context.differs_from_zero(expr)
-        if not shown:
-            raise Unknown(f"{expr} is not shown to be {kind}, as the statement needs it to be")
+    sizes = part.by.at_sizes()
+    for kind, needed in needs_of(part.statement):
+        sized = on_the_simplex(substitute(needed, sizes), sizes)
+        if not (context.is_positive(sized) if kind == "positive" else context.differs_from_zero(sized)):
+            raise Unknown(f"{needed} is not shown to be {kind}, as the statement needs it to be")
 
 
 def needs_of(expr: sp.Basic) -> Iterator[tuple[Literal["positive", "nonzero"], sp.Expr]]:

@@ -33,7 +33,7 @@ class Unknown(Exception):
 
 @dataclass
 class Context:
-    """Where a proof happens: its assumptions, what it speaks of, the parts proved before it, the SMT queries it asked."""
+    """Where a proof happens: what is assumed, what the statement speaks of, what was proved before, what SMT was asked."""
 
     assumptions: tuple[Boolean, ...] = ()
     speaks_of: frozenset = frozenset()
