@@ -33,7 +33,7 @@ class Unknown(Exception):
 
 @dataclass
 class Context:
-    """Where a proof happens: what is assumed, what the statement speaks of, what was proved before, what SMT was asked."""
+    """Where a proof happens: what is assumed, what the statement speaks of, what was proved and asked before."""
 
     assumptions: tuple[Boolean, ...] = ()
     speaks_of: frozenset = frozenset()
