@@ -80,8 +80,8 @@ def run_property(subject: Subject, prop: Property, examples: int) -> Finding:
     return Finding(prop.name, "passed", prop.text, search.tried)
 
 
-class _Enough(BaseException):  # noqa: N818 - not an error, and not to be caught on the way
-    """A failing case was made smaller often enough."""
+class _Enough(BaseException):
+    """A failing case was made smaller often enough. Not an Exception: nothing on the way is to catch it."""
 
 
 class _Search:
