@@ -39,6 +39,7 @@ _MARKS = {
     "refuted": "[red]refuted[/]",
     "passed": "[green]passed[/]",
     "failed": "[red]failed[/]",
+    "noted": "[yellow]noted[/]",
     "not run": "[dim]not run[/]",
 }
 

@@ -124,7 +124,7 @@ def test_show_prints_statement_assumptions_proof_and_evidence(folder):
 
 def test_show_prints_the_steps_of_a_chain(folder):
     out = call("show", "policy.score.mean_zero")[1]
-    assert "= (Σ_{a≤V} softmax(a)*(δ(a, k) - softmax(k)))   by policy.log_softmax.gradient" in out
+    assert "= (Σ_{a≤V} (δ(a, k) - softmax(k))*softmax(a))   by policy.log_softmax.gradient" in out
     assert "= 0   by finite sums" in out
 
 

@@ -73,7 +73,9 @@ def run_property(subject: Subject, prop: Property, examples: int) -> Finding:
         _quietly(examples)(given(case=cases)(holds))()
     except (Broken, _Enough):
         broken = search.last
-        return Finding(prop.name, "failed", broken.sentence, search.tried, render(subject, broken))
+        return Finding(
+            prop.name, "failed" if prop.required else "noted", broken.sentence, search.tried, render(subject, broken)
+        )
     except Flaky:
         once = "" if prop.name == "repeatable" else "gives different results for the same input; once, "
         return Finding(prop.name, "failed", f"{once}{search.last.sentence}", search.tried)
@@ -134,6 +136,8 @@ def _report(function: Callable[..., Any], contract: Contract, held: Mapping[str,
         blocked = _blocked(found)
         untried = Finding(name, "not run", blocked)
         found.append(untried if blocked else run_property(subject, PROPERTIES[name], examples))
+        if name == "options" and found[-1].status == "failed":
+            subject.held = contract.defaults(held)  # so that no later property blames the same option again
     not_offered = tuple(name for name in contract.options if name not in offered)
     return Report(contract.name, name_of(function), offered, not_offered, tuple(found))
 

@@ -12,14 +12,15 @@ class Finding:
 
     Arguments:
         name: the property.
-        status: "not run" says nothing about the function.
+        status: "noted" is a departure from a convention of this package that makes no function wrong; "not run" says
+            nothing about the function.
         text: the property in one sentence, or what is wrong, or why it was not run.
         examples: how many inputs were tried.
         counterexample: Python that shows what is wrong, the smallest that was found; empty where nothing is.
     """
 
     name: str
-    status: Literal["passed", "failed", "not run"]
+    status: Literal["passed", "failed", "noted", "not run"]
     text: str
     examples: int = 0
     counterexample: str = ""
@@ -49,7 +50,11 @@ class Report:
     @property
     def failed(self) -> tuple[str, ...]:
         """The names of the properties that failed."""
-        return tuple(finding.name for finding in self.properties if finding.status == "failed")
+        return self.named("failed")
+
+    def named(self, status: str) -> tuple[str, ...]:
+        """The names of the properties with that status."""
+        return tuple(finding.name for finding in self.properties if finding.status == status)
 
     def finding(self, name: str) -> Finding:
         """The finding on one property."""

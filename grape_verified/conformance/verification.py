@@ -84,4 +84,10 @@ def check_kernel(name: str, examples: int) -> dict[str, Any]:
     """Hold our own kernel against its contract; the record for the ledger."""
     start = perf_counter()
     report = check(getattr(grape_verified, KERNELS.get(name, name)), name, examples=examples)
-    return {**report.as_dict(), "rests_on": list(CONTRACTS[name].rests_on), "seconds": perf_counter() - start}
+    accepted = report.accepted and not report.named("noted")
+    return {
+        **report.as_dict(),
+        "accepted": accepted,
+        "rests_on": list(CONTRACTS[name].rests_on),
+        "seconds": perf_counter() - start,
+    }

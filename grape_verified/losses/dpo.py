@@ -4,9 +4,9 @@ R. Rafailov et al., Direct Preference Optimization: Your Language Model is Secre
 """
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from grape_verified.aggregation import divide
 from grape_verified.arguments import check_denominator, check_label_smoothing, check_positive, pair_inputs
@@ -50,7 +50,7 @@ def dpo_per_pair(
     check_label_smoothing(label_smoothing)
     chosen, rejected = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
     margin = bounded(beta * (chosen - rejected))
-    return -(1 - label_smoothing) * F.logsigmoid(margin) - label_smoothing * F.logsigmoid(-margin)
+    return -(1 - label_smoothing) * logsigmoid(margin) - label_smoothing * logsigmoid(-margin)
 
 
 def dpo_loss(

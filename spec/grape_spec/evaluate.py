@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import cache
 from typing import Any, TypeAlias
 
 import sympy as sp
@@ -24,9 +25,6 @@ from grape_spec.language.symbols import DECLARATIONS, declared_name
 PRECISION = 256
 
 _NOTHING = arb(0)
-
-_CONSTANTS = {sp.pi: arb.pi, sp.E: arb.const_e}
-_NO_REAL_NUMBER = (sp.I, sp.zoo, sp.nan, sp.oo, -sp.oo)
 
 
 class Undecided(ArithmeticError):
@@ -170,20 +168,20 @@ class Evaluator:
     # -- numbers ------------------------------------------------------------------------------------------------
 
     def _number(self, expr: Any, env: dict[Any, Any]) -> Any:
-        if isinstance(expr, sp.Rational):
-            return int(expr) if expr.is_Integer else exact(expr)
-        if isinstance(expr, sp.Symbol):
-            return env[expr]
-        if isinstance(expr, sp.Indexed):
-            return _lookup(env[expr.base], [int(self._number(i, env)) for i in expr.indices])
-        if expr in _NO_REAL_NUMBER:
-            raise Undefined(f"{expr} is not a real number")
-        if expr in _CONSTANTS:
-            return _CONSTANTS[expr]()
-        for kind, method in self._METHODS.items():
-            if isinstance(expr, kind):
-                return method(self, expr, env)
-        raise TypeError(f"cannot evaluate {type(expr).__name__}: {expr}")
+        kind: Any = type(expr)
+        return _method_for(kind)(self, expr, env)
+
+    def _rational(self, expr: sp.Rational, env: dict[Any, Any]) -> Any:
+        return int(expr) if expr.is_Integer else exact(expr)
+
+    def _symbol(self, expr: sp.Symbol, env: dict[Any, Any]) -> Any:
+        return env[expr]
+
+    def _indexed(self, expr: sp.Indexed, env: dict[Any, Any]) -> Any:
+        return _lookup(env[expr.base], [int(self._number(i, env)) for i in expr.indices])
+
+    def _no_number(self, expr: sp.Basic, env: dict[Any, Any]) -> Any:
+        raise Undefined(f"{expr} is not a real number")
 
     def _add(self, expr: sp.Add, env: dict[Any, Any]) -> Any:
         total = self._number(expr.args[0], env)
@@ -198,9 +196,13 @@ class Evaluator:
         return product
 
     def _pow(self, expr: sp.Pow, env: dict[Any, Any]) -> Any:
-        if not isinstance(expr.exp, sp.Rational):
+        base, exponent = expr.args
+        if not isinstance(exponent, sp.Rational):
             raise TypeError(f"cannot evaluate the power {expr}: the exponent is not a number")
-        return _power(exact(self._number(expr.base, env)), Fraction(int(expr.exp.p), int(expr.exp.q)))
+        x = exact(self._number(base, env))
+        if exponent == -1 and isinstance(x, arb) and not x.is_zero():
+            return 1 / x
+        return _power(x, Fraction(int(exponent.p), int(exponent.q)))
 
     def _sum(self, expr: sp.Sum, env: dict[Any, Any]) -> Any:
         return self._fold(expr, env, _plus, 0)
@@ -371,25 +373,41 @@ class Evaluator:
             return -1 if slope < 0 else 1 if slope > 0 else None
         return None
 
-    _METHODS: dict[Any, Callable[..., Any]] = {
-        sp.Add: _add,
-        sp.Mul: _mul,
-        sp.exp: lambda self, e, env: _exp(exact(self._number(e.args[0], env))),
-        sp.log: lambda self, e, env: _log(exact(self._number(e.args[0], env))),
-        sp.Pow: _pow,
-        sp.Sum: _sum,
-        sp.Product: _product,
-        sp.KroneckerDelta: _delta,
-        sp.Min: _extremum,
-        sp.Max: _extremum,
-        sp.Abs: _absolute,
-        sp.Piecewise: _piecewise,
-        Apply: _apply,
-        AppliedUndef: _function,
-        Diff: _diff,
-        OneSided: _one_sided,
-        At: _at,
-    }
+
+_METHODS: dict[type, Callable[..., Any]] = {
+    sp.Rational: Evaluator._rational,
+    sp.Symbol: Evaluator._symbol,
+    sp.Indexed: Evaluator._indexed,
+    sp.Add: Evaluator._add,
+    sp.Mul: Evaluator._mul,
+    sp.exp: lambda self, e, env: _exp(exact(self._number(e.args[0], env))),
+    sp.log: lambda self, e, env: _log(exact(self._number(e.args[0], env))),
+    sp.Pow: Evaluator._pow,
+    sp.Sum: Evaluator._sum,
+    sp.Product: Evaluator._product,
+    sp.KroneckerDelta: Evaluator._delta,
+    sp.Min: Evaluator._extremum,
+    sp.Max: Evaluator._extremum,
+    sp.Abs: Evaluator._absolute,
+    sp.Piecewise: Evaluator._piecewise,
+    Apply: Evaluator._apply,
+    AppliedUndef: Evaluator._function,
+    Diff: Evaluator._diff,
+    OneSided: Evaluator._one_sided,
+    At: Evaluator._at,
+    type(sp.pi): lambda self, e, env: arb.pi(),
+    type(sp.E): lambda self, e, env: arb.const_e(),
+    **{type(e): Evaluator._no_number for e in (sp.I, sp.zoo, sp.nan, sp.oo, -sp.oo)},
+}
+
+
+@cache
+def _method_for(kind: Any) -> Callable[..., Any]:
+    """How to evaluate a node of that class; the nearest class in its ancestry decides."""
+    for ancestor in kind.__mro__:
+        if ancestor in _METHODS:
+            return _METHODS[ancestor]
+    raise TypeError(f"cannot evaluate {kind.__name__}")
 
 
 _RELATIONS: dict[Any, Callable[[int], bool]] = {

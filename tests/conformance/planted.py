@@ -166,6 +166,12 @@ def always_single_precision(logps, old_logps, advantages, mask):
     return correct_ppo(logps.float(), old_logps.float(), advantages.float(), mask)
 
 
+def half_precision_dpo(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, *, beta=0.1):
+    """As it is most often written: right, in the dtype that comes in."""
+    policy, reference = chosen_logps - rejected_logps, ref_chosen_logps - ref_rejected_logps
+    return -logsigmoid(beta * (policy - reference)).mean()
+
+
 _calls = itertools.count()
 
 

@@ -65,8 +65,6 @@ WRONG = [
     (planted.kink_shared_wrongly, "ppo", {"kinks"}, set()),
     (planted.gradient_behind_the_mask, "ppo", {"gradient", "masked values", "empty batch"}, {"kinks", "extremes"}),
     (planted.writes_into_inputs, "ppo", {"inputs"}, set()),
-    (planted.half_precision, "ppo", {"dtype"}, set()),
-    (planted.always_single_precision, "ppo", {"dtype"}, set()),
     (planted.first_cotangent, "ppo_per_token", {"cotangents"}, set()),
     (planted.smoothing_ignored, "dpo", {"options"}, {"extremes"}),
     (planted.beta_outside, "dpo", {"value", "gradient"}, SPEC),
@@ -77,8 +75,23 @@ WRONG = [
     (planted.chosen_only, "dpo", {"gradient"}, {"options", "extremes"}),
     (planted.naive_entropies, "token_entropies", {"forbidden tokens"}, set()),
     (planted.temperature_ignored, "token_logps", {"options"}, {"extremes"}),
-    (planted.overflowing_logps, "token_logps", {"extremes"}, {"options", "dtype"}),
+    (planted.overflowing_logps, "token_logps", {"extremes"}, {"options"}),
 ]
+
+
+@pytest.mark.parametrize(
+    ("function", "contract"),
+    [
+        (planted.half_precision, "ppo"),
+        (planted.always_single_precision, "ppo"),
+        (planted.half_precision_dpo, "dpo"),
+    ],
+)
+def test_another_precision_is_noted_and_not_wrong(function, contract):
+    report = check(function, contract, examples=40)
+    assert report.accepted
+    assert report.named("noted") == ("dtype",)
+    assert report.finding("dtype").counterexample
 
 
 @pytest.mark.usefixtures("quick")

@@ -44,7 +44,7 @@ def test_every_property_is_planted():
 def test_a_property_fails_where_it_is_broken(name):
     function, contract = BREAKS[name]
     finding = run_property(read(function, CONTRACTS[contract], {}), PROPERTIES[name], 100)
-    assert finding.status == "failed"
+    assert finding.status == ("failed" if PROPERTIES[name].required else "noted")
     assert finding.text
 
 
