@@ -25,9 +25,8 @@ from grape_spec.language import (
     sum_over,
     symbol,
 )
-from grape_spec.language.expressions import _unfolded
-from grape_spec.language.registry import CLAIMS, DEFINITIONS, check_registry
-from grape_spec.language.symbols import _BY_NAME, DECLARATIONS
+from grape_spec.language.registry import CLAIMS, check_registry
+from grape_spec.language.symbols import DECLARATIONS
 from grape_spec.proof import audit, ledger
 from grape_spec.proof.audit import audit_conditions, audit_mutants, two_sides_differ
 from grape_spec.proof.ledger import examine, summarise
@@ -37,12 +36,10 @@ from grape_spec.proof.rules import GENERAL, Rule, Unknown, algebra, fact, finite
 
 
 @pytest.fixture
-def w():
-    """Declared symbols of every kind; the registry is put back afterwards."""
-    tables = (DECLARATIONS, _BY_NAME, DEFINITIONS, CLAIMS)
-    before = [dict(table) for table in tables]
+def w(scratch_registry):
+    """Declared symbols of every kind."""
     rows = symbol("t_rows", Size, "")
-    yield SimpleNamespace(
+    return SimpleNamespace(
         x=symbol("t_x", Real, ""),
         y=symbol("t_y", Real, ""),
         r=symbol("t_r", Positive, ""),
@@ -53,10 +50,6 @@ def w():
         i=index("t_i", rows, ""),
         u=family("t_u", Real, rows, text=""),
     )
-    for table, saved in zip(tables, before, strict=True):
-        table.clear()
-        table.update(saved)
-    _unfolded.cache_clear()
 
 
 class Lying(Rule):

@@ -34,9 +34,8 @@ from grape_spec.language import (
     sum_over,
     symbol,
 )
-from grape_spec.language.expressions import _unfolded
-from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED, RegistryError
-from grape_spec.language.symbols import _BY_NAME, DECLARATIONS
+from grape_spec.language.registry import CLAIMS, DEFINITIONS, RegistryError
+from grape_spec.language.symbols import DECLARATIONS
 from grape_spec.proof.prove import check_domains, prove, prove_claim
 from grape_spec.proof.refute import refute
 from grape_spec.proof.rules import (
@@ -60,12 +59,10 @@ from sympy import Lambda, Max, Min, Rational, exp, log
 
 
 @pytest.fixture
-def w():
-    """Declared symbols of every kind; the registry is put back afterwards."""
-    tables = (DECLARATIONS, _BY_NAME, DEFINITIONS, CLAIMS, RETIRED)
-    before = [dict(table) for table in tables]
+def w(scratch_registry):
+    """Declared symbols of every kind."""
     rows, columns = symbol("t_rows", Size, ""), symbol("t_columns", Size, "")
-    yield SimpleNamespace(
+    return SimpleNamespace(
         x=symbol("t_x", Real, ""),
         y=symbol("t_y", Real, ""),
         z=symbol("t_z", Real, ""),
@@ -85,10 +82,6 @@ def w():
         square=family("t_square", Simplex, rows, rows, text=""),
         width=family("t_width", Open(1, 2), rows, text=""),
     )
-    for table, saved in zip(tables, before, strict=True):
-        table.clear()
-        table.update(saved)
-    _unfolded.cache_clear()
 
 
 def planted(statement, by, assuming=()):

@@ -1,8 +1,7 @@
-"""Every test of the spec may declare, define and claim what it likes: the registry is put back afterwards."""
+"""Symbols to write statements with."""
 
 from types import SimpleNamespace
 
-import grape_spec  # noqa: F401 - the registry is full before any test adds to it
 import pytest
 from grape_spec.language import (
     Mask,
@@ -18,27 +17,15 @@ from grape_spec.language import (
     index,
     symbol,
 )
-from grape_spec.language.expressions import _unfolded
-from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
-from grape_spec.language.symbols import _BY_NAME, DECLARATIONS
-from grape_spec.proof.refute import _lines
 
 
 @pytest.fixture(autouse=True)
-def scratch_registry():
-    """Put the tables of symbols, definitions and claims back after a test."""
-    tables = (DECLARATIONS, _BY_NAME, DEFINITIONS, CLAIMS, RETIRED)
-    before = [dict(table) for table in tables]
-    yield
-    for table, saved in zip(tables, before, strict=True):
-        table.clear()
-        table.update(saved)
-    _unfolded.cache_clear()
-    _lines.cache_clear()
+def scratch(scratch_registry):
+    """Every test of the spec may add to the registry."""
 
 
 @pytest.fixture
-def words(scratch_registry):
+def words(scratch):
     """A few declared symbols of every kind."""
     rows, columns = symbol("t_rows", Size, "a size"), symbol("t_columns", Size, "another size")
     return SimpleNamespace(
