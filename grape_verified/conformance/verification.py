@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from time import perf_counter
@@ -60,18 +60,24 @@ def verify(
     start = perf_counter()
     asked = tasks(names)
     records: dict[Task, dict[str, Any]] = {}
-    workers = processes or min(4, os.cpu_count() or 1, len(asked))
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
-        running = {pool.submit(run_task, task, examples): task for task in asked}
-        for future in as_completed(running):
-            task = running[future]
-            records[task] = future.result()
-            finished(task, records[task])
+    for task, record in _run(asked, examples, processes or min(4, os.cpu_count() or 1)):
+        records[task] = record
+        finished(task, record)
     claims = [records[task] for task in asked if task[0] == "claim"]
     kernels = [records[task] for task in asked if task[0] == "kernel"]
     return summarise(claims, kernels, perf_counter() - start)
+
+
+def _run(asked: list[Task], examples: int, processes: int) -> Iterator[tuple[Task, dict[str, Any]]]:
+    """Each task with its record, as it ends; a single task is not worth another process."""
+    workers = min(processes, len(asked))
+    if workers == 1:
+        yield from ((task, run_task(task, examples)) for task in asked)
+        return
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        running = {pool.submit(run_task, task, examples): task for task in asked}
+        yield from ((running[future], future.result()) for future in as_completed(running))
 
 
 def run_task(task: Task, examples: int) -> dict[str, Any]:
