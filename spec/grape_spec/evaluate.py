@@ -223,7 +223,10 @@ class Evaluator:
         return over(expr.limits, env)
 
     def _delta(self, expr: sp.KroneckerDelta, env: dict[Any, Any]) -> int:
-        return int(self._number(expr.args[0], env) == self._number(expr.args[1], env))
+        order = self._compare(*(exact(self._number(arg, env)) for arg in expr.args))
+        if order is None:
+            raise Undecided("Kronecker's delta of what is not certain")
+        return int(order == 0)
 
     def _extremum(self, expr: sp.Min | sp.Max, env: dict[Any, Any]) -> Any:
         sign = -1 if isinstance(expr, sp.Min) else 1

@@ -62,6 +62,8 @@ class OneSided(_RealNode):
     def __new__(cls, expr: Any, variable: sp.Symbol, point: Any, side: int) -> OneSided:
         if side not in (1, -1):
             raise ValueError(f"side: got {side}, expected 1 (from above) or -1 (from below)")
+        if not isinstance(variable, sp.Symbol):
+            raise TypeError(f"variable: got {variable}, expected a symbol")
         return sp.Expr.__new__(cls, sp.sympify(expr), variable, sp.sympify(point), sp.Integer(side))
 
     expr = property(lambda self: self.args[0])
@@ -74,6 +76,8 @@ class At(_RealNode):
     """An expression, derivatives in it already taken, with a symbol or family replaced: f′ at the point."""
 
     def __new__(cls, expr: Any, replaced: sp.Expr, value: Any) -> At:
+        if not isinstance(replaced, sp.Symbol | sp.IndexedBase | UndefinedFunction):
+            raise TypeError(f"replaced: got {replaced}, expected a symbol or a family")
         return sp.Expr.__new__(cls, sp.sympify(expr), replaced, sp.sympify(value))
 
     expr = property(lambda self: self.args[0])
@@ -102,7 +106,25 @@ class Apply(_RealNode):
         return _unfolded(self)
 
     def _eval_is_positive(self) -> bool | None:
-        return True if self.definition.domain.assumptions.get("positive") else None
+        if not self.definition.domain.assumptions.get("positive"):
+            return None
+        pairs = zip(self.definition.of, self.arguments, strict=True)
+        return True if all(_keeps_sign(thing, value) for thing, value in pairs) else None
+
+
+def _keeps_sign(parameter: Any, argument: Any) -> bool:
+    """Whether an argument has the sign that its parameter was declared with."""
+    declared, given = (_number_in(thing) for thing in (parameter, argument))
+    return bool(
+        (not declared.is_positive or given.is_positive) and (not declared.is_nonnegative or given.is_nonnegative)
+    )
+
+
+def _number_in(thing: Any) -> sp.Expr:
+    """What a family's entries are like, or the thing itself."""
+    if isinstance(thing, sp.IndexedBase):
+        return thing.label
+    return thing.expr if isinstance(thing, sp.Lambda) else thing
 
 
 @lru_cache(maxsize=4096)

@@ -21,10 +21,39 @@ def resolve(expr: sp.Basic) -> sp.Basic:
         if isinstance(node, Diff):
             return derivative(node.expr, node.variable)
         if isinstance(node, At):
+            if any(node.replaced in occurring(d) for d in node.expr.atoms(sp.Derivative)):
+                raise NotAlgebraic(f"the derivative of an unknown function cannot be put to a point: {node}")
             return substitute(node.expr, {node.replaced: node.value})
         return None
 
-    return walk(unfold(expr), step)
+    return walk(unfold(walk(expr, _without_sign)), step)
+
+
+def plain(thing: sp.Basic) -> sp.Basic:
+    """What is bound, without a sign: SymPy would take |r| for r where r is declared positive, also at r = −5."""
+    if not _label(thing).is_nonnegative:
+        return thing
+    own = sp.Dummy(_label(thing).name, real=True)
+    return sp.IndexedBase(own, real=True) if isinstance(thing, sp.IndexedBase) else own
+
+
+def _label(thing: sp.Basic) -> sp.Symbol:
+    return thing.label if isinstance(thing, sp.IndexedBase) else thing
+
+
+def _without_sign(node: sp.Basic) -> sp.Basic | None:
+    """A point, or a derivative on a domain with an edge, restated over a symbol without a sign."""
+    if isinstance(node, At):
+        own = plain(node.replaced)
+        return None if own == node.replaced else At(substitute(node.expr, {node.replaced: own}), own, node.value)
+    if isinstance(node, Diff):
+        thing = node.variable.base if isinstance(node.variable, sp.Indexed) else node.variable
+        own = plain(thing)
+        if own == thing or _label(thing).is_positive:  # positive: an open domain
+            return None
+        to = own[node.variable.indices] if isinstance(node.variable, sp.Indexed) else own
+        return At(Diff(substitute(node.expr, {thing: own}), to), own, thing)
+    return None
 
 
 def derivative(expr: sp.Expr, variable: sp.Expr) -> sp.Expr:

@@ -370,9 +370,12 @@ class NormalForm:
         if isinstance(high, sp.Integer) and low == 1:
             terms = (self.of(substitute(expr.function, {bound: sp.Integer(i)})) for i in range(1, int(high) + 1))
             return reduce(self.multiply, terms, ONE)
-        body = to_expr(self.of(expr.function))
+        if low != 1:
+            raise NotAlgebraic(f"a product must start at 1, got {expr}")
+        own = self._fresh_bound(high)
+        body = to_expr(self.of(substitute(expr.function, {bound: own})))
         name = sp.Symbol(f"_{_depth(body)}", integer=True, positive=True)
-        return self._atom(sp.Product(substitute(body, {bound: name}), (name, low, high)))
+        return self._atom(sp.Product(substitute(body, {own: name}), (name, low, high)))
 
     # -- deltas between free indices ----------------------------------------------------------------------------
 

@@ -82,7 +82,13 @@ def refutes(statement: Boolean, assuming: tuple[Boolean, ...], point: dict[Any, 
     """Whether one given point, wherever it came from, lies in the domains and is a witness against a statement."""
     missing = _symbols(statement, assuming) - set(point)
     inside = all(DECLARATIONS[s].domain.contains(Fraction(x)) for s, x in point.items() if s in DECLARATIONS)
-    return not missing and inside and _try_point(statement, assuming, point) is False
+    return not missing and inside and _within_axes(point) and _try_point(statement, assuming, point) is False
+
+
+def _within_axes(point: dict[Any, Any]) -> bool:
+    """Whether every index is a position of its axis."""
+    axes = {s: axis for s in point if (axis := size_of_axis(s)) is not None}
+    return all(Fraction(point[s]).denominator == 1 and 1 <= point[s] <= _size(axis, point) for s, axis in axes.items())
 
 
 def _symbols(statement: Boolean, assuming: tuple[Boolean, ...]) -> set:

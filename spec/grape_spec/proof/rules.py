@@ -15,12 +15,13 @@ from typing import Any, ClassVar
 import sympy as sp
 from sympy.logic.boolalg import Boolean
 
-from grape_spec.language.domains import Interval, Naturals, Positive, Real, RowDomain, SimplexDomain
+from grape_spec.language.domains import IndexUpTo, Interval, Naturals, Positive, Real, RowDomain, SimplexDomain
 from grape_spec.language.expressions import At, Diff, OneSided, implies, rebuild, substitute, unfold, walk
 from grape_spec.language.registry import claim_of
-from grape_spec.language.symbols import DECLARATIONS, declared_name, symbols_of
-from grape_spec.proof.derivatives import derivative, resolve
+from grape_spec.language.symbols import DECLARATIONS, declared_name, size_of_axis, symbols_of
+from grape_spec.proof.derivatives import derivative, plain, resolve
 from grape_spec.proof.field import is_zero
+from grape_spec.proof.needs import Need, needs_of, runs_over_axes_of
 from grape_spec.proof.normal_form import NormalForm, add, is_positive, scale, shown_positive, to_expr
 from grape_spec.proof.smt import TIME_LIMIT, Solver, is_arithmetic
 
@@ -66,6 +67,14 @@ class Context:
     def differs_from_zero(self, expr: sp.Expr) -> bool:
         """Whether an expression is shown to differ from zero here."""
         return is_positive(expr) or self.entails(sp.Ne(expr, 0, evaluate=False))
+
+    def unmet_need(self, expr: sp.Basic, sizes: Mapping[sp.Symbol, int] | None = None) -> Need | None:
+        """The first thing that an expression needs to have a value and that is not shown here; None if it has one."""
+        for kind, needed in needs_of(expr):
+            sized = on_the_simplex(substitute(needed, sizes or {}), sizes or {})
+            if not (self.is_positive(sized) if kind == "positive" else self.differs_from_zero(sized)):
+                return kind, needed
+        return None
 
     def _form(self) -> NormalForm:
         relations = [f for f in self.assumptions if isinstance(f, sp.Eq) and isinstance(unfold(f.lhs), sp.Sum)]
@@ -212,6 +221,8 @@ class Induction(Rule):
 
     def _is_normalised_along_size(self, thing: Any) -> bool:
         entry = DECLARATIONS[thing]
+        if isinstance(entry.domain, IndexUpTo):
+            return self.size in entry.domain.size.free_symbols
         return isinstance(entry.domain, RowDomain) and self.size in entry.sizes[-1].free_symbols
 
     def _split(self, node: sp.Basic) -> sp.Basic | None:
@@ -295,7 +306,9 @@ class Chain(Rule):
 
     def prove(self, statement: Boolean, context: Context) -> str:
         here, right = _sides(statement)
-        scopes = []
+        scopes, at = [], self.at_sizes()
+        if any(at[size] != n for link in self.links for size, n in link.by.at_sizes().items()):
+            raise Unknown("the links hold at different sizes")
         for link in self.links:
             scopes.append(link.by.prove(sp.Eq(here, link.expr, evaluate=False), context))
             here = link.expr
@@ -338,6 +351,7 @@ class Fact:
         statement = _instance(part.statement, self.bindings, context)
         if not part.assuming:
             return statement
+        _refuse_loose(part)
         conditions = [_bind(condition, self.bindings) for condition in part.assuming]
         return implies(sp.And(*conditions, evaluate=False), statement)
 
@@ -358,6 +372,12 @@ def _part_of(claim: str, name: str, context: Context) -> Any:
     return found
 
 
+def _refuse_loose(part: Any) -> None:
+    """An assumption on every value of an index is not met by one value."""
+    if any(size_of_axis(thing) is not None for thing in part.symbols - part.speaks_of):
+        raise Unknown("it holds under an assumption for every index, which cannot be shown at one")
+
+
 def _bind(statement: Boolean, bindings: tuple[tuple[str, Any], ...]) -> Boolean:
     return substitute(statement, {declared_name(name): value for name, value in bindings})
 
@@ -374,10 +394,12 @@ def _lies_in_domain(thing: Any, value: Any, context: Context) -> bool:
     entry = DECLARATIONS[thing]
     if isinstance(entry.domain, Naturals):
         return False  # the families of that size would not follow
+    if value.has(sp.I, sp.oo, -sp.oo, sp.zoo, sp.nan) or context.unmet_need(value) is not None:
+        return False
     if value in DECLARATIONS:
         return DECLARATIONS[value].domain == entry.domain and DECLARATIONS[value].sizes == entry.sizes
     if isinstance(value, sp.Lambda):
-        return _family_in_domain(entry, value, context)
+        return runs_over_axes_of(thing, value) and _family_in_domain(entry, value, context)
     if not isinstance(entry.domain, Interval):
         return False
     if entry.domain in (Real, Positive):
@@ -440,14 +462,26 @@ class Slope(Rule):
             point, allowed = left.variable, sp.Ne(h, 0)
         else:
             raise Unknown(f"this rule proves slopes in a symbol, not {left}")
-        value = unfold(left.expr)
-        rise = substitute(value, {left.variable: point + h}) - substitute(value, {left.variable: point})
-        close = sp.And(sp.Abs(h) < self.radius, allowed)
         if not context.entails(sp.Gt(self.radius, 0, evaluate=False)):
             raise Unknown("the radius is not shown to be positive")
+        own = plain(left.variable)
+        expr = substitute(left.expr, {left.variable: own})
+        self._has_values_near(
+            expr, own, point + h, sp.And(sp.Abs(h) < self.radius, sp.Or(allowed, sp.Eq(h, 0))), context
+        )
+        value = unfold(expr)
+        rise = substitute(value, {own: point + h}) - substitute(value, {own: point})
+        close = sp.And(sp.Abs(h) < self.radius, allowed)
         if not context.entails(implies(close, sp.Eq(rise, slope * h, evaluate=False))):
             raise Unknown("the difference quotient is not shown to equal the slope")
         return GENERAL
+
+    def _has_values_near(self, expr: sp.Expr, x: sp.Symbol, there: sp.Expr, near: Boolean, context: Context) -> None:
+        for kind, needed in needs_of(expr):
+            relation = sp.Gt if kind == "positive" else sp.Ne
+            wanted = relation(substitute(needed, {x: there}), 0, evaluate=False)
+            if not context.entails(implies(near, wanted)):
+                raise Unknown(f"{needed} is not shown to be {kind} near the point")
 
 
 @dataclass(frozen=True)
@@ -473,7 +507,9 @@ class ChainRule(Rule):
             raise Unknown("the parts are not the derivatives that this composition needs")
         if not _lies_in_domain(variable, value, context):
             raise Unknown(f"{value} is not shown to be {DECLARATIONS[variable].domain.name}, as {variable} is")
-        if left.variable in symbols_of(outside.expr):
+        _refuse_loose(part)
+        varied = left.variable.base if isinstance(left.variable, sp.Indexed) else left.variable
+        if varied in symbols_of(outside.expr):
             raise Unknown(f"the outside depends on {left.variable} by itself, not only through the inside")
         if unfold(left.expr) != unfold(substitute(outside.expr, {variable: value})):
             raise Unknown("the composition is not the outside applied to the inside")

@@ -1,0 +1,77 @@
+"""What an expression needs to have a value: divisors that are not zero, logarithms and roots of what is positive.
+
+SymPy cancels x/x when an argument is put in, so this looks at definitions and arguments apart, before that happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import sympy as sp
+from sympy.concrete.expr_with_limits import ExprWithLimits
+from sympy.core.symbol import Str
+
+from grape_spec.language.expressions import Apply, At, OneSided, bound_things, substitute
+from grape_spec.language.symbols import DECLARATIONS, size_of_axis
+from grape_spec.proof.derivatives import NotAlgebraic
+
+Need = tuple[Literal["positive", "nonzero"], sp.Expr]
+
+
+def needs_of(expr: sp.Basic) -> Iterator[Need]:
+    """What has to be positive or nonzero for an expression to have a value.
+
+    The inside of a one-sided slope is left to the rule for slopes, which asks for a value around the point.
+
+    Raises:
+        NotAlgebraic: a sum, or the entries of a family, do not run over the range that their index was declared with.
+    """
+    if isinstance(expr, OneSided):
+        return
+    if isinstance(expr, At):
+        yield from _put(needs_of(expr.expr), {expr.replaced: expr.value})
+        yield from needs_of(expr.value)
+        return
+    if isinstance(expr, ExprWithLimits | sp.Lambda):
+        yield from _needs_under(expr)
+        return
+    if isinstance(expr, Apply):
+        mapping = _arguments(expr)
+        yield from _put(needs_of(expr.definition.body), mapping)
+    elif isinstance(expr, sp.Pow) and not expr.exp.is_Integer:
+        yield "positive", expr.base
+    elif isinstance(expr, sp.Pow) and expr.exp < 0:
+        yield "nonzero", expr.base
+    elif isinstance(expr, sp.log):
+        yield "positive", expr.args[0]
+    for arg in expr.args:
+        if not isinstance(arg, sp.IndexedBase | Str):
+            yield from needs_of(arg)
+
+
+def _put(needs: Iterator[Need], mapping: dict[Any, Any]) -> Iterator[Need]:
+    return ((kind, substitute(needed, mapping)) for kind, needed in needs)
+
+
+def _needs_under(expr: ExprWithLimits | sp.Lambda) -> Iterator[Need]:
+    """The needs of a body for any value of what is bound, under names that no assumption speaks of."""
+    if isinstance(expr, ExprWithLimits):
+        for bound, low, high in expr.limits:
+            if low != 1 or size_of_axis(bound) != high:
+                raise NotAlgebraic(f"{bound} does not run over its own range in {expr}")
+    own = {bound: sp.Dummy("bound", integer=True, positive=True) for bound in bound_things(expr)}
+    return needs_of(substitute(expr.function if isinstance(expr, ExprWithLimits) else expr.expr, own))
+
+
+def _arguments(expr: Apply) -> dict[Any, Any]:
+    mapping = dict(zip(expr.definition.of, expr.arguments, strict=True))
+    for thing, value in mapping.items():
+        if isinstance(value, sp.Lambda) and not runs_over_axes_of(thing, value):
+            raise NotAlgebraic(f"{value} is not over the axes of {thing}")
+    return mapping
+
+
+def runs_over_axes_of(thing: Any, value: sp.Lambda) -> bool:
+    """Whether the indices of a family that is put in have the ranges of the family that it stands for."""
+    return tuple(size_of_axis(bound) for bound in value.signature) == DECLARATIONS[thing].sizes
