@@ -1,4 +1,4 @@
-"""A second attack: falsehoods that a rule took for proved, and truths that the refuter took for refuted."""
+"""More planted falsehoods, on what bindings, bound variables and assumptions may carry; and truths for the refuter."""
 
 from types import SimpleNamespace
 
@@ -35,9 +35,6 @@ from grape_spec.language import (
     symbol,
 )
 from grape_spec.language.domains import Smooth
-from grape_spec.language.expressions import _unfolded
-from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
-from grape_spec.language.symbols import _BY_NAME, DECLARATIONS
 from grape_spec.proof.prove import prove, prove_claim
 from grape_spec.proof.refute import refute, refutes
 from grape_spec.proof.rules import (
@@ -57,13 +54,11 @@ from sympy import Lambda, exp, log
 
 
 @pytest.fixture
-def w():
-    """Declared symbols of every kind; the registry is put back afterwards."""
-    tables = (DECLARATIONS, _BY_NAME, DEFINITIONS, CLAIMS, RETIRED)
-    before = [dict(table) for table in tables]
+def w(scratch_registry):
+    """Declared symbols and definitions of every kind."""
     rows, columns = symbol("t_rows", Size, ""), symbol("t_columns", Size, "")
     x, y = symbol("t_x", Real, ""), symbol("t_y", Real, "")
-    yield SimpleNamespace(
+    return SimpleNamespace(
         x=x,
         y=y,
         z=symbol("t_z", Real, ""),
@@ -87,10 +82,6 @@ def w():
         e=define(Definition("t.e", "", (x,), exp(x))),
         lg=define(Definition("t.lg", "", (x,), log(x))),
     )
-    for table, saved in zip(tables, before, strict=True):
-        table.clear()
-        table.update(saved)
-    _unfolded.cache_clear()
 
 
 def planted(statement, by, assuming=(), *, seen=True, sizes=None):
