@@ -19,6 +19,9 @@ from grape_verified.numerics import compute_dtype
 
 Aggregation = Literal["token_mean", "sequence_mean", "sequence_sum", "token_sum", "fixed_length"]
 
+#: The range of normal fp32 numbers, which options have to lie in.
+SMALLEST, LARGEST = 2.0**-126, 2.0**127
+
 RANKS = {"(batch, time)": 2, "(batch,)": 1}
 
 
@@ -117,6 +120,7 @@ def check_targets(targets: Tensor, logits: Tensor) -> None:
     if torch.compiler.is_compiling():
         return
     vocab = logits.shape[-1]
+    targets = targets.long()  # unsigned dtypes cannot be compared
     wrong = (targets < 0) | (targets >= vocab)
     if wrong.any():
         raise ValueError(
@@ -163,6 +167,8 @@ def check_denominator(denominator: float | Tensor | None) -> None:
     if isinstance(denominator, Tensor):
         if denominator.ndim:
             raise ValueError(f"denominator: got shape {_shape(denominator)}, expected {expected}")
+        if denominator.is_meta:
+            raise ValueError(f"denominator: got device meta, expected {expected}")
         if denominator.dtype == torch.bool or denominator.is_complex():
             raise TypeError(f"denominator: got dtype {denominator.dtype}, expected {expected}")
         if torch.compiler.is_compiling():
@@ -177,11 +183,17 @@ def check_positive(name: str, value: float) -> None:
 
 
 def check_number(name: str, value: float, expected: str, inside: Callable[[float], bool]) -> None:
-    """Check that a value is a real number inside a range. A bool is not one: it is an option in the wrong place."""
+    """Check that a value is a real number inside a range, and one that fp32 can hold without overflow or underflow.
+
+    A bool is not a number: it is an option in the wrong place.
+    """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: got {type(value).__name__}, expected {expected}")
     if not inside(value):
         raise ValueError(f"{name}: got {value}, expected {expected}")
+    if value and not SMALLEST <= abs(value) <= LARGEST:
+        shown = f"{value:.3g}" if abs(value) < 1 else f"a number beyond {LARGEST:.3g}"
+        raise ValueError(f"{name}: got {shown}, expected {expected} within the range of fp32")
 
 
 def check_floating(name: str, value: Tensor, layout: str | None = None) -> None:
@@ -206,6 +218,8 @@ def check_tensor(name: str, value: object) -> None:
     """Check that a value is a tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: got {type(value).__name__}, expected a tensor")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name}: got layout {value.layout}, expected a dense tensor")
 
 
 def check_same_shape(name: str, value: Tensor, like_name: str, like: Tensor) -> None:
@@ -224,7 +238,7 @@ def check_same_device(name: str, value: Tensor, like_name: str, like: Tensor) ->
 def _check_max_length(max_length: int | None) -> None:
     if isinstance(max_length, bool) or not isinstance(max_length, Integral):
         raise TypeError(f"max_length: got {max_length!r}, expected an integer > 0, which 'fixed_length' divides by")
-    if max_length <= 0:
+    if not 0 < max_length <= LARGEST:
         raise ValueError(f"max_length: got {max_length}, expected an integer > 0, which 'fixed_length' divides by")
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -20,7 +21,6 @@ from grape_spec.proof.rules import GENERAL
 from grape_spec.references import bibtex
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.syntax import Syntax
 from rich.table import Table
 
 from grape_verified import __version__
@@ -74,6 +74,7 @@ def verify(
 ) -> None:
     """Prove the claims, check the kernels, print and write the evidence."""
     chosen = _selected(names)
+    _refuse_unwritable(ledger)
     if smt2 is not None:
         smt2.mkdir(parents=True, exist_ok=True)
         for claim in chosen:
@@ -134,14 +135,18 @@ def check(
     contract: Annotated[str, typer.Option("--as", help=f"What it should be: {', '.join(CONTRACTS)}.")],
     option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Hold an option at one value.")] = None,
     examples: Annotated[int, typer.Option(min=1, help="Inputs for each property.")] = 200,
+    strict: Annotated[bool, typer.Option("--strict", help="Hold it to what our own kernels promise, too.")] = False,
     as_json: Json = False,
 ) -> None:
     """Hold anybody's function against a contract, property by property."""
-    function = _imported(target)
-    try:
-        report = check_function(function, contract, examples=examples, options=dict(map(_option, option or ())))
-    except ValueError as wrong:
-        _refuse(str(wrong))
+    options = dict(map(_option, option or ()))
+    with redirect_stdout(sys.stderr):  # whatever the function prints is not part of the report
+        function = _imported(target)
+        try:
+            with Console(stderr=True).status(f"checking {target} as {contract}"):
+                report = check_function(function, contract, examples=examples, options=options, strict=strict)
+        except ValueError as wrong:
+            _refuse(str(wrong))
     if as_json:
         print(json.dumps(report.as_dict(), ensure_ascii=False))
     else:
@@ -155,6 +160,17 @@ def check(
 def _refuse(message: str) -> NoReturn:
     print(f"grape-verified: {message}", file=sys.stderr)
     raise typer.Exit(WRONG_CALL)
+
+
+def _refuse_unwritable(ledger: Path) -> None:
+    """Say that the ledger cannot be written before the work, not after."""
+    there = ledger.exists()
+    try:
+        ledger.open("a", encoding="utf-8").close()
+    except OSError as failure:
+        _refuse(f"--ledger: cannot write {ledger}: {failure.strerror}")
+    if not there:
+        ledger.unlink()
 
 
 def _claim(id: str) -> Claim:
@@ -178,8 +194,9 @@ def _imported(target: str) -> Callable[..., Any]:
     sys.path.insert(0, os.getcwd())
     try:
         found = importlib.import_module(module_name)
-    except Exception as failure:  # whatever a stranger's module raises becomes one line
-        _refuse(f"cannot import {module_name}: {type(failure).__name__}: {failure}")
+    except (Exception, SystemExit) as failure:  # whatever a stranger's module raises becomes one line
+        reason = str(failure).strip().split("\n")[0]
+        _refuse(f"cannot import {module_name}: {type(failure).__name__}: {reason}")
     for attribute in name.split("."):
         if not hasattr(found, attribute):
             _refuse(f"the module {module_name} has no {name}")
@@ -202,13 +219,17 @@ def _option(text: str) -> tuple[str, Any]:
 # -- evidence ---------------------------------------------------------------------------------------------------
 
 
+_READ_FROM_LEDGER = ("hash", "status", "fully_proved", "waits_for", "scope", "seconds", "parts", "wrong")
+
+
 def _evidence(ledger: Path) -> dict[str, Any]:
     """What a ledger has on each claim; nothing where there is no ledger."""
     if not ledger.exists():
         return {}
     try:
-        return {record["id"]: record for record in json.loads(ledger.read_text(encoding="utf-8"))["claims"]}
-    except (ValueError, KeyError, TypeError):
+        records = json.loads(ledger.read_text(encoding="utf-8"))["claims"]
+        return {record["id"]: {key: record[key] for key in _READ_FROM_LEDGER} for record in records}
+    except (OSError, ValueError, KeyError, TypeError):
         _refuse(f"--ledger: {ledger} is not a ledger of grape-verified verify")
 
 
@@ -378,9 +399,9 @@ def _print_report(report: Report) -> None:
         table.add_row(finding.name, _MARKS[finding.status], str(finding.examples or ""), finding.text)
     out.print(table)
     for finding in report.properties:
-        if finding.counterexample:
+        if finding.counterexample and finding.status == "failed":
             out.print(f"\n[bold]{finding.name}[/]: the smallest counterexample that was found")
-            out.print(Syntax(finding.counterexample, "python", word_wrap=True, background_color="default"))
+            print(finding.counterexample)  # as it is, so that it can be pasted from any width of terminal
     if report.not_offered:
         out.print(f"\nOptions that it does not take, held at their defaults: {', '.join(report.not_offered)}.")
     verdict = "accepted" if report.accepted else f"rejected: {', '.join(report.failed)}"

@@ -234,3 +234,28 @@ def test_numbers_of_every_kind_are_accepted(call):
 def test_options_are_refused_before_the_tensors_are_read():
     with pytest.raises(ValueError, match="aggregation: got 'mean'"):
         ppo(logps=TOKENS.to(ELSEWHERE), aggregation="mean")
+
+
+@pytest.mark.parametrize("value", [1e300, 10**400, 1e-300], ids=["large", "too large for a float", "small"])
+@pytest.mark.parametrize("name", ["clip_high", "denominator", "beta", "temperature"])
+def test_numbers_beyond_the_range_of_fp32_are_refused(name, value):
+    ones = torch.ones(1, 2)
+    calls = {
+        "clip_high": lambda: ppo_loss(ones, ones, ones, ones, clip_high=value),
+        "denominator": lambda: aggregate(ones, ones, "token_mean", denominator=value),
+        "beta": lambda: dpo_loss(ones[0], ones[0], ones[0], ones[0], beta=value),
+        "temperature": lambda: token_entropies(ones, temperature=value),
+    }
+    with pytest.raises(ValueError, match=f"^{name}: got .*, expected .* within the range of fp32$"):
+        calls[name]()
+
+
+def test_sparse_tensors_are_refused():
+    ones = torch.ones(1, 2)
+    with pytest.raises(TypeError, match=r"^logps: got layout torch\.sparse_coo, expected a dense tensor$"):
+        ppo_loss(ones.to_sparse(), ones, ones, ones)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int32, torch.uint64])
+def test_targets_of_every_integer_dtype(dtype):
+    assert token_logps(torch.zeros(1, 2), torch.zeros(1, dtype=dtype)).item() == pytest.approx(-0.6931472)

@@ -30,6 +30,13 @@ def a_tuple(logps, old_logps, advantages, mask):
 def too_few(logps):
     return logps.sum()
 
+def prints(logps, old_logps, advantages, mask):
+    print("hello")
+    return ppo_loss(logps, old_logps, advantages, mask).loss
+
+def leaves(logps, old_logps, advantages, mask):
+    raise SystemExit(0)
+
 number = 3
 """
 
@@ -184,6 +191,39 @@ def test_check_reports_a_misbehaving_function_in_a_sentence(folder, function, se
     assert "Traceback" not in out + err
 
 
+def test_what_the_function_prints_is_not_part_of_the_report(folder):
+    status, out, err = call("check", f"{folder}:prints", "--as", "ppo", "--examples", "3", "--json")
+    assert status == 0
+    assert json.loads(out)["accepted"]
+    assert "hello" in err
+
+
+def test_an_exit_in_the_target_does_not_end_the_check(folder):
+    status, out, _ = call("check", f"{folder}:leaves", "--as", "ppo", "--examples", "3")
+    assert status == 1
+    assert "raised SystemExit: 0" in out
+    Path("leaving.py").write_text("import sys; sys.exit(0)")
+    status, out, err = call("check", "leaving:f", "--as", "ppo")
+    assert (status, out) == (2, "")
+    assert err.splitlines()[-1] == "grape-verified: cannot import leaving: SystemExit: 0"
+
+
+def test_a_ledger_that_cannot_be_written_is_said_before_the_work(folder):
+    status, out, err = call("verify", "dpo.at_reference", "--ledger", "no/such/folder/ledger.json")
+    assert (status, out) == (2, "")
+    assert err == "grape-verified: --ledger: cannot write no/such/folder/ledger.json: No such file or directory\n"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"claims": [{"id": "dpo.gradient"}]}', "not json"])
+def test_a_file_that_is_no_ledger_is_refused(folder, text):
+    Path("other.json").write_text(text)
+    for command in (("list",), ("show", "dpo.gradient")):
+        status, _, err = call(*command, "--ledger", "other.json")
+        assert status == 2
+        assert err == "grape-verified: --ledger: other.json is not a ledger of grape-verified verify\n"
+    assert call("list", "--ledger", ".")[0] == 2
+
+
 @pytest.mark.parametrize(
     ("target", "line"),
     [
@@ -199,11 +239,11 @@ def test_check_of_what_is_not_there_is_one_line(folder, target, line):
     assert err == f"grape-verified: {line.format(module=folder)}\n"
 
 
-def test_check_as_an_unknown_contract_names_the_nearest(folder):
+def test_check_as_an_unknown_contract_names_them_all(folder):
     status, _, err = call("check", f"{folder}:good", "--as", "pppo")
     assert status == 2
     assert err.startswith("grape-verified: contract: got 'pppo'")
-    assert "ppo" in err.split("nearest")[1]
+    assert "expected one of ppo, ppo_per_token, dpo, " in err
 
 
 def test_check_refuses_an_option_that_the_contract_does_not_have(folder):

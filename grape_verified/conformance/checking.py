@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
@@ -15,6 +14,7 @@ from grape_verified.conformance import checks
 from grape_verified.conformance.checks import PROPERTIES, Property
 from grape_verified.conformance.contracts import CONTRACTS, Contract
 from grape_verified.conformance.counterexample import render
+from grape_verified.conformance.oracle import EXACT
 from grape_verified.conformance.report import Finding, Report
 from grape_verified.conformance.strategies import WIDTH, Blueprint, Case, Regime, Variant
 from grape_verified.conformance.subject import Broken, Subject, name_of
@@ -24,7 +24,12 @@ REDUCTIONS = 300
 
 
 def check(
-    function: Callable[..., Any], contract: str, *, examples: int = 200, options: Mapping[str, Any] | None = None
+    function: Callable[..., Any],
+    contract: str,
+    *,
+    examples: int = 200,
+    options: Mapping[str, Any] | None = None,
+    strict: bool = False,
 ) -> Report:
     """Hold a function against a contract, property by property.
 
@@ -36,10 +41,12 @@ def check(
         contract: the name of a contract, such as "ppo".
         examples: how many inputs each property is tried on.
         options: options to hold at one value, for a function that has it built in or knows no other.
+        strict: hold it to what our own kernels promise, too: fp64 to its own precision rather than to that of fp32,
+            half precision computed in fp32, and large finite numbers where the exact result leaves the range, not ±inf.
 
     Returns: a report; what the function does wrong is in it and is never raised.
 
-    Raises: ValueError for an unknown contract or option, or fewer than one example.
+    Raises: ValueError for an unknown contract or option, a value that an option cannot have, or fewer than one example.
     """
     bound = contract_named(contract)
     held = _checked_options(bound, options or {})
@@ -47,14 +54,13 @@ def check(
         raise ValueError(f"examples: got {examples}, expected at least 1")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _report(function, bound, held, examples)
+        return _report(function, bound, held, examples, strict)
 
 
 def contract_named(name: str) -> Contract:
-    """The contract of that name; a ValueError names the nearest ones."""
+    """The contract of that name; a ValueError lists them."""
     if name not in CONTRACTS:
-        near = get_close_matches(name, CONTRACTS, n=3, cutoff=0.4) or list(CONTRACTS)
-        raise ValueError(f"contract: got {name!r}, which there is not; the nearest: {', '.join(near)}")
+        raise ValueError(f"contract: got {name!r}, expected one of {', '.join(CONTRACTS)}")
     return CONTRACTS[name]
 
 
@@ -73,9 +79,8 @@ def run_property(subject: Subject, prop: Property, examples: int) -> Finding:
         _quietly(examples)(given(case=cases)(holds))()
     except (Broken, _Enough):
         broken = search.last
-        return Finding(
-            prop.name, "failed" if prop.required else "noted", broken.sentence, search.tried, render(subject, broken)
-        )
+        status: Literal["failed", "noted"] = "failed" if prop.required or subject.strict else "noted"
+        return Finding(prop.name, status, broken.sentence, search.tried, render(subject, broken))
     except Flaky:
         once = "" if prop.name == "repeatable" else "gives different results for the same input; once, "
         return Finding(prop.name, "failed", f"{once}{search.last.sentence}", search.tried)
@@ -122,13 +127,15 @@ def _quietly(examples: int) -> Any:
     )
 
 
-def _report(function: Callable[..., Any], contract: Contract, held: Mapping[str, Any], examples: int) -> Report:
+def _report(
+    function: Callable[..., Any], contract: Contract, held: Mapping[str, Any], examples: int, strict: bool
+) -> Report:
     found: list[Finding] = []
     offered: tuple[str, ...] = ()
     try:
-        subject = read(function, contract, held)
+        subject = read(function, contract, held, strict=strict)
         offered = subject.offered
-        found.append(Finding("signature", "passed", _forms(subject), len(contract.variants)))
+        found.append(_signature(subject))
     except Broken as broken:
         text, where = broken.sentence, render(Subject(function, contract, held), broken)
         found.append(Finding("signature", "failed", text, 1, where))
@@ -148,12 +155,14 @@ def _blocked(found: Sequence[Finding]) -> str:
     return next((blocks[entry.name] for entry in found if entry.status == "failed" and entry.name in blocks), "")
 
 
-def read(function: Callable[..., Any], contract: Contract, held: Mapping[str, Any]) -> Subject:
+def read(function: Callable[..., Any], contract: Contract, held: Mapping[str, Any], *, strict: bool = False) -> Subject:
     """How to call a function, found out by calling it once with each form of tensors that the contract allows.
 
-    Forms that it refuses, or gets wrong while it gets another right, are not tried again: one is enough.
+    Forms that it refuses are not tried again, as one is enough; nor are those that it misreads while it gets another
+    right, but the report says which they are.
     """
     subject = Subject.read(function, contract, held)
+    subject.strict = strict
     right, called, refusals = [], [], []
     for variant in contract.variants:
         case = _probe(contract, held, variant)
@@ -167,6 +176,7 @@ def read(function: Callable[..., Any], contract: Contract, held: Mapping[str, An
     if not called:
         raise refusals[0]
     subject.variants = tuple(right or called)
+    subject.misread = tuple(variant for variant in called if variant not in subject.variants)
     return subject
 
 
@@ -178,21 +188,36 @@ def _probe(contract: Contract, held: Mapping[str, Any], variant: Variant) -> Cas
     return Case(contract.build(Blueprint(3, torch.float64, Regime(), variant, options, rows)), options, variant)
 
 
-def _forms(subject: Subject) -> str:
-    """Which forms of tensors the function takes, where there is a choice."""
-    text = "It can be called with the contract's tensors."
-    refused = [variant for variant in subject.contract.variants if variant not in subject.variants]
-    if not refused:
-        return text
-    masks = {variant.mask for variant in subject.variants}
-    forms = {variant.advantages for variant in subject.variants}
-    taken = [f"{kind} masks" for kind in sorted(masks)] if len(masks) == 1 else []
-    taken += [f"advantages {form}" for form in sorted(forms)] if len(forms) == 1 else []
-    return f"{text} Only with {' and '.join(taken)}." if taken else text
+def _signature(subject: Subject) -> Finding:
+    """Which forms of tensors the function takes, where there is a choice, and which it takes for something else."""
+    text, tried = "It can be called with the contract's tensors.", len(subject.contract.variants)
+    only = _what_is_common(subject.variants) if len(subject.variants) < tried else ""
+    if only:
+        text = f"{text} Only with {only}."
+    if not subject.misread:
+        return Finding("signature", "passed", text, tried)
+    text = (
+        f"{text} With {_what_is_common(subject.misread)} it returns something else than the spec says, without a word."
+    )
+    return Finding("signature", "failed" if subject.strict else "noted", text, tried)
+
+
+def _what_is_common(variants: Sequence[Variant]) -> str:
+    """What some forms of tensors share."""
+    masks = {variant.mask for variant in variants}
+    forms = {variant.advantages for variant in variants}
+    shared = [f"{kind} masks" for kind in sorted(masks)] if len(masks) == 1 else []
+    shared += [f"advantages {form}" for form in sorted(forms)] if len(forms) == 1 else []
+    return " and ".join(shared) or "some forms of masks and advantages"
 
 
 def _checked_options(contract: Contract, options: Mapping[str, Any]) -> dict[str, Any]:
     for name in options:
         if name not in contract.options:
             raise ValueError(f"options: got {name!r}, expected some of {', '.join(contract.options)}")
-    return dict(options)
+    held = dict(options)
+    try:
+        contract.oracle(_probe(contract, held, contract.variants[0]), EXACT)
+    except Exception as error:
+        raise ValueError(f"options: got {held}, which the spec cannot be evaluated at: {error}") from None
+    return held

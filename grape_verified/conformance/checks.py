@@ -94,7 +94,7 @@ def _compare_with_spec(
 ) -> Outcome:
     """Call the function and compare what it returns with the oracle. A gradient that is missing is not compared."""
     outcome = subject(case, cotangent)
-    arithmetic = Arithmetic.of(outcome.value.dtype, case.dtype, any_branch=any_branch)
+    arithmetic = Arithmetic.of(outcome.value.dtype, case.dtype, strict=subject.strict, any_branch=any_branch)
     answer = subject.contract.oracle(case, arithmetic)
     if values:
         _all_accepted(case, outcome.value, answer.values, _noun(subject))

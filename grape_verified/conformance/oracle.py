@@ -49,6 +49,7 @@ class Arithmetic:
         unit: the unit roundoff.
         largest, smallest: the largest finite and the smallest normal number.
         gradient_unit: the roundoff of the dtype in which gradients are handed back.
+        may_overflow: where the result is beyond the range, ±inf is right.
         any_branch: where a min or clip of a definition has no certain outcome, allow what either branch would give, as
             automatic differentiation may take it even where the two only meet by rounding.
     """
@@ -58,13 +59,20 @@ class Arithmetic:
     smallest: float
     gradient_unit: float = 0.0
     any_branch: bool = False
+    may_overflow: bool = False
 
     @classmethod
-    def of(cls, computed_in: torch.dtype, returned_in: torch.dtype, *, any_branch: bool = False) -> Arithmetic:
-        """That of a function that computes in one dtype and returns gradients in another."""
+    def of(
+        cls, computed_in: torch.dtype, returned_in: torch.dtype, *, strict: bool = True, any_branch: bool = False
+    ) -> Arithmetic:
+        """That of a function that computes in one dtype and returns gradients in another.
+
+        Unless it is strict, a result in fp64 need not be better than one in fp32, and one beyond the range may be ±inf.
+        """
         numbers, returned = torch.finfo(computed_in), torch.finfo(returned_in)
         coarser = returned.eps / 2 if returned.eps > numbers.eps else 0.0
-        return cls(numbers.eps / 2, numbers.max, numbers.tiny, coarser, any_branch)
+        unit = numbers.eps / 2 if strict else max(numbers.eps, torch.finfo(torch.float32).eps) / 2
+        return cls(unit, numbers.max, numbers.tiny, coarser, any_branch, may_overflow=not strict)
 
     def near(self, x: float, absolute: float = 0.0) -> arb:
         """A number that was read, with the roundings that reading it may cost."""
@@ -94,10 +102,11 @@ class Target:
 
     ball: arb
     least: arb | None = None
+    may_overflow: bool = False
 
     def accepts(self, got: float) -> bool:
         """Whether a number that a function returned is right."""
-        if not math.isfinite(got):
+        if not math.isfinite(got) and not (self.may_overflow and self.least is not None):
             return False
         if self.least is None:
             return self.ball.contains(arb(got))
@@ -105,7 +114,8 @@ class Target:
 
     def __str__(self) -> str:
         if self.least is not None:
-            return f"something finite beyond {float(self.least.mid()):.3g}"
+            what = "something" if self.may_overflow else "something finite"
+            return f"{what} beyond {float(self.least.mid()):.3g}"
         low, middle, high = (float(x) for x in (self.ball.lower(), self.ball.mid(), self.ball.upper()))
         size = max(abs(low), abs(high))
         if middle == 0 or high - low <= 1e-2 * size:
@@ -261,7 +271,7 @@ def _slope_target(term: Term, name: str, factor: arb, arithmetic: Arithmetic) ->
 
 
 def _target(exact: arb, limited: arb, arithmetic: Arithmetic) -> Target:
-    return Target(exact, limited) if abs(exact) > arithmetic.range_end else Target(exact)
+    return Target(exact, limited, arithmetic.may_overflow) if abs(exact) > arithmetic.range_end else Target(exact)
 
 
 # -- methods ----------------------------------------------------------------------------------------------------------

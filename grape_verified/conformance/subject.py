@@ -62,6 +62,8 @@ class Subject:
         defaults: the options that it need not be given, with its own defaults.
         variants: the forms of tensors that it takes.
         accessor: what leads from what it returns to the tensor, for counterexamples.
+        misread: forms that it takes and gets wrong, while it gets another right.
+        strict: whether it is held to what this package's own kernels promise.
     """
 
     function: Callable[..., Any]
@@ -71,6 +73,8 @@ class Subject:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     variants: tuple[Variant, ...] = (Variant(),)
     accessor: str = ""
+    strict: bool = False
+    misread: tuple[Variant, ...] = ()
 
     @classmethod
     def read(cls, function: Callable[..., Any], contract: Contract, held: Mapping[str, Any]) -> Subject:
@@ -79,7 +83,7 @@ class Subject:
         if not callable(function):
             raise Broken(f"got {type(function).__name__}, expected a function to be called as {call}")
         try:
-            signature = inspect.signature(function)
+            signature = inspect.signature(function.forward if isinstance(function, torch.nn.Module) else function)
         except (TypeError, ValueError):  # a builtin without a readable signature
             return cls(function, contract, held)
         everything = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
@@ -124,13 +128,15 @@ class Subject:
         try:
             returned = self.function(*tensors, **self.keywords(case))
             value = getattr(returned, "loss", returned)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise Broken(f"raised {_describe(error)}", case) from error
         if not isinstance(value, Tensor):
             raise Broken(f"returned {_kind(value)}, expected a tensor or an object with a .loss that is one", case)
         expected = self.contract.shape_of_result(case)
         if tuple(value.shape) != expected:
             raise Broken(f"returned a tensor of shape {tuple(value.shape)}, expected {expected}", case)
+        if value.is_meta:
+            raise Broken("returned a tensor on the device meta, which holds no numbers", case)
         if not value.is_floating_point():
             raise Broken(f"returned a tensor of dtype {value.dtype}, expected a floating-point dtype", case)
         self.accessor = "" if returned is value else ".loss"
@@ -152,7 +158,7 @@ def _same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and bool(a == b)
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     first = str(error).strip().split("\n", 1)[0]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 

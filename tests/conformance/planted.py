@@ -2,10 +2,11 @@
 
 import itertools
 import math
+import sys
 from types import SimpleNamespace
 
 import torch
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, softplus
 
 # -- PPO: correct, in another style -----------------------------------------------------------------------------------
 
@@ -170,6 +171,37 @@ def half_precision_dpo(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejec
     """As it is most often written: right, in the dtype that comes in."""
     policy, reference = chosen_logps - rejected_logps, ref_chosen_logps - ref_rejected_logps
     return -logsigmoid(beta * (policy - reference)).mean()
+
+
+def softplus_dpo(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, *, beta=0.1):
+    """Right to single precision: torch's softplus is linear beyond 20, an error of 1e-10."""
+    margin = beta * ((chosen_logps - ref_chosen_logps) - (rejected_logps - ref_rejected_logps))
+    return softplus(-margin).mean()
+
+
+def branching_ppo(logps, old_logps, advantages, mask):
+    """Right, with ±inf where the exact result is beyond the range: the side that counts is picked before exp."""
+    new, old, gains, keep = _tokens(logps, old_logps, advantages, mask)
+    d = new - old
+    cut = torch.where(gains >= 0, d.clamp(max=math.log(1.2)), d.clamp(min=math.log(0.8)))
+    return _mean(-cut.exp() * gains, keep, None)
+
+
+def misreads_float_masks(logps, old_logps, advantages, mask):
+    """Right for masks of bool alone."""
+    return correct_ppo(logps, old_logps, advantages, mask) * (1 if mask.dtype == torch.bool else 3)
+
+
+class AsModule(torch.nn.Module):
+    """A correct function as a module, which takes anything by the look of its signature."""
+
+    def forward(self, logps, old_logps, advantages, mask):
+        return correct_ppo(logps, old_logps, advantages, mask)
+
+
+def exits(logps, old_logps, advantages, mask):
+    """Ends the process, as a script would."""
+    sys.exit(0)
 
 
 _calls = itertools.count()

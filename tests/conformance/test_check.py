@@ -80,6 +80,30 @@ WRONG = [
 
 
 @pytest.mark.parametrize(
+    ("function", "contract", "strictly"),
+    [
+        (planted.softplus_dpo, "dpo", {"value", "gradient", "options", "extremes", "dtype"}),
+        (planted.branching_ppo, "ppo", {"extremes"}),
+        (planted.misreads_float_masks, "ppo", {"signature"}),
+        (planted.AsModule(), "ppo", set()),
+    ],
+)
+def test_what_only_a_strict_check_rejects(function, contract, strictly):
+    report = check(function, contract, examples=100)
+    assert report.accepted, [(f.name, f.text) for f in report.properties if f.status == "failed"]
+    strict = check(function, contract, examples=100, strict=True)
+    assert set(strict.failed) <= strictly
+    assert bool(strict.failed) == bool(strictly)
+
+
+def test_a_form_that_is_misread_is_said():
+    signature = check(planted.misreads_float_masks, "ppo", examples=5).finding("signature")
+    assert signature.status == "noted"
+    assert "Only with bool masks." in signature.text
+    assert "With float masks it returns something else than the spec says" in signature.text
+
+
+@pytest.mark.parametrize(
     ("function", "contract"),
     [
         (planted.half_precision, "ppo"),
@@ -155,6 +179,7 @@ def test_a_function_that_can_be_imported_is_imported():
     [
         (planted.raises, "raised RuntimeError: expected scalar type Half"),
         (planted.returns_tuple, "returned a tuple of 2, expected a tensor or an object with a .loss that is one"),
+        (planted.exits, "raised SystemExit: 0"),
         (planted.returns_none, "returned None, expected a tensor or an object with a .loss that is one"),
         (planted.returns_per_token, "returned a tensor of shape (2, 3), expected ()"),
         (planted.wrong_signature, "cannot be called as wrong_signature(logps, old_logps, advantages, mask)"),
@@ -224,9 +249,11 @@ def test_an_option_can_be_held_for_a_function_that_has_it_built_in():
 @pytest.mark.parametrize(
     ("contract", "keywords", "text"),
     [
-        ("pppo", {}, "contract: got 'pppo', which there is not; the nearest: ppo"),
+        ("pppo", {}, "contract: got 'pppo', expected one of ppo, "),
         ("ppo", {"options": {"clip": 0.1}}, "options: got 'clip', expected some of clip_low, "),
         ("ppo", {"examples": 0}, "examples: got 0, expected at least 1"),
+        ("ppo", {"options": {"denominator": 0}}, "which the spec cannot be evaluated at: "),
+        ("ppo", {"options": {"clip_low": "banana"}}, "which the spec cannot be evaluated at: "),
     ],
 )
 def test_a_wrong_call_names_the_argument(contract, keywords, text):

@@ -30,7 +30,7 @@ PROMISES = [(name, prop) for name, contract in CONTRACTS.items() for prop in con
 
 
 def subject_of(name):
-    return read(KERNELS[name], CONTRACTS[name], {})
+    return read(KERNELS[name], CONTRACTS[name], {}, strict=True)
 
 
 @pytest.mark.parametrize("name", CONTRACTS)
