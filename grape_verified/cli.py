@@ -59,6 +59,7 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a claim, such a
 
 @app.callback(invoke_without_command=True)
 def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    verification.leave_no_folder()
     if show:
         print(f"grape-verified {__version__}")
         raise typer.Exit(HOLDS)

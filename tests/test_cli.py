@@ -198,6 +198,12 @@ def test_what_the_function_prints_is_not_part_of_the_report(folder):
     assert "hello" in err
 
 
+def test_check_leaves_nothing_in_the_folder(folder):
+    before = {path.name for path in Path().iterdir()}
+    call("check", f"{folder}:good", "--as", "ppo", "--examples", "3")
+    assert {path.name for path in Path().iterdir()} - {"__pycache__"} == before
+
+
 def test_an_exit_in_the_target_does_not_end_the_check(folder):
     status, out, _ = call("check", f"{folder}:leaves", "--as", "ppo", "--examples", "3")
     assert status == 1

@@ -6,12 +6,15 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
+from pathlib import Path
+from tempfile import gettempdir
 from time import perf_counter
 from typing import Any
 
 import torch
 from grape_spec.language.registry import all_uses, select
 from grape_spec.proof.ledger import examine, summarise
+from hypothesis.configuration import set_hypothesis_home_dir
 
 import grape_verified
 from grape_verified.conformance.checking import check
@@ -75,13 +78,24 @@ def _run(asked: list[Task], examples: int, processes: int) -> Iterator[tuple[Tas
         yield from ((task, run_task(task, examples)) for task in asked)
         return
     spawn = get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(workers, spawn, initializer=_alone) as pool:
         running = {pool.submit(run_task, task, examples): task for task in asked}
         try:
             yield from ((running[future], future.result()) for future in as_completed(running))
         except BaseException:  # an interrupt, above all: what has not begun is not to begin
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _alone() -> None:
+    """One thread for each process, and nothing of Hypothesis left in the current folder."""
+    torch.set_num_threads(1)
+    leave_no_folder()
+
+
+def leave_no_folder() -> None:
+    """Keep what Hypothesis caches in the system's folder for temporary files, for a run of the command line."""
+    set_hypothesis_home_dir(Path(gettempdir()) / "grape_verified_hypothesis")
 
 
 def run_task(task: Task, examples: int) -> dict[str, Any]:
