@@ -78,6 +78,15 @@ def test_a_sound_claim_is_sound(w):
     assert summarise([found], [], 0.0)["holds"]
 
 
+def test_assumptions_that_either_engine_finds_contradictory_are_reported(w):
+    """The refuter by finding no point, the solver by a proof."""
+    part = holds(greater(w.x, 0), by=smt(), assuming=[greater(w.x, 1), less(w.x, 0)])
+    assert not audit.assumptions_can_hold(part, refute(part.statement, part.assuming, points=2))
+    assert not audit.assumptions_can_hold(part, Search(10, 10)), "whatever the refuter says"
+    fine = holds(greater(w.x, 0), by=smt(), assuming=[greater(w.x, 1)])
+    assert audit.assumptions_can_hold(fine, refute(fine.statement, fine.assuming, points=2))
+
+
 def test_a_prover_that_lies_is_a_contradiction(w):
     """Proved by a broken rule and refuted at a point: neither proved nor sound."""
     found, part = record(statement=equals(w.x, w.x + w.y), by=Lying())

@@ -24,7 +24,7 @@ from grape_spec.language.symbols import DECLARATIONS
 from grape_spec.proof.derivatives import NotAlgebraic
 from grape_spec.proof.mutate import mutants
 from grape_spec.proof.prove import prove
-from grape_spec.proof.refute import refute, refutes
+from grape_spec.proof.refute import Search, refute, refutes
 from grape_spec.proof.rules import Context, Unknown
 from grape_spec.render import unicode
 
@@ -58,6 +58,11 @@ class Condition:
 def two_sides_differ(part: Part) -> bool:
     """Whether the statement says anything: the two sides of a relation are different trees."""
     return not isinstance(part.statement, Relational) or part.statement.lhs != part.statement.rhs
+
+
+def assumptions_can_hold(part: Part, search: Search) -> bool:
+    """Whether a point was found at which the assumptions hold, and the solver agrees that there is one."""
+    return search.effective > 0 and _context(part).solver().satisfiable() is not False
 
 
 def audit_mutants(part: Part, *, claim_id: str = "", earlier: tuple[Part, ...] = (), seed: int = 0) -> list[Mutant]:

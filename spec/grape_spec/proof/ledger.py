@@ -19,7 +19,7 @@ from typing import Any
 
 from grape_spec.language.claims import Claim, Part
 from grape_spec.language.registry import all_uses, claim_of
-from grape_spec.proof.audit import audit_conditions, audit_mutants, two_sides_differ
+from grape_spec.proof.audit import assumptions_can_hold, audit_conditions, audit_mutants, two_sides_differ
 from grape_spec.proof.prove import Proof, prove
 from grape_spec.proof.refute import refute
 from grape_spec.proof.rules import GENERAL
@@ -72,7 +72,8 @@ def _examine_part(claim: Claim, position: int) -> dict[str, Any]:
     survived = [mutant.text for mutant in mutants if mutant.fate == "survived"]
     stale = sorted(set(part.equivalent) - {mutant.text for mutant in mutants if mutant.fate == "listed"})
     contradiction = proof.status == "proved" and search.refuted
-    vacuous = search.effective == 0 or not two_sides_differ(part)
+    satisfiable = assumptions_can_hold(part, search)
+    vacuous = not satisfiable or not two_sides_differ(part)
     return {
         "name": part.name,
         "statement": unicode(part.statement),
@@ -85,7 +86,7 @@ def _examine_part(claim: Claim, position: int) -> dict[str, Any]:
         "reason": proof.reason,
         "seconds": proof.seconds,
         "contradiction": contradiction,
-        "satisfiable": search.effective > 0,
+        "satisfiable": satisfiable,
         "sides_differ": two_sides_differ(part),
         "points": {"drawn": search.drawn, "effective": search.effective},
         "witness": search.witness,
