@@ -129,6 +129,57 @@ def test_bound_in_the_docstring(name, record_property):
     )
 
 
+def log_probabilities(case):
+    """log π_v of every token of every position, and the entropy of the position."""
+    shape = case.tensors["logits"].shape
+    columns = [
+        CONTRACTS["token_logps"].oracle(case.with_tensors(targets=torch.full(shape[:-1], v)), EXACT).values
+        for v in range(shape[-1])
+    ]
+    entropies = [middle(H) for H in CONTRACTS["token_entropies"].oracle(case, EXACT).values]
+    return [([middle(column[i]) for column in columns], H) for i, H in enumerate(entropies)]
+
+
+def logp_gradient_scales(case):
+    """(H + 1)/τ."""
+    tau = case.options["temperature"]
+    return [(H + 1) / tau for logps, H in log_probabilities(case) for _ in logps]
+
+
+def entropy_gradient_scales(case):
+    """π_v ((1 + H + |log π_v|)² + S)/τ with the spread S."""
+    tau, scales = case.options["temperature"], []
+    for logps, H in log_probabilities(case):
+        spread = sum(math.exp(x) * abs(x) * abs(x + H) for x in logps)
+        scales += [math.exp(x) * ((1 + H + abs(x)) ** 2 + spread) / tau for x in logps]
+    return scales
+
+
+@pytest.mark.parametrize(
+    ("name", "scales", "text"),
+    [
+        ("token_logps", logp_gradient_scales, "4·u·(H + 1)/τ"),
+        ("token_entropies", entropy_gradient_scales, "4·u·π_v ((1 + H + |log π_v|)² + S)/τ"),
+    ],
+)
+def test_bound_of_the_gradient_in_the_docstring(name, scales, text):
+    contract, subject = CONTRACTS[name], subject_of(name)
+    assert text in " ".join(getattr(grape_verified, name).__doc__.split())
+
+    @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+    @given(contract.cases(Regime((torch.float64, torch.float32)), subject.offered, {}, contract.variants))
+    def holds(case: Case):
+        outcome = subject(case, torch.ones(contract.shape_of_result(case)))
+        got = outcome.gradients["logits"].flatten().tolist()
+        numbers = torch.finfo(outcome.value.dtype)
+        expected = contract.oracle(case, EXACT).gradients([1.0] * outcome.value.numel())["logits"]
+        for number, target, scale in zip(got, expected, scales(case), strict=True):
+            error = max(0.0, abs(float(target.ball.mid() - number)) - numbers.tiny)
+            assert error <= 4 * numbers.eps / 2 * scale
+
+    holds()
+
+
 # -- conventions that other implementations need not share ------------------------------------------------------------
 
 
