@@ -345,7 +345,6 @@ claim(
     ),
     holds(equals(At(Diff(smoothed_loss(m), m), m, best_margin), 0), name="optimal margin", by=algebra()),
     holds(equals(Diff(smoothed_loss(m), m, m), sigmoid(m) * sigmoid(-m)), name="curvature", by=algebra()),
-    uses=["dpo.convex_in_margin"],
     source=MITCHELL,
     wrong=[
         Wrong("the same optimum as without smoothing: none", less(Diff(smoothed_loss(m), m), 0)),

@@ -176,7 +176,6 @@ claim(
     holds(
         Or(moves, rests, Eq(rho, upper_edge), Eq(rho, lower_edge)), name="the regions cover all but the kinks", by=smt()
     ),
-    uses=["ppo.clip.sign_form"],
     wrong=[
         Wrong(
             "the slope of the unclipped surrogate everywhere",
@@ -337,7 +336,6 @@ claim(
         ],
         by=chain_rule(inner="ppo.ratio.gradient", outer="in the ratio", at={rho: ratio()}),
     ),
-    uses=["ppo.clip.gradient"],
     source=YE,
     wrong=[
         Wrong(
