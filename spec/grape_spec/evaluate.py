@@ -114,6 +114,8 @@ def _power(x: Number, exponent: Fraction) -> Number:
     at = value_of(x)
     if exponent < 0 and at.is_zero():
         raise Undefined("a division by zero")
+    if exponent.denominator != 1 and at < 0:
+        raise Undefined(f"a root of {at.str(10)}")
     binomial = [Fraction(1)]
 
     def coefficient(k: int) -> arb:
@@ -202,6 +204,8 @@ class Evaluator:
         x = exact(self._number(base, env))
         if exponent == -1 and isinstance(x, arb) and not x.is_zero():
             return 1 / x
+        if exponent.q == 2 and self.hull and isinstance(x, arb) and x.contains(0):
+            x = x.nonnegative_part()  # what a square root is taken of is not negative: only the ball is too wide
         return _power(x, Fraction(int(exponent.p), int(exponent.q)))
 
     def _sum(self, expr: sp.Sum, env: dict[Any, Any]) -> Any:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import sympy as sp
 from sympy.polys.domains import QQ
 from sympy.polys.fields import FracField
+from sympy.polys.rings import PolyElement
 
-from grape_spec.proof.normal_form import Monomial, NormalForm, Polynomial
+from grape_spec.proof.normal_form import ONE, Monomial, NormalForm, Polynomial, add, is_root
 
 
 def is_zero(p: Polynomial, form: NormalForm) -> bool:
     """Whether a polynomial over atoms vanishes identically, its atoms taken as independent of each other.
 
     True is a proof: an identity of rational functions holds for every value of the atoms at which no divisor is zero,
-    and the divisors are in ``form.nonzero``. False is no proof that the expression differs from zero.
+    and the divisors are in ``form.nonzero``; so does one that holds once squares of square roots are written out. False
+    is no proof that the expression differs from zero.
     """
     p = form.settle_deltas(p)
     if not p:
@@ -24,7 +28,20 @@ def is_zero(p: Polynomial, form: NormalForm) -> bool:
         return False
     field = FracField([f"x{i}" for i in range(len(generators))], QQ)
     values = dict(zip(generators, field.gens, strict=True))
-    return _element(p, form, values, field) == field.zero
+    element = _element(p, form, values, field)
+    return element == field.zero or _vanishes_by_roots(element.numer, list(generators), form)
+
+
+def _vanishes_by_roots(numerator: PolyElement, generators: list[sp.Expr], form: NormalForm) -> bool:
+    """Whether a numerator is zero once the squares of square roots in it are written as what they are squares of."""
+    roots = [place for place, atom in enumerate(generators) if is_root(atom)]
+    if not any(exponents[place] > 1 for exponents in numerator for place in roots):
+        return False
+    total: Polynomial = {}
+    for exponents, c in numerator.terms():
+        monomial = tuple((atom, int(n)) for atom, n in zip(generators, exponents, strict=True) if n)
+        total = add(total, form.multiply({monomial: Fraction(int(c.numerator), int(c.denominator))}, ONE))
+    return is_zero(total, form)
 
 
 def _divisor(factor: tuple[sp.Expr, int], form: NormalForm) -> Polynomial | None:

@@ -16,11 +16,11 @@ from grape_spec.language.expressions import Apply, At, OneSided, bound_things, s
 from grape_spec.language.symbols import DECLARATIONS, size_of_axis
 from grape_spec.proof.derivatives import NotAlgebraic
 
-Need = tuple[Literal["positive", "nonzero"], sp.Expr]
+Need = tuple[Literal["positive", "non-negative", "nonzero"], sp.Expr]
 
 
 def needs_of(expr: sp.Basic) -> Iterator[Need]:
-    """What has to be positive or nonzero for an expression to have a value.
+    """What has to be positive, non-negative or nonzero for an expression to have a value.
 
     The inside of a one-sided slope is left to the rule for slopes, which asks for a value around the point.
 
@@ -40,7 +40,7 @@ def needs_of(expr: sp.Basic) -> Iterator[Need]:
         mapping = _arguments(expr)
         yield from _put(needs_of(expr.definition.body), mapping)
     elif isinstance(expr, sp.Pow) and not expr.exp.is_Integer:
-        yield "positive", expr.base
+        yield "non-negative" if expr.exp.is_positive and expr.exp.is_Rational else "positive", expr.base
     elif isinstance(expr, sp.Pow) and expr.exp < 0:
         yield "nonzero", expr.base
     elif isinstance(expr, sp.log):

@@ -1,10 +1,12 @@
 """A normal form for expressions with finite sums of general length.
 
 An expression becomes a polynomial over *atoms*: a mapping from monomials (atoms with integer exponents) to rationals.
-Atoms are symbols, indexed symbols, exponentials and logarithms of monomials, reciprocals of polynomials, and sums that
-cannot be taken apart. The rules that lead there are the only mathematics in this file:
+Atoms are symbols, indexed symbols, exponentials and logarithms of monomials, square roots and reciprocals of
+polynomials, and sums that cannot be taken apart. The rules that lead there are the only mathematics in this file:
 
 - exp(a + b) = exp(a) exp(b), exp(log a) = a;  log(ab) = log a + log b where a and b are positive, log(exp a) = a;
+- √a √a = a, 1/√a = √a/a;  √(ab) = √a √b and √(a²) = a where a is positive;
+- m² = m for what is only 0 or 1;
 - Σ is linear, and a factor without the bound variable leaves the sum;
 - Σ_v δ(v, k) f(v) = f(k) for k in the range of v, and Σ_v 1 = V;
 - a row of a simplex family sums to one, and so does a one-hot row; further relations are declared by a claim's
@@ -27,7 +29,7 @@ from math import gcd, lcm
 import sympy as sp
 from sympy.core.function import AppliedUndef
 
-from grape_spec.language.domains import RowDomain
+from grape_spec.language.domains import OneHotDomain, OneOf, RowDomain
 from grape_spec.language.expressions import Apply, At, Diff, substitute
 from grape_spec.language.symbols import DECLARATIONS, size_of_axis
 from grape_spec.proof.derivatives import NotAlgebraic, resolve
@@ -134,14 +136,30 @@ class NormalForm:
         for left, c in p.items():
             for right, d in q.items():
                 monomial = self._merge(left, right)
-                result[monomial] = result.get(monomial, Fraction(0)) + c * d
+                if all(n == 1 or not is_root(atom) for atom, n in monomial):
+                    result[monomial] = result.get(monomial, Fraction(0)) + c * d
+                else:
+                    result = add(result, scale(self._without_squared_roots(monomial), c * d))
         return _without_zeros(result)
+
+    def _without_squared_roots(self, monomial: Monomial) -> Polynomial:
+        """The same with every square root to the power of one: (√b)ⁿ is √b or 1 times a whole power of b."""
+        others = tuple((atom, n) for atom, n in monomial if n == 1 or not is_root(atom))
+        result: Polynomial = {others: Fraction(1)}
+        for atom, n in monomial:
+            if (atom, n) not in others:
+                whole, left = divmod(n, 2)
+                base = self.of(atom.base)
+                factor = base if whole >= 0 else self.inverse(base)
+                result = reduce(self.multiply, [factor] * abs(whole), result)
+                result = self.multiply(result, self._atom(atom)) if left else result
+        return result
 
     def _merge(self, left: Iterable[tuple[sp.Expr, int]], right: Iterable[tuple[sp.Expr, int]]) -> Monomial:
         exponents: dict[sp.Expr, int] = {}
         for atom, exponent in (*left, *right):
             exponents[atom] = exponents.get(atom, 0) + exponent
-        kept = [(a, 1 if isinstance(a, sp.KroneckerDelta) else n) for a, n in exponents.items() if n]
+        kept = [(a, 1 if n > 1 and is_idempotent(a) else n) for a, n in exponents.items() if n]
         return tuple(sorted(kept, key=self._key))
 
     def _key(self, factor: tuple[sp.Expr, int]) -> tuple[str, int]:
@@ -152,9 +170,11 @@ class NormalForm:
 
     def _pow(self, expr: sp.Pow) -> Polynomial:
         base, exponent = expr.args
+        p = self.of(base)
+        if isinstance(exponent, sp.Rational) and exponent.q == 2:
+            p, exponent = self._sqrt(p), sp.Integer(exponent.p)
         if not isinstance(exponent, sp.Integer):
             raise NotAlgebraic(f"the power {expr} has no normal form")
-        p = self.of(base)
         if exponent < 0:
             p, exponent = self.inverse(p), -exponent
         return reduce(self.multiply, [p] * int(exponent), ONE)
@@ -166,7 +186,7 @@ class NormalForm:
         coefficient, monomial, rest = self._content(p)
         for atom, _ in monomial:
             self._must_not_vanish(atom)
-        inverse = {tuple((atom, -n) for atom, n in monomial): 1 / coefficient}
+        inverse = self.multiply({tuple((atom, -n) for atom, n in monomial): 1 / coefficient}, ONE)
         if len(rest) == 1:
             return inverse
         divisor = to_expr(rest)
@@ -182,7 +202,7 @@ class NormalForm:
         if len(p) == 1:
             (monomial, coefficient), *_ = p.items()
             return coefficient, monomial, ONE
-        atoms = {atom for monomial in p for atom, _ in monomial}
+        atoms = {atom for monomial in p for atom, _ in monomial if not is_root(atom)}
         least = {atom: min(dict(monomial).get(atom, 0) for monomial in p) for atom in atoms}
         common = self._merge(least.items(), ())
         rest = self.multiply(p, {tuple((atom, -n) for atom, n in common): Fraction(1)})
@@ -194,7 +214,38 @@ class NormalForm:
             coefficient = -coefficient
         return coefficient, common, {monomial: c / coefficient for monomial, c in rest.items()}
 
-    # -- exponentials and logarithms ----------------------------------------------------------------------------
+    # -- square roots, exponentials and logarithms --------------------------------------------------------------
+
+    def _sqrt(self, p: Polynomial) -> Polynomial:
+        """The square root of what is not negative: of every positive factor by itself, and of the others together."""
+        if not p:
+            return {}
+        coefficient, monomial, rest = self._content(p)
+        if coefficient < 0:
+            coefficient, rest = -coefficient, scale(rest, Fraction(-1))
+        result, inside = self._sqrt_of_number(coefficient), rest
+        for atom, n in monomial:
+            if isinstance(atom, sp.exp):
+                result = self.multiply(result, self._exp(scale(self.of(atom.args[0]), Fraction(n, 2))))
+            elif self._positive(atom) and not is_root(atom):
+                whole, left = divmod(n, 2)
+                result = self.multiply(result, self._atom(atom, whole))
+                result = self.multiply(result, self._root(atom)) if left else result
+            else:
+                inside = self.multiply(inside, {((atom, n),): Fraction(1)})
+        return result if inside == ONE else self.multiply(result, self._root(to_expr(inside)))
+
+    def _root(self, base: sp.Expr) -> Polynomial:
+        return self._atom(sp.Pow(base, sp.Rational(1, 2), evaluate=False))
+
+    def _sqrt_of_number(self, c: Fraction) -> Polynomial:
+        result = ONE
+        for number, sign in ((c.numerator, 1), (c.denominator, -1)):
+            for prime, power in sp.factorint(number).items():
+                whole, left = divmod(sign * power, 2)
+                result = scale(result, Fraction(prime) ** whole)
+                result = self.multiply(result, self._root(sp.Integer(prime))) if left else result
+        return result
 
     def _exp(self, p: Polynomial) -> Polynomial:
         result = ONE
@@ -218,9 +269,15 @@ class NormalForm:
             return self._atom(sp.log(to_expr(p), evaluate=False))
         result = self._log_of_number(coefficient)
         for atom, n in factors:
-            inner = self.of(atom.args[0]) if isinstance(atom, sp.exp) else self._atom(sp.log(atom, evaluate=False))
-            result = add(result, scale(inner, Fraction(n)))
+            result = add(result, scale(self._log_of_atom(atom), Fraction(n)))
         return result
+
+    def _log_of_atom(self, atom: sp.Expr) -> Polynomial:
+        if isinstance(atom, sp.exp):
+            return self.of(atom.args[0])
+        if is_root(atom):
+            return scale(self._log(self.of(atom.base)), Fraction(1, 2))
+        return self._atom(sp.log(atom, evaluate=False))
 
     def _log_of_number(self, c: Fraction) -> Polynomial:
         result: Polynomial = {}
@@ -444,6 +501,21 @@ def _depth(expr: sp.Expr) -> int:
     """How many names of bound variables, ``_0``, ``_1``, …, an expression uses up."""
     numbers = [int(s.name[1:]) + 1 for s in expr.atoms(sp.Symbol) if s.name[:1] == "_" and s.name[1:].isdigit()]
     return max(numbers, default=0)
+
+
+def is_root(atom: sp.Expr) -> bool:
+    """Whether an atom is a square root."""
+    return isinstance(atom, sp.Pow) and not isinstance(atom, sp.exp) and atom.exp == sp.Rational(1, 2)
+
+
+def is_idempotent(atom: sp.Expr) -> bool:
+    """Whether an atom is only 0 or 1, so that its powers are itself."""
+    if isinstance(atom, sp.KroneckerDelta):
+        return True
+    entry = DECLARATIONS.get(atom.base if isinstance(atom, sp.Indexed) else atom)
+    if entry is None:
+        return False
+    return isinstance(entry.domain, OneHotDomain) or (isinstance(entry.domain, OneOf) and entry.domain.values == (0, 1))
 
 
 def shown_positive(expr: sp.Expr) -> bool:

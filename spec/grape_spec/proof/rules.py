@@ -16,10 +16,10 @@ import sympy as sp
 from sympy.logic.boolalg import Boolean
 
 from grape_spec.language.domains import IndexUpTo, Interval, Naturals, Positive, Real, RowDomain, SimplexDomain
-from grape_spec.language.expressions import At, Diff, OneSided, implies, rebuild, substitute, unfold, walk
+from grape_spec.language.expressions import Apply, At, Diff, OneSided, implies, rebuild, substitute, unfold, walk
 from grape_spec.language.registry import claim_of
 from grape_spec.language.symbols import DECLARATIONS, declared_name, size_of_axis, symbols_of
-from grape_spec.proof.derivatives import derivative, plain, resolve
+from grape_spec.proof.derivatives import NotAlgebraic, derivative, plain, resolve
 from grape_spec.proof.field import is_zero
 from grape_spec.proof.needs import Need, needs_of, runs_over_axes_of
 from grape_spec.proof.normal_form import NormalForm, add, is_positive, scale, shown_positive, to_expr
@@ -43,9 +43,10 @@ class Context:
     milliseconds: int = TIME_LIMIT
 
     def solver(self) -> Solver:
-        """A solver under the assumptions that it can read; an assumption on a sum is left to the normal form."""
-        readable = tuple(f for f in self.assumptions if not f.atoms(sp.Sum))
-        return Solver(readable, self.queries, self.milliseconds)
+        """A solver under the assumptions that it can read, those on sums also with every definition unfolded."""
+        unfolded = (f for f in map(unfold, self.assumptions) if f.atoms(sp.Sum, sp.exp, sp.log))
+        readable = (f for f in (*self.assumptions, *unfolded) if _is_readable(f))
+        return Solver(tuple(dict.fromkeys(readable)), self.queries, self.milliseconds)
 
     def entails(self, statement: Boolean, given: Iterable[Boolean] = ()) -> bool:
         """Whether the SMT solver proves a statement here."""
@@ -60,21 +61,44 @@ class Context:
     def is_positive(self, expr: sp.Expr) -> bool:
         """Whether an expression is shown to have a value here, and a positive one."""
         form = self._form()
-        return (self._positive(to_expr(form.of(resolve(expr)))) and self._have_values(form)) or self.entails(
-            sp.Gt(expr, 0, evaluate=False)
-        )
+        by_form = self._positive(to_expr(form.of(resolve(expr)))) and self._have_values(form)
+        return by_form or self.entails(sp.Gt(expr, 0, evaluate=False)) or self._is_positive_by_parts(expr)
+
+    def _is_positive_by_parts(self, expr: sp.Expr) -> bool:
+        if isinstance(expr, Apply):
+            return self._is_positive_by_parts(expr.unfold())
+        if isinstance(expr, sp.Pow) and expr.exp in (sp.Rational(1, 2), -1):
+            return self.is_positive(expr.base)
+        if isinstance(expr, sp.Mul):
+            return all(self.is_positive(arg) for arg in expr.args)
+        if isinstance(expr, sp.Add):
+            return any(map(self.is_positive, expr.args)) and all(map(self.is_nonnegative, expr.args))
+        return False
 
     def differs_from_zero(self, expr: sp.Expr) -> bool:
         """Whether an expression is shown to differ from zero here."""
-        return is_positive(expr) or self.entails(sp.Ne(expr, 0, evaluate=False))
+        return is_positive(expr) or self.entails(sp.Ne(expr, 0, evaluate=False)) or self._is_positive_by_parts(expr)
 
     def unmet_need(self, expr: sp.Basic, sizes: Mapping[sp.Symbol, int] | None = None) -> Need | None:
         """The first thing that an expression needs to have a value and that is not shown here; None if it has one."""
+        shown = {"positive": self.is_positive, "non-negative": self.is_nonnegative, "nonzero": self.differs_from_zero}
         for kind, needed in needs_of(expr):
             sized = on_the_simplex(substitute(needed, sizes or {}), sizes or {})
-            if not (self.is_positive(sized) if kind == "positive" else self.differs_from_zero(sized)):
+            if not shown[kind](sized):
                 return kind, needed
         return None
+
+    def is_nonnegative(self, expr: sp.Expr) -> bool:
+        """Whether an expression is shown not to be negative here: a sum or product of what is not, a square, a root."""
+        if isinstance(expr, Apply):
+            return self.is_nonnegative(expr.unfold())
+        if isinstance(expr, sp.Sum):
+            own = {limit[0]: sp.Dummy("bound", integer=True, positive=True) for limit in expr.limits}
+            return self.is_nonnegative(substitute(expr.function, own))
+        if isinstance(expr, sp.Pow) and isinstance(expr.exp, sp.Rational):
+            return expr.exp.q == 2 or expr.exp.p % 2 == 0 or self.is_nonnegative(expr.base)
+        by_parts = isinstance(expr, sp.Add | sp.Mul) and all(self.is_nonnegative(arg) for arg in expr.args)
+        return by_parts or self.is_positive(expr) or self.entails(sp.Ge(expr, 0, evaluate=False))
 
     def _form(self) -> NormalForm:
         relations = [f for f in self.assumptions if isinstance(f, sp.Eq) and isinstance(unfold(f.lhs), sp.Sum)]
@@ -85,6 +109,15 @@ class Context:
 
     def _positive(self, expr: sp.Expr) -> bool:
         return is_positive(expr) or (is_arithmetic(expr) and self.entails(sp.Gt(expr, 0, evaluate=False)))
+
+
+def _is_readable(formula: Boolean) -> bool:
+    """Whether the solver can translate an assumption; one that it cannot is left out, which proves less."""
+    try:
+        Solver().formula(formula)
+    except NotAlgebraic:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -466,9 +499,7 @@ class Slope(Rule):
             raise Unknown("the radius is not shown to be positive")
         own = plain(left.variable)
         expr = substitute(left.expr, {left.variable: own})
-        self._has_values_near(
-            expr, own, point + h, sp.And(sp.Abs(h) < self.radius, sp.Or(allowed, sp.Eq(h, 0))), context
-        )
+        has_values_near(expr, own, point + h, sp.And(sp.Abs(h) < self.radius, sp.Or(allowed, sp.Eq(h, 0))), context)
         value = unfold(expr)
         rise = substitute(value, {own: point + h}) - substitute(value, {own: point})
         close = sp.And(sp.Abs(h) < self.radius, allowed)
@@ -476,12 +507,100 @@ class Slope(Rule):
             raise Unknown("the difference quotient is not shown to equal the slope")
         return GENERAL
 
-    def _has_values_near(self, expr: sp.Expr, x: sp.Symbol, there: sp.Expr, near: Boolean, context: Context) -> None:
-        for kind, needed in needs_of(expr):
-            relation = sp.Gt if kind == "positive" else sp.Ne
-            wanted = relation(substitute(needed, {x: there}), 0, evaluate=False)
-            if not context.entails(implies(near, wanted)):
-                raise Unknown(f"{needed} is not shown to be {kind} near the point")
+
+def has_values_near(expr: sp.Expr, x: sp.Symbol, there: sp.Expr, near: Boolean, context: Context) -> None:
+    """Refuse an expression that is not shown to have a value at every point of a neighbourhood."""
+    relations = {"positive": sp.Gt, "non-negative": sp.Ge, "nonzero": sp.Ne}
+    for kind, needed in needs_of(expr):
+        wanted = relations[kind](substitute(needed, {x: there}), 0, evaluate=False)
+        if not context.entails(implies(near, wanted)):
+            raise Unknown(f"{needed} is not shown to be {kind} near the point")
+
+
+@dataclass(frozen=True)
+class Locally(Rule):
+    """Within a radius that is positive the function equals a smooth one, and so has its derivative."""
+
+    form: sp.Expr
+    radius: sp.Expr
+    engine = "SMT, equal to a smooth function nearby"
+
+    def prove(self, statement: Boolean, context: Context) -> str:
+        left, result = _sides(statement)
+        if not isinstance(left, Diff) or not isinstance(left.variable, sp.Symbol):
+            raise Unknown(f"this rule proves derivatives in a symbol, not {left}")
+        x, h = left.variable, sp.Dummy("step", real=True)
+        if not context.entails(sp.Gt(self.radius, 0, evaluate=False)):
+            raise Unknown("the radius is not shown to be positive")
+        own = plain(x)
+        near = sp.Abs(h) < self.radius
+        function, form = (substitute(expr, {x: own}) for expr in (left.expr, self.form))
+        for expr in (function, form):
+            has_values_near(expr, own, x + h, near, context)
+        same = sp.Eq(*(substitute(unfold(expr), {own: x + h}) for expr in (function, form)), evaluate=False)
+        if not context.entails(implies(near, same)):
+            raise Unknown("the function is not shown to equal the smooth one near the point")
+        if not context.agree(At(Diff(form, own), own, x), result):
+            raise Unknown("the derivative of the smooth function is not shown to be the right side")
+        return GENERAL
+
+
+@dataclass(frozen=True)
+class ByTerms(Rule):
+    """The derivative of a sum is the sum of the derivatives: those that facts give, and those that algebra does."""
+
+    given: tuple[Fact, ...] = ()
+    takes_for_granted = ("sum rule",)
+    engine = "sum rule"
+
+    def prove(self, statement: Boolean, context: Context) -> str:
+        left, result = _sides(statement)
+        if not isinstance(left, Diff):
+            raise Unknown(f"this rule proves derivatives, not {left}")
+        expr = left.expr.unfold() if isinstance(left.expr, Apply) else left.expr
+        known = dict(self._slope_given(fact, left.variable, context) for fact in self.given)
+        slopes = [self._slope(term, left.variable, known, context) for term in sp.Add.make_args(expr)]
+        if not context.entails(sp.Eq(result, sp.Add(*slopes), evaluate=False)):
+            raise Unknown("the sum of the slopes is not shown to be the right side")
+        return GENERAL
+
+    def _slope_given(self, fact: Fact, variable: sp.Expr, context: Context) -> tuple[sp.Expr, sp.Expr]:
+        equation = fact.instance(context)
+        if isinstance(equation, sp.Implies):
+            condition, equation = equation.args
+            if not context.entails(condition):
+                raise Unknown(f"{condition} is not shown, under which {fact.claim} holds")
+        derivative_of, slope_of = _sides(equation)
+        if not isinstance(derivative_of, Diff) or derivative_of.variable != variable:
+            raise Unknown(f"{fact.claim} does not give a derivative in {variable}")
+        return unfold(derivative_of.expr), slope_of
+
+    def _slope(self, term: sp.Expr, variable: sp.Expr, known: Mapping[Any, sp.Expr], context: Context) -> sp.Expr:
+        base = variable.base if isinstance(variable, sp.Indexed) else variable
+        factors = sp.Mul.make_args(term)
+        constant = [f for f in factors if base not in symbols_of(f)]
+        varying = sp.Mul(*(f for f in factors if base in symbols_of(f)))
+        found = known.get(unfold(varying))
+        if found is not None:
+            return sp.Mul(*constant, found)
+        return resolve(Diff(term, variable))
+
+    def uses(self) -> tuple[str, ...]:
+        return tuple(fact.claim for fact in self.given)
+
+    def describe(self) -> str:
+        return f"sum rule, given {', '.join(fact.claim for fact in self.given)}"
+
+
+@dataclass(frozen=True)
+class Unproved(Rule):
+    """No proof: what was tried is said, and the verdict is unknown."""
+
+    tried: str
+    engine = "none"
+
+    def prove(self, statement: Boolean, context: Context) -> str:
+        raise Unknown(self.tried)
 
 
 @dataclass(frozen=True)
@@ -530,12 +649,16 @@ class ChainRule(Rule):
 
 @dataclass(frozen=True)
 class FromMinimum(Rule):
-    """A function with value zero at a point, falling before it and rising after it, is nowhere negative."""
+    """A function with value zero at a point, falling before it and rising after it, is nowhere negative.
+
+    Where the assumptions leave only what lies above the point, it need not fall before it.
+    """
 
     of: sp.Expr
     over: sp.Symbol
     at: sp.Expr
     strict: bool = False
+    given: tuple[Fact, ...] = ()
     takes_for_granted = ("mean value theorem",)
     engine = "sign of the derivative"
 
@@ -548,9 +671,13 @@ class FromMinimum(Rule):
         slope = derivative(unfold(self.of), self.over)
         rises = implies(sp.Gt(self.over, self.at, evaluate=False), sp.Gt(slope, 0, evaluate=False))
         falls = implies(sp.Lt(self.over, self.at, evaluate=False), sp.Lt(slope, 0, evaluate=False))
-        anywhere = Context(queries=context.queries)
-        if not (anywhere.entails(rises) and anywhere.entails(falls)):
-            raise Unknown("the sign of the derivative is not shown on both sides")
+        anywhere = Context(speaks_of=context.speaks_of, queries=context.queries)
+        facts = [fact.instance(anywhere) for fact in self.given]
+        if not anywhere.entails(rises, facts):
+            raise Unknown("the function is not shown to rise after the point")
+        above = context.entails(sp.Ge(self.over, self.at, evaluate=False))
+        if not above and not anywhere.entails(falls, facts):
+            raise Unknown("the function is not shown to fall before the point")
         away = context.entails(sp.Ne(self.over, self.at, evaluate=False))
         if self.strict and not away:
             raise Unknown(f"{self.over} is not shown to differ from {self.at}")
@@ -558,6 +685,9 @@ class FromMinimum(Rule):
         if not context.entails(statement, [bound(self.of, 0, evaluate=False)]):
             raise Unknown("the statement does not follow from the bound on the function")
         return GENERAL
+
+    def uses(self) -> tuple[str, ...]:
+        return tuple(fact.claim for fact in self.given)
 
     def describe(self) -> str:
         return f"sign of the derivative in {self.over} around {self.at}"
@@ -574,14 +704,18 @@ class Termwise(Rule):
 
     def prove(self, statement: Boolean, context: Context) -> str:
         total = unfold(statement.args[0])
-        if not isinstance(statement, sp.Ge) or not isinstance(total, sp.Sum) or len(total.limits) != 1:
-            raise Unknown("this rule proves that a single sum is at least a number")
-        if any(total.limits[0][0] in f.free_symbols for f in context.assumptions):
-            raise Unknown("the assumptions speak of the index of the sum: they need not hold for every term")
+        if not isinstance(statement, sp.Ge) or not isinstance(total, sp.Sum):
+            raise Unknown("this rule proves that a sum is at least a number")
+        term: sp.Expr = total
+        limits: list[sp.Tuple] = []
+        while isinstance(term, sp.Sum):
+            term, limits = term.function, [*term.limits, *limits]
+        if context.speaks_of & {limit[0] for limit in limits}:
+            raise Unknown("the statement speaks of the index of the sum: what is assumed need not hold for every term")
         facts = [fact.instance(context) for fact in self.given]
-        if not context.entails(sp.Ge(total.function, self.lower, evaluate=False), facts):
+        if not context.entails(sp.Ge(term, self.lower, evaluate=False), facts):
             raise Unknown("a term is not shown to be at least its lower bound")
-        if not context.agree(sp.Sum(self.lower, *total.limits), statement.args[1]):
+        if not context.agree(sp.Sum(self.lower, *limits), statement.args[1]):
             raise Unknown("the lower bounds do not sum to the right side")
         return GENERAL
 
@@ -620,6 +754,21 @@ def slope(*, radius: Any) -> Rule:
     return Slope(sp.sympify(radius))
 
 
+def near(form: Any, *, radius: Any) -> Rule:
+    """The derivative of a smooth function that is the same within an explicit radius."""
+    return Locally(sp.sympify(form), sp.sympify(radius))
+
+
+def by_terms(*given: Fact) -> Rule:
+    """The derivative of a sum from the derivatives of its terms, some of which claims give."""
+    return ByTerms(given)
+
+
+def unproved(tried: str) -> Rule:
+    """No proof; the text says what was tried."""
+    return Unproved(tried)
+
+
 def chain(*links: Step) -> Rule:
     """A chain of equations."""
     return Chain(tuple(links))
@@ -646,9 +795,9 @@ def chain_rule(*, inner: str, outer: str, at: Mapping[sp.Symbol, sp.Expr]) -> Ru
     return ChainRule(inner, outer, (variable, value))
 
 
-def from_minimum(*, of: sp.Expr, over: sp.Symbol, at: Any, strict: bool = False) -> Rule:
-    """A bound from the sign of a derivative around a minimum of zero."""
-    return FromMinimum(of, over, sp.sympify(at), strict)
+def from_minimum(*, of: sp.Expr, over: sp.Symbol, at: Any, strict: bool = False, given: Iterable[Fact] = ()) -> Rule:
+    """A bound from the sign of a derivative around a minimum of zero, or above a point from which on it rises."""
+    return FromMinimum(of, over, sp.sympify(at), strict, tuple(given))
 
 
 def termwise(*, lower: sp.Expr, given: Iterable[Fact] = ()) -> Rule:

@@ -19,7 +19,7 @@ from grape_spec.language.domains import IndexUpTo
 from grape_spec.language.expressions import Apply
 from grape_spec.language.symbols import DECLARATIONS
 from grape_spec.proof.derivatives import NotAlgebraic
-from grape_spec.proof.normal_form import NormalForm, is_positive, shown_positive
+from grape_spec.proof.normal_form import NormalForm, is_positive, is_root, shown_positive
 
 #: Milliseconds that the solver may take for one query.
 TIME_LIMIT = 10_000
@@ -100,6 +100,8 @@ class Solver:
             return self._piecewise(expr)
         if isinstance(expr, sp.Pow) and isinstance(expr.exp, sp.Integer) and not isinstance(expr, sp.exp):
             return self._power(expr.base, int(expr.exp))
+        if is_root(expr) and is_arithmetic(expr.base):
+            return self._root(expr, self.term(expr.base))
         if isinstance(expr, _ARITHMETIC):
             return _fold(expr, [self.term(arg) for arg in expr.args])
         return self._from_normal_form(expr)
@@ -122,6 +124,13 @@ class Solver:
             product = product * term
         return product if n > 0 else 1 / product
 
+    def _root(self, root: sp.Expr, base: z3.ArithRef) -> z3.ArithRef:
+        """A variable that is a square root wherever there is one; elsewhere nothing is said of it but its sign."""
+        if root not in self._variables:
+            self._variables[root] = variable = z3.Real(f"root.{len(self._variables)}")
+            self._domains += [variable >= 0, z3.Implies(base >= 0, variable * variable == base)]
+        return self._variables[root]
+
     def _from_normal_form(self, expr: sp.Basic) -> z3.ArithRef:
         form = NormalForm()
         total = z3.RealVal(0)
@@ -137,7 +146,7 @@ class Solver:
     def _power_of_atom(self, atom: sp.Expr, n: int) -> z3.ArithRef:
         if isinstance(atom, sp.Add):
             return self._power(atom, n)
-        variable = self._variable(atom)
+        variable = self._root(atom, self.term(atom.base)) if is_root(atom) else self._variable(atom)
         product = variable
         for _ in range(abs(n) - 1):
             product = product * variable
@@ -157,6 +166,8 @@ class Solver:
     def _domain(self, atom: sp.Basic, variable: z3.ArithRef) -> list[z3.BoolRef]:
         if isinstance(atom, Apply):
             return [variable > 0] if shown_positive(atom) else []
+        if isinstance(atom, sp.KroneckerDelta):
+            return [z3.Or(variable == 0, variable == 1)]
         entry = DECLARATIONS.get(atom.base if isinstance(atom, sp.Indexed) else atom)
         if entry is None or isinstance(entry.domain, IndexUpTo):
             return [variable > 0] if is_positive(atom) else []
