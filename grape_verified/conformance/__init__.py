@@ -5,7 +5,8 @@ shows the smallest input on which it does not.
 """
 
 from grape_verified.conformance.checking import check
-from grape_verified.conformance.contracts import CONTRACTS, Contract
+from grape_verified.conformance.contract import Contract
+from grape_verified.conformance.contracts import CONTRACTS
 from grape_verified.conformance.report import Finding, Report
 
 __all__ = ["CONTRACTS", "Contract", "Finding", "Report", "check"]

@@ -12,7 +12,8 @@ from hypothesis.errors import Flaky
 
 from grape_verified.conformance import checks
 from grape_verified.conformance.checks import PROPERTIES, Property
-from grape_verified.conformance.contracts import CONTRACTS, Contract
+from grape_verified.conformance.contract import Contract
+from grape_verified.conformance.contracts import CONTRACTS
 from grape_verified.conformance.counterexample import render
 from grape_verified.conformance.oracle import EXACT
 from grape_verified.conformance.report import Finding, Report

@@ -147,25 +147,26 @@ def masked_values(subject: Subject, case: Case) -> None:
         **{
             name: torch.where(masked, _noisy(case, GARBAGE, masked.shape).to(tensor.dtype), tensor)
             for name, tensor in case.tensors.items()
-            if name != "mask" and tensor.shape == masked.shape
+            if _is_masked(subject, name, tensor, masked)
         }
     )
     clean, got = subject(case), subject(dirty)
     _compare(subject, dirty, got, clean, "with ordinary numbers behind the mask")
     for name, found in (got.gradients or {}).items():
-        behind = found[masked].tolist()
+        behind = found[masked].tolist() if found.shape == masked.shape else []
         if any(behind):
             raise Broken(f"the gradient in {name} behind the mask is {next(filter(None, behind))!r}, expected 0", dirty)
 
 
 def padding(subject: Subject, case: Case) -> None:
     """Masked positions may be put in anywhere, and nothing changes."""
-    rows, columns = case.tensors["mask"].shape
+    mask = case.tensors["mask"]
+    rows, columns = mask.shape
     place, width = case.noise[0] % (columns + 1), 1 + case.noise[1] % 2
     old = [t for t in range(columns + width) if not place <= t < place + width]
 
     def widened(name: str, tensor: Tensor) -> Tensor:
-        if tensor.ndim < 2:
+        if name != "mask" and not _is_masked(subject, name, tensor, mask):
             return tensor
         wide = _noisy(case, ADVANTAGES if name == "advantages" else LOGPS, (rows, columns + width)).to(tensor.dtype)
         if name == "mask":
@@ -174,51 +175,63 @@ def padding(subject: Subject, case: Case) -> None:
         return wide
 
     padded = case.with_tensors(**{name: widened(name, tensor) for name, tensor in case.tensors.items()})
-    got = subject(padded)
-    kept = None if got.gradients is None else {name: g[:, old] for name, g in got.gradients.items()}
-    _compare(subject, padded, replace(got, gradients=kept), subject(case), "without the masked positions")
+    got, expected = subject(padded), subject(case)
+
+    def kept(found: Tensor, wanted: Tensor) -> Tensor:
+        return found if found.shape == wanted.shape else found[:, old]
+
+    value = kept(got.value, expected.value)
+    gradients = None
+    if got.gradients is not None and expected.gradients is not None:
+        gradients = {name: kept(g, expected.gradients[name]) for name, g in got.gradients.items()}
+    _compare(subject, padded, replace(got, value=value, gradients=gradients), expected, "without the masked positions")
 
 
 def permutation(subject: Subject, case: Case) -> None:
     """The order of the batch does not matter."""
-    first = next(iter(case.tensors.values()))
-    order = sorted(range(len(first)), key=lambda i: case.noise[i])
-    shuffled = case.with_tensors(**{name: tensor[order] for name, tensor in case.tensors.items()})
+    contract = subject.contract
+    order = sorted(range(contract.parts(case)), key=lambda i: case.noise[i])
+    shuffled = contract.of_parts(case, order)
     ones = _ones(subject, case)
     plain, got = subject(case, ones), subject(shuffled, ones)
+
+    def ordered(**tensors: Tensor) -> Mapping[str, Tensor]:
+        return contract.of_parts(case.with_tensors(**tensors), order).tensors
+
     expected = Outcome(
-        plain.value if subject.contract.reduced else plain.value[order],
-        None if plain.gradients is None else {name: g[order] for name, g in plain.gradients.items()},
+        plain.value if contract.reduced else ordered(value=plain.value)["value"],
+        None if plain.gradients is None else {name: ordered(**{name: g})[name] for name, g in plain.gradients.items()},
     )
     _compare(subject, shuffled, got, expected, "in another order of the batch")
 
 
 def partition(subject: Subject, case: Case) -> None:
     """With one denominator for all, the losses and gradients of micro-batches are those of the batch."""
-    rows = len(next(iter(case.tensors.values())))
-    if rows == 1:
+    contract = subject.contract
+    count = contract.parts(case)
+    if count == 1:
         return
     if case.options["denominator"] is None and "token_sum" not in case.options.values():
         case = case.with_options(denominator=7)
-    cut = 1 + case.noise[0] % (rows - 1)
-    halves = [
-        subject(case.with_tensors(**{name: tensor[part] for name, tensor in case.tensors.items()}))
-        for part in (slice(None, cut), slice(cut, None))
-    ]
+    cut = 1 + case.noise[0] % (count - 1)
+    halves = [subject(contract.of_parts(case, part)) for part in (range(cut), range(cut, count))]
     total = Outcome(
         halves[0].value + halves[1].value,
         None
         if any(half.gradients is None for half in halves)
-        else {name: torch.cat([half.gradients[name] for half in halves]) for name in subject.contract.wrt},  # type: ignore[index]
+        else {name: torch.cat([half.gradients[name] for half in halves]) for name in contract.wrt},  # type: ignore[index]
     )
     _compare(subject, case, total, subject(case), "of the whole batch", cut=cut)
 
 
 def empty_batch(subject: Subject, case: Case) -> None:
-    """Where no token counts, the loss is 0 and so are its gradients."""
+    """Where no token counts, the result is 0 and so are its gradients."""
     outcome = subject(case)
-    if outcome.value.item() != 0:
-        raise _wrong(case, "loss", outcome.value.item(), "0, as no token counts")
+    for place, number in enumerate(outcome.value.flatten().tolist()):
+        if number != 0:
+            raise _wrong(case, f"{_noun(subject)}{_place(outcome.value, place)}", number, "0, as no token counts")
+    if not subject.contract.wrt:
+        return
     if outcome.gradients is None:
         raise Broken(f"the loss {outcome.no_gradients} where no token counts, expected gradients of 0", case)
     for name, found in outcome.gradients.items():
@@ -230,7 +243,7 @@ def empty_batch(subject: Subject, case: Case) -> None:
 def inputs_untouched(subject: Subject, case: Case) -> None:
     """The function does not write into its arguments."""
     tensors = {name: tensor.clone() for name, tensor in case.tensors.items()}
-    subject.call(case, list(tensors.values()))
+    subject.call(case, tensors)
     for name, tensor in tensors.items():
         if not torch.equal(tensor, case.tensors[name]):
             raise Broken(f"the function changes its argument {name}", case)
@@ -248,6 +261,11 @@ def _compare(
         for place, (a, b) in enumerate(zip(found.flatten().tolist(), wanted.flatten().tolist(), strict=True)):
             if not (a == b or (math.isnan(a) and math.isnan(b)) or abs(a - b) <= _slack(subject, case, found, wanted)):
                 raise _wrong(case, f"{what}{_place(found, place)}", a, f"{b!r}, the {what} {which}", cut)
+
+
+def _is_masked(subject: Subject, name: str, tensor: Tensor, mask: Tensor) -> bool:
+    """Whether a tensor lies along the mask."""
+    return name != "mask" and name not in subject.contract.apart and tensor.shape == mask.shape
 
 
 def _slack(subject: Subject, case: Case, found: Tensor, wanted: Tensor) -> float:

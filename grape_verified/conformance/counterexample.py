@@ -50,12 +50,22 @@ def _number(x: Any, dtype: torch.dtype) -> str:
 
 
 def _call(subject: Subject, case: Case, name: str, cut: int | None) -> str:
+    contract, asked = subject.contract, subject.contract.passed_by_keyword(case.options)
     options = [f"{option}={value!r}" for option, value in subject.keywords(case).items()]
 
-    def call(part: str) -> str:
-        return f"{name}({', '.join([*(tensor + part for tensor in case.tensors), *options])}){subject.accessor}"
+    def part_of(tensor: str, side: int) -> str:
+        if cut is None or tensor in contract.shared:
+            return tensor
+        at = cut * len(case.tensors[tensor]) // contract.parts(case)
+        return f"{tensor}[:{at}]" if side == 0 else f"{tensor}[{at}:]"
 
-    return call("") if cut is None else f"{call(f'[:{cut}]')} + {call(f'[{cut}:]')}"
+    def call(side: int) -> str:
+        by_position = [part_of(tensor, side) for tensor in contract.tensors if tensor not in contract.by_keyword]
+        by_keyword = [f"{tensor}={part_of(tensor, side)}" for tensor in asked]
+        called = f"{name}({', '.join([*by_position, *by_keyword, *options])})"
+        return f"torch.stack({called}, -1)" if contract.outputs else f"{called}{subject.accessor}"
+
+    return call(0) if cut is None else f"{call(0)} + {call(1)}"
 
 
 def _differentiation(broken: Broken, leaves: tuple[str, ...]) -> list[str]:

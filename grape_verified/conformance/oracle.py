@@ -7,7 +7,7 @@ roundoff of the dtype that the function computes in. The spec is evaluated on th
 where a comparison has no certain outcome, so that either side is right at a kink. The result is widened by
 4u(|result| + scale) for the arithmetic after that, by u for each term of a sum, and by the smallest normal number for
 underflow; a gradient also by the roundoff of its own dtype. The scale is the size of the terms that a result is a
-difference of, and each function below says what it takes.
+difference of, and each oracle says what it takes.
 
 **Beyond the range.** Where the exact result is larger than finfo.max · 2⁻⁴⁰, a function must return something finite,
 of the right sign, and at least as large as the result for the largest log-ratio whose exponential is in that range.
@@ -17,18 +17,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
-import grape_spec.aggregation
-import grape_spec.dpo
-import grape_spec.policy
-import grape_spec.ppo
+import grape_spec  # noqa: F401 - enters every definition and claim into the registry
 import torch
 from flint import arb, ctx
 from grape_spec.evaluate import PRECISION, evaluate
-from grape_spec.language import Diff
 from grape_spec.language.registry import claim_of, definition
 from torch import Tensor
 
@@ -206,6 +202,10 @@ class Aggregation:
         """The places of all tokens, row by row."""
         return ((i, t) for i, row in enumerate(self.mask) for t in range(len(row)))
 
+    def counted(self) -> Iterator[tuple[int, int]]:
+        """The places of the tokens that count."""
+        return ((i, t) for i, t in self.tokens() if self.mask[i][t])
+
 
 @dataclass(frozen=True)
 class Term:
@@ -224,7 +224,7 @@ class Term:
         return self.limited or self
 
 
-def _reduced(
+def reduced(
     terms: Mapping[tuple[int, int], Term], how: Aggregation, names: Sequence[str], arithmetic: Arithmetic
 ) -> Answer:
     """A loss and its gradient: the aggregate of its terms, and weight × slope. Masked tokens have no term."""
@@ -237,205 +237,56 @@ def _reduced(
 
     def gradient(name: str, cotangent: float) -> list[Target]:
         return [
-            _slope_target(terms[at], name, how.weight(*at) * cotangent, arithmetic) if at in terms else Target(arb(0))
+            slope_target(terms[at], name, how.weight(*at) * cotangent, arithmetic) if at in terms else Target(arb(0))
             for at in how.tokens()
         ]
 
     exact = arithmetic.rounded(total(lambda term: arithmetic.rounded(term.value, terms=len(terms))))
     limited = total(lambda term: term.within().value) if any(term.limited for term in terms.values()) else exact
     return Answer(
-        [_target(exact, limited, arithmetic)],
+        [target(exact, limited, arithmetic)],
         lambda cotangents: {name: gradient(name, *cotangents) for name in names},
         lambda: total(lambda term: abs(term.value)),
     )
 
 
-def _unreduced(terms: Sequence[Term], names: Sequence[str], arithmetic: Arithmetic) -> Answer:
+def unreduced(terms: Sequence[Term], names: Sequence[str], arithmetic: Arithmetic) -> Answer:
     """The values of the terms, and the products of their slopes with the cotangents."""
 
     def gradient(name: str, cotangents: Sequence[float]) -> list[Target]:
         return [
-            _slope_target(term, name, arb(weight), arithmetic) for term, weight in zip(terms, cotangents, strict=True)
+            slope_target(term, name, arb(weight), arithmetic) for term, weight in zip(terms, cotangents, strict=True)
         ]
 
     return Answer(
-        [_target(arithmetic.rounded(term.value), term.within().value, arithmetic) for term in terms],
+        [target(arithmetic.rounded(term.value), term.within().value, arithmetic) for term in terms],
         lambda cotangents: {name: gradient(name, cotangents) for name in names},
     )
 
 
-def _slope_target(term: Term, name: str, factor: arb, arithmetic: Arithmetic) -> Target:
-    """Factor × slope: the derivative that reaches one entry."""
-    exact = arithmetic.returned(arithmetic.rounded(term.slope(name) * factor))
-    return _target(exact, term.within().slope(name) * factor, arithmetic) if term.limited else Target(exact)
-
-
-def _target(exact: arb, limited: arb, arithmetic: Arithmetic) -> Target:
-    return Target(exact, limited, arithmetic.may_overflow) if abs(exact) > arithmetic.range_end else Target(exact)
-
-
-# -- methods ----------------------------------------------------------------------------------------------------------
-
-
-def _ppo_term(case: Case, arithmetic: Arithmetic, i: int, t: int) -> Term:
-    """The clipped surrogate of one token, negative as in a loss."""
-    logp, old = (case.tensors[name][i, t].item() for name in ("logps", "old_logps"))
-    advantage = _entry(case.tensors["advantages"], i, t)
-    reach = math.log(arithmetic.range_end) if arithmetic.unit else math.inf
-    if logp - old <= reach:
-        return _ppo_at(case, arithmetic, logp, old, advantage)
-    return replace(
-        _ppo_at(case, arithmetic, logp, old, advantage), limited=_ppo_at(case, arithmetic, old + reach, old, advantage)
+def mean_of_rows(case: Case, terms: Sequence[Term], names: Sequence[str], arithmetic: Arithmetic) -> Answer:
+    """The mean of one term for each pair or sequence: that of the tokens of a batch with one column."""
+    how = Aggregation.of(
+        case.with_tensors(mask=torch.ones(len(terms), 1)).with_options(aggregation="token_mean"), arithmetic
     )
+    return reduced({(i, 0): term for i, term in enumerate(terms)}, how, names, arithmetic)
 
 
-def _ppo_at(case: Case, arithmetic: Arithmetic, logp: float, old_logp: float, advantage: float) -> Term:
-    near, options = arithmetic.near, case.options
-    given = {"logp": near(logp, 1), "old_logp": near(old_logp, 1), "advantage": near(advantage)}
-    given |= {"clip_low": near(options["clip_low"], 1), "clip_high": near(options["clip_high"], 1)}
-    objective, slope_of = definition("ppo.clipped_surrogate"), definition("ppo.clip.slope")
-    if options["dual_clip"] is not None:
-        objective, slope_of = definition("ppo.dual_clipped_surrogate"), definition("ppo.dual_clip.slope")
-        given["dual_clip"] = near(options["dual_clip"])
-    given["rho"] = evaluate(definition("ppo.ratio"), given)
-
-    def slope(name: str) -> arb:
-        stated = evaluate(slope_of, given, hull=True)
-        if arithmetic.any_branch:
-            branches = Diff(objective(definition("ppo.ratio")()), grape_spec.ppo.logp)
-            stated = stated.union(evaluate(branches, given, hull=True))
-        return -stated
-
-    return Term(-evaluate(objective, given, hull=True), slope)
+def constants(values: Sequence[arb]) -> Answer:
+    """Results that carry no gradient."""
+    return Answer([Target(value) for value in values], lambda cotangents: {})
 
 
-def _entry(tensor: Tensor, i: int, t: int) -> float:
+def entry(tensor: Tensor, i: int, t: int) -> float:
+    """One entry of a tensor over tokens, or over sequences."""
     return float(tensor[i, t].item() if tensor.ndim == 2 else tensor[i].item())
 
 
-@precisely
-def ppo(case: Case, arithmetic: Arithmetic) -> Answer:
-    """PPO's loss: ppo.clipped_surrogate or its dual-clipped form, aggregated. Scale: 0, as nothing cancels."""
-    how = Aggregation.of(case, arithmetic)
-    terms = {(i, t): _ppo_term(case, arithmetic, i, t) for i, t in how.tokens() if how.mask[i][t]}
-    return _reduced(terms, how, ["logps"], arithmetic)
+def slope_target(term: Term, name: str, factor: arb, arithmetic: Arithmetic) -> Target:
+    """Factor × slope: the derivative that reaches one entry."""
+    exact = arithmetic.returned(arithmetic.rounded(term.slope(name) * factor))
+    return target(exact, term.within().slope(name) * factor, arithmetic) if term.limited else Target(exact)
 
 
-@precisely
-def ppo_per_token(case: Case, arithmetic: Arithmetic) -> Answer:
-    """The same before aggregation."""
-    rows, columns = case.tensors["logps"].shape
-    terms = [_ppo_term(case, arithmetic, i, t) for i in range(rows) for t in range(columns)]
-    return _unreduced(terms, ["logps"], arithmetic)
-
-
-_PAIR_WRT = ("chosen_logps", "rejected_logps")
-
-
-def _dpo_term(case: Case, arithmetic: Arithmetic, i: int) -> Term:
-    """The smoothed loss of one pair. Scale: 1 for the value and β for the slopes, as −log σ(m) is small for large m."""
-    near, options = arithmetic.near, case.options
-    smoothing = options["label_smoothing"]
-    pair = {name.removesuffix("s"): near(tensor[i].item()) for name, tensor in case.tensors.items()}
-    given = pair | {"beta": near(options["beta"]), "label_smoothing": near(smoothing, 1 if smoothing else 0)}
-    given["margin"] = evaluate(definition("dpo.margin"), given)
-
-    def slope(name: str) -> arb:
-        rhs = right_hand_side("dpo.label_smoothing", name.removesuffix("_logps"))
-        return arithmetic.rounded(evaluate(rhs, given), options["beta"])
-
-    return Term(arithmetic.rounded(evaluate(definition("dpo.smoothed_loss"), given), 1), slope)
-
-
-@precisely
-def dpo(case: Case, arithmetic: Arithmetic) -> Answer:
-    """DPO's loss: dpo.smoothed_loss at dpo.margin, the pairs aggregated as the tokens of a batch with one column."""
-    terms = {(i, 0): _dpo_term(case, arithmetic, i) for i in range(len(case.tensors["chosen_logps"]))}
-    ones = torch.ones(len(terms), 1)
-    how = Aggregation.of(case.with_tensors(mask=ones).with_options(aggregation="token_mean"), arithmetic)
-    return _reduced(terms, how, _PAIR_WRT, arithmetic)
-
-
-@precisely
-def dpo_per_pair(case: Case, arithmetic: Arithmetic) -> Answer:
-    """The same before the mean."""
-    terms = [_dpo_term(case, arithmetic, i) for i in range(len(case.tensors["chosen_logps"]))]
-    return _unreduced(terms, _PAIR_WRT, arithmetic)
-
-
-@precisely
-def aggregate(case: Case, arithmetic: Arithmetic) -> Answer:
-    """The aggregate of given values. Scale: 0, as every term is rounded relative to itself."""
-    how = Aggregation.of(case, arithmetic, option="mode")
-    values = case.tensors["per_token"].tolist()
-    counted = [(i, t) for i, t in how.tokens() if how.mask[i][t]]
-    terms = {(i, t): Term(arithmetic.near(values[i][t]), lambda name: arb(1)) for i, t in counted}
-    return _reduced(terms, how, ["per_token"], arithmetic)
-
-
-# -- one position of a model's output ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Position:
-    """The logits of one position. An entry of −inf has probability 0: it is left out of the vocabulary."""
-
-    given: dict[str, Any]
-    allowed: list[int]
-    size: int
-
-    @classmethod
-    def of(cls, logits: Sequence[float], temperature: float, arithmetic: Arithmetic) -> _Position:
-        """Read one position."""
-        allowed = [v for v, z in enumerate(logits) if z != -math.inf]
-        balls = [arithmetic.near(logits[v], 1) for v in allowed]
-        return cls({"logits": balls, "temperature": arithmetic.near(temperature)}, allowed, len(logits))
-
-    def gradient(self, rhs: Any, cotangent: float, scale: float, arithmetic: Arithmetic) -> list[Target]:
-        """Cotangent × the derivative in each logit, of that scale; 0 for those that are left out."""
-        targets = [Target(arb(0))] * self.size
-        for k, v in enumerate(self.allowed, start=1):
-            slope = arithmetic.rounded(evaluate(rhs, {**self.given, "k": k}), scale)
-            targets[v] = Target(arithmetic.returned(arithmetic.rounded(slope * cotangent)))
-        return targets
-
-
-def _positions(case: Case, arithmetic: Arithmetic) -> list[_Position]:
-    logits = case.tensors["logits"]
-    rows = logits.reshape(-1, logits.shape[-1]).tolist()
-    return [_Position.of(row, case.options["temperature"], arithmetic) for row in rows]
-
-
-def _logit_gradient(
-    positions: Sequence[_Position], weights: Sequence[float], rhs: Any, scale: float, arithmetic: Arithmetic
-) -> dict[str, list[Target]]:
-    """The gradients of all positions, one after the other."""
-    pairs = zip(positions, weights, strict=True)
-    return {"logits": [target for at, weight in pairs for target in at.gradient(rhs, weight, scale, arithmetic)]}
-
-
-@precisely
-def token_logps(case: Case, arithmetic: Arithmetic) -> Answer:
-    """Log-probabilities of targets, policy.log_softmax. Scale of the gradient: 1/τ, as it is a δ less a probability."""
-    positions = _positions(case, arithmetic)
-    for at, target in zip(positions, case.tensors["targets"].flatten().tolist(), strict=True):
-        at.given["a"] = at.allowed.index(target) + 1
-    values = [evaluate(definition("policy.log_softmax"), at.given) for at in positions]
-    rhs, scale = right_hand_side("policy.temperature.gradient"), 1 / case.options["temperature"]
-    return Answer(
-        [Target(arithmetic.rounded(value)) for value in values],
-        lambda weights: _logit_gradient(positions, weights, rhs, scale, arithmetic),
-    )
-
-
-@precisely
-def token_entropies(case: Case, arithmetic: Arithmetic) -> Answer:
-    """Entropies, policy.entropy. Scale: 1 + log V, which no term exceeds, and that over τ for the gradient."""
-    positions = _positions(case, arithmetic)
-    scale = 1 + math.log(case.tensors["logits"].shape[-1])
-    values = [evaluate(definition("policy.entropy"), at.given) for at in positions]
-    rhs, steep = right_hand_side("policy.entropy.gradient", "temperature"), scale / case.options["temperature"]
-    return Answer(
-        [Target(arithmetic.rounded(value, scale)) for value in values],
-        lambda weights: _logit_gradient(positions, weights, rhs, steep, arithmetic),
-    )
+def target(exact: arb, limited: arb, arithmetic: Arithmetic) -> Target:
+    return Target(exact, limited, arithmetic.may_overflow) if abs(exact) > arithmetic.range_end else Target(exact)

@@ -16,7 +16,7 @@ from torch import Tensor
 from grape_verified.conformance.strategies import Case, Variant
 
 if TYPE_CHECKING:
-    from grape_verified.conformance.contracts import Contract
+    from grape_verified.conformance.contract import Contract
 
 
 class Broken(Exception):
@@ -79,17 +79,20 @@ class Subject:
     @classmethod
     def read(cls, function: Callable[..., Any], contract: Contract, held: Mapping[str, Any]) -> Subject:
         """Find out how to call a function; raises `Broken` where it cannot be called with the contract's tensors."""
-        call = f"{name_of(function)}({', '.join(contract.tensors)})"
+        positional = [tensor for tensor in contract.tensors if tensor not in contract.by_keyword]
+        call = f"{name_of(function)}({', '.join(positional)})"
         if not callable(function):
             raise Broken(f"got {type(function).__name__}, expected a function to be called as {call}")
         try:
             signature = inspect.signature(function.forward if isinstance(function, torch.nn.Module) else function)
         except (TypeError, ValueError):  # a builtin without a readable signature
             return cls(function, contract, held)
-        everything = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-        offered = tuple(name for name in contract.options if everything or _by_keyword(signature, name))
+        taken = {name for name in (*contract.options, *contract.by_keyword) if _takes(signature, name)}
+        lost = {option for tensor, option in contract.by_keyword.items() if tensor not in taken}
+        offered = tuple(name for name in contract.options if name in taken and name not in lost)
+        required = [tensor for tensor, option in contract.by_keyword.items() if not option]
         try:
-            signature.bind(*contract.tensors, **dict.fromkeys(offered))
+            signature.bind(*positional, **dict.fromkeys((*offered, *required)))
         except TypeError as error:
             raise Broken(f"it cannot be called as {call}: {error}") from None
         defaults = {
@@ -111,8 +114,10 @@ class Subject:
         """Call the function, on copies of the tensors, and differentiate what it returns."""
         tensors = {name: tensor.clone() for name, tensor in case.tensors.items()}
         leaves = [tensors[name].requires_grad_() for name in self.contract.wrt]
-        result = self.call(case, list(tensors.values()))
+        result = self.call(case, tensors)
         value = result.detach()
+        if not leaves:
+            return Outcome(value)
         if not result.requires_grad:
             return Outcome(value, None, f"has no gradient with respect to {' and '.join(self.contract.wrt)}")
         weights = None if cotangents is None else cotangents.to(result.dtype)
@@ -123,11 +128,16 @@ class Subject:
         gradients = (torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, leaves, strict=True))
         return Outcome(value, dict(zip(self.contract.wrt, gradients, strict=True)))
 
-    def call(self, case: Case, tensors: Sequence[Tensor]) -> Tensor:
-        """The tensor that the function returns, or the one in its `.loss`."""
+    def call(self, case: Case, tensors: Mapping[str, Tensor]) -> Tensor:
+        """The tensor that the function returns, or the one in its `.loss`; several tensors are stacked last."""
+        asked = self.contract.passed_by_keyword(case.options)
+        by_keyword = {name: tensors[name] for name in asked}
+        by_position = [tensors[name] for name in self.contract.tensors if name not in self.contract.by_keyword]
         try:
-            returned = self.function(*tensors, **self.keywords(case))
-            value = getattr(returned, "loss", returned)
+            returned = self.function(*by_position, **by_keyword, **self.keywords(case))
+            value = self._stacked(returned, case) if self.contract.outputs else getattr(returned, "loss", returned)
+        except Broken:
+            raise
         except (Exception, SystemExit) as error:
             raise Broken(f"raised {_describe(error)}", case) from error
         if not isinstance(value, Tensor):
@@ -139,8 +149,17 @@ class Subject:
             raise Broken("returned a tensor on the device meta, which holds no numbers", case)
         if not value.is_floating_point():
             raise Broken(f"returned a tensor of dtype {value.dtype}, expected a floating-point dtype", case)
-        self.accessor = "" if returned is value else ".loss"
+        self.accessor = ".loss" if returned is not value and not self.contract.outputs else ""
         return value
+
+    def _stacked(self, returned: Any, case: Case) -> Tensor:
+        names = self.contract.outputs
+        if not isinstance(returned, tuple | list) or len(returned) != len(names):
+            raise Broken(f"returned {_kind(returned)}, expected the tensors {', '.join(names)}", case)
+        shapes = [tuple(x.shape) if isinstance(x, Tensor) else _kind(x) for x in returned]
+        if any(shape != self.contract.result(case) for shape in shapes):
+            raise Broken(f"returned {shapes}, expected tensors of shape {self.contract.result(case)}", case)
+        return torch.stack(list(returned), -1)
 
 
 def name_of(function: object) -> str:
@@ -149,7 +168,10 @@ def name_of(function: object) -> str:
     return name if name.isidentifier() else "function"
 
 
-def _by_keyword(signature: inspect.Signature, name: str) -> bool:
+def _takes(signature: inspect.Signature, name: str) -> bool:
+    """Whether a function can be given an argument of that name by keyword."""
+    if any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+        return True
     parameter = signature.parameters.get(name)
     return parameter is not None and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
 

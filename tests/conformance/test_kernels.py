@@ -9,28 +9,15 @@ from hypothesis import strategies as st
 
 import grape_verified
 from grape_verified.conformance import CONTRACTS
-from grape_verified.conformance.checking import read, run_property
+from grape_verified.conformance.checking import run_property
 from grape_verified.conformance.checks import PROPERTIES
 from grape_verified.conformance.oracle import EXACT
 from grape_verified.conformance.strategies import Case, Regime
 
-EXAMPLES = 200
-
-KERNELS = {
-    "ppo": grape_verified.ppo_loss,
-    "ppo_per_token": grape_verified.ppo_per_token,
-    "dpo": grape_verified.dpo_loss,
-    "dpo_per_pair": grape_verified.dpo_per_pair,
-    "aggregate": grape_verified.aggregate,
-    "token_logps": grape_verified.token_logps,
-    "token_entropies": grape_verified.token_entropies,
-}
+from . import bounds
+from .bounds import EXAMPLES, middle, subject_of
 
 PROMISES = [(name, prop) for name, contract in CONTRACTS.items() for prop in contract.properties if prop != "signature"]
-
-
-def subject_of(name):
-    return read(KERNELS[name], CONTRACTS[name], {}, strict=True)
 
 
 @pytest.mark.parametrize("name", CONTRACTS)
@@ -86,11 +73,6 @@ def aggregate_scales(case, answer):
     return [answer.size()]
 
 
-def middle(target):
-    """The expected number, which is all but exact here."""
-    return float(target.ball.mid())
-
-
 #: Constant, scale and text of the bound in the docstring of a kernel.
 STATED = {
     "ppo_per_token": (4, ppo_scales, "4·u·(|logp − old_logp| + 1)·|value|"),
@@ -103,30 +85,8 @@ STATED = {
 
 @pytest.mark.parametrize("name", STATED)
 def test_bound_in_the_docstring(name, record_property):
-    constant, scales, text = STATED[name]
-    contract, subject = CONTRACTS[name], subject_of(name)
-    assert text in " ".join(getattr(grape_verified, name).__doc__.split())
-    regime = Regime((torch.float64, torch.float32, torch.bfloat16))
-    largest = {}
-
-    @settings(
-        max_examples=EXAMPLES, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
-    )
-    @given(contract.cases(regime, subject.offered, {}, contract.variants))
-    def holds(case: Case):
-        got = subject.call(case, list(case.tensors.values()))
-        numbers = torch.finfo(got.dtype)
-        answer = contract.oracle(case, EXACT)
-        for number, target, scale in zip(got.flatten().tolist(), answer.values, scales(case, answer), strict=True):
-            error = max(0.0, abs(float(target.ball.mid() - number)) - numbers.tiny)
-            assert error <= constant * numbers.eps / 2 * scale
-            if scale:
-                largest[case.dtype] = max(largest.get(case.dtype, 0.0), error / (numbers.eps / 2 * scale))
-
-    holds()
-    record_property(
-        "largest error in units of the bound's u · scale", {str(k): round(x, 2) for k, x in largest.items()}
-    )
+    largest = bounds.largest_error(name, *STATED[name])
+    record_property("largest error in units of the bound's u · scale", largest)
 
 
 def log_probabilities(case):

@@ -1,0 +1,179 @@
+"""What a contract is: a public function bound to definitions of the spec, and what else it promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import strategies as st
+from torch import Tensor
+
+from grape_verified.conformance import strategies
+from grape_verified.conformance.oracle import Oracle
+from grape_verified.conformance.strategies import Blueprint, Case, Regime, Variant
+
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Option:
+    """A keyword argument: its default, and other values that are drawn."""
+
+    default: Any
+    others: tuple[Any, ...]
+
+    def pick(self, byte: int) -> Any:
+        """One of the values, the default for 0."""
+        return (self.default, *self.others)[byte % (1 + len(self.others))]
+
+
+def number(case: Case) -> tuple[int, ...]:
+    """The shape of a loss: one number."""
+    return ()
+
+
+def like_first(case: Case) -> tuple[int, ...]:
+    """The shape of the first tensor: one number for each token or pair."""
+    return tuple(next(iter(case.tensors.values())).shape)
+
+
+def without_vocabulary(case: Case) -> tuple[int, ...]:
+    """The shape of the first tensor without its last dimension: one number for each position."""
+    return like_first(case)[:-1]
+
+
+def rows(case: Case) -> int:
+    """The number of independent parts of a batch where each row is one."""
+    return len(next(iter(case.tensors.values())))
+
+
+def fit_reduction(options: dict[str, Any], varied: Sequence[str]) -> dict[str, Any]:
+    """The options, made to fit each other: a fixed length needs a length, and a plain sum has no denominator."""
+    mode = "aggregation" if "aggregation" in options else "mode"
+    if mode not in options:
+        return options
+    if options[mode] == "fixed_length" and "max_length" not in varied and options["max_length"] is None:
+        options[mode] = "sequence_sum"
+    if options[mode] == "token_sum" and "denominator" in varied:
+        options["denominator"] = None
+    if options[mode] != "fixed_length":
+        options["max_length"] = None
+    elif options["max_length"] is None:
+        options["max_length"] = 8
+    return options
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A public function, bound to definitions of the spec.
+
+    Arguments:
+        name: how `check` is asked for it.
+        kernel: the public function of this package that keeps it.
+        text: what it is, in one sentence.
+        tensors: the arguments that are tensors, in order; by position but for those of `by_keyword`.
+        wrt: those that are differentiated; none where the result is a constant.
+        options: the keyword arguments.
+        build, blocks: how inputs are made, and the names of the bytes of a row that this takes.
+        oracle: the expected value and gradients.
+        result: the shape of what it returns.
+        rests_on: the definitions and claims that say what it should return.
+        properties: the names of the properties that it promises, in the order in which they are checked.
+        variants: the forms in which tensors may come.
+        by_keyword: tensors that are passed by keyword, each with the option that asks for it: it is passed where that
+            option is not at its default; an empty name asks always.
+        apart: tensors that do not lie along the mask, though their shape may be the same.
+        shared: tensors that all parts of a batch share.
+        parts: the number of parts of a batch that do not depend on each other.
+        outputs: the names of the tensors that it returns, where it returns several; they are stacked last.
+        fit: makes drawn options fit each other, given the names of those that vary.
+    """
+
+    name: str
+    kernel: str
+    text: str
+    tensors: tuple[str, ...]
+    wrt: tuple[str, ...]
+    options: Mapping[str, Option]
+    build: Callable[[Blueprint], Mapping[str, Tensor]]
+    blocks: tuple[str, ...]
+    oracle: Oracle
+    result: Callable[[Case], tuple[int, ...]]
+    rests_on: tuple[str, ...]
+    properties: tuple[str, ...]
+    variants: tuple[Variant, ...] = (Variant(),)
+    by_keyword: Mapping[str, str] = field(default_factory=dict)
+    apart: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+    parts: Callable[[Case], int] = rows
+    outputs: tuple[str, ...] = ()
+    fit: Callable[[dict[str, Any], Sequence[str]], dict[str, Any]] = fit_reduction
+
+    @property
+    def reduced(self) -> bool:
+        """Whether it returns one number rather than one for each token, pair or position."""
+        return self.result is number
+
+    def shape_of_result(self, case: Case) -> tuple[int, ...]:
+        """The shape of what the function returns, several outputs stacked last."""
+        return (*self.result(case), len(self.outputs)) if self.outputs else self.result(case)
+
+    def defaults(self, held: Options) -> dict[str, Any]:
+        """The value of every option that is not varied."""
+        return {name: held.get(name, option.default) for name, option in self.options.items()}
+
+    def passed_by_keyword(self, options: Options) -> tuple[str, ...]:
+        """The tensors that the options ask to be passed by keyword."""
+        asked = (
+            tensor
+            for tensor, option in self.by_keyword.items()
+            if not option or options[option] != self.options[option].default
+        )
+        return tuple(asked)
+
+    def of_parts(self, case: Case, chosen: Sequence[int]) -> Case:
+        """The case with some parts of its batch, in a given order."""
+        count = self.parts(case)
+
+        def taken(tensor: Tensor) -> Tensor:
+            width = len(tensor) // count
+            return tensor[[part * width + i for part in chosen for i in range(width)]]
+
+        return case.with_tensors(**{n: t if n in self.shared else taken(t) for n, t in case.tensors.items()})
+
+    def cases(
+        self, regime: Regime, offered: Sequence[str], held: Options, variants: Sequence[Variant]
+    ) -> st.SearchStrategy[Case]:
+        """Inputs of a regime for a function that takes the offered options, some of which may be held at a value."""
+        varied = [name for name in offered if name not in held] if regime.vary_options else []
+
+        def options(chosen: bytes) -> dict[str, Any]:
+            drawn = {name: self.options[name].pick(byte) for name, byte in zip(varied, chosen, strict=False)}
+            return self.fit({**self.defaults(held), **drawn}, varied)
+
+        return strategies.cases(self.build, self.blocks, options, variants, regime)
+
+
+#: Options that many contracts share.
+REDUCTION = {"denominator": Option(None, (7, 2.5, 1)), "max_length": Option(None, (6, 100))}
+MODES = Option("token_mean", ("sequence_mean", "sequence_sum", "token_sum", "fixed_length"))
+AGGREGATION = {"aggregation": MODES} | REDUCTION
+CLIPPING = {"clip_low": Option(0.2, (0.1, 0.5, 0.0, 1.0)), "clip_high": Option(0.2, (0.5, 0.28, 0.0, 4.0))}
+
+#: Properties that many contracts promise: every one, those of a loss over tokens, and the last.
+EVERY = ("signature", "repeatable", "value", "gradient")
+MASKED = ("options", "masked values", "padding", "partition", "empty batch")
+LAST = ("permutation", "inputs", "dtype")
+
+#: Forms of tensors: masks, and advantages with masks.
+MASKS = (Variant("bool"), Variant("float"))
+ADVANTAGES = tuple(Variant(advantages=form) for form in ("per token", "per sequence"))
+MASKS_AND_ADVANTAGES = tuple(
+    Variant(mask, form) for form in ("per token", "per sequence") for mask in ("bool", "float")
+)
+
+AGGREGATION_CLAIMS = (
+    "aggregation.token_mean", "aggregation.sequence_mean", "aggregation.sequence_sum", "aggregation.token_sum",
+    "aggregation.fixed_length", "aggregation.token_count", "aggregation.gradient", "aggregation.partition",
+)  # fmt: skip

@@ -1,0 +1,11 @@
+"""The contracts, one file for each method, in the order of the spec. Each says what its oracle evaluates."""
+
+from collections.abc import Mapping
+
+from grape_verified.conformance.contract import Contract
+from grape_verified.conformance.contracts import aggregation, dpo, policy, ppo
+
+#: Every contract by its name.
+CONTRACTS: Mapping[str, Contract] = {
+    contract.name: contract for module in (policy, aggregation, ppo, dpo) for contract in module.CONTRACTS
+}
