@@ -68,7 +68,7 @@ claim(
     holds(
         at_least(divergence(), 0),
         name="bound",
-        by=termwise(lower=p[y] - q[y], given=[fact("kl.log_bound", part="bound", x=q[y] / p[y])]),
+        by=termwise(p[y] - q[y], given=[fact("kl.log_bound", part="bound", x=q[y] / p[y])]),
     ),
     holds(equals(divergence(p, p), 0), name="zero where they agree", by=finite_sum()),
     holds(

@@ -248,7 +248,7 @@ def test_an_index_bound_over_another_range_leaves_its_own(w):
     for statement, by in (
         (equals(sp.Sum(inner, over), sp.Sum(1, over)), rewrite("t.one")),
         (equals(sp.Product(inner, over), sp.Product(1, over)), finite_sum()),
-        (at_least(sp.Sum(inner, over), w.columns), termwise(lower=sp.Integer(1))),
+        (at_least(sp.Sum(inner, over), w.columns), termwise(sp.Integer(1))),
     ):
         planted(statement, by)
 

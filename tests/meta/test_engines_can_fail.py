@@ -650,18 +650,18 @@ def test_terms_below_their_bound_prove_nothing(w):
     """Terms that may be lower, bounds that do not sum up, an inequality the other way."""
     squares = sum_over(w.u[w.i] ** 2, w.i)
     zero, one = sp.Integer(0), sp.Integer(1)
-    assert prove(holds(at_least(squares, 0), by=termwise(lower=zero))).status == "proved"
-    planted(at_least(sum_over(w.u[w.i], w.i), 0), termwise(lower=zero))
-    planted(at_least(squares, w.rows), termwise(lower=one))
-    planted(at_least(squares, 1), termwise(lower=zero))
-    planted(at_most(squares, 0), termwise(lower=zero))
-    planted(greater(squares, 0), termwise(lower=zero))
+    assert prove(holds(at_least(squares, 0), by=termwise(zero))).status == "proved"
+    planted(at_least(sum_over(w.u[w.i], w.i), 0), termwise(zero))
+    planted(at_least(squares, w.rows), termwise(one))
+    planted(at_least(squares, 1), termwise(zero))
+    planted(at_most(squares, 0), termwise(zero))
+    planted(greater(squares, 0), termwise(zero))
 
 
 def test_an_assumption_on_one_term_is_none_on_all(w):
     """u_i ≥ 0 for the i that the statement names says nothing of the others."""
     statement = at_least(sum_over(w.u[w.i], w.i), sum_over(delta(w.j, w.i), w.j) - 1)
-    planted(statement, termwise(lower=sp.Integer(0)), [at_least(w.u[w.i], 0)])
+    planted(statement, termwise(sp.Integer(0)), [at_least(w.u[w.i], 0)])
 
 
 # -- an engine that lies ----------------------------------------------------------------------------------------

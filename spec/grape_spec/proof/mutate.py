@@ -86,6 +86,8 @@ def _changed_number(node: sp.Expr) -> Iterator[sp.Expr]:
         yield node.args[0]
     elif isinstance(node, sp.Pow):
         yield 1 / node
+        if node.exp == sp.Rational(1, 2):
+            yield node.base
     elif isinstance(node, sp.Min | sp.Max):
         yield (sp.Max if isinstance(node, sp.Min) else sp.Min)(*node.args)
         yield from node.args

@@ -23,7 +23,7 @@ from grape_spec.proof.derivatives import NotAlgebraic, derivative, plain, resolv
 from grape_spec.proof.field import is_zero
 from grape_spec.proof.needs import Need, needs_of, runs_over_axes_of
 from grape_spec.proof.normal_form import NormalForm, add, is_positive, scale, shown_positive, to_expr
-from grape_spec.proof.smt import TIME_LIMIT, Solver, is_arithmetic
+from grape_spec.proof.smt import TIME_LIMIT, Solver
 
 GENERAL = "all sizes"
 
@@ -81,12 +81,28 @@ class Context:
 
     def unmet_need(self, expr: sp.Basic, sizes: Mapping[sp.Symbol, int] | None = None) -> Need | None:
         """The first thing that an expression needs to have a value and that is not shown here; None if it has one."""
-        shown = {"positive": self.is_positive, "non-negative": self.is_nonnegative, "nonzero": self.differs_from_zero}
         for kind, needed in needs_of(expr):
-            sized = on_the_simplex(substitute(needed, sizes or {}), sizes or {})
-            if not shown[kind](sized):
+            sized = substitute(needed, sizes or {})
+            here = self.at_sizes(sized, sizes or {})
+            shown = {
+                "positive": here.is_positive,
+                "non-negative": here.is_nonnegative,
+                "nonzero": here.differs_from_zero,
+            }
+            if not shown[kind](on_the_simplex(sized, sizes or {})):
                 return kind, needed
         return None
+
+    def keeps(self, kind: str, needed: sp.Expr) -> bool:
+        """Whether an expression is shown to be what another needs it to be."""
+        shown = {"positive": self.is_positive, "non-negative": self.is_nonnegative, "nonzero": self.differs_from_zero}
+        return shown[kind](needed)
+
+    def at_sizes(self, expr: sp.Basic, sizes: Mapping[sp.Symbol, int]) -> Context:
+        """The same where the last entry of every row of a simplex is known to be positive."""
+        last = {entry for node in expr.atoms(sp.Indexed) if (entry := last_entry(node, sizes)) is not None}
+        known = tuple(sp.Gt(entry, 0, evaluate=False) for entry in sorted(last, key=str))
+        return replace(self, assumptions=self.assumptions + known)
 
     def is_nonnegative(self, expr: sp.Expr) -> bool:
         """Whether an expression is shown not to be negative here: a sum or product of what is not, a square, a root."""
@@ -108,7 +124,8 @@ class Context:
         return all(self.differs_from_zero(divisor) for divisor in form.nonzero)
 
     def _positive(self, expr: sp.Expr) -> bool:
-        return is_positive(expr) or (is_arithmetic(expr) and self.entails(sp.Gt(expr, 0, evaluate=False)))
+        readable = not expr.atoms(sp.exp, sp.log, sp.Sum, sp.Product)
+        return is_positive(expr) or (readable and self.entails(sp.Gt(expr, 0, evaluate=False)))
 
 
 def _is_readable(formula: Boolean) -> bool:
@@ -203,7 +220,9 @@ class Algebra(Rule):
         left, right = (resolve(side) for side in _sides(statement))
         if not sizes and (left.atoms(sp.Sum, sp.Product) or right.atoms(sp.Sum, sp.Product)):
             raise Unknown("a sum of general length is not for this rule")
-        if not context.agree(*(on_the_simplex(substitute(side, sizes), sizes) for side in (left, right))):
+        left, right = (walk(substitute(side, sizes), _written_out) for side in (left, right))
+        here = context.at_sizes(left, sizes).at_sizes(right, sizes)
+        if not here.agree(on_the_simplex(left, sizes), on_the_simplex(right, sizes)):
             raise Unknown("the difference of the two sides is not zero in the field")
         return ", ".join(f"{size} = {n}" for size, n in self.sizes) or GENERAL
 
@@ -214,20 +233,30 @@ class Algebra(Rule):
         return self
 
 
+def _written_out(node: sp.Basic) -> sp.Basic | None:
+    """A sum or product over one index of a chosen size, term by term."""
+    if not isinstance(node, sp.Sum | sp.Product) or len(node.limits) != 1 or not node.limits[0][2].is_Integer:
+        return None
+    ((bound, low, high),) = node.limits
+    terms = [substitute(node.function, {bound: sp.Integer(i)}) for i in range(int(low), int(high) + 1)]
+    return sp.Add(*terms) if isinstance(node, sp.Sum) else sp.Mul(*terms)
+
+
 def on_the_simplex(expr: sp.Expr, sizes: Mapping[sp.Symbol, int]) -> sp.Expr:
     """The expression with the last entry of every probability row written as one minus the others."""
+    return walk(expr, lambda node: last_entry(node, sizes))
 
-    def last_entry(node: sp.Basic) -> sp.Basic | None:
-        entry = DECLARATIONS.get(node.base) if isinstance(node, sp.Indexed) else None
-        if entry is None or not isinstance(entry.domain, RowDomain):
-            return None
-        *row, position = node.indices
-        length = sizes.get(entry.sizes[-1])
-        if length is None or position != length:
-            return None
-        return 1 - sum(node.base[(*row, i)] for i in range(1, length))
 
-    return walk(expr, last_entry)
+def last_entry(node: sp.Basic, sizes: Mapping[sp.Symbol, int]) -> sp.Expr | None:
+    """One minus the other entries of a row, for the last entry of a row at a chosen size; None for anything else."""
+    entry = DECLARATIONS.get(node.base) if isinstance(node, sp.Indexed) else None
+    if entry is None or not isinstance(entry.domain, RowDomain):
+        return None
+    *row, position = node.indices
+    length = sizes.get(entry.sizes[-1])
+    if length is None or position != length:
+        return None
+    return 1 - sum(node.base[(*row, i)] for i in range(1, length))
 
 
 @dataclass(frozen=True)
@@ -384,8 +413,8 @@ class Fact:
         statement = _instance(part.statement, self.bindings, context)
         if not part.assuming:
             return statement
-        _refuse_loose(part)
         conditions = [_bind(condition, self.bindings) for condition in part.assuming]
+        _refuse_loose(part, self.bindings, context)
         return implies(sp.And(*conditions, evaluate=False), statement)
 
     def change(self, f: Callable[[Any], Any]) -> Fact:
@@ -405,10 +434,14 @@ def _part_of(claim: str, name: str, context: Context) -> Any:
     return found
 
 
-def _refuse_loose(part: Any) -> None:
-    """An assumption on every value of an index is not met by one value."""
-    if any(size_of_axis(thing) is not None for thing in part.symbols - part.speaks_of):
-        raise Unknown("it holds under an assumption for every index, which cannot be shown at one")
+def _refuse_loose(part: Any, bindings: tuple[tuple[str, Any], ...], context: Context) -> None:
+    """An assumption on every value of an index is not met by one value, but by the same assumption on every value."""
+    loose = {thing for thing in part.symbols - part.speaks_of if size_of_axis(thing) is not None}
+    bound = {thing for name, value in bindings for thing in (declared_name(name), *symbols_of(sp.sympify(value)))}
+    for condition in part.assuming:
+        assumed = _bind(condition, bindings) in context.assumptions and not loose & (context.speaks_of | bound)
+        if loose & symbols_of(condition) and not assumed:
+            raise Unknown("it holds under an assumption for every index, which cannot be shown at one")
 
 
 def _bind(statement: Boolean, bindings: tuple[tuple[str, Any], ...]) -> Boolean:
@@ -626,7 +659,7 @@ class ChainRule(Rule):
             raise Unknown("the parts are not the derivatives that this composition needs")
         if not _lies_in_domain(variable, value, context):
             raise Unknown(f"{value} is not shown to be {DECLARATIONS[variable].domain.name}, as {variable} is")
-        _refuse_loose(part)
+        _refuse_loose(part, (), context)
         varied = left.variable.base if isinstance(left.variable, sp.Indexed) else left.variable
         if varied in symbols_of(outside.expr):
             raise Unknown(f"the outside depends on {left.variable} by itself, not only through the inside")
@@ -649,9 +682,10 @@ class ChainRule(Rule):
 
 @dataclass(frozen=True)
 class FromMinimum(Rule):
-    """A function with value zero at a point, falling before it and rising after it, is nowhere negative.
+    """A function with value zero at a point, not rising before it and not falling after it, is nowhere negative.
 
-    Where the assumptions leave only what lies above the point, it need not fall before it.
+    For a strict bound it has to fall before the point and rise after it. Where the assumptions leave only what lies
+    above the point, nothing is asked of it before.
     """
 
     of: sp.Expr
@@ -669,13 +703,18 @@ class FromMinimum(Rule):
         if not context.agree(substitute(self.of, {self.over: self.at}), sp.S.Zero):
             raise Unknown(f"the function is not shown to be zero at {self.at}")
         slope = derivative(unfold(self.of), self.over)
-        rises = implies(sp.Gt(self.over, self.at, evaluate=False), sp.Gt(slope, 0, evaluate=False))
-        falls = implies(sp.Lt(self.over, self.at, evaluate=False), sp.Lt(slope, 0, evaluate=False))
+        up, down = (sp.Gt, sp.Lt) if self.strict else (sp.Ge, sp.Le)
+        rises = implies(sp.Gt(self.over, self.at, evaluate=False), up(slope, 0, evaluate=False))
+        falls = implies(sp.Lt(self.over, self.at, evaluate=False), down(slope, 0, evaluate=False))
         anywhere = Context(speaks_of=context.speaks_of, queries=context.queries)
         facts = [fact.instance(anywhere) for fact in self.given]
         if not anywhere.entails(rises, facts):
             raise Unknown("the function is not shown to rise after the point")
-        above = context.entails(sp.Ge(self.over, self.at, evaluate=False))
+        from_here = sp.Ge(self.over, self.at, evaluate=False)
+        above = context.entails(from_here)
+        on_the_way = Context((from_here,)) if above else anywhere
+        if on_the_way.unmet_need(self.of) is not None:
+            raise Unknown("the function is not shown to have a value all the way")
         if not above and not anywhere.entails(falls, facts):
             raise Unknown("the function is not shown to fall before the point")
         away = context.entails(sp.Ne(self.over, self.at, evaluate=False))
@@ -695,17 +734,17 @@ class FromMinimum(Rule):
 
 @dataclass(frozen=True)
 class Termwise(Rule):
-    """A sum is at least a number when its terms are at least others, the sum of which is that number."""
+    """A sum is at least (at most) a number when its terms are at least (at most) others, whose sum is that number."""
 
-    lower: sp.Expr
+    bound: sp.Expr
     given: tuple[Fact, ...] = ()
     takes_for_granted = ("finite sums keep inequalities",)
     engine = "term by term"
 
     def prove(self, statement: Boolean, context: Context) -> str:
         total = unfold(statement.args[0])
-        if not isinstance(statement, sp.Ge) or not isinstance(total, sp.Sum):
-            raise Unknown("this rule proves that a sum is at least a number")
+        if not isinstance(statement, sp.Ge | sp.Le) or not isinstance(total, sp.Sum):
+            raise Unknown("this rule proves that a sum is at least or at most a number")
         term: sp.Expr = total
         limits: list[sp.Tuple] = []
         while isinstance(term, sp.Sum):
@@ -713,10 +752,10 @@ class Termwise(Rule):
         if context.speaks_of & {limit[0] for limit in limits}:
             raise Unknown("the statement speaks of the index of the sum: what is assumed need not hold for every term")
         facts = [fact.instance(context) for fact in self.given]
-        if not context.entails(sp.Ge(term, self.lower, evaluate=False), facts):
-            raise Unknown("a term is not shown to be at least its lower bound")
-        if not context.agree(sp.Sum(self.lower, *limits), statement.args[1]):
-            raise Unknown("the lower bounds do not sum to the right side")
+        if not context.entails(statement.func(term, self.bound, evaluate=False), facts):
+            raise Unknown("a term is not shown to keep its bound")
+        if not context.agree(sp.Sum(self.bound, *limits), statement.args[1]):
+            raise Unknown("the bounds of the terms do not sum to the right side")
         return GENERAL
 
     def uses(self) -> tuple[str, ...]:
@@ -800,6 +839,6 @@ def from_minimum(*, of: sp.Expr, over: sp.Symbol, at: Any, strict: bool = False,
     return FromMinimum(of, over, sp.sympify(at), strict, tuple(given))
 
 
-def termwise(*, lower: sp.Expr, given: Iterable[Fact] = ()) -> Rule:
-    """A bound on a sum from bounds on its terms."""
-    return Termwise(lower, tuple(given))
+def termwise(bound: Any, *, given: Iterable[Fact] = ()) -> Rule:
+    """A bound on a sum, from below or from above as the statement says, from that bound on its terms."""
+    return Termwise(sp.sympify(bound), tuple(given))
