@@ -100,7 +100,8 @@ class Context:
 
     def at_sizes(self, expr: sp.Basic, sizes: Mapping[sp.Symbol, int]) -> Context:
         """The same where the last entry of every row of a simplex is known to be positive."""
-        last = {entry for node in expr.atoms(sp.Indexed) if (entry := last_entry(node, sizes)) is not None}
+        rows = (node for node in expr.atoms(sp.Indexed) if _of_a_simplex(node))
+        last = {entry for node in rows if (entry := last_entry(node, sizes)) is not None}
         known = tuple(sp.Gt(entry, 0, evaluate=False) for entry in sorted(last, key=str))
         return replace(self, assumptions=self.assumptions + known)
 
@@ -245,6 +246,10 @@ def _written_out(node: sp.Basic) -> sp.Basic | None:
 def on_the_simplex(expr: sp.Expr, sizes: Mapping[sp.Symbol, int]) -> sp.Expr:
     """The expression with the last entry of every probability row written as one minus the others."""
     return walk(expr, lambda node: last_entry(node, sizes))
+
+
+def _of_a_simplex(node: sp.Indexed) -> bool:
+    return node.base in DECLARATIONS and isinstance(DECLARATIONS[node.base].domain, SimplexDomain)
 
 
 def last_entry(node: sp.Basic, sizes: Mapping[sp.Symbol, int]) -> sp.Expr | None:
