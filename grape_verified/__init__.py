@@ -5,8 +5,18 @@ method without reduction (`*_per_token`, `*_per_pair`), and the reduction to one
 """
 
 from grape_verified.aggregation import aggregate
+from grape_verified.divergences import categorical_kl, kl_estimate
 from grape_verified.logprobs import token_entropies, token_logps
-from grape_verified.losses import LossOutput, PairLossOutput, dpo_loss, dpo_per_pair, ppo_loss, ppo_per_token
+from grape_verified.losses import (
+    LossOutput,
+    PairLossOutput,
+    dpo_loss,
+    dpo_per_pair,
+    ppo_loss,
+    ppo_per_token,
+    reinforce_loss,
+    reinforce_per_token,
+)
 
 __version__ = "0.1.0"
 
@@ -15,10 +25,14 @@ __all__ = [
     "PairLossOutput",
     "__version__",
     "aggregate",
+    "categorical_kl",
     "dpo_loss",
     "dpo_per_pair",
+    "kl_estimate",
     "ppo_loss",
     "ppo_per_token",
+    "reinforce_loss",
+    "reinforce_per_token",
     "token_entropies",
     "token_logps",
 ]

@@ -18,6 +18,7 @@ from torch import Tensor
 from grape_verified.numerics import compute_dtype
 
 Aggregation = Literal["token_mean", "sequence_mean", "sequence_sum", "token_sum", "fixed_length"]
+Estimator = Literal["k1", "k2", "k3"]
 
 #: The range of normal fp32 numbers, which options have to lie in.
 SMALLEST, LARGEST = 2.0**-126, 2.0**127
@@ -58,6 +59,13 @@ def token_inputs(logps: Tensor, old_logps: Tensor, advantages: Tensor) -> TokenI
     check_floating("logps", logps, "(batch, time)")
     check_floating("old_logps", old_logps)
     check_same_shape("old_logps", old_logps, "logps", logps)
+    advantages = token_advantages(advantages, logps)
+    dtype = compute_dtype(logps)
+    return TokenInputs(logps.to(dtype), old_logps.detach().to(dtype), advantages)
+
+
+def token_advantages(advantages: Tensor, logps: Tensor) -> Float[Tensor, "batch time"]:
+    """Check advantages; return them as constants, one for each token, in the compute dtype of logps."""
     check_floating("advantages", advantages)
     check_same_device("advantages", advantages, "logps", logps)
     if advantages.shape not in (logps.shape, logps.shape[:1]):
@@ -67,8 +75,7 @@ def token_inputs(logps: Tensor, old_logps: Tensor, advantages: Tensor) -> TokenI
         )
     if advantages.ndim == 1:
         advantages = advantages.unsqueeze(1).expand_as(logps)
-    dtype = compute_dtype(logps)
-    return TokenInputs(logps.to(dtype), old_logps.detach().to(dtype), advantages.detach().to(dtype))
+    return advantages.detach().to(compute_dtype(logps))
 
 
 def pair_inputs(
@@ -140,6 +147,16 @@ def check_clip_range(clip_low: float, clip_high: float, dual_clip: float | None)
 def check_label_smoothing(label_smoothing: float) -> None:
     """Check the assumed share of flipped preferences."""
     check_number("label_smoothing", label_smoothing, "a number in [0, 0.5)", lambda x: 0 <= x < 0.5)
+
+
+def check_estimator(name: str, estimator: str) -> None:
+    """Check the name of an estimator of the KL divergence (called `name` by the caller)."""
+    known = get_args(Estimator)
+    expected = "one of " + ", ".join(repr(each) for each in known)
+    if not isinstance(estimator, str):
+        raise TypeError(f"{name}: got {type(estimator).__name__}, expected {expected}")
+    if estimator not in known:
+        raise ValueError(f"{name}: got {estimator!r}, expected {expected}")
 
 
 def check_aggregation(name: str, mode: str, denominator: float | Tensor | None, max_length: int | None) -> None:

@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from grape_verified import aggregate, dpo_loss, dpo_per_pair, ppo_loss, ppo_per_token, token_entropies, token_logps
+from grape_verified import (
+    aggregate,
+    categorical_kl,
+    dpo_loss,
+    dpo_per_pair,
+    kl_estimate,
+    ppo_loss,
+    ppo_per_token,
+    reinforce_loss,
+    reinforce_per_token,
+    token_entropies,
+    token_logps,
+)
 
 TOKENS = torch.zeros(2, 4)
 ROW = torch.zeros(2)
@@ -30,6 +42,10 @@ def per_token(logps=TOKENS, old_logps=TOKENS, advantages=ROW, **options):
 
 def dpo(chosen=ROW, rejected=ROW, ref_chosen=ROW, ref_rejected=ROW, **options):
     return dpo_loss(chosen, rejected, ref_chosen, ref_rejected, **options)
+
+
+def reinforce(logps=TOKENS, advantages=ROW, mask=MASK, **options):
+    return reinforce_loss(logps, advantages, mask, **options)
 
 
 def logps(logits=LOGITS, targets=TARGETS, **options):
@@ -179,6 +195,55 @@ BAD = [
     (lambda: dpo(label_smoothing=-0.1), ValueError, "label_smoothing: got -0.1, expected a number in [0, 0.5)"),
     (lambda: dpo(denominator=0), ValueError, f"denominator: got 0, {DENOMINATOR}"),
     (lambda: dpo_per_pair(ROW, ROW, ROW, None), TypeError, "ref_rejected_logps: got NoneType, expected a tensor"),
+    # REINFORCE
+    (lambda: reinforce(logps=0.0), TypeError, "logps: got float, expected a tensor"),
+    (lambda: reinforce(logps=TOKENS.long()), TypeError, "logps: got dtype torch.int64, expected a floating-point"),
+    (lambda: reinforce(logps=ROW), ValueError, "logps: got shape (2,), expected shape (batch, time)"),
+    (lambda: reinforce(advantages=None), TypeError, "advantages: got NoneType, expected a tensor"),
+    (
+        lambda: reinforce(advantages=torch.zeros(4)),
+        ValueError,
+        "advantages: got shape (4,), expected (2, 4), the shape",
+    ),
+    (lambda: reinforce(mask=ROW), ValueError, "mask: got shape (2,), expected (2, 4), the shape of logps"),
+    (lambda: reinforce(mask=MASK / 2), ValueError, "mask: got the value 0.5, expected only 0 and 1"),
+    (lambda: reinforce(aggregation="mean"), ValueError, f"aggregation: got 'mean', expected {MODES}"),
+    (lambda: reinforce(denominator=0), ValueError, f"denominator: got 0, {DENOMINATOR}"),
+    (
+        lambda: reinforce(max_length=5),
+        ValueError,
+        "max_length: got 5, expected None with aggregation 'sequence_sum', which does not use it",
+    ),
+    (lambda: reinforce_per_token(LOGITS, ROW), ValueError, "logps: got shape (2, 3, 7), expected shape (batch, time)"),
+    (
+        lambda: reinforce_per_token(TOKENS, ROW.to(ELSEWHERE)),
+        ValueError,
+        "advantages: got device meta, expected cpu, the device of logps",
+    ),
+    # Divergences
+    (lambda: kl_estimate([0.0], TOKENS), TypeError, "logps: got list, expected a tensor"),
+    (lambda: kl_estimate(ROW, ROW), ValueError, "logps: got shape (2,), expected shape (batch, time)"),
+    (lambda: kl_estimate(TOKENS, TOKENS.long()), TypeError, "ref_logps: got dtype torch.int64, expected a floating"),
+    (lambda: kl_estimate(TOKENS, ROW), ValueError, "ref_logps: got shape (2,), expected (2, 4), the shape of logps"),
+    (lambda: kl_estimate(TOKENS, TOKENS, "k4"), ValueError, "estimator: got 'k4', expected one of 'k1', 'k2', 'k3'"),
+    (lambda: kl_estimate(TOKENS, TOKENS, 3), TypeError, "estimator: got int, expected one of 'k1', 'k2', 'k3'"),
+    (lambda: categorical_kl(TARGETS, LOGITS), TypeError, "logits: got dtype torch.int64, expected a floating-point"),
+    (
+        lambda: categorical_kl(torch.tensor(1.0), LOGITS),
+        ValueError,
+        "logits: got shape (), expected shape (..., vocab)",
+    ),
+    (lambda: categorical_kl(LOGITS, None), TypeError, "other_logits: got NoneType, expected a tensor"),
+    (
+        lambda: categorical_kl(LOGITS, LOGITS[0]),
+        ValueError,
+        "other_logits: got shape (3, 7), expected (2, 3, 7), the shape of logits",
+    ),
+    (
+        lambda: categorical_kl(LOGITS, LOGITS.to(ELSEWHERE)),
+        ValueError,
+        "other_logits: got device meta, expected cpu, the device of logits",
+    ),
     # Logits
     (lambda: logps(logits=LOGITS.long()), TypeError, "logits: got dtype torch.int64, expected a floating-point dtype"),
     (lambda: logps(logits=torch.tensor(1.0)), ValueError, "logits: got shape (), expected shape (..., vocab)"),

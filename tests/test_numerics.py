@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from grape_verified.numerics import bounded, bounded_exp, compute_dtype, exp_limit, value_limit
+from grape_verified.numerics import bounded, bounded_exp, bounded_exponent, compute_dtype, exp_limit, value_limit
 
 DTYPES = [torch.float32, torch.float64]
 
@@ -46,6 +46,15 @@ def test_bounded_exp_is_exp_up_to_its_limit(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_bounded_exponent_is_held_at_its_limit_with_slope_one(dtype):
+    x = every_kind_of_float(dtype)
+    y = bounded_exponent(x)
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    assert torch.equal(y, x.clamp(max=exp_limit(dtype)))
+    assert torch.equal(slope, torch.ones_like(x))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_saturated_values_add_up_to_a_finite_number(dtype):
     saturated = bounded_exp(torch.tensor(math.inf, dtype=dtype))
     assert saturated.item() == pytest.approx(value_limit(dtype), rel=1e-4)
@@ -62,8 +71,8 @@ def test_bounded_keeps_slope_one_everywhere(dtype):
     assert torch.equal(slope, torch.ones_like(x))
 
 
-@pytest.mark.parametrize("function", [bounded, bounded_exp])
-class TestBoth:
+@pytest.mark.parametrize("function", [bounded, bounded_exp, bounded_exponent])
+class TestEach:
     def test_nan_stays_nan(self, function):
         assert function(torch.tensor([math.nan, 0.0])).isnan().tolist() == [True, False]
 

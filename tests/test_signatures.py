@@ -15,18 +15,24 @@ with install_import_hook("grape_verified", "beartype.beartype"):
 import pytest
 import torch
 from jaxtyping import TypeCheckError
-from grape_verified import aggregate, dpo_loss, ppo_loss, token_entropies, token_logps
+from grape_verified import (
+    aggregate, categorical_kl, dpo_loss, kl_estimate, ppo_loss, reinforce_loss, token_entropies, token_logps
+)
 
 for dtype in (torch.bfloat16, torch.float32, torch.float64):
     logits = torch.randn(2, 3, 5, dtype=dtype, requires_grad=True)
     targets = torch.zeros(2, 3, dtype=torch.int32)
     logps = token_logps(logits, targets, temperature=0.7)
     token_entropies(logits).sum().backward()
+    categorical_kl(logits, logits[0, 0].expand(2, 3, 5)).sum().backward()
+    for estimator in ("k1", "k2", "k3"):
+        kl_estimate(logps, logps.detach(), estimator).sum().backward(retain_graph=True)
     for mask in (torch.ones(2, 3), torch.ones(2, 3, dtype=torch.bool), torch.ones(2, 3, dtype=torch.long)):
         for advantages in (torch.ones(2), torch.ones(2, 3)):
             ppo_loss(logps, logps.detach(), advantages, mask, dual_clip=3.0, denominator=4.0).loss.backward(
                 retain_graph=True
             )
+            reinforce_loss(logps, advantages, mask, denominator=4.0).loss.backward(retain_graph=True)
         aggregate(logps, mask, "fixed_length", max_length=3, denominator=torch.tensor(2.0))
     sums = logps.sum(1)
     dpo_loss(sums, sums, sums, sums, label_smoothing=0.1).loss.backward()

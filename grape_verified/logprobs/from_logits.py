@@ -1,6 +1,5 @@
 """Log-probabilities and entropies from logits that are held in memory."""
 
-import math
 from typing import Any
 
 import torch
@@ -8,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from grape_verified.arguments import check_logits, check_positive, check_targets
-from grape_verified.numerics import compute_dtype
+from grape_verified.numerics import log_softmax, relative_to_top
 
 # exp is 0 in every dtype long before this; without such a floor a forbidden token would be 0 · ∞ in an entropy.
 EXP_IS_ZERO = -1e4
@@ -83,7 +82,7 @@ class _TokenLogps(torch.autograd.Function):
 
     @staticmethod
     def forward(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
-        top, others = _relative_to_top(logits, temperature)
+        top, others = relative_to_top(logits, temperature)
         chosen = others.gather(-1, targets).masked_fill(targets == top, 0)
         return chosen - others.exp_().sum(-1, keepdim=True).log1p()
 
@@ -96,7 +95,7 @@ class _TokenLogps(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         """∂log π(y)/∂z_v = (δ_yv − π_v)/τ, with 1 − π_y as −expm1(log π_y): it cancels for a confident token."""
         logits, targets, logps = ctx.saved_tensors
-        probabilities = _log_softmax(logits, ctx.temperature).exp()
+        probabilities = log_softmax(logits, ctx.temperature).exp()
         slopes = probabilities.neg().scatter_(-1, targets, -logps.expm1())
         return (grad / ctx.temperature * slopes).to(logits.dtype), None, None
 
@@ -108,7 +107,7 @@ class _TokenEntropies(torch.autograd.Function):
 
     @staticmethod
     def forward(logits: Tensor, temperature: float) -> Tensor:
-        _, others = _relative_to_top(logits, temperature)
+        _, others = relative_to_top(logits, temperature)
         others = others.clamp_(min=EXP_IS_ZERO)
         weights = others.exp()
         total = weights.sum(-1, keepdim=True)
@@ -123,24 +122,5 @@ class _TokenEntropies(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         """∂H/∂z_v = −π_v (log π_v + H)/τ."""
         logits, entropies = ctx.saved_tensors
-        logps = _log_softmax(logits, ctx.temperature).clamp(min=EXP_IS_ZERO)
+        logps = log_softmax(logits, ctx.temperature).clamp(min=EXP_IS_ZERO)
         return (-grad / ctx.temperature * logps.exp() * (logps + entropies)).to(logits.dtype), None
-
-
-def _relative_to_top(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Position of a largest logit m, and (z − m)/τ in the compute dtype with −inf at that position.
-
-    The weight of the top is exactly 1. Left out of the sum and put back by log1p, it rounds away no digit of the
-    others, so that the log-probability of a confident token keeps its relative accuracy. Operations in place, here and
-    below, act on tensors made here that autograd has not saved: they halve the time.
-    """
-    scores = logits.to(compute_dtype(logits))
-    highest, top = scores.max(-1, keepdim=True)
-    return top, (scores - highest).div_(temperature).scatter_(-1, top, -math.inf)
-
-
-def _log_softmax(logits: Tensor, temperature: float) -> Tensor:
-    """log π_v of every token, with that accuracy."""
-    top, others = _relative_to_top(logits, temperature)
-    log_total = others.exp().sum(-1, keepdim=True).log1p()
-    return others.scatter_(-1, top, 0).sub_(log_total)

@@ -3,5 +3,15 @@
 from grape_verified.losses.dpo import dpo_loss, dpo_per_pair
 from grape_verified.losses.output import LossOutput, PairLossOutput
 from grape_verified.losses.ppo import ppo_loss, ppo_per_token
+from grape_verified.losses.reinforce import reinforce_loss, reinforce_per_token
 
-__all__ = ["LossOutput", "PairLossOutput", "dpo_loss", "dpo_per_pair", "ppo_loss", "ppo_per_token"]
+__all__ = [
+    "LossOutput",
+    "PairLossOutput",
+    "dpo_loss",
+    "dpo_per_pair",
+    "ppo_loss",
+    "ppo_per_token",
+    "reinforce_loss",
+    "reinforce_per_token",
+]

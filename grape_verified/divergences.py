@@ -1,0 +1,144 @@
+"""How far one policy is from another: the Kullback-Leibler divergence, and its estimates from sampled tokens.
+
+The estimators k1, k2 and k3 are named after J. Schulman, Approximating KL Divergence, 2020.
+"""
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from grape_verified.arguments import Estimator, check_estimator, check_floating, check_logits, check_same_shape
+from grape_verified.numerics import bounded, bounded_exponent, compute_dtype, log_softmax, value_limit
+
+
+def kl_estimate(
+    logps: Float[Tensor, "batch time"], ref_logps: Float[Tensor, "batch time"], estimator: Estimator = "k3"
+) -> Float[Tensor, "batch time"]:
+    """Estimate of KL(π‖ref) from each token, sampled from the policy π that is being trained.
+
+        k1   logp − ref_logp
+        k2   ½ (logp − ref_logp)²
+        k3   exp(x) − 1 − x  with  x = ref_logp − logp
+
+    k1 and k3 have expectation KL(π‖ref); k2 has not, but is close to it where the policies are. k2 and k3 are never
+    negative. What the gradient is in expectation depends on where the estimate stands:
+
+              in a loss, differentiated        in the reward, a constant that weighs the score
+        k1    0: it does nothing               ∇KL(π‖ref)
+        k2    ∇KL(π‖ref)                       another one: E[½ (logp − ref_logp)² ∇logp]
+        k3    ∇KL(ref‖π), the other direction  ∇KL(π‖ref) − ∇KL(ref‖π)
+
+    Only `logps` is differentiated: `ref_logps` is a constant. Where the log-ratio or the estimate would leave the
+    range of the dtype it saturates at finfo.max · 2⁻²⁴, and the slope in logp keeps that size and sign. A log-ratio
+    that is NaN, as that of two log-probabilities of −inf, gives NaN; fill what a mask will hide beforehand.
+
+    Arguments:
+        logps: (batch, time), any floating-point dtype, read in fp32 (fp64 stays fp64).
+        ref_logps: (batch, time), under the frozen reference; read in the compute dtype of logps.
+        estimator: "k1", "k2" or "k3".
+
+    Returns: (batch, time), fp32 (fp64 for fp64 logps). The gradient has the dtype of logps.
+
+    Raises: TypeError or ValueError for a wrong type, dtype, shape, device or estimator.
+
+    Error: with u the unit roundoff of the compute dtype, where nothing saturates or underflows, |error| ≤ u·|value|
+    for k1, 4·u·value for k2 and 4·u·((|x| + 1)·|exp(x) − 1| + |x|) for k3. Slope: exact for k1, |error| ≤ u·|x| for
+    k2 and 4·u·((|x| + 1)·exp(x) + 1) for k3, each before it is rounded to the dtype of logps.
+
+    Claims: kl.k1, kl.k2, kl.k3, kl.k1.unbiased, kl.k3.unbiased, kl.k3.nonnegative, kl.k1.loss_gradient,
+    kl.k2.loss_gradient, kl.k3.loss_gradient, kl.k1.reward_gradient, kl.k3.reward_gradient, kl.sign.
+
+    Sources: J. Schulman, Approximating KL Divergence, 2020 (not checked against the source).
+    """
+    check_estimator("estimator", estimator)
+    check_floating("logps", logps, "(batch, time)")
+    check_floating("ref_logps", ref_logps)
+    check_same_shape("ref_logps", ref_logps, "logps", logps)
+    dtype = compute_dtype(logps)
+    log_ratios = bounded(logps.to(dtype) - ref_logps.detach().to(dtype))
+    if estimator == "k1":
+        return log_ratios
+    if estimator == "k2":
+        return bounded(log_ratios.square() / 2)
+    x = bounded_exponent(-log_ratios)
+    return x.expm1() - x
+
+
+def categorical_kl(
+    logits: Float[Tensor, "*positions vocab"], other_logits: Float[Tensor, "*positions vocab"]
+) -> Float[Tensor, "*positions"]:
+    """Kullback-Leibler divergence KL(π‖q) = Σ_v π_v log(π_v/q_v), π and q the softmax of logits and other logits.
+
+    Computed as Σ_v (q_v − π_v + π_v log(π_v/q_v)): no term is negative, so nothing cancels, and a rounding of either
+    normaliser changes nothing in first order. Both sides are differentiated; detach the one that is a constant.
+
+    A logit of −inf is a forbidden token. If π forbids it, it contributes nothing (the convention 0 · log 0 = 0). If q
+    forbids a token that π allows, the divergence is +inf; its gradients are finite: those at a log-ratio of
+    finfo.max · 2⁻²⁴ for that token. A position with all logits of one side −inf, or with NaN or +inf among them, has
+    no distribution; its result is NaN.
+
+    Arguments:
+        logits: (..., vocab), of π, any floating-point dtype, read in fp32 (fp64 if one of the two is).
+        other_logits: (..., vocab), of q, the same.
+
+    Returns: (...), in nats, never negative, fp32 (fp64 if one of the two is). The gradients have the dtypes of the
+    arguments.
+
+    Raises: TypeError or ValueError for a wrong type, dtype, shape or device.
+
+    Error: with u the unit roundoff of the compute dtype, the log-ratio d_v = log(π_v/q_v), the weight
+    W_v = |log π_v| + |log q_v| + 1 and a logarithm of 0 counted as 0,
+    |error| ≤ 4·u·Σ_v W_v (|π_v − q_v| + q_v − π_v + π_v d_v). Each entry of the gradient, before it is rounded to the
+    dtype of its argument: |error| ≤ 4·u·π_k (W_k (1 + |d_k|) + Σ_v π_v W_v (1 + |d_v|)) in logits and
+    |error| ≤ 4·u·(π_k + q_k) W_k in other logits.
+
+    Claims: kl.divergence, kl.nonnegative, kl.reverse.gradient, kl.forward.gradient.
+    """
+    check_logits(logits)
+    check_floating("other_logits", other_logits)
+    check_same_shape("other_logits", other_logits, "logits", logits)
+    return _CategoricalKL.apply(logits, other_logits)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _CategoricalKL(torch.autograd.Function):
+    """KL(π‖q), saving nothing of the size of the logits but the logits; the backward pass is differentiable too."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor, other_logits: Tensor) -> Tensor:
+        logps, other_logps = _log_softmaxes(logits, other_logits)
+        log_ratios = logps - other_logps
+        probabilities, others = logps.exp(), other_logps.exp()
+        near = probabilities * ((-log_ratios).expm1() + log_ratios)
+        far = others - probabilities + probabilities * log_ratios
+        infinite = (other_logits == -math.inf) & (log_ratios > 0)
+        return torch.where(log_ratios.abs() < 1, near, far).masked_fill(infinite, math.inf).sum(-1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """∂KL/∂z_k = π_k (log(π_k/q_k) − KL) and ∂KL/∂z′_k = q_k − π_k.
+
+        KL is taken as the mean of the same log-ratios, so that what they have in common cancels.
+        """
+        logits, other_logits = ctx.saved_tensors
+        logps, other_logps = _log_softmaxes(logits, other_logits)
+        log_ratios, probabilities, others = logps - other_logps, logps.exp(), other_logps.exp()
+        mean = (probabilities * log_ratios).sum(-1, keepdim=True)
+        slopes = grad.unsqueeze(-1) * probabilities * (log_ratios - mean)
+        other_slopes = grad.unsqueeze(-1) * (others - probabilities)
+        return slopes.to(logits.dtype), other_slopes.to(other_logits.dtype)
+
+
+def _log_softmaxes(logits: Tensor, other_logits: Tensor) -> tuple[Tensor, Tensor]:
+    """log π_v and log q_v in the compute dtype; a forbidden token has a finite one whose exponential is 0."""
+    dtype = compute_dtype(logits, other_logits)
+    least = -value_limit(dtype)
+    return log_softmax(logits.to(dtype)).clamp(min=least), log_softmax(other_logits.to(dtype)).clamp(min=least)
