@@ -19,6 +19,8 @@ from grape_verified.numerics import compute_dtype
 
 Aggregation = Literal["token_mean", "sequence_mean", "sequence_sum", "token_sum", "fixed_length"]
 Estimator = Literal["k1", "k2", "k3"]
+Baseline = Literal["mean", "leave_one_out", "none"]
+Scale = Literal["std", "none"]
 
 #: The range of normal fp32 numbers, which options have to lie in.
 SMALLEST, LARGEST = 2.0**-126, 2.0**127
@@ -100,6 +102,42 @@ def pair_inputs(
     )
 
 
+def reward_inputs(chosen_rewards: Tensor, rejected_rewards: Tensor) -> tuple[Tensor, Tensor]:
+    """Check the scores that a reward model gives to the responses of pairs and bring them to one dtype."""
+    check_floating("chosen_rewards", chosen_rewards, "(batch,)")
+    check_floating("rejected_rewards", rejected_rewards)
+    check_same_shape("rejected_rewards", rejected_rewards, "chosen_rewards", chosen_rewards)
+    dtype = compute_dtype(chosen_rewards, rejected_rewards)
+    return chosen_rewards.to(dtype), rejected_rewards.to(dtype)
+
+
+def sequence_rewards(rewards: Tensor, logps: Tensor, ref_logps: Tensor) -> Tensor:
+    """Check one reward for each sequence, and what it is penalised by; return it as a constant in the compute dtype."""
+    check_floating("logps", logps, "(batch, time)")
+    check_floating("ref_logps", ref_logps)
+    check_same_shape("ref_logps", ref_logps, "logps", logps)
+    check_floating("rewards", rewards)
+    check_same_device("rewards", rewards, "logps", logps)
+    if rewards.shape != logps.shape[:1]:
+        raise ValueError(
+            f"rewards: got shape {_shape(rewards)}, expected {tuple(logps.shape[:1])}, one for each sequence of logps"
+        )
+    return rewards.detach().to(compute_dtype(logps))
+
+
+def value_inputs(values: Tensor, returns: Tensor, old_values: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Check what a value loss reads for each token and bring it to one dtype; only `values` carries a gradient."""
+    check_floating("values", values, "(batch, time)")
+    check_floating("returns", returns)
+    check_same_shape("returns", returns, "values", values)
+    dtype = compute_dtype(values)
+    if old_values is not None:
+        check_floating("old_values", old_values)
+        check_same_shape("old_values", old_values, "values", values)
+        old_values = old_values.detach().to(dtype)
+    return values.to(dtype), returns.detach().to(dtype), old_values
+
+
 def counted_tokens(mask: Tensor, like_name: str, like: Tensor) -> Bool[Tensor, "batch time"]:
     """Check a mask against the tensor that it masks; return it as bool. A bool mask needs no look at its values."""
     check_tensor("mask", mask)
@@ -144,6 +182,19 @@ def check_clip_range(clip_low: float, clip_high: float, dual_clip: float | None)
         check_number("dual_clip", dual_clip, "None or a finite number > 1", lambda x: 1 < x < math.inf)
 
 
+def check_value_clip(clip: float | None, old_values: Tensor | None) -> None:
+    """Check the option of value clipping: the width, and the values that it is around, come together."""
+    if clip is None:
+        if old_values is not None:
+            raise ValueError(
+                "clip: got None, expected a finite number > 0 with old_values, which are not used without it"
+            )
+        return
+    check_number("clip", clip, "None or a finite number > 0", lambda x: 0 < x < math.inf)
+    if old_values is None:
+        raise TypeError("old_values: got None, expected a tensor, which clip needs")
+
+
 def check_label_smoothing(label_smoothing: float) -> None:
     """Check the assumed share of flipped preferences."""
     check_number("label_smoothing", label_smoothing, "a number in [0, 0.5)", lambda x: 0 <= x < 0.5)
@@ -157,16 +208,12 @@ def check_estimator(name: str, estimator: str) -> None:
         raise TypeError(f"{name}: got {type(estimator).__name__}, expected {expected}")
     if estimator not in known:
         raise ValueError(f"{name}: got {estimator!r}, expected {expected}")
+    check_choice(name, estimator, get_args(Estimator))
 
 
 def check_aggregation(name: str, mode: str, denominator: float | Tensor | None, max_length: int | None) -> None:
     """Check an aggregation mode (called `name` by the caller) and the options that belong to it."""
-    modes = get_args(Aggregation)
-    expected = "one of " + ", ".join(repr(known) for known in modes)
-    if not isinstance(mode, str):
-        raise TypeError(f"{name}: got {type(mode).__name__}, expected {expected}")
-    if mode not in modes:
-        raise ValueError(f"{name}: got {mode!r}, expected {expected}")
+    check_choice(name, mode, get_args(Aggregation))
     if mode == "token_sum" and denominator is not None:
         raise ValueError(f"denominator: got {denominator}, expected None with {name} 'token_sum', which divides by 1")
     if mode != "fixed_length" and max_length is not None:
@@ -192,6 +239,75 @@ def check_denominator(denominator: float | Tensor | None) -> None:
             return
         denominator = denominator.item()
     check_number("denominator", denominator, expected, lambda x: 0 < x < math.inf)
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Check an option that is one of a few words."""
+    expected = "one of " + ", ".join(repr(choice) for choice in choices)
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: got {type(value).__name__}, expected {expected}")
+    if value not in choices:
+        raise ValueError(f"{name}: got {value!r}, expected {expected}")
+
+
+def check_flag(name: str, value: bool) -> None:
+    """Check an option that is on or off."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: got {type(value).__name__}, expected True or False")
+
+
+def check_ddof(ddof: int) -> None:
+    """Check what a variance subtracts from its number of terms."""
+    if isinstance(ddof, bool) or not isinstance(ddof, Integral):
+        raise TypeError(f"ddof: got {type(ddof).__name__}, expected 0 or 1")
+    if ddof not in (0, 1):
+        raise ValueError(f"ddof: got {ddof}, expected 0 or 1")
+
+
+def check_scale(scale: str, ddof: int, eps: float) -> None:
+    """Check by what advantages are divided, and that options of the standard deviation come with it."""
+    check_choice("scale", scale, get_args(Scale))
+    check_ddof(ddof)
+    check_non_negative("eps", eps)
+    if scale == "std":
+        return
+    for name, value, default in (("ddof", ddof, 1), ("eps", eps, 1e-6)):
+        if value != default:
+            raise ValueError(f"{name}: got {value}, expected {default} with scale {scale!r}, which does not use it")
+
+
+def check_group_size(group_size: int | None) -> None:
+    """Check how many samples make a group."""
+    expected = "an integer > 0"
+    if isinstance(group_size, bool) or not isinstance(group_size, Integral):
+        raise TypeError(f"group_size: got {group_size!r}, expected {expected}")
+    if group_size < 1:
+        raise ValueError(f"group_size: got {group_size}, expected {expected}")
+
+
+def check_groups(group_size: int, batch: int) -> None:
+    """Check that a batch is made of whole groups."""
+    if batch % group_size:
+        raise ValueError(f"group_size: got {group_size}, expected a divisor of {batch}, the number of sequences")
+
+
+def check_finite(name: str, value: Tensor) -> None:
+    """Check that a tensor holds no NaN and no infinity."""
+    if torch.compiler.is_compiling():
+        return
+    finite = value.isfinite()
+    if not finite.all():
+        raise ValueError(f"{name}: got the value {value[~finite][0].item()}, expected finite values only")
+
+
+def check_non_negative(name: str, value: float) -> None:
+    """Check a coefficient that must be finite and not negative."""
+    check_number(name, value, "a finite number >= 0", lambda x: 0 <= x < math.inf)
+
+
+def check_fraction(name: str, value: float) -> None:
+    """Check a factor that must lie between 0 and 1, both included."""
+    check_number(name, value, "a number in [0, 1]", lambda x: 0 <= x <= 1)
 
 
 def check_positive(name: str, value: float) -> None:

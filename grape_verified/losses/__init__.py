@@ -4,6 +4,15 @@ from grape_verified.losses.dpo import dpo_loss, dpo_per_pair
 from grape_verified.losses.output import LossOutput, PairLossOutput
 from grape_verified.losses.ppo import ppo_loss, ppo_per_token
 from grape_verified.losses.reinforce import reinforce_loss, reinforce_per_token
+from grape_verified.losses.ppo import (
+    adaptive_kl_coef,
+    kl_in_reward,
+    ppo_loss,
+    ppo_per_token,
+    value_loss,
+    value_per_token,
+)
+from grape_verified.losses.reward import bradley_terry_loss, bradley_terry_per_pair
 
 __all__ = [
     "LossOutput",
@@ -14,4 +23,14 @@ __all__ = [
     "ppo_per_token",
     "reinforce_loss",
     "reinforce_per_token",
+    "adaptive_kl_coef",
+    "bradley_terry_loss",
+    "bradley_terry_per_pair",
+    "dpo_loss",
+    "dpo_per_pair",
+    "kl_in_reward",
+    "ppo_loss",
+    "ppo_per_token",
+    "value_loss",
+    "value_per_token",
 ]

@@ -1,0 +1,220 @@
+"""From rewards to advantages: groups of responses to one prompt, a learned value for each token, and whitening.
+
+What this module returns is held constant by every loss: nothing here is differentiated.
+"""
+
+import math
+from typing import get_args
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+from torch.nn.functional import pad
+
+from grape_verified.arguments import (
+    Baseline,
+    Scale,
+    check_choice,
+    check_ddof,
+    check_finite,
+    check_flag,
+    check_floating,
+    check_fraction,
+    check_group_size,
+    check_groups,
+    check_non_negative,
+    check_same_shape,
+    check_scale,
+    counted_tokens,
+)
+from grape_verified.numerics import bounded, compute_dtype
+
+
+@torch.no_grad()
+def group_advantages(
+    rewards: Float[Tensor, " batch"],
+    group_size: int,
+    *,
+    baseline: Baseline = "mean",
+    scale: Scale = "std",
+    ddof: int = 1,
+    eps: float = 1e-6,
+) -> Float[Tensor, " batch"]:
+    """Advantage of each response over its group, A_i = (r_i − b_i) / (s + ε).
+
+        baseline   mean            b_i = r̄, the mean of the group
+                   leave_one_out   b_i = Σ_{j≠i} r_j / (G − 1)
+                   none            b_i = 0
+        scale      std             s = √(Σ_j (r_j − r̄)² / (G − ddof))
+                   none            divided by 1
+
+    Rows are grouped as they stand: the first `group_size` G answer the first prompt, the next G the second. By
+    convention every member of a group of one, or of a group of equal rewards, gets 0; with baseline "none" and scale
+    "none" the rewards stay as they are. Where the difference of two rewards would leave the range of the dtype it
+    saturates at ± finfo.max · 2⁻²⁴. Nothing is differentiated.
+
+    Arguments:
+        rewards: (batch,), finite, any floating-point dtype, read in fp32 (fp64 stays fp64).
+        group_size: G > 0, a divisor of the batch.
+        baseline, scale: as above.
+        ddof: 0 or 1; only with scale "std".
+        eps: ε ≥ 0; only with scale "std".
+
+    Returns: (batch,), fp32 (fp64 for fp64).
+
+    Raises: TypeError or ValueError for a wrong type, dtype, shape or option, for a batch that is not a multiple of
+    `group_size`, and for a reward that is not finite.
+
+    Error: with scale "std" |error| ≤ 8·u·√G·(|A_i| + 1), with scale "none" |error| ≤ 8·u·d, u the unit roundoff of the
+    compute dtype and d the largest difference of two rewards of the group.
+
+    Claims: grpo.advantage.zero_sum, grpo.advantage.unit_variance, grpo.advantage.affine, grpo.advantage.degenerate,
+    reinforce.leave_one_out.identity.
+
+    Sources: Z. Shao et al., DeepSeekMath, arXiv:2402.03300, section 4.1; leave-one-out: A. Ahmadian et al., Back to
+    Basics, arXiv:2402.14740; without scale: Z. Liu et al., Understanding R1-Zero-Like Training, arXiv:2503.20783.
+    """
+    check_choice("baseline", baseline, get_args(Baseline))
+    check_scale(scale, ddof, eps)
+    check_group_size(group_size)
+    check_floating("rewards", rewards, "(batch,)")
+    check_groups(group_size, rewards.shape[0])
+    check_finite("rewards", rewards)
+    groups = rewards.to(compute_dtype(rewards)).reshape(-1, group_size)
+    _, deviations, std = _moments(groups, torch.ones_like(groups, dtype=torch.bool), ddof)
+    if baseline == "none":
+        deviations = groups
+    elif baseline == "leave_one_out":
+        deviations = deviations * (group_size / max(group_size - 1, 1))
+    if scale == "std":
+        deviations = (deviations / (std + eps)).masked_fill(std == 0, 0)
+    return deviations.flatten()
+
+
+@torch.no_grad()
+def gae(
+    rewards: Float[Tensor, "batch time"],
+    values: Float[Tensor, "batch time"],
+    mask: Shaped[Tensor, "batch time"],
+    *,
+    discount: float = 1.0,
+    lam: float = 0.95,
+) -> tuple[Float[Tensor, "batch time"], Float[Tensor, "batch time"]]:
+    """Generalised advantage estimates A_t = Σ_k (γλ)ᵏ δ_{t+k} with δ_t = r_t + γV_{t+1} − V_t, and returns A_t + V_t.
+
+    t+1 is the next counted token of the row, so that holes in the mask are bridged: masked tokens, wherever they are
+    inserted, change nothing at the others, and no value is bootstrapped from one. After the last counted token comes
+    nothing: V = 0 there, and A = 0. Nothing is differentiated.
+
+    Arguments:
+        rewards: (batch, time), reward of each token, any floating-point dtype, read in fp32 (fp64 if one of the two
+            is). Masked entries of both may hold anything, NaN and inf included.
+        values: (batch, time), V_t, the value before token t is chosen.
+        mask: (batch, time), 1 or True where a token counts; bool, or numbers that are only 0 and 1.
+        discount: γ in [0, 1].
+        lam: λ in [0, 1].
+
+    Returns: advantages and returns, each (batch, time), 0 where masked, fp32 (fp64 for fp64).
+
+    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, mask value or option.
+
+    Error: |error| ≤ 2·u·(⌈log₂ time⌉ + 4)·S_t, u the unit roundoff of the compute dtype and S_t the same sum as A_t
+    over |r_t| + γ|V_{t+1}| + |V_t|; that of the returns likewise, with S_t + |V_t|.
+
+    Claims: advantage.gae, advantage.gae.recursion, advantage.gae.limits, advantage.gae.masked.
+
+    Sources: J. Schulman et al., High-Dimensional Continuous Control Using Generalized Advantage Estimation,
+    arXiv:1506.02438, equation 16.
+    """
+    check_fraction("discount", discount)
+    check_fraction("lam", lam)
+    check_floating("rewards", rewards, "(batch, time)")
+    check_floating("values", values)
+    check_same_shape("values", values, "rewards", rewards)
+    counted = counted_tokens(mask, "rewards", rewards)
+    dtype = compute_dtype(rewards, values)
+    rewards, values = (x.to(dtype).masked_fill(~counted, 0) for x in (rewards, values))
+
+    # The counted tokens of a row move to its front; behind them, and in one more column for all that is masked, stay 0.
+    time = rewards.shape[1]
+    slots = torch.where(counted, counted.cumsum(1) - 1, time)
+    front = torch.zeros(rewards.shape[0], time + 1, dtype=dtype, device=rewards.device)
+    reward, value = front.scatter(1, slots, rewards), front.scatter(1, slots, values)
+    residuals = reward + discount * pad(value[:, 1:], (0, 1)) - value
+    advantages = _discounted_sums(residuals, discount, lam).gather(1, slots)
+    return advantages, advantages + values
+
+
+@torch.no_grad()
+def whiten(
+    values: Float[Tensor, "batch time"],
+    mask: Shaped[Tensor, "batch time"],
+    *,
+    shift_mean: bool = True,
+    ddof: int = 1,
+    eps: float = 1e-8,
+) -> Float[Tensor, "batch time"]:
+    """Values of the counted tokens brought to mean 0 and variance 1, (x − x̄) / √(s² + ε); or to mean x̄, adding it back.
+
+    x̄ = Σ mx / n and s² = Σ m(x − x̄)² / (n − ddof), over all n counted tokens of the batch. By convention s² = 0 where
+    n ≤ ddof, and 0/0 is 0. Where the difference of two values would leave the range of the dtype it saturates at
+    ± finfo.max · 2⁻²⁴. Nothing is differentiated.
+
+    Arguments:
+        values: (batch, time), any floating-point dtype, read in fp32 (fp64 stays fp64). Masked entries may hold
+            anything, NaN and inf included.
+        mask: (batch, time), 1 or True where a token counts; bool, or numbers that are only 0 and 1.
+        shift_mean: False keeps the mean: x̄ is added back.
+        ddof: 0 or 1.
+        eps: ε ≥ 0.
+
+    Returns: (batch, time), 0 where masked, fp32 (fp64 for fp64).
+
+    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, mask value or option.
+
+    Error: |error| ≤ 8·u·(|y| + d / √(s² + ε)), and 8·u·(|x̄| + d) more where the mean is added back, u the unit roundoff
+    of the compute dtype, y the whitened value and d the largest difference of two counted values.
+
+    Claims: advantage.whitened, advantage.whiten.
+
+    Sources: the implementation detail "advantage normalisation" of PPO, S. Huang et al., The 37 Implementation Details
+    of Proximal Policy Optimization, ICLR Blog Track 2022, detail 7.
+    """
+    check_flag("shift_mean", shift_mean)
+    check_ddof(ddof)
+    check_non_negative("eps", eps)
+    check_floating("values", values, "(batch, time)")
+    counted = counted_tokens(mask, "values", values)
+    values = values.to(compute_dtype(values)).masked_fill(~counted, 0)
+    mean, deviations, std = _moments(values.reshape(1, -1), counted.reshape(1, -1), ddof)
+    scale = torch.hypot(std, torch.full_like(std, math.sqrt(eps)))
+    whitened = (deviations / scale.masked_fill(scale == 0, 1)).view_as(values)
+    return whitened if shift_mean else (whitened + mean).masked_fill(~counted, 0)
+
+
+def _discounted_sums(residuals: Tensor, discount: float, lam: float) -> Tensor:
+    """A_t = Σ_k (γλ)ᵏ δ_{t+k} along time, in ⌈log₂ time⌉ steps: after each, the sum reaches twice as far.
+
+    The powers of γ and λ are taken apart and not by repeated multiplication, so that each is rounded once.
+    """
+    sums, time, reach = residuals, residuals.shape[1], 1
+    while reach < time and (weight := discount**reach * lam**reach) > 0:
+        sums = sums + weight * pad(sums[:, reach:], (0, reach))
+        reach *= 2
+    return sums
+
+
+def _moments(values: Tensor, counted: Tensor, ddof: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean of what counts in each row, the deviations from it (0 where nothing counts), and their standard deviation.
+
+    A member is subtracted before averaging, so that nearly equal values keep their differences, equal ones deviate by
+    exactly 0, and so does a single one. Squares are taken in units of the largest deviation, so that none overflows.
+    """
+    count = counted.sum(1, keepdim=True)
+    member = values.gather(1, counted.to(torch.uint8).argmax(1, keepdim=True))
+    differences = bounded(values - member).masked_fill(~counted, 0)
+    offset = differences.sum(1, keepdim=True) / count.clamp(min=1)
+    deviations = (differences - offset).masked_fill(~counted, 0)
+    unit = deviations.abs().amax(1, keepdim=True)
+    squares = (deviations / unit.masked_fill(unit == 0, 1)).square().sum(1, keepdim=True)
+    return member + offset, deviations, unit * (squares / (count - ddof).clamp(min=1)).sqrt()
