@@ -186,13 +186,11 @@ def check_value_clip(clip: float | None, old_values: Tensor | None) -> None:
     """Check the option of value clipping: the width, and the values that it is around, come together."""
     if clip is None:
         if old_values is not None:
-            raise ValueError(
-                "clip: got None, expected a finite number > 0 with old_values, which are not used without it"
-            )
+            raise ValueError("old_values: got a tensor, expected None without clip, which alone uses it")
         return
     check_number("clip", clip, "None or a finite number > 0", lambda x: 0 < x < math.inf)
     if old_values is None:
-        raise TypeError("old_values: got None, expected a tensor, which clip needs")
+        raise TypeError("old_values: got NoneType, expected a tensor, which clip needs")
 
 
 def check_label_smoothing(label_smoothing: float) -> None:
