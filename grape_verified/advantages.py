@@ -118,7 +118,7 @@ def gae(
 
     Raises: TypeError or ValueError for a wrong type, dtype, shape, device, mask value or option.
 
-    Error: |error| ≤ 2·u·(⌈log₂ time⌉ + 4)·S_t, u the unit roundoff of the compute dtype and S_t the same sum as A_t
+    Error: |error| ≤ u·(⌈log₂ time⌉ + 4)·S_t, u the unit roundoff of the compute dtype and S_t the same sum as A_t
     over |r_t| + γ|V_{t+1}| + |V_t|; that of the returns likewise, with S_t + |V_t|.
 
     Claims: advantage.gae, advantage.gae.recursion, advantage.gae.limits, advantage.gae.masked.

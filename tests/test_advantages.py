@@ -179,7 +179,7 @@ def test_documented_bound_of_gae(discount, lam, time, share, dtype):
     values += 5
     mask = torch.rand(2, time, generator=generator) < share
     advantages, returns = gae(rewards, values, mask, discount=discount, lam=lam)
-    factor = 2 * UNIT_ROUNDOFF[dtype] * (math.ceil(math.log2(time)) + 4)
+    factor = UNIT_ROUNDOFF[dtype] * (math.ceil(math.log2(time)) + 4)
     for row in range(2):
         inputs = (x[row].tolist() for x in (rewards, values, mask))
         exact, exact_returns, scale = (
