@@ -21,6 +21,8 @@ Aggregation = Literal["token_mean", "sequence_mean", "sequence_sum", "token_sum"
 Estimator = Literal["k1", "k2", "k3"]
 Baseline = Literal["mean", "leave_one_out", "none"]
 Scale = Literal["std", "none"]
+KLEstimator = Literal["k1", "k2", "k3"]
+LogRatio = Literal["sum", "mean"]
 
 #: The range of normal fp32 numbers, which options have to lie in.
 SMALLEST, LARGEST = 2.0**-126, 2.0**127
@@ -191,6 +193,62 @@ def check_value_clip(clip: float | None, old_values: Tensor | None) -> None:
     check_number("clip", clip, "None or a finite number > 0", lambda x: 0 < x < math.inf)
     if old_values is None:
         raise TypeError("old_values: got NoneType, expected a tensor, which clip needs")
+def check_kl_penalty(ref_logps: Tensor | None, kl_coef: float, kl_estimator: str) -> None:
+    """Check the options of a divergence term, and that there is a reference where and only where they need one."""
+    check_choice("kl_estimator", kl_estimator, get_args(KLEstimator))
+    check_number("kl_coef", kl_coef, "a finite number >= 0", lambda x: 0 <= x < math.inf)
+    if ref_logps is not None:
+        if kl_coef == 0:
+            raise ValueError(f"kl_coef: got {kl_coef}, expected a number > 0 with ref_logps, which nothing else reads")
+        return
+    if kl_coef != 0:
+        raise ValueError(f"ref_logps: got None, expected a tensor with kl_coef {kl_coef}, which weighs what it gives")
+    if kl_estimator != "k3":
+        raise ValueError(f"kl_estimator: got {kl_estimator!r}, expected the default without ref_logps, which it reads")
+
+
+def check_reference(ref_logps: Tensor, logps: Tensor) -> None:
+    """Check the log-probabilities of a reference against those of the policy."""
+    check_floating("logps", logps, "(batch, time)")
+    check_floating("ref_logps", ref_logps)
+    check_same_shape("ref_logps", ref_logps, "logps", logps)
+
+
+def check_sequence_advantages(advantages: Tensor, logps: Tensor) -> None:
+    """Check that there is one advantage for each sequence."""
+    check_floating("logps", logps, "(batch, time)")
+    check_floating("advantages", advantages)
+    if advantages.shape != logps.shape[:1]:
+        raise ValueError(
+            f"advantages: got shape {_shape(advantages)}, expected {_shape(logps)[:1]}, one for each sequence of logps"
+        )
+
+
+def check_flip_probability(flip_probability: float) -> None:
+    """Check the known probability that a label is flipped."""
+    check_number("flip_probability", flip_probability, "a number in [0, 0.5)", lambda x: 0 <= x < 0.5)
+
+
+def check_log_ratio(log_ratio: str, chosen_lengths: Tensor | None, rejected_lengths: Tensor | None) -> None:
+    """Check how a log-ratio is reduced over tokens, and that there are lengths where and only where it needs them."""
+    check_choice("log_ratio", log_ratio, get_args(LogRatio))
+    for name, lengths in {"chosen_lengths": chosen_lengths, "rejected_lengths": rejected_lengths}.items():
+        if log_ratio == "sum" and lengths is not None:
+            raise ValueError(f"{name}: got a value, expected None with log_ratio 'sum', which does not use it")
+        if log_ratio == "mean":
+            check_tensor(name, lengths)
+
+
+def sequence_lengths(name: str, lengths: Tensor, like_name: str, like: Tensor) -> Tensor:
+    """Check the lengths of sequences; return them in the dtype of the tensor that they divide."""
+    if lengths.is_complex() or lengths.dtype == torch.bool:
+        raise TypeError(f"{name}: got dtype {lengths.dtype}, expected an integer or a floating-point dtype")
+    check_same_shape(name, lengths, like_name, like)
+    if not torch.compiler.is_compiling():
+        wrong = ~((lengths.to(torch.float64) >= 1) & (lengths.to(torch.float64) <= LARGEST))
+        if wrong.any():
+            raise ValueError(f"{name}: got the value {lengths[wrong][0].item()}, expected finite lengths >= 1")
+    return lengths.detach().to(like.dtype)
 
 
 def check_label_smoothing(label_smoothing: float) -> None:
@@ -242,6 +300,8 @@ def check_denominator(denominator: float | Tensor | None) -> None:
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Check an option that is one of a few words."""
     expected = "one of " + ", ".join(repr(choice) for choice in choices)
+    """Check that a value is one of the names of an option."""
+    expected = "one of " + ", ".join(repr(known) for known in choices)
     if not isinstance(value, str):
         raise TypeError(f"{name}: got {type(value).__name__}, expected {expected}")
     if value not in choices:

@@ -16,6 +16,22 @@ from grape_verified import (
     ppo_per_token,
     reinforce_loss,
     reinforce_per_token,
+    cispo_loss,
+    cispo_per_token,
+    dapo_loss,
+    dpo_loss,
+    dpo_per_pair,
+    dr_grpo_loss,
+    grpo_loss,
+    grpo_per_token,
+    gspo_loss,
+    gspo_per_sequence,
+    ipo_loss,
+    ipo_per_pair,
+    ppo_loss,
+    ppo_per_token,
+    robust_dpo_loss,
+    robust_dpo_per_pair,
     token_entropies,
     token_logps,
 )
@@ -46,6 +62,24 @@ def dpo(chosen=ROW, rejected=ROW, ref_chosen=ROW, ref_rejected=ROW, **options):
 
 def reinforce(logps=TOKENS, advantages=ROW, mask=MASK, **options):
     return reinforce_loss(logps, advantages, mask, **options)
+def grpo(logps=TOKENS, old_logps=TOKENS, advantages=ROW, mask=MASK, **options):
+    return grpo_loss(logps, old_logps, advantages, mask, **options)
+
+
+def gspo(logps=TOKENS, old_logps=TOKENS, advantages=ROW, mask=MASK, **options):
+    return gspo_loss(logps, old_logps, advantages, mask, **options)
+
+
+def cispo(logps=TOKENS, old_logps=TOKENS, advantages=ROW, mask=MASK, **options):
+    return cispo_loss(logps, old_logps, advantages, mask, **options)
+
+
+def robust(**options):
+    return robust_dpo_loss(ROW, ROW, ROW, ROW, **options)
+
+
+def ipo(**options):
+    return ipo_loss(ROW, ROW, ROW, ROW, **options)
 
 
 def logps(logits=LOGITS, targets=TARGETS, **options):
@@ -60,6 +94,7 @@ def changed(tensor, value):
 
 MODES = "one of 'token_mean', 'sequence_mean', 'sequence_sum', 'token_sum', 'fixed_length'"
 POSITIVE = "expected a finite number > 0"
+ESTIMATORS = "one of 'k1', 'k2', 'k3'"
 DENOMINATOR = "expected None, a finite number > 0 or a 0-d tensor that holds one"
 
 BAD = [
@@ -244,6 +279,121 @@ BAD = [
         ValueError,
         "other_logits: got device meta, expected cpu, the device of logits",
     ),
+    # GRPO
+    (lambda: grpo(logps=ROW), ValueError, "logps: got shape (2,), expected shape (batch, time)"),
+    (lambda: grpo(mask=ROW), ValueError, "mask: got shape (2,), expected (2, 4), the shape of logps"),
+    (lambda: grpo(clip_low=2.0), ValueError, "clip_low: got 2.0, expected a number in [0, 1]"),
+    (lambda: grpo(aggregation="mean"), ValueError, f"aggregation: got 'mean', expected {MODES}"),
+    (lambda: grpo(kl_coef=-0.1), ValueError, "kl_coef: got -0.1, expected a finite number >= 0"),
+    (lambda: grpo(kl_coef=math.inf), ValueError, "kl_coef: got inf, expected a finite number >= 0"),
+    (lambda: grpo(kl_coef=None), TypeError, "kl_coef: got NoneType, expected a finite number >= 0"),
+    (
+        lambda: grpo(kl_coef=0.1),
+        ValueError,
+        "ref_logps: got None, expected a tensor with kl_coef 0.1, which weighs what it gives",
+    ),
+    (
+        lambda: grpo(ref_logps=TOKENS),
+        ValueError,
+        "kl_coef: got 0.0, expected a number > 0 with ref_logps, which nothing else reads",
+    ),
+    (lambda: grpo(kl_estimator="k4"), ValueError, f"kl_estimator: got 'k4', expected {ESTIMATORS}"),
+    (lambda: grpo(kl_estimator=3), TypeError, f"kl_estimator: got int, expected {ESTIMATORS}"),
+    (
+        lambda: grpo(kl_estimator="k1"),
+        ValueError,
+        "kl_estimator: got 'k1', expected the default without ref_logps, which it reads",
+    ),
+    (
+        lambda: grpo(ref_logps=TOKENS.long(), kl_coef=0.1),
+        TypeError,
+        "ref_logps: got dtype torch.int64, expected a floating-point dtype",
+    ),
+    (
+        lambda: grpo(ref_logps=ROW, kl_coef=0.1),
+        ValueError,
+        "ref_logps: got shape (2,), expected (2, 4), the shape of logps",
+    ),
+    (
+        lambda: grpo_per_token(TOKENS, TOKENS, ROW, ref_logps=torch.zeros(2, 3), kl_coef=0.1),
+        ValueError,
+        "ref_logps: got shape (2, 3), expected (2, 4), the shape of logps",
+    ),
+    (
+        lambda: grpo(ref_logps=TOKENS.to(ELSEWHERE), kl_coef=0.1),
+        ValueError,
+        "ref_logps: got device meta, expected cpu, the device of logps",
+    ),
+    (lambda: grpo_per_token(TOKENS, TOKENS, ROW, kl_coef=0.1), ValueError, "ref_logps: got None, expected a tensor"),
+    (lambda: dapo_loss(TOKENS, TOKENS, ROW, MASK, clip_high=-1), ValueError, "clip_high: got -1, expected a finite"),
+    (
+        lambda: dr_grpo_loss(TOKENS, TOKENS, ROW, MASK, max_length=0),
+        ValueError,
+        "max_length: got 0, expected an integer > 0",
+    ),
+    (
+        lambda: gspo(advantages=TOKENS),
+        ValueError,
+        "advantages: got shape (2, 4), expected (2,), one for each sequence of logps",
+    ),
+    (lambda: gspo(advantages=[1.0]), TypeError, "advantages: got list, expected a tensor"),
+    (lambda: gspo(logps=ROW), ValueError, "logps: got shape (2,), expected shape (batch, time)"),
+    (lambda: gspo(mask=changed(MASK, 2)), ValueError, "mask: got the value 2.0, expected only 0 and 1"),
+    (lambda: gspo(clip_low=-1), ValueError, "clip_low: got -1, expected a number in [0, 1]"),
+    (lambda: gspo(denominator=0), ValueError, f"denominator: got 0, {DENOMINATOR}"),
+    (lambda: gspo_per_sequence(TOKENS, TOKENS, ROW, None), TypeError, "mask: got NoneType, expected a tensor"),
+    (lambda: cispo(clip_low=1.5), ValueError, "clip_low: got 1.5, expected a number in [0, 1]"),
+    (lambda: cispo(max_length=5), ValueError, "max_length: got 5, expected None with aggregation 'token_mean'"),
+    (
+        lambda: cispo_per_token(TOKENS, TOKENS, torch.zeros(3)),
+        ValueError,
+        "advantages: got shape (3,), expected (2, 4)",
+    ),
+    # Robust DPO and IPO
+    (
+        lambda: robust(flip_probability=0.5),
+        ValueError,
+        "flip_probability: got 0.5, expected a number in [0, 0.5)",
+    ),
+    (lambda: robust(flip_probability=-0.1), ValueError, "flip_probability: got -0.1, expected a number in [0, 0.5)"),
+    (lambda: robust(flip_probability=None), TypeError, "flip_probability: got NoneType, expected a number in [0, 0.5)"),
+    (lambda: robust(flip_probability=0.1, beta=0), ValueError, f"beta: got 0, {POSITIVE}"),
+    (lambda: robust(flip_probability=0.1, denominator=0), ValueError, f"denominator: got 0, {DENOMINATOR}"),
+    (
+        lambda: robust_dpo_per_pair(ROW, ROW, ROW, None, flip_probability=0.1),
+        TypeError,
+        "ref_rejected_logps: got NoneType, expected a tensor",
+    ),
+    (lambda: ipo(beta=-1), ValueError, f"beta: got -1, {POSITIVE}"),
+    (lambda: ipo(log_ratio="max"), ValueError, "log_ratio: got 'max', expected one of 'sum', 'mean'"),
+    (lambda: ipo(log_ratio=None), TypeError, "log_ratio: got NoneType, expected one of 'sum', 'mean'"),
+    (
+        lambda: ipo(rejected_lengths=ROW),
+        ValueError,
+        "rejected_lengths: got a value, expected None with log_ratio 'sum', which does not use it",
+    ),
+    (lambda: ipo(log_ratio="mean"), TypeError, "chosen_lengths: got NoneType, expected a tensor"),
+    (
+        lambda: ipo(log_ratio="mean", chosen_lengths=ROW + 1),
+        TypeError,
+        "rejected_lengths: got NoneType, expected a tensor",
+    ),
+    (
+        lambda: ipo(log_ratio="mean", chosen_lengths=torch.ones(3), rejected_lengths=ROW + 1),
+        ValueError,
+        "chosen_lengths: got shape (3,), expected (2,), the shape of chosen_logps",
+    ),
+    (
+        lambda: ipo(log_ratio="mean", chosen_lengths=ROW + 1, rejected_lengths=ROW),
+        ValueError,
+        "rejected_lengths: got the value 0.0, expected finite lengths >= 1",
+    ),
+    (
+        lambda: ipo(log_ratio="mean", chosen_lengths=ROW.bool(), rejected_lengths=ROW + 1),
+        TypeError,
+        "chosen_lengths: got dtype torch.bool, expected an integer or a floating-point dtype",
+    ),
+    (lambda: ipo_per_pair(ROW, ROW, ROW, TOKENS), ValueError, "ref_rejected_logps: got shape (2, 4), expected (2,)"),
     # Logits
     (lambda: logps(logits=LOGITS.long()), TypeError, "logits: got dtype torch.int64, expected a floating-point dtype"),
     (lambda: logps(logits=torch.tensor(1.0)), ValueError, "logits: got shape (), expected shape (..., vocab)"),

@@ -17,6 +17,8 @@ import torch
 from jaxtyping import TypeCheckError
 from grape_verified import (
     aggregate, categorical_kl, dpo_loss, kl_estimate, ppo_loss, reinforce_loss, token_entropies, token_logps
+    aggregate, cispo_loss, dapo_loss, dpo_loss, dr_grpo_loss, grpo_loss, gspo_loss, ipo_loss, ppo_loss, robust_dpo_loss,
+    token_entropies, token_logps,
 )
 
 for dtype in (torch.bfloat16, torch.float32, torch.float64):
@@ -33,8 +35,16 @@ for dtype in (torch.bfloat16, torch.float32, torch.float64):
                 retain_graph=True
             )
             reinforce_loss(logps, advantages, mask, denominator=4.0).loss.backward(retain_graph=True)
+            grpo_loss(logps, logps.detach(), advantages, mask, ref_logps=logps, kl_coef=0.1, kl_estimator="k2")
+            dapo_loss(logps, logps.detach(), advantages, mask)
+            dr_grpo_loss(logps, logps.detach(), advantages, mask, max_length=4)
+            cispo_loss(logps, logps.detach(), advantages, mask)
+        gspo_loss(logps, logps.detach(), torch.ones(2), mask)
         aggregate(logps, mask, "fixed_length", max_length=3, denominator=torch.tensor(2.0))
     sums = logps.sum(1)
+    robust_dpo_loss(sums, sums, sums, sums, flip_probability=0.1)
+    lengths = {"chosen_lengths": torch.tensor([1, 2]), "rejected_lengths": torch.tensor([3.0, 4.0])}
+    ipo_loss(sums, sums, sums, sums, log_ratio="mean", **lengths)
     dpo_loss(sums, sums, sums, sums, label_smoothing=0.1).loss.backward()
 
 with pytest.raises(TypeCheckError):

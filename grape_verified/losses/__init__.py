@@ -1,7 +1,24 @@
 """One file for each method: the mathematics of one token or pair, then the loss that reduces it."""
 
-from grape_verified.losses.dpo import dpo_loss, dpo_per_pair
-from grape_verified.losses.output import LossOutput, PairLossOutput
+from grape_verified.losses.dpo import (
+    dpo_loss,
+    dpo_per_pair,
+    ipo_loss,
+    ipo_per_pair,
+    robust_dpo_loss,
+    robust_dpo_per_pair,
+)
+from grape_verified.losses.grpo import (
+    cispo_loss,
+    cispo_per_token,
+    dapo_loss,
+    dr_grpo_loss,
+    grpo_loss,
+    grpo_per_token,
+    gspo_loss,
+    gspo_per_sequence,
+)
+from grape_verified.losses.output import LossOutput, PairLossOutput, SequenceLossOutput
 from grape_verified.losses.ppo import ppo_loss, ppo_per_token
 from grape_verified.losses.reinforce import reinforce_loss, reinforce_per_token
 from grape_verified.losses.ppo import (
@@ -33,4 +50,21 @@ __all__ = [
     "ppo_per_token",
     "value_loss",
     "value_per_token",
+    "SequenceLossOutput",
+    "cispo_loss",
+    "cispo_per_token",
+    "dapo_loss",
+    "dpo_loss",
+    "dpo_per_pair",
+    "dr_grpo_loss",
+    "grpo_loss",
+    "grpo_per_token",
+    "gspo_loss",
+    "gspo_per_sequence",
+    "ipo_loss",
+    "ipo_per_pair",
+    "ppo_loss",
+    "ppo_per_token",
+    "robust_dpo_loss",
+    "robust_dpo_per_pair",
 ]

@@ -28,3 +28,15 @@ class PairLossOutput(NamedTuple):
     loss: Float[Tensor, ""]
     per_pair: Float[Tensor, " batch"]
     metrics: dict[str, Tensor]
+
+
+class SequenceLossOutput(NamedTuple):
+    """A loss over sequences.
+
+    loss: the number to differentiate. per_sequence: its terms before the sum, 0 for a sequence without tokens.
+    metrics: detached 0-d tensors, each defined in the docstring of the loss.
+    """
+
+    loss: Float[Tensor, ""]
+    per_sequence: Float[Tensor, " batch"]
+    metrics: dict[str, Tensor]

@@ -6,7 +6,7 @@ J. Schulman et al., Proximal Policy Optimization Algorithms, arXiv:1707.06347, s
 import math
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from grape_verified.aggregation import aggregate
@@ -125,23 +125,31 @@ def ppo_loss(
         tokens.logps, tokens.old_logps, tokens.advantages, clip_low=clip_low, clip_high=clip_high, dual_clip=dual_clip
     )
     loss = aggregate(per_token, counted, aggregation, denominator=denominator, max_length=max_length)
-    return LossOutput(loss, per_token, _metrics(tokens, counted, clip_low, clip_high, dual_clip))
+    clipped = clipped_tokens(tokens, clip_low, clip_high, dual_clip)
+    return LossOutput(loss, per_token, ratio_metrics(tokens, clipped, counted))
 
 
 @torch.no_grad()
-def _metrics(
-    tokens: TokenInputs, counted: Tensor, clip_low: float, clip_high: float, dual_clip: float | None
-) -> dict[str, Tensor]:
-    """The metrics that `ppo_loss` defines."""
-    log_ratio = bounded(tokens.logps - tokens.old_logps)
-    ratio = bounded_exp(log_ratio)
+def clipped_tokens(
+    tokens: TokenInputs, clip_low: float, clip_high: float, dual_clip: float | None = None
+) -> Bool[Tensor, "batch time"]:
+    """True where clipping took the slope away."""
+    ratio = bounded_exp(tokens.logps - tokens.old_logps)
     too_high = (tokens.advantages > 0) & (ratio > 1 + clip_high)
     too_low = (tokens.advantages < 0) & (ratio < 1 - clip_low)
     if dual_clip is not None:
         too_low |= (tokens.advantages < 0) & (ratio > dual_clip)
+    return too_high | too_low
+
+
+@torch.no_grad()
+def ratio_metrics(tokens: TokenInputs, clipped: Tensor, counted: Tensor) -> dict[str, Tensor]:
+    """The metrics that `ppo_loss` defines."""
+    log_ratio = bounded(tokens.logps - tokens.old_logps)
+    ratio = bounded_exp(log_ratio)
     surprise = log_ratio.clamp(max=exp_limit(log_ratio.dtype)).expm1() - log_ratio
     return {
-        "clip_fraction": aggregate((too_high | too_low).to(ratio.dtype), counted, "token_mean"),
+        "clip_fraction": aggregate(clipped.to(ratio.dtype), counted, "token_mean"),
         "ratio_mean": aggregate(ratio, counted, "token_mean"),
         "approx_kl": aggregate(surprise, counted, "token_mean"),
     }

@@ -1,11 +1,18 @@
-"""DPO: values at the reference and far from it, smoothing, and inputs at the edge of the floats."""
+"""DPO, robust DPO and IPO: values at the reference and far from it, smoothing, and inputs at the edge of the floats."""
 
 import math
 
 import pytest
 import torch
 
-from grape_verified import dpo_loss, dpo_per_pair
+from grape_verified import (
+    dpo_loss,
+    dpo_per_pair,
+    ipo_loss,
+    ipo_per_pair,
+    robust_dpo_loss,
+    robust_dpo_per_pair,
+)
 
 LARGEST = torch.finfo(torch.float32).max
 
@@ -156,3 +163,196 @@ def test_compiled():
         assert eager.metrics == other.metrics
         gradients = [torch.autograd.grad(output.loss, inputs[0])[0] for output in (eager, other)]
         assert torch.equal(*gradients)
+
+
+# -- robust DPO and IPO -----------------------------------------------------------------------------------------------
+
+LENGTHS = {
+    "log_ratio": "mean",
+    "chosen_lengths": torch.tensor([1, 2, 3, 40, 5]),
+    "rejected_lengths": torch.tensor([7.0, 1.0, 2.0, 3.0, 1000.0]),
+}
+VARIANTS = [
+    (robust_dpo_loss, robust_dpo_per_pair, {"flip_probability": 0.2}),
+    (robust_dpo_loss, robust_dpo_per_pair, {"flip_probability": 0.0, "beta": 2.0}),
+    (ipo_loss, ipo_per_pair, {}),
+    (ipo_loss, ipo_per_pair, {"beta": 0.5, **LENGTHS}),
+]
+IDS = ["robust", "robust, no flips", "ipo", "ipo, mean"]
+
+
+def log_loss(margin):
+    """−log σ(m) and its derivative, in plain floats."""
+    value = math.log1p(math.exp(-abs(margin))) + max(-margin, 0)
+    return value, -1 / (1 + math.exp(margin))
+
+
+@pytest.mark.parametrize("flip_probability", [0.0, 0.1, 0.45])
+@pytest.mark.parametrize("seed", range(3))
+def test_robust_dpo_pair_by_pair(flip_probability, seed):
+    inputs = [x.requires_grad_() for x in pairs(seed, torch.float64)]
+    losses = robust_dpo_per_pair(*inputs, beta=0.3, flip_probability=flip_probability)
+    slopes = torch.autograd.grad(losses.sum(), inputs[:2])
+    for i in range(5):
+        chosen, rejected, ref_chosen, ref_rejected = (x[i].item() for x in inputs)
+        margin = 0.3 * (chosen - ref_chosen - rejected + ref_rejected)
+        (right, right_slope), (wrong, wrong_slope) = log_loss(margin), log_loss(-margin)
+        whole = 1 - 2 * flip_probability
+        loss = ((1 - flip_probability) * right - flip_probability * wrong) / whole
+        slope = ((1 - flip_probability) * right_slope + flip_probability * wrong_slope) / whole
+        assert losses[i].item() == pytest.approx(loss)
+        assert [side[i].item() for side in slopes] == pytest.approx([0.3 * slope, -0.3 * slope])
+
+
+def test_robust_dpo_is_in_expectation_over_flipped_labels_the_loss_of_the_true_ones():
+    chosen, rejected, ref_chosen, ref_rejected = pairs(dtype=torch.float64)
+    options = {"beta": 0.7, "flip_probability": 0.3}
+    labelled = robust_dpo_per_pair(chosen, rejected, ref_chosen, ref_rejected, **options)
+    flipped = robust_dpo_per_pair(rejected, chosen, ref_rejected, ref_chosen, **options)
+    clean = dpo_per_pair(chosen, rejected, ref_chosen, ref_rejected, beta=0.7)
+    torch.testing.assert_close(0.7 * labelled + 0.3 * flipped, clean)
+
+
+@pytest.mark.parametrize("options", [{}, LENGTHS], ids=["sum", "mean"])
+@pytest.mark.parametrize("beta", [0.1, 2.0])
+def test_ipo_pair_by_pair(options, beta):
+    inputs = [x.requires_grad_() for x in pairs(dtype=torch.float64)]
+    losses = ipo_per_pair(*inputs, beta=beta, **options)
+    slopes = torch.autograd.grad(losses.sum(), inputs[:2])
+    for i in range(5):
+        chosen, rejected, ref_chosen, ref_rejected = (x[i].item() for x in inputs)
+        n_chosen, n_rejected = (options[name][i].item() if options else 1 for name in list(LENGTHS)[1:])
+        gap = (chosen - ref_chosen) / n_chosen - (rejected - ref_rejected) / n_rejected - 1 / (2 * beta)
+        assert losses[i].item() == pytest.approx(gap * gap)
+        assert [side[i].item() for side in slopes] == pytest.approx([2 * gap / n_chosen, -2 * gap / n_rejected])
+
+
+def test_ipo_is_least_where_the_difference_of_log_ratios_is_half_of_one_over_beta():
+    chosen, zero = torch.tensor([5.0], requires_grad=True), torch.zeros(1)
+    loss = ipo_per_pair(chosen, zero, zero, zero, beta=0.1)
+    loss.sum().backward()
+    assert loss.item() == chosen.grad.item() == 0
+
+
+@pytest.mark.parametrize(("loss", "per_pair", "options"), VARIANTS, ids=IDS)
+def test_loss_of_a_variant_is_the_mean_of_its_terms_and_adds_up_over_micro_batches(loss, per_pair, options):
+    inputs = pairs(dtype=torch.float64)
+    output = loss(*inputs, **options)
+    torch.testing.assert_close(output.per_pair, per_pair(*inputs, **options))
+    torch.testing.assert_close(output.loss, output.per_pair.mean())
+    parts = []
+    for rows in (slice(0, 1), slice(1, 5)):
+        own = {name: x[rows] if isinstance(x, torch.Tensor) else x for name, x in options.items()}
+        parts.append(loss(*(x[rows] for x in inputs), **own, denominator=5).loss)
+    torch.testing.assert_close(sum(parts), output.loss)
+
+
+def test_metrics_of_the_variants_are_those_of_dpo():
+    inputs = pairs()
+    expected = dpo_loss(*inputs, beta=0.3).metrics
+    assert robust_dpo_loss(*inputs, beta=0.3, flip_probability=0.2).metrics == expected
+    assert ipo_loss(*inputs, beta=0.3).metrics == expected
+
+
+def test_metrics_of_ipo_by_length_by_hand():
+    zero = torch.zeros(2)
+    lengths = {"chosen_lengths": torch.tensor([4, 1]), "rejected_lengths": torch.tensor([2, 1])}
+    output = ipo_loss(torch.tensor([8.0, 0.0]), torch.tensor([2.0, 2.0]), zero, zero, log_ratio="mean", **lengths)
+    assert {name: metric.item() for name, metric in output.metrics.items()} == pytest.approx(
+        {"accuracy": 1 / 2, "margin": -0.05, "chosen_reward": 0.1, "rejected_reward": 0.15}
+    )
+
+
+@pytest.mark.parametrize(("loss", "per_pair", "options"), VARIANTS, ids=IDS)
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("size", [200.0, 1e30, LARGEST, math.inf])
+def test_gradients_of_the_variants_are_finite_for_every_log_ratio(loss, per_pair, options, sign, size):
+    chosen, rejected = (torch.full((5,), s * sign * size, requires_grad=True) for s in (1, -1))
+    output = loss(chosen, rejected, -chosen.detach(), -rejected.detach(), **options)
+    output.loss.backward()
+    assert output.loss.isfinite()
+    assert all(metric.isfinite() for metric in output.metrics.values())
+    assert chosen.grad.isfinite().all()
+    assert rejected.grad.isfinite().all()
+    if per_pair is ipo_per_pair:  # its slope has no limit, and pulls back from either side
+        assert (sign * chosen.grad > 0).all()
+        assert (sign * rejected.grad < 0).all()
+
+
+def test_robust_dpo_far_out_has_the_slopes_of_its_asymptotes():
+    for margin, slope in ((200.0, -0.25), (-200.0, -1.25)):
+        chosen, zero = torch.tensor([margin], requires_grad=True), torch.zeros(1)
+        loss = robust_dpo_per_pair(chosen, zero, zero, zero, beta=1.0, flip_probability=1 / 6)
+        loss.sum().backward()
+        assert loss.item() == pytest.approx(slope * margin)
+        assert chosen.grad.item() == pytest.approx(slope)
+
+
+@pytest.mark.parametrize(("loss", "per_pair", "options"), VARIANTS, ids=IDS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_dtypes_and_constants_of_the_variants(loss, per_pair, options, dtype):
+    inputs = [x.to(dtype).requires_grad_() for x in pairs()]
+    before = [x.detach().clone() for x in inputs]
+    output = loss(*inputs, **options)
+    output.loss.backward()
+    expected = torch.float64 if dtype == torch.float64 else torch.float32
+    assert output.loss.dtype == output.per_pair.dtype == expected
+    assert {metric.dtype for metric in output.metrics.values()} == {expected}
+    assert [x.grad is not None for x in inputs] == [True, True, False, False]
+    assert inputs[0].grad.dtype == dtype
+    assert torch.equal(output.per_pair, per_pair(*(x.detach().to(expected) for x in inputs), **options))
+    assert all(torch.equal(x, copy) for x, copy in zip(inputs, before, strict=True))
+
+
+@pytest.mark.parametrize(("loss", "per_pair", "options"), VARIANTS, ids=IDS)
+def test_gradcheck_of_the_variants(loss, per_pair, options):
+    inputs = [x.requires_grad_() for x in pairs(dtype=torch.float64)]
+    references = [x.detach() for x in inputs[2:]]
+    assert torch.autograd.gradcheck(
+        lambda chosen, rejected: loss(chosen, rejected, *references, **options).loss, inputs[:2]
+    )
+
+
+def far_pairs(spread):
+    generator = torch.Generator().manual_seed(0)
+    policy = [-500 * torch.rand(10000, generator=generator) for _ in range(2)]
+    return policy, [x + spread * torch.randn(10000, generator=generator) for x in policy]
+
+
+@pytest.mark.parametrize("spread", [0.1, 30.0, 300.0])
+@pytest.mark.parametrize(("beta", "flip_probability"), [(0.1, 0.0), (0.1, 0.2), (5.0, 0.49)])
+def test_documented_bound_of_robust_dpo_between_precisions(spread, beta, flip_probability):
+    policy, reference = far_pairs(spread)
+    options = {"beta": beta, "flip_probability": flip_probability}
+    exact = robust_dpo_per_pair(*(x.double() for x in policy + reference), **options)
+    scale = sum(beta * (x.double() - y).abs() for x, y in zip(policy, reference, strict=True)) + 1
+    bound = 8 * 2.0**-24 * scale / (1 - 2 * flip_probability)
+    assert ((robust_dpo_per_pair(*policy, *reference, **options) - exact).abs() <= bound).all()
+
+
+@pytest.mark.parametrize("spread", [0.1, 30.0, 300.0])
+@pytest.mark.parametrize("beta", [0.01, 0.1, 5.0])
+@pytest.mark.parametrize("log_ratio", ["sum", "mean"])
+def test_documented_bound_of_ipo_between_precisions(spread, beta, log_ratio):
+    policy, reference = far_pairs(spread)
+    lengths = [torch.randint(1, 900, (10000,), generator=torch.Generator().manual_seed(i)) for i in range(2)]
+    options = {"beta": beta}
+    if log_ratio == "mean":
+        options |= {"log_ratio": "mean", "chosen_lengths": lengths[0], "rejected_lengths": lengths[1]}
+    else:
+        lengths = [1, 1]
+    exact = ipo_per_pair(*(x.double() for x in policy + reference), **options)
+    sizes = [(x.double() - y).abs() / n for x, y, n in zip(policy, reference, lengths, strict=True)]
+    bound = 8 * 2.0**-24 * (sum(sizes) + 1 / (2 * beta)) ** 2
+    assert ((ipo_per_pair(*policy, *reference, **options) - exact).abs() <= bound).all()
+
+
+@pytest.mark.parametrize(("loss", "per_pair", "options"), VARIANTS, ids=IDS)
+def test_variants_compiled(loss, per_pair, options):
+    inputs = [x.requires_grad_() for x in pairs()]
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    eager, other = (function(*inputs, **options) for function in (loss, compiled))
+    assert torch.equal(eager.per_pair, other.per_pair)
+    assert eager.metrics == other.metrics
+    gradients = [torch.autograd.grad(output.loss, inputs[0])[0] for output in (eager, other)]
+    assert torch.equal(*gradients)
