@@ -19,7 +19,7 @@ from grape_verified import (
 )
 
 LARGEST = torch.finfo(torch.float32).max
-MASK = torch.tensor([[1, 1, 0, 1], [1, 0, 0, 0], [0, 0, 0, 0]])
+MASK = torch.tensor([[1, 1, 0, 1], [0, 1, 0, 0], [0, 0, 0, 0]])
 TENSORS = ("logps", "old_logps", "advantages", "ref_logps")
 
 
@@ -122,7 +122,7 @@ def test_at_the_old_policy_and_the_reference_the_slope_is_that_of_the_mean_advan
     advantages = torch.tensor([2.0, -1.0, 3.0])
     loss = grpo_loss(logps, logps, advantages, MASK, ref_logps=logps, kl_coef=10.0).loss
     (slopes,) = torch.autograd.grad(loss, logps)
-    expected = torch.tensor([[-2 / 9, -2 / 9, 0, -2 / 9], [1 / 3, 0, 0, 0], [0, 0, 0, 0]], dtype=torch.float64)
+    expected = torch.tensor([[-2 / 9, -2 / 9, 0, -2 / 9], [0, 1 / 3, 0, 0], [0, 0, 0, 0]], dtype=torch.float64)
     torch.testing.assert_close(slopes, expected)
 
 
