@@ -11,6 +11,9 @@ from grape_verified.logprobs import token_entropies, token_logps
 from grape_verified.losses import (
     LossOutput,
     PairLossOutput,
+    acceptance_probabilities,
+    acceptance_weights,
+    best_of_n_weights,
     dpo_loss,
     dpo_per_pair,
     ppo_loss,
@@ -44,6 +47,10 @@ from grape_verified.losses import (
     ppo_per_token,
     robust_dpo_loss,
     robust_dpo_per_pair,
+    rejection_sampling_loss,
+    sft_loss,
+    sft_per_token,
+    threshold_weights,
 )
 
 __version__ = "0.1.0"
@@ -56,6 +63,10 @@ __all__ = [
     "adaptive_kl_coef",
     "aggregate",
     "categorical_kl",
+    "acceptance_probabilities",
+    "acceptance_weights",
+    "aggregate",
+    "best_of_n_weights",
     "dpo_loss",
     "dpo_per_pair",
     "kl_estimate",
@@ -86,6 +97,10 @@ __all__ = [
     "ppo_per_token",
     "robust_dpo_loss",
     "robust_dpo_per_pair",
+    "rejection_sampling_loss",
+    "sft_loss",
+    "sft_per_token",
+    "threshold_weights",
     "token_entropies",
     "token_logps",
     "value_loss",

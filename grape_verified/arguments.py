@@ -373,6 +373,21 @@ def check_positive(name: str, value: float) -> None:
     check_number(name, value, "a finite number > 0", lambda x: 0 < x < math.inf)
 
 
+def check_group_size(group_size: int | None) -> None:
+    """Check how many samples make a group."""
+    expected = "an integer > 0"
+    if isinstance(group_size, bool) or not isinstance(group_size, Integral):
+        raise TypeError(f"group_size: got {group_size!r}, expected {expected}")
+    if group_size < 1:
+        raise ValueError(f"group_size: got {group_size}, expected {expected}")
+
+
+def check_groups(group_size: int, batch: int) -> None:
+    """Check that a batch is made of whole groups."""
+    if batch % group_size:
+        raise ValueError(f"group_size: got {group_size}, expected a divisor of {batch}, the number of sequences")
+
+
 def check_number(name: str, value: float, expected: str, inside: Callable[[float], bool]) -> None:
     """Check that a value is a real number inside a range, and one that fp32 can hold without overflow or underflow.
 
@@ -396,6 +411,15 @@ def check_floating(name: str, value: Tensor, layout: str | None = None) -> None:
         raise ValueError(f"{name}: got shape {_shape(value)}, expected shape {layout}")
     if value.numel() == 0:
         raise ValueError(f"{name}: got shape {_shape(value)}, expected no dimension of size 0")
+
+
+def check_finite(name: str, value: Tensor) -> None:
+    """Check that a tensor holds no NaN and no infinity."""
+    if torch.compiler.is_compiling():
+        return
+    finite = value.isfinite()
+    if not finite.all():
+        raise ValueError(f"{name}: got the value {value[~finite][0].item()}, expected finite values only")
 
 
 def check_logits(logits: Tensor) -> None:

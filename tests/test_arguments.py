@@ -32,6 +32,18 @@ from grape_verified import (
     ppo_per_token,
     robust_dpo_loss,
     robust_dpo_per_pair,
+    acceptance_probabilities,
+    acceptance_weights,
+    aggregate,
+    best_of_n_weights,
+    dpo_loss,
+    dpo_per_pair,
+    ppo_loss,
+    ppo_per_token,
+    rejection_sampling_loss,
+    sft_loss,
+    sft_per_token,
+    threshold_weights,
     token_entropies,
     token_logps,
 )
@@ -80,6 +92,16 @@ def robust(**options):
 
 def ipo(**options):
     return ipo_loss(ROW, ROW, ROW, ROW, **options)
+def rejection(logps=TOKENS, rewards=ROW, mask=MASK, *, group_size=2, **options):
+    return rejection_sampling_loss(logps, rewards, mask, group_size=group_size, **options)
+
+
+def above(threshold=0.0, **options):
+    return rejection(group_size=options.pop("group_size", None), keep="threshold", threshold=threshold, **options)
+
+
+def acceptance(rewards=ROW, uniforms=ROW, *, beta=1.0, max_reward=0.0):
+    return acceptance_weights(rewards, uniforms, beta=beta, max_reward=max_reward)
 
 
 def logps(logits=LOGITS, targets=TARGETS, **options):
@@ -394,6 +416,98 @@ BAD = [
         "chosen_lengths: got dtype torch.bool, expected an integer or a floating-point dtype",
     ),
     (lambda: ipo_per_pair(ROW, ROW, ROW, TOKENS), ValueError, "ref_rejected_logps: got shape (2, 4), expected (2,)"),
+    # SFT
+    (lambda: sft_per_token([[0.0]]), TypeError, "logps: got list, expected a tensor"),
+    (lambda: sft_per_token(ROW), ValueError, "logps: got shape (2,), expected shape (batch, time)"),
+    (lambda: sft_loss(TOKENS.long(), MASK), TypeError, "logps: got dtype torch.int64, expected a floating-point dtype"),
+    (lambda: sft_loss(TOKENS, ROW), ValueError, "mask: got shape (2,), expected (2, 4), the shape of logps"),
+    (lambda: sft_loss(TOKENS, changed(MASK, 2)), ValueError, "mask: got the value 2.0, expected only 0 and 1"),
+    (lambda: sft_loss(TOKENS, MASK, aggregation="mean"), ValueError, f"aggregation: got 'mean', expected {MODES}"),
+    (lambda: sft_loss(TOKENS, MASK, denominator=0), ValueError, f"denominator: got 0, {DENOMINATOR}"),
+    (lambda: sft_loss(TOKENS, MASK, max_length=3), ValueError, "max_length: got 3, expected None with aggregation"),
+    # Rejection sampling
+    (lambda: rejection(logps=ROW), ValueError, "logps: got shape (2,), expected shape (batch, time)"),
+    (lambda: rejection(rewards=[0.0, 0.0]), TypeError, "rewards: got list, expected a tensor"),
+    (lambda: rejection(rewards=ROW.long()), TypeError, "rewards: got dtype torch.int64, expected a floating-point"),
+    (lambda: rejection(rewards=TOKENS), ValueError, "rewards: got shape (2, 4), expected (2,), one for each sequence"),
+    (
+        lambda: above(rewards=torch.zeros(3)),
+        ValueError,
+        "rewards: got shape (3,), expected (2,), one for each sequence",
+    ),
+    (lambda: rejection(rewards=ROW.to(ELSEWHERE)), ValueError, "rewards: got device meta, expected cpu, the device of"),
+    (lambda: rejection(rewards=changed(ROW, math.nan)), ValueError, "rewards: got the value nan, expected finite"),
+    (lambda: above(rewards=changed(ROW, -math.inf)), ValueError, "rewards: got the value -inf, expected finite"),
+    (lambda: rejection(mask=ROW), ValueError, "mask: got shape (2,), expected (2, 4), the shape of logps"),
+    (lambda: rejection(keep="all"), ValueError, "keep: got 'all', expected one of 'best', 'threshold'"),
+    (lambda: rejection(keep=None), TypeError, "keep: got NoneType, expected one of 'best', 'threshold'"),
+    (lambda: rejection(group_size=None), TypeError, "group_size: got None, expected an integer > 0"),
+    (lambda: rejection(group_size=2.0), TypeError, "group_size: got 2.0, expected an integer > 0"),
+    (lambda: rejection(group_size=True), TypeError, "group_size: got True, expected an integer > 0"),
+    (lambda: rejection(group_size=0), ValueError, "group_size: got 0, expected an integer > 0"),
+    (
+        lambda: rejection(group_size=3),
+        ValueError,
+        "group_size: got 3, expected a divisor of 2, the number of sequences",
+    ),
+    (
+        lambda: rejection(threshold=0.0),
+        ValueError,
+        "threshold: got 0.0, expected None with keep 'best', which does not use it",
+    ),
+    (
+        lambda: above(group_size=2),
+        ValueError,
+        "group_size: got 2, expected None with keep 'threshold', which does not use it",
+    ),
+    (lambda: above(threshold=None), TypeError, "threshold: got NoneType, expected a finite number"),
+    (lambda: above(threshold=math.nan), ValueError, "threshold: got nan, expected a finite number"),
+    (lambda: above(aggregation="mean"), ValueError, f"aggregation: got 'mean', expected {MODES}"),
+    (lambda: above(denominator=-1), ValueError, f"denominator: got -1, {DENOMINATOR}"),
+    (
+        lambda: above(aggregation="token_sum", denominator=2),
+        ValueError,
+        "denominator: got 2, expected None with aggregation 'token_sum', which divides by 1",
+    ),
+    (lambda: best_of_n_weights(TOKENS, 2), ValueError, "rewards: got shape (2, 4), expected shape (batch,)"),
+    (lambda: best_of_n_weights(ROW, 0), ValueError, "group_size: got 0, expected an integer > 0"),
+    (lambda: best_of_n_weights(ROW, 3), ValueError, "group_size: got 3, expected a divisor of 2, the number of"),
+    (lambda: best_of_n_weights(changed(ROW, math.inf), 2), ValueError, "rewards: got the value inf, expected finite"),
+    (lambda: threshold_weights(TOKENS, 0.0), ValueError, "rewards: got shape (2, 4), expected shape (batch,)"),
+    (lambda: threshold_weights(ROW, "1"), TypeError, "threshold: got str, expected a finite number"),
+    (lambda: threshold_weights(ROW, math.inf), ValueError, "threshold: got inf, expected a finite number"),
+    (lambda: threshold_weights(changed(ROW, math.nan), 0), ValueError, "rewards: got the value nan, expected finite"),
+    (lambda: acceptance(rewards=0.0), TypeError, "rewards: got float, expected a tensor"),
+    (lambda: acceptance(beta=0), ValueError, f"beta: got 0, {POSITIVE}"),
+    (lambda: acceptance(max_reward=None), TypeError, "max_reward: got NoneType, expected a finite number"),
+    (lambda: acceptance(max_reward=math.inf), ValueError, "max_reward: got inf, expected a finite number"),
+    (lambda: acceptance(rewards=changed(ROW, math.nan)), ValueError, "rewards: got the value nan, expected finite"),
+    (
+        lambda: acceptance(rewards=changed(ROW, 0.5)),
+        ValueError,
+        "rewards: got the value 0.5, expected none above max_reward, 0.0",
+    ),
+    (
+        lambda: acceptance_probabilities(ROW, beta=1.0, max_reward=-1),
+        ValueError,
+        "rewards: got the value 0.0, expected none above max_reward, -1",
+    ),
+    (lambda: acceptance(uniforms=ROW.long()), TypeError, "uniforms: got dtype torch.int64, expected a floating-point"),
+    (
+        lambda: acceptance(uniforms=torch.zeros(3)),
+        ValueError,
+        "uniforms: got shape (3,), expected (2,), the shape of rewards",
+    ),
+    (
+        lambda: acceptance(uniforms=torch.ones(2)),
+        ValueError,
+        "uniforms: got the value 1.0, expected numbers in [0, 1)",
+    ),
+    (
+        lambda: acceptance(uniforms=changed(ROW, math.nan)),
+        ValueError,
+        "uniforms: got the value nan, expected numbers in [0, 1)",
+    ),
     # Logits
     (lambda: logps(logits=LOGITS.long()), TypeError, "logits: got dtype torch.int64, expected a floating-point dtype"),
     (lambda: logps(logits=torch.tensor(1.0)), ValueError, "logits: got shape (), expected shape (..., vocab)"),
@@ -440,6 +554,9 @@ def test_refused(call, error, message):
         lambda: half(denominator=np.float64(3.0)),
         lambda: dpo(beta=1, label_smoothing=0),
         lambda: logps(temperature=2),
+        lambda: rejection(group_size=np.int64(2)),
+        lambda: above(threshold=np.float32(-0.5)),
+        lambda: acceptance(beta=1, max_reward=np.float64(0.5)),
     ],
 )
 def test_numbers_of_every_kind_are_accepted(call):
@@ -452,7 +569,7 @@ def test_options_are_refused_before_the_tensors_are_read():
 
 
 @pytest.mark.parametrize("value", [1e300, 10**400, 1e-300], ids=["large", "too large for a float", "small"])
-@pytest.mark.parametrize("name", ["clip_high", "denominator", "beta", "temperature"])
+@pytest.mark.parametrize("name", ["clip_high", "denominator", "beta", "temperature", "threshold", "max_reward"])
 def test_numbers_beyond_the_range_of_fp32_are_refused(name, value):
     ones = torch.ones(1, 2)
     calls = {
@@ -460,6 +577,8 @@ def test_numbers_beyond_the_range_of_fp32_are_refused(name, value):
         "denominator": lambda: aggregate(ones, ones, "token_mean", denominator=value),
         "beta": lambda: dpo_loss(ones[0], ones[0], ones[0], ones[0], beta=value),
         "temperature": lambda: token_entropies(ones, temperature=value),
+        "threshold": lambda: threshold_weights(ones[0], value),
+        "max_reward": lambda: acceptance_probabilities(ones[0], beta=1.0, max_reward=value),
     }
     with pytest.raises(ValueError, match=f"^{name}: got .*, expected .* within the range of fp32$"):
         calls[name]()

@@ -19,6 +19,14 @@ from grape_verified import (
     aggregate, categorical_kl, dpo_loss, kl_estimate, ppo_loss, reinforce_loss, token_entropies, token_logps
     aggregate, cispo_loss, dapo_loss, dpo_loss, dr_grpo_loss, grpo_loss, gspo_loss, ipo_loss, ppo_loss, robust_dpo_loss,
     token_entropies, token_logps,
+    acceptance_weights,
+    aggregate,
+    dpo_loss,
+    ppo_loss,
+    rejection_sampling_loss,
+    sft_loss,
+    token_entropies,
+    token_logps,
 )
 
 for dtype in (torch.bfloat16, torch.float32, torch.float64):
@@ -40,7 +48,11 @@ for dtype in (torch.bfloat16, torch.float32, torch.float64):
             dr_grpo_loss(logps, logps.detach(), advantages, mask, max_length=4)
             cispo_loss(logps, logps.detach(), advantages, mask)
         gspo_loss(logps, logps.detach(), torch.ones(2), mask)
+        sft_loss(logps, mask, denominator=torch.tensor(4.0)).loss.backward(retain_graph=True)
+        for options in ({"group_size": 2}, {"keep": "threshold", "threshold": 0.5, "denominator": 4.0}):
+            rejection_sampling_loss(logps, torch.ones(2), mask, **options).loss.backward(retain_graph=True)
         aggregate(logps, mask, "fixed_length", max_length=3, denominator=torch.tensor(2.0))
+    acceptance_weights(torch.ones(2, dtype=dtype), torch.rand(2), beta=0.1, max_reward=1.0)
     sums = logps.sum(1)
     robust_dpo_loss(sums, sums, sums, sums, flip_probability=0.1)
     lengths = {"chosen_lengths": torch.tensor([1, 2]), "rejected_lengths": torch.tensor([3.0, 4.0])}

@@ -30,10 +30,21 @@ from grape_verified.losses.ppo import (
     value_per_token,
 )
 from grape_verified.losses.reward import bradley_terry_loss, bradley_terry_per_pair
+from grape_verified.losses.rejection import (
+    acceptance_probabilities,
+    acceptance_weights,
+    best_of_n_weights,
+    rejection_sampling_loss,
+    threshold_weights,
+)
+from grape_verified.losses.sft import sft_loss, sft_per_token
 
 __all__ = [
     "LossOutput",
     "PairLossOutput",
+    "acceptance_probabilities",
+    "acceptance_weights",
+    "best_of_n_weights",
     "dpo_loss",
     "dpo_per_pair",
     "ppo_loss",
@@ -67,4 +78,8 @@ __all__ = [
     "ppo_per_token",
     "robust_dpo_loss",
     "robust_dpo_per_pair",
+    "rejection_sampling_loss",
+    "sft_loss",
+    "sft_per_token",
+    "threshold_weights",
 ]

@@ -1,0 +1,287 @@
+"""Rejection sampling: which samples are kept, and fine-tuning on those.
+
+Best of n keeps the best of each group; a threshold keeps what is good enough; acceptance keeps a sample with a
+probability that turns samples of π into samples of the optimum of the KL-regularised reward, π·exp(r/β)/Z.
+"""
+
+import math
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+from grape_verified.aggregation import aggregate
+from grape_verified.arguments import (
+    Aggregation,
+    check_aggregation,
+    check_finite,
+    check_floating,
+    check_group_size,
+    check_groups,
+    check_number,
+    check_positive,
+    check_same_device,
+    check_same_shape,
+    counted_tokens,
+)
+from grape_verified.losses.output import LossOutput
+from grape_verified.losses.sft import sft_per_token
+from grape_verified.numerics import bounded, compute_dtype
+
+Keep = Literal["best", "threshold"]
+
+
+def best_of_n_weights(rewards: Float[Tensor, " batch"], group_size: int) -> Float[Tensor, " batch"]:
+    """Weight of each sample in best of n: 1 for the best of its group, 0 for the others.
+
+    Where m samples of a group share the best reward, each of them gets 1/m, so that a group always weighs 1.
+
+    Arguments:
+        rewards: (batch,), any floating-point dtype, finite; compared in their own dtype.
+        group_size: n > 0; samples 1 to n are the first group, the next n the second, and so on.
+
+    Returns: (batch,), constants, fp32 (fp64 for fp64 rewards).
+
+    Raises: TypeError or ValueError for a wrong type, dtype, shape or option, or a reward that is not finite.
+
+    Error: 1/m is rounded to the nearest, all else is exact.
+
+    Claims: rejection.best_of_n.weight, rejection.best_of_n.law.
+    """
+    check_group_size(group_size)
+    _check_rewards(rewards)
+    check_groups(group_size, rewards.shape[0])
+    return _best(rewards, torch.ones_like(rewards, dtype=torch.bool), group_size, compute_dtype(rewards))
+
+
+def threshold_weights(rewards: Float[Tensor, " batch"], threshold: float) -> Float[Tensor, " batch"]:
+    """Weight of each sample under a threshold: 1 where its reward is at least the threshold, else 0.
+
+    Arguments:
+        rewards: (batch,), any floating-point dtype, finite.
+        threshold: a finite number. It is rounded to the dtype of rewards, so that a reward that was given as the same
+            number is kept.
+
+    Returns: (batch,), constants, fp32 (fp64 for fp64 rewards).
+
+    Raises: TypeError or ValueError for a wrong type, dtype, shape or option, or a reward that is not finite.
+
+    Error: none.
+
+    Claims: rejection.threshold_weight, rejection.filter.gradient.
+    """
+    _check_finite_number("threshold", threshold)
+    _check_rewards(rewards)
+    return (rewards >= _like(rewards, threshold)).to(compute_dtype(rewards))
+
+
+def acceptance_probabilities(
+    rewards: Float[Tensor, " batch"], *, beta: float, max_reward: float
+) -> Float[Tensor, " batch"]:
+    """Probability with which a sample of π is accepted, exp((r − r_max)/β).
+
+    Accepted samples follow π·exp(r/β)/Z, the policy that maximises the reward less β times the KL divergence from π.
+
+    Arguments:
+        rewards: (batch,), any floating-point dtype, finite, at most max_reward; read in fp32 (fp64 stays fp64).
+        beta: β, a finite number > 0.
+        max_reward: r_max, a finite number that no reward can exceed, also none that was not drawn. A reward above it
+            by no more than the rounding of r_max to the dtype of rewards has probability 1.
+
+    Returns: (batch,), in [0, 1], constants, fp32 (fp64 for fp64 rewards).
+
+    Raises: TypeError or ValueError for a wrong type, dtype, shape or option, a reward that is not finite, or one
+    above max_reward.
+
+    Error: |error| ≤ 4·u·((|r| + |r_max|)/β + 1)·value, u the unit roundoff of the compute dtype, where the value does
+    not underflow.
+
+    Claims: rejection.acceptance, rejection.acceptance.target, rejection.acceptance.rate.
+    """
+    check_positive("beta", beta)
+    _check_finite_number("max_reward", max_reward)
+    _check_rewards(rewards)
+    _check_maximum(rewards, max_reward)
+    excess = rewards.detach().to(compute_dtype(rewards)) - max_reward
+    return (excess.clamp(max=0) / beta).exp()
+
+
+def acceptance_weights(
+    rewards: Float[Tensor, " batch"], uniforms: Float[Tensor, " batch"], *, beta: float, max_reward: float
+) -> Float[Tensor, " batch"]:
+    """Weight of each sample in acceptance sampling: 1 where its uniform number is below exp((r − r_max)/β), else 0.
+
+    Arguments:
+        rewards: (batch,), as in `acceptance_probabilities`.
+        uniforms: (batch,), any floating-point dtype, independent and uniform in [0, 1), as `torch.rand` draws them.
+        beta, max_reward: as in `acceptance_probabilities`.
+
+    Returns: (batch,), constants, fp32 (fp64 for fp64 rewards).
+
+    Raises: TypeError or ValueError for a wrong type, dtype, shape, device or option, a reward that is not finite or
+    above max_reward, or a uniform number outside [0, 1).
+
+    Error: none beyond that of `acceptance_probabilities`.
+
+    Claims: those of `acceptance_probabilities`, and rejection.acceptance_weight.
+    """
+    probabilities = acceptance_probabilities(rewards, beta=beta, max_reward=max_reward)
+    check_floating("uniforms", uniforms)
+    check_same_shape("uniforms", uniforms, "rewards", rewards)
+    _check_uniforms(uniforms)
+    return (uniforms < probabilities).to(probabilities.dtype)
+
+
+def rejection_sampling_loss(
+    logps: Float[Tensor, "batch time"],
+    rewards: Float[Tensor, " batch"],
+    mask: Shaped[Tensor, "batch time"],
+    *,
+    group_size: int | None = None,
+    keep: Keep = "best",
+    threshold: float | None = None,
+    aggregation: Aggregation = "token_mean",
+    denominator: float | Shaped[Tensor, ""] | None = None,
+    max_length: int | None = None,
+) -> LossOutput:
+    """Fine-tuning on the samples that are kept: the aggregate of w·(−logp), w the weight of the token's sequence.
+
+    The weights are those of `best_of_n_weights` or `threshold_weights`. The default denominator counts what is kept,
+    by its weight: tokens for "token_mean", Σ_i w_i n_i with n_i the counted tokens of sequence i; sequences for the
+    other modes, Σ_i w_i; by convention 1 where nothing is kept. So the loss is that of `sft_loss` on the kept
+    sequences alone, where none is tied. With one denominator for the whole batch, micro-batches that cut no group add
+    up to its loss.
+
+    A sequence without a counted token takes no part: it is never kept, and its reward is not read. The
+    log-probabilities of a sequence that is not kept are not read either. Masked entries may hold anything, NaN and
+    inf included. If nothing is kept, the loss is 0 with zero gradients.
+
+    Arguments:
+        logps: (batch, time), any floating-point dtype, read in fp32 (fp64 stays fp64).
+        rewards: (batch,), any floating-point dtype, finite; a constant, compared in its own dtype.
+        mask: (batch, time), 1 or True where a token counts; bool, or numbers that are only 0 and 1.
+        group_size: n, for "best" only, and required there; as in `best_of_n_weights`.
+        keep: "best" for the best of each group, "threshold" for every reward of at least `threshold`.
+        threshold: for "threshold" only, and required there; as in `threshold_weights`.
+        aggregation, denominator, max_length: as in `aggregate` (`aggregation` is its `mode`), but for the default
+            denominator.
+
+    Returns: LossOutput(loss, per_token, metrics), per_token (batch, time) holding w·(−logp), and 0 where masked or not
+    kept. The metrics are means over sequences of this call that have a counted token, 0 if there are none:
+        kept_fraction: of 1 where the sequence is kept, if only with a share.
+        reward: of the reward.
+        kept_reward: of the reward over what is kept, by its weight.
+
+    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, mask value, mode or option, or a reward
+    that is not finite.
+
+    Error: |error| ≤ 12·u·S, u the unit roundoff of the compute dtype and S the same reduction of w·|logp|.
+
+    Claims: rejection.loss, rejection.loss.gradient, those of the weights and of `aggregate`.
+    """
+    _check_keep(keep, group_size, threshold)
+    check_aggregation("aggregation", aggregation, denominator, max_length)
+    values = sft_per_token(logps)
+    counted = counted_tokens(mask, "logps", logps)
+    present = counted.any(1)
+    weights = _kept_weights(rewards, logps, present, group_size, threshold).to(values.dtype)
+    kept = counted & (weights > 0).unsqueeze(1)
+    per_token = weights.unsqueeze(1) * values.masked_fill(~kept, 0)
+    if denominator is None and aggregation != "token_sum":
+        size = weights * kept.sum(1) if aggregation == "token_mean" else weights
+        denominator = size.sum().clamp(min=1)
+    loss = aggregate(per_token, kept, aggregation, denominator=denominator, max_length=max_length)
+    return LossOutput(loss, per_token, _metrics(rewards, weights, present))
+
+
+def _kept_weights(
+    rewards: Tensor, logps: Tensor, present: Bool[Tensor, " batch"], group_size: int | None, threshold: float | None
+) -> Float[Tensor, " batch"]:
+    """Check the rewards of sequences and weigh those that are present: the best of groups, or above a threshold."""
+    check_floating("rewards", rewards)
+    check_same_device("rewards", rewards, "logps", logps)
+    if rewards.shape != logps.shape[:1]:
+        raise ValueError(
+            f"rewards: got shape {tuple(rewards.shape)}, expected {tuple(logps.shape[:1])}, one for each sequence"
+        )
+    if group_size is not None:
+        check_groups(group_size, rewards.shape[0])
+    seen = rewards.masked_fill(~present, 0)
+    check_finite("rewards", seen)
+    if threshold is not None:
+        return threshold_weights(seen, threshold) * present
+    assert group_size is not None  # `_check_keep` saw to it
+    return _best(seen, present, group_size, compute_dtype(logps))
+
+
+def _best(
+    rewards: Tensor, present: Bool[Tensor, " batch"], group_size: int, dtype: torch.dtype
+) -> Float[Tensor, " batch"]:
+    """Weight of each sample in best of n, among those of its group that are present."""
+    candidates = rewards.masked_fill(~present, -math.inf).reshape(-1, group_size)
+    best = (candidates == candidates.amax(1, keepdim=True)) & present.reshape(-1, group_size)
+    weights = best.to(dtype) / best.sum(1, keepdim=True).clamp(min=1)
+    return weights.flatten()
+
+
+@torch.no_grad()
+def _metrics(rewards: Tensor, weights: Tensor, present: Bool[Tensor, " batch"]) -> dict[str, Tensor]:
+    """The metrics that `rejection_sampling_loss` defines."""
+    values = bounded(rewards.to(weights.dtype)).masked_fill(~present, 0)
+    number = present.sum().clamp(min=1)
+    return {
+        "kept_fraction": (weights > 0).to(weights.dtype).sum() / number,
+        "reward": values.sum() / number,
+        "kept_reward": (weights * values).sum() / weights.sum().clamp(min=1),
+    }
+
+
+def _check_keep(keep: Keep, group_size: int | None, threshold: float | None) -> None:
+    """Check which samples are kept, and that the option that says so is there and no other."""
+    rules = get_args(Keep)
+    expected = "one of " + ", ".join(repr(known) for known in rules)
+    if not isinstance(keep, str):
+        raise TypeError(f"keep: got {type(keep).__name__}, expected {expected}")
+    if keep not in rules:
+        raise ValueError(f"keep: got {keep!r}, expected {expected}")
+    unused, value = ("threshold", threshold) if keep == "best" else ("group_size", group_size)
+    if value is not None:
+        raise ValueError(f"{unused}: got {value}, expected None with keep {keep!r}, which does not use it")
+    if keep == "best":
+        check_group_size(group_size)
+    else:
+        _check_finite_number("threshold", threshold)
+
+
+def _check_finite_number(name: str, value: float | None) -> None:
+    check_number(name, value, "a finite number", lambda x: -math.inf < x < math.inf)  # type: ignore[arg-type]
+
+
+def _check_rewards(rewards: Tensor) -> None:
+    check_floating("rewards", rewards, "(batch,)")
+    check_finite("rewards", rewards)
+
+
+def _check_maximum(rewards: Tensor, max_reward: float) -> None:
+    """Check that no reward lies above the maximum, as far as their dtype tells them apart."""
+    if torch.compiler.is_compiling():
+        return
+    above = rewards > _like(rewards, max_reward)
+    if above.any():
+        raise ValueError(
+            f"rewards: got the value {rewards[above][0].item()}, expected none above max_reward, {max_reward}"
+        )
+
+
+def _check_uniforms(uniforms: Tensor) -> None:
+    if torch.compiler.is_compiling():
+        return
+    inside = (uniforms >= 0) & (uniforms < 1)
+    if not inside.all():
+        raise ValueError(f"uniforms: got the value {uniforms[~inside][0].item()}, expected numbers in [0, 1)")
+
+
+def _like(rewards: Tensor, number: float) -> Tensor:
+    """A number in the dtype of the rewards, so that the two compare as they were given."""
+    return torch.tensor(number, dtype=rewards.dtype, device=rewards.device)
