@@ -51,6 +51,13 @@ from grape_verified.losses import (
     sft_loss,
     sft_per_token,
     threshold_weights,
+    dpo_loss,
+    dpo_per_pair,
+    grape_advantages,
+    grape_loss,
+    grape_rewards,
+    ppo_loss,
+    ppo_per_token,
 )
 
 __version__ = "0.1.0"
@@ -77,6 +84,9 @@ __all__ = [
     "gae",
     "group_advantages",
     "kl_in_reward",
+    "grape_advantages",
+    "grape_loss",
+    "grape_rewards",
     "ppo_loss",
     "ppo_per_token",
     "reinforce_loss",

@@ -27,7 +27,7 @@ LogRatio = Literal["sum", "mean"]
 #: The range of normal fp32 numbers, which options have to lie in.
 SMALLEST, LARGEST = 2.0**-126, 2.0**127
 
-RANKS = {"(batch, time)": 2, "(batch,)": 1}
+RANKS = {"(batch, time)": 2, "(batch,)": 1, "(prompts, group, items)": 3}
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,16 @@ class PairInputs:
     rejected_logps: Float[Tensor, " batch"]
     ref_chosen_logps: Float[Tensor, " batch"]
     ref_rejected_logps: Float[Tensor, " batch"]
+
+
+@dataclass(frozen=True)
+class ItemInputs:
+    """What a critic said of each rubric item, in the compute dtype and as constants; 0 where an item does not count."""
+
+    scores: Float[Tensor, "prompts group items"]
+    confidences: Float[Tensor, "prompts group items"]
+    weights: Float[Tensor, "prompts items"]
+    counted: Bool[Tensor, "prompts items"]
 
 
 def token_inputs(logps: Tensor, old_logps: Tensor, advantages: Tensor) -> TokenInputs:
@@ -138,19 +148,86 @@ def value_inputs(values: Tensor, returns: Tensor, old_values: Tensor | None) -> 
         check_same_shape("old_values", old_values, "values", values)
         old_values = old_values.detach().to(dtype)
     return values.to(dtype), returns.detach().to(dtype), old_values
+def item_inputs(scores: Tensor, confidences: Tensor, weights: Tensor, item_mask: Tensor | None) -> ItemInputs:
+    """Check what a critic said of rubric items, and their weights, and bring them to one dtype."""
+    check_floating("scores", scores, "(prompts, group, items)")
+    check_floating("confidences", confidences)
+    check_same_shape("confidences", confidences, "scores", scores)
+    check_floating("weights", weights)
+    check_same_device("weights", weights, "scores", scores)
+    prompts, _, items = scores.shape
+    if weights.shape not in ((items,), (prompts, items)):
+        raise ValueError(
+            f"weights: got shape {_shape(weights)}, expected {(items,)}, one for each item of scores, "
+            f"or {(prompts, items)}, one for each item of each prompt"
+        )
+    counted = counted_items(item_mask, scores)
+    uncounted, dtype = ~counted, compute_dtype(scores)
+    inputs = ItemInputs(
+        scores.detach().to(dtype).masked_fill(uncounted.unsqueeze(1), 0),
+        confidences.detach().to(dtype).masked_fill(uncounted.unsqueeze(1), 0),
+        weights.detach().to(dtype).expand(prompts, items).masked_fill(uncounted, 0),
+        counted,
+    )
+    _check_values("scores", inputs.scores, "values in [0, 1]", 1.0)
+    _check_values("confidences", inputs.confidences, "values in [0, 1]", 1.0)
+    _check_values("weights", inputs.weights, "finite values >= 0", torch.finfo(dtype).max)
+    return inputs
+
+
+def counted_items(item_mask: Tensor | None, scores: Tensor) -> Bool[Tensor, "prompts items"]:
+    """Check a mask over the items of each prompt; return it as bool. Without one, every item counts."""
+    prompts, _, items = scores.shape
+    if item_mask is None:
+        return torch.ones(prompts, items, dtype=torch.bool, device=scores.device)
+    check_tensor("item_mask", item_mask)
+    check_same_device("item_mask", item_mask, "scores", scores)
+    if item_mask.shape != (prompts, items):
+        raise ValueError(
+            f"item_mask: got shape {_shape(item_mask)}, expected {(prompts, items)}, one for each item of each prompt"
+        )
+    return _as_bool("item_mask", item_mask)
+
+
+def check_categories(categories: Tensor | None, scores: Tensor, confidence: str) -> None:
+    """Check the category of each prompt, which confidences averaged over the batch need, and others do not use."""
+    expected = "a tensor of integers, one for each prompt"
+    if confidence != "batch":
+        if categories is not None:
+            raise ValueError(
+                f"categories: got {type(categories).__name__}, expected None with confidence {confidence!r}, "
+                "which does not use it"
+            )
+        return
+    if categories is None:
+        raise TypeError(f"categories: got None, expected {expected}, which confidence 'batch' needs")
+    check_tensor("categories", categories)
+    if categories.is_floating_point() or categories.is_complex() or categories.dtype == torch.bool:
+        raise TypeError(f"categories: got dtype {categories.dtype}, expected {expected}")
+    check_same_device("categories", categories, "scores", scores)
+    if categories.shape != scores.shape[:1]:
+        raise ValueError(
+            f"categories: got shape {_shape(categories)}, expected {_shape(scores)[:1]}, one for each prompt of scores"
+        )
+
+
+def check_rows(logps: Tensor, scores: Tensor) -> None:
+    """Check that the rows of logps are the responses that were scored, prompt after prompt."""
+    check_floating("logps", logps, "(batch, time)")
+    check_floating("scores", scores, "(prompts, group, items)")
+    prompts, group, _ = scores.shape
+    if logps.shape[0] != prompts * group:
+        raise ValueError(
+            f"logps: got {logps.shape[0]} rows, expected {prompts * group}, one for each response of scores, "
+            f"{group} for each of {prompts} prompts"
+        )
 
 
 def counted_tokens(mask: Tensor, like_name: str, like: Tensor) -> Bool[Tensor, "batch time"]:
     """Check a mask against the tensor that it masks; return it as bool. A bool mask needs no look at its values."""
     check_tensor("mask", mask)
-    if mask.is_complex():
-        raise TypeError(f"mask: got dtype {mask.dtype}, expected bool, or numbers that are only 0 and 1")
     check_same_shape("mask", mask, like_name, like)
-    if mask.dtype != torch.bool and not torch.compiler.is_compiling():
-        wrong = (mask != 0) & (mask != 1)
-        if wrong.any():
-            raise ValueError(f"mask: got the value {mask[wrong][0].item()}, expected only 0 and 1")
-    return mask.to(torch.bool)
+    return _as_bool("mask", mask)
 
 
 def check_targets(targets: Tensor, logits: Tensor) -> None:
@@ -448,6 +525,25 @@ def check_same_device(name: str, value: Tensor, like_name: str, like: Tensor) ->
     """Check that a tensor is where another is."""
     if value.device != like.device:
         raise ValueError(f"{name}: got device {value.device}, expected {like.device}, the device of {like_name}")
+
+
+def _check_values(name: str, value: Tensor, expected: str, largest: float) -> None:
+    """Check that the items that count hold numbers from 0 to a largest one."""
+    if torch.compiler.is_compiling():
+        return
+    wrong = ~((value >= 0) & (value <= largest))  # also where it is NaN
+    if wrong.any():
+        raise ValueError(f"{name}: got the value {value[wrong][0].item()}, expected {expected} where an item counts")
+
+
+def _as_bool(name: str, mask: Tensor) -> Tensor:
+    if mask.is_complex():
+        raise TypeError(f"{name}: got dtype {mask.dtype}, expected bool, or numbers that are only 0 and 1")
+    if mask.dtype != torch.bool and not torch.compiler.is_compiling():
+        wrong = (mask != 0) & (mask != 1)
+        if wrong.any():
+            raise ValueError(f"{name}: got the value {mask[wrong][0].item()}, expected only 0 and 1")
+    return mask.to(torch.bool)
 
 
 def _check_max_length(max_length: int | None) -> None:

@@ -44,6 +44,13 @@ from grape_verified import (
     sft_loss,
     sft_per_token,
     threshold_weights,
+    dpo_loss,
+    dpo_per_pair,
+    grape_advantages,
+    grape_loss,
+    grape_rewards,
+    ppo_loss,
+    ppo_per_token,
     token_entropies,
     token_logps,
 )
@@ -53,6 +60,10 @@ ROW = torch.zeros(2)
 MASK = torch.ones(2, 4)
 LOGITS = torch.zeros(2, 3, 7)
 TARGETS = torch.zeros(2, 3, dtype=torch.long)
+SCORES = torch.zeros(1, 2, 3)
+WEIGHTS = torch.ones(3)
+ITEM_MASK = torch.ones(1, 3)
+CATEGORIES = torch.zeros(1, dtype=torch.long)
 ELSEWHERE = torch.device("meta")
 
 
@@ -106,6 +117,18 @@ def acceptance(rewards=ROW, uniforms=ROW, *, beta=1.0, max_reward=0.0):
 
 def logps(logits=LOGITS, targets=TARGETS, **options):
     return token_logps(logits, targets, **options)
+
+
+def scored(scores=SCORES, confidences=SCORES, weights=WEIGHTS, **options):
+    return grape_rewards(scores, confidences, weights, **options)
+
+
+def relative(scores=SCORES, confidences=SCORES, weights=WEIGHTS, **options):
+    return grape_advantages(scores, confidences, weights, **options)
+
+
+def grape(logps=TOKENS, old_logps=TOKENS, scores=SCORES, confidences=SCORES, weights=WEIGHTS, mask=MASK, **options):
+    return grape_loss(logps, old_logps, scores, confidences, weights, mask, **options)
 
 
 def changed(tensor, value):
@@ -508,6 +531,110 @@ BAD = [
         ValueError,
         "uniforms: got the value nan, expected numbers in [0, 1)",
     ),
+    # GRAPE
+    (lambda: scored(scores=[[[0.0]]]), TypeError, "scores: got list, expected a tensor"),
+    (lambda: scored(scores=SCORES.long()), TypeError, "scores: got dtype torch.int64, expected a floating-point dtype"),
+    (lambda: scored(scores=TOKENS), ValueError, "scores: got shape (2, 4), expected shape (prompts, group, items)"),
+    (lambda: scored(scores=torch.zeros(1, 2, 0)), ValueError, "scores: got shape (1, 2, 0), expected no dimension"),
+    (lambda: scored(scores=changed(SCORES, 1.5)), ValueError, "scores: got the value 1.5, expected values in [0, 1]"),
+    (lambda: scored(scores=changed(SCORES, -1.0)), ValueError, "scores: got the value -1.0, expected values in [0, 1]"),
+    (
+        lambda: scored(scores=changed(SCORES, math.nan)),
+        ValueError,
+        "scores: got the value nan, expected values in",
+    ),
+    (lambda: scored(confidences=None), TypeError, "confidences: got NoneType, expected a tensor"),
+    (lambda: scored(confidences=SCORES.bool()), TypeError, "confidences: got dtype torch.bool, expected a floating"),
+    (
+        lambda: scored(confidences=torch.zeros(1, 3, 2)),
+        ValueError,
+        "confidences: got shape (1, 3, 2), expected (1, 2, 3), the shape of scores",
+    ),
+    (
+        lambda: scored(confidences=SCORES.to(ELSEWHERE)),
+        ValueError,
+        "confidences: got device meta, expected cpu, the device of scores",
+    ),
+    (
+        lambda: scored(confidences=changed(SCORES, 100.0)),
+        ValueError,
+        "confidences: got the value 100.0, expected values in [0, 1] where an item counts",
+    ),
+    (lambda: scored(weights=(1.0, 1.0, 1.0)), TypeError, "weights: got tuple, expected a tensor"),
+    (lambda: scored(weights=WEIGHTS.int()), TypeError, "weights: got dtype torch.int32, expected a floating-point"),
+    (
+        lambda: scored(weights=torch.ones(2)),
+        ValueError,
+        "weights: got shape (2,), expected (3,), one for each item of scores, or (1, 3), one for each item of each",
+    ),
+    (
+        lambda: scored(weights=WEIGHTS.to(ELSEWHERE)),
+        ValueError,
+        "weights: got device meta, expected cpu, the device of",
+    ),
+    (lambda: scored(weights=-WEIGHTS), ValueError, "weights: got the value -1.0, expected finite values >= 0 where"),
+    (lambda: scored(weights=changed(WEIGHTS, math.inf)), ValueError, "weights: got the value inf, expected finite"),
+    (lambda: scored(weights=1e300 * WEIGHTS.double()), ValueError, "weights: got the value inf, expected finite"),
+    (lambda: scored(item_mask=[1, 1, 1]), TypeError, "item_mask: got list, expected a tensor"),
+    (
+        lambda: scored(item_mask=WEIGHTS),
+        ValueError,
+        "item_mask: got shape (3,), expected (1, 3), one for each item of each prompt",
+    ),
+    (lambda: scored(item_mask=ITEM_MASK.to(ELSEWHERE)), ValueError, "item_mask: got device meta, expected cpu, the de"),
+    (
+        lambda: scored(item_mask=ITEM_MASK.to(torch.complex64)),
+        TypeError,
+        "item_mask: got dtype torch.complex64, expected bool, or numbers that are only 0 and 1",
+    ),
+    (
+        lambda: scored(item_mask=changed(ITEM_MASK, 2.0)),
+        ValueError,
+        "item_mask: got the value 2.0, expected only 0",
+    ),
+    (lambda: scored(confidence="item"), ValueError, "confidence: got 'item', expected one of 'group', 'batch'"),
+    (lambda: scored(normalisation=True), TypeError, "normalisation: got bool, expected one of 'mean', 'sum'"),
+    (
+        lambda: scored(confidence="batch"),
+        TypeError,
+        "categories: got None, expected a tensor of integers, one for each prompt, which confidence 'batch' needs",
+    ),
+    (
+        lambda: scored(categories=CATEGORIES),
+        ValueError,
+        "categories: got Tensor, expected None with confidence 'group', which does not use it",
+    ),
+    (
+        lambda: scored(confidence="batch", categories=CATEGORIES.float()),
+        TypeError,
+        "categories: got dtype torch.float32, expected a tensor of integers, one for each prompt",
+    ),
+    (
+        lambda: scored(confidence="batch", categories=torch.zeros(2, dtype=torch.long)),
+        ValueError,
+        "categories: got shape (2,), expected (1,), one for each prompt of scores",
+    ),
+    (
+        lambda: scored(confidence="batch", categories=CATEGORIES.to(ELSEWHERE)),
+        ValueError,
+        "categories: got device meta, expected cpu, the device of scores",
+    ),
+    (lambda: relative(baseline="none"), ValueError, "baseline: got 'none', expected one of 'leave_one_out', 'mean'"),
+    (lambda: relative(scale=None), TypeError, "scale: got NoneType, expected one of 'none', 'std'"),
+    (lambda: relative(scale="std", ddof=2), ValueError, "ddof: got 2, expected 0 or 1"),
+    (lambda: relative(scale="std", eps=-1.0), ValueError, "eps: got -1.0, expected a finite number >= 0"),
+    (lambda: relative(weights=-WEIGHTS), ValueError, "weights: got the value -1.0, expected finite values >= 0"),
+    (lambda: grape(clip_low=2), ValueError, "clip_low: got 2, expected a number in [0, 1]"),
+    (lambda: grape(aggregation="mean"), ValueError, f"aggregation: got 'mean', expected {MODES}"),
+    (lambda: grape(baseline="group"), ValueError, "baseline: got 'group', expected one of 'leave_one_out', 'mean'"),
+    (lambda: grape(logps=ROW), ValueError, "logps: got shape (2,), expected shape (batch, time)"),
+    (
+        lambda: grape(logps=torch.zeros(3, 4)),
+        ValueError,
+        "logps: got 3 rows, expected 2, one for each response of scores, 2 for each of 1 prompts",
+    ),
+    (lambda: grape(old_logps=torch.zeros(1, 4)), ValueError, "old_logps: got shape (1, 4), expected (2, 4)"),
+    (lambda: grape(mask=ROW), ValueError, "mask: got shape (2,), expected (2, 4), the shape of logps"),
     # Logits
     (lambda: logps(logits=LOGITS.long()), TypeError, "logits: got dtype torch.int64, expected a floating-point dtype"),
     (lambda: logps(logits=torch.tensor(1.0)), ValueError, "logits: got shape (), expected shape (..., vocab)"),
@@ -553,6 +680,7 @@ def test_refused(call, error, message):
         lambda: half(denominator=torch.tensor(3)),
         lambda: half(denominator=np.float64(3.0)),
         lambda: dpo(beta=1, label_smoothing=0),
+        lambda: relative(scale="std", ddof=np.int64(0), eps=0),
         lambda: logps(temperature=2),
         lambda: rejection(group_size=np.int64(2)),
         lambda: above(threshold=np.float32(-0.5)),

@@ -28,6 +28,7 @@ from grape_verified import (
     token_entropies,
     token_logps,
 )
+from grape_verified import aggregate, dpo_loss, grape_loss, ppo_loss, token_entropies, token_logps
 
 for dtype in (torch.bfloat16, torch.float32, torch.float64):
     logits = torch.randn(2, 3, 5, dtype=dtype, requires_grad=True)
@@ -58,6 +59,11 @@ for dtype in (torch.bfloat16, torch.float32, torch.float64):
     lengths = {"chosen_lengths": torch.tensor([1, 2]), "rejected_lengths": torch.tensor([3.0, 4.0])}
     ipo_loss(sums, sums, sums, sums, log_ratio="mean", **lengths)
     dpo_loss(sums, sums, sums, sums, label_smoothing=0.1).loss.backward()
+    scores = torch.rand(1, 2, 4, dtype=dtype)
+    for weights in (torch.ones(4), torch.ones(1, 4, dtype=dtype)):
+        for item_mask in (None, torch.ones(1, 4), torch.ones(1, 4, dtype=torch.bool)):
+            grape_loss(logps, logps, scores, scores, weights, mask, item_mask=item_mask)
+    grape_loss(logps, logps, scores, scores, weights, mask, confidence="batch", categories=targets[:1, 0], scale="std")
 
 with pytest.raises(TypeCheckError):
     ppo_loss(logps, logps, advantages, torch.ones(2, 4))

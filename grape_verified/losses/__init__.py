@@ -19,6 +19,9 @@ from grape_verified.losses.grpo import (
     gspo_per_sequence,
 )
 from grape_verified.losses.output import LossOutput, PairLossOutput, SequenceLossOutput
+from grape_verified.losses.dpo import dpo_loss, dpo_per_pair
+from grape_verified.losses.grape import grape_advantages, grape_loss, grape_rewards
+from grape_verified.losses.output import LossOutput, PairLossOutput
 from grape_verified.losses.ppo import ppo_loss, ppo_per_token
 from grape_verified.losses.reinforce import reinforce_loss, reinforce_per_token
 from grape_verified.losses.ppo import (
@@ -82,4 +85,11 @@ __all__ = [
     "sft_loss",
     "sft_per_token",
     "threshold_weights",
+    "dpo_loss",
+    "dpo_per_pair",
+    "grape_advantages",
+    "grape_loss",
+    "grape_rewards",
+    "ppo_loss",
+    "ppo_per_token",
 ]

@@ -1,0 +1,273 @@
+"""GRAPE: a reward from the items of a rubric, relative to the other responses, in the clipped surrogate.
+
+R. Patel, Understanding Reinforcement Learning for Model Training, and future directions with GRAPE, arXiv:2509.04501.
+Built on its abstract and on a published technical summary of it; not checked against the full text. Where these leave a
+choice, it is a named option.
+"""
+
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from grape_verified.arguments import (
+    Aggregation,
+    ItemInputs,
+    check_aggregation,
+    check_categories,
+    check_choice,
+    check_clip_range,
+    check_ddof,
+    check_floating,
+    check_non_negative,
+    check_rows,
+    item_inputs,
+)
+from grape_verified.losses.output import LossOutput
+from grape_verified.losses.ppo import ppo_loss
+from grape_verified.numerics import bounded
+
+Confidence = Literal["group", "batch"]
+Normalisation = Literal["mean", "sum"]
+Baseline = Literal["leave_one_out", "mean"]
+Scale = Literal["none", "std"]
+
+
+@torch.no_grad()
+def grape_rewards(
+    scores: Float[Tensor, "prompts group items"],
+    confidences: Float[Tensor, "prompts group items"],
+    weights: Float[Tensor, " items"] | Float[Tensor, "prompts items"],
+    *,
+    item_mask: Shaped[Tensor, "prompts items"] | None = None,
+    confidence: Confidence = "group",
+    categories: Int[Tensor, " prompts"] | None = None,
+    normalisation: Normalisation = "mean",
+) -> Float[Tensor, "prompts group"]:
+    """Reward of each response, r_i = Σ_q w_q c̄_q s_iq / Σ_q w_q c̄_q, with c̄_q the average confidence in item q.
+
+    With normalisation "sum", r_i = Σ_q w_q c̄_q s_iq. An item of which the critic is never sure (c̄_q = 0) counts for
+    nothing; give a verifiable item confidence 1. Where no item of a prompt is trusted (Σ_q w_q c̄_q = 0), its rewards
+    are 0. The result is a constant. Items that are masked may hold anything, NaN and inf included.
+
+    Arguments:
+        scores: s, (prompts, group, items), in [0, 1], any floating-point dtype, read in fp32 (fp64 stays fp64).
+        confidences: c, (prompts, group, items), in [0, 1]; read in the compute dtype of scores.
+        weights: w, (items,) or (prompts, items), finite and ≥ 0; read in the compute dtype of scores.
+        item_mask: (prompts, items), 1 or True where a prompt has the item; bool, or numbers that are only 0 and 1;
+            None where every prompt has every item.
+        confidence: "group" for c̄_q over the responses to one prompt, c̄_q = (1/G) Σ_i c_iq; "batch" for c̄_q over all
+            responses to the prompts of this call that are of one category and have item q.
+        categories: (prompts,), integers, required by confidence "batch" and only allowed there. In one category, item
+            q is the same in every prompt.
+        normalisation: "mean" or "sum". A sum beyond finfo.max · 2⁻²⁴ saturates there.
+
+    Returns: (prompts, group), fp32 (fp64 for fp64 scores); in [0, 1] with normalisation "mean".
+
+    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, value or option.
+
+    Error: |error| ≤ 16·u·r, u the unit roundoff of the compute dtype, measured for up to 2¹⁰ responses and items,
+    where weights, and confidences, that are not 0 differ by factors of at most 2³⁰.
+
+    Claims: grape.mean_confidence, grape.batch_confidence, grape.reward, grape.reward_sum, grape.reward.range,
+    grape.reward.scale, grape.reward.permutation, grape.reward.untrusted_item, grape.reward.convention.
+
+    Sources: Patel, arXiv:2509.04501 (not checked against the full text).
+    """
+    items = _items(scores, confidences, weights, item_mask, confidence, categories, normalisation)
+    return _rewards(items, _trust(items, categories, normalisation), normalisation)
+
+
+@torch.no_grad()
+def grape_advantages(
+    scores: Float[Tensor, "prompts group items"],
+    confidences: Float[Tensor, "prompts group items"],
+    weights: Float[Tensor, " items"] | Float[Tensor, "prompts items"],
+    *,
+    item_mask: Shaped[Tensor, "prompts items"] | None = None,
+    confidence: Confidence = "group",
+    categories: Int[Tensor, " prompts"] | None = None,
+    normalisation: Normalisation = "mean",
+    baseline: Baseline = "leave_one_out",
+    scale: Scale = "none",
+    ddof: int = 1,
+    eps: float = 1e-6,
+) -> Float[Tensor, "prompts group"]:
+    """Advantage of each response, A_i = r_i − b_i, with r of `grape_rewards` and b_i the average reward of the others.
+
+    With baseline "mean", b is the average reward of the whole group, response i included. With scale "std", A_i is
+    divided by std(r) + ε. In a group of one, and where all rewards are equal, every advantage is 0 exactly; so, too,
+    where no item is trusted. The result is a constant.
+
+    Arguments:
+        scores, confidences, weights, item_mask, confidence, categories, normalisation: as in `grape_rewards`.
+        baseline: "leave_one_out" or "mean".
+        scale: "none" or "std".
+        ddof: std divides by G − ddof, 0 or 1; only with scale "std".
+        eps: ε ≥ 0; only with scale "std".
+
+    Returns: (prompts, group), fp32 (fp64 for fp64 scores).
+
+    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, value or option.
+
+    Error: |error| ≤ 64·u·max r with scale "none", |error| ≤ 64·u·(1 + |A_i|)·max r / (std + ε) with scale "std", u the
+    unit roundoff of the compute dtype and max over the group, under the conditions of `grape_rewards`.
+
+    Claims: those of `grape_rewards`, grape.advantage.leave_one_out, grape.advantage.mean, grape.advantage.std,
+    grape.advantage.zero_sum, grape.advantage.bound, grape.advantage.item_shift, grape.advantage.decomposition,
+    grape.baseline, grape.grpo_special_case.
+
+    Sources: those of `grape_rewards`.
+    """
+    _check_options(baseline, scale, ddof, eps)
+    items = _items(scores, confidences, weights, item_mask, confidence, categories, normalisation)
+    rewards = _rewards(items, _trust(items, categories, normalisation), normalisation)
+    return _relative_to_group(rewards, baseline, scale, ddof, eps)
+
+
+def grape_loss(
+    logps: Float[Tensor, "batch time"],
+    old_logps: Float[Tensor, "batch time"],
+    scores: Float[Tensor, "prompts group items"],
+    confidences: Float[Tensor, "prompts group items"],
+    weights: Float[Tensor, " items"] | Float[Tensor, "prompts items"],
+    mask: Shaped[Tensor, "batch time"],
+    *,
+    item_mask: Shaped[Tensor, "prompts items"] | None = None,
+    confidence: Confidence = "group",
+    categories: Int[Tensor, " prompts"] | None = None,
+    normalisation: Normalisation = "mean",
+    baseline: Baseline = "leave_one_out",
+    scale: Scale = "none",
+    ddof: int = 1,
+    eps: float = 1e-6,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    aggregation: Aggregation = "sequence_mean",
+    denominator: float | Shaped[Tensor, ""] | None = None,
+    max_length: int | None = None,
+) -> LossOutput:
+    """GRAPE's loss: PPO's, with the advantage of a response from `grape_advantages` given to each of its tokens.
+
+    Row p·G + i of `logps` is response i to prompt p, both counted from 0. A response without a counted token adds
+    nothing to the loss, and its scores still count among those of its group. Otherwise as in `ppo_loss`.
+
+    Arguments:
+        logps: (batch, time), batch = prompts · group, any floating-point dtype, read in fp32 (fp64 stays fp64).
+        old_logps: (batch, time), under the policy that sampled; a constant.
+        scores, confidences, weights: as in `grape_rewards`; constants.
+        mask: (batch, time), 1 or True where a token counts; bool, or numbers that are only 0 and 1.
+        item_mask, confidence, categories, normalisation: as in `grape_rewards`.
+        baseline, scale, ddof, eps: as in `grape_advantages`.
+        clip_low, clip_high: as in `ppo_per_token`.
+        aggregation, denominator, max_length: as in `aggregate` (`aggregation` is its `mode`).
+
+    Returns: LossOutput(loss, per_token, metrics), per_token (batch, time) and 0 where masked. The metrics are those of
+    `ppo_loss` and, over the prompts of this call:
+        reward_mean: mean of r over the responses.
+        untrusted_groups: number of prompts without a trusted item (Σ_q w_q c̄_q = 0), whose advantages are 0.
+
+    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, value, mode or option.
+
+    Error: that of `ppo_loss` for the advantages of `grape_advantages`, and |ρ| times the error of these.
+
+    Claims: those of `grape_advantages`, `ppo_per_token` and `aggregate`, grape.surrogate, grape.gradient.
+
+    Sources: those of `grape_rewards`; the clipped surrogate: Schulman et al., arXiv:1707.06347, equation 7.
+    """
+    check_clip_range(clip_low, clip_high, None)
+    check_aggregation("aggregation", aggregation, denominator, max_length)
+    _check_options(baseline, scale, ddof, eps)
+    check_rows(logps, scores)
+    items = _items(scores, confidences, weights, item_mask, confidence, categories, normalisation)
+    trust = _trust(items, categories, normalisation)
+    rewards = _rewards(items, trust, normalisation)
+    advantages = _relative_to_group(rewards, baseline, scale, ddof, eps)
+    loss, per_token, metrics = ppo_loss(
+        logps,
+        old_logps,
+        advantages.flatten(),
+        mask,
+        clip_low=clip_low,
+        clip_high=clip_high,
+        aggregation=aggregation,
+        denominator=denominator,
+        max_length=max_length,
+    )
+    metrics["reward_mean"] = rewards.mean().to(loss.dtype)
+    metrics["untrusted_groups"] = (trust == 0).all(1).sum().to(loss.dtype)
+    return LossOutput(loss, per_token, metrics)
+
+
+def _items(
+    scores: Tensor,
+    confidences: Tensor,
+    weights: Tensor,
+    item_mask: Tensor | None,
+    confidence: str,
+    categories: Tensor | None,
+    normalisation: str,
+) -> ItemInputs:
+    """Check all that makes a reward."""
+    check_choice("confidence", confidence, get_args(Confidence))
+    check_choice("normalisation", normalisation, get_args(Normalisation))
+    check_floating("scores", scores, "(prompts, group, items)")
+    check_categories(categories, scores, confidence)
+    return item_inputs(scores, confidences, weights, item_mask)
+
+
+def _check_options(baseline: str, scale: str, ddof: int, eps: float) -> None:
+    """Check the options that make advantages of rewards."""
+    check_choice("baseline", baseline, get_args(Baseline))
+    check_choice("scale", scale, get_args(Scale))
+    check_ddof(ddof)
+    check_non_negative("eps", eps)
+
+
+def _relative_to_group(rewards: Tensor, baseline: str, scale: str, ddof: int, eps: float) -> Tensor:
+    """(r − b) / (std + ε)."""
+    group = rewards.shape[1]
+    distance = rewards - rewards[:, :1]  # exactly 0 where all are equal
+    centred = distance - distance.mean(1, keepdim=True)
+    largest = centred.abs().amax(1, keepdim=True)
+    unit = centred / largest.masked_fill(largest == 0, 1)
+    std = largest * (unit.square().sum(1, keepdim=True) / max(group - ddof, 1)).sqrt()
+    advantages = centred * (group / max(group - 1, 1)) if baseline == "leave_one_out" else centred
+    return (advantages / (std + eps)).masked_fill(std == 0, 0) if scale == "std" else advantages
+
+
+def _trust(items: ItemInputs, categories: Tensor | None, normalisation: str) -> Float[Tensor, "prompts items"]:
+    """w_q c̄_q of each item; for a mean over the items up to a factor of the prompt, so that no sum overflows."""
+    confidences = _mean_confidences(items, categories)
+    if normalisation == "sum":
+        return items.weights * confidences
+    return _to_largest(items.weights) * _to_largest(confidences)
+
+
+def _rewards(items: ItemInputs, trust: Tensor, normalisation: str) -> Float[Tensor, "prompts group"]:
+    """Σ_q k_q s_iq, over Σ_q k_q for a mean, with k_q the trust in item q."""
+    total = (trust.unsqueeze(1) * items.scores).sum(2)
+    if normalisation == "sum":
+        return bounded(total)
+    whole = trust.sum(1, keepdim=True)
+    return (total / whole.masked_fill(whole == 0, 1)).clamp(max=1)  # rounding may lift an average of ones above one
+
+
+def _mean_confidences(items: ItemInputs, categories: Tensor | None) -> Float[Tensor, "prompts items"]:
+    """c̄_q of each item: over the group or, with categories, over the prompts of one category that have the item."""
+    means = items.confidences.mean(1)
+    if categories is None:
+        return means
+    # Each prompt adds what it has to the first prompt of its category, and takes the average from there.
+    same = categories.unsqueeze(1) == categories
+    first = same.to(torch.uint8).argmax(1)
+    totals = torch.zeros_like(means).index_add(0, first, means)
+    prompts = torch.zeros_like(means).index_add(0, first, items.counted.to(means))
+    return (totals / prompts.clamp(min=1))[first]
+
+
+def _to_largest(x: Tensor) -> Tensor:
+    """Each row divided by its largest entry; a row of zeros stays."""
+    largest = x.amax(1, keepdim=True)
+    return x / largest.masked_fill(largest == 0, 1)
