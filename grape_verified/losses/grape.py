@@ -68,7 +68,7 @@ def grape_rewards(
     Raises: TypeError or ValueError for a wrong type, dtype, shape, device, value or option.
 
     Error: |error| ≤ 16·u·r, u the unit roundoff of the compute dtype, measured for up to 2¹⁰ responses and items,
-    where weights, and confidences, that are not 0 differ by factors of at most 2³⁰.
+    where weights that are not 0 differ by factors of at most 2³⁰ and confidences are 0 or at least 2⁻³⁰.
 
     Claims: grape.mean_confidence, grape.batch_confidence, grape.reward, grape.reward_sum, grape.reward.range,
     grape.reward.scale, grape.reward.permutation, grape.reward.untrusted_item, grape.reward.convention.
@@ -242,7 +242,7 @@ def _trust(items: ItemInputs, categories: Tensor | None, normalisation: str) -> 
     confidences = _mean_confidences(items, categories)
     if normalisation == "sum":
         return items.weights * confidences
-    return _to_largest(items.weights) * _to_largest(confidences)
+    return _to_largest(items.weights) * confidences
 
 
 def _rewards(items: ItemInputs, trust: Tensor, normalisation: str) -> Float[Tensor, "prompts group"]:
