@@ -58,14 +58,28 @@ from grape_verified.losses import (
     grape_rewards,
     ppo_loss,
     ppo_per_token,
+    NonPositiveCurvature,
+    PairLossOutput,
+    TrpoStep,
+    conjugate_gradient,
+    dpo_loss,
+    dpo_per_pair,
+    fisher_vector_product,
+    ppo_loss,
+    ppo_per_token,
+    trpo_loss,
+    trpo_per_token,
+    trpo_step,
 )
 
 __version__ = "0.1.0"
 
 __all__ = [
     "LossOutput",
+    "NonPositiveCurvature",
     "PairLossOutput",
     "SequenceLossOutput",
+    "TrpoStep",
     "__version__",
     "adaptive_kl_coef",
     "aggregate",
@@ -87,6 +101,10 @@ __all__ = [
     "grape_advantages",
     "grape_loss",
     "grape_rewards",
+    "conjugate_gradient",
+    "dpo_loss",
+    "dpo_per_pair",
+    "fisher_vector_product",
     "ppo_loss",
     "ppo_per_token",
     "reinforce_loss",
@@ -116,4 +134,7 @@ __all__ = [
     "value_loss",
     "value_per_token",
     "whiten",
+    "trpo_loss",
+    "trpo_per_token",
+    "trpo_step",
 ]

@@ -28,6 +28,7 @@ LogRatio = Literal["sum", "mean"]
 SMALLEST, LARGEST = 2.0**-126, 2.0**127
 
 RANKS = {"(batch, time)": 2, "(batch,)": 1, "(prompts, group, items)": 3}
+RANKS = {"(batch, time)": 2, "(batch,)": 1, "(parameters,)": 1}
 
 
 @dataclass(frozen=True)
@@ -463,6 +464,13 @@ def check_groups(group_size: int, batch: int) -> None:
     """Check that a batch is made of whole groups."""
     if batch % group_size:
         raise ValueError(f"group_size: got {group_size}, expected a divisor of {batch}, the number of sequences")
+def check_integer(name: str, value: int, *, at_least: int) -> None:
+    """Check a number of times that something is done."""
+    expected = f"an integer >= {at_least}"
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name}: got {value!r}, expected {expected}")
+    if value < at_least:
+        raise ValueError(f"{name}: got {value}, expected {expected}")
 
 
 def check_number(name: str, value: float, expected: str, inside: Callable[[float], bool]) -> None:

@@ -92,4 +92,28 @@ __all__ = [
     "grape_rewards",
     "ppo_loss",
     "ppo_per_token",
+from grape_verified.losses.trpo import (
+    NonPositiveCurvature,
+    TrpoStep,
+    conjugate_gradient,
+    fisher_vector_product,
+    trpo_loss,
+    trpo_per_token,
+    trpo_step,
+)
+
+__all__ = [
+    "LossOutput",
+    "NonPositiveCurvature",
+    "PairLossOutput",
+    "TrpoStep",
+    "conjugate_gradient",
+    "dpo_loss",
+    "dpo_per_pair",
+    "fisher_vector_product",
+    "ppo_loss",
+    "ppo_per_token",
+    "trpo_loss",
+    "trpo_per_token",
+    "trpo_step",
 ]
