@@ -238,15 +238,18 @@ def test_fisher_product_ignores_masked_logits_and_leaves_everything_as_it_was():
     assert torch.equal(vector, copies[1])
 
 
+class Forbidding(Module):
+    """Token 2 has a logit of −inf everywhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = linear()
+
+    def forward(self, inputs):
+        return self.inner(inputs).masked_fill(torch.arange(VOCAB) == 2, -math.inf)
+
+
 def test_a_forbidden_token_has_no_part_in_the_fisher_matrix():
-    class Forbidding(Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = linear()
-
-        def forward(self, inputs):
-            return self.inner(inputs).masked_fill(torch.arange(VOCAB) == 2, -math.inf)
-
     model, inputs = Forbidding(), normal(3, 4, 3, seed=2)
     of_token_two = torch.zeros(28, dtype=torch.float64)
     of_token_two[6:9] = of_token_two[23] = 1
@@ -444,6 +447,29 @@ def test_a_step_on_a_transformer_keeps_the_divergence_and_gains(dtype, max_kl, t
     bound = 16 * UNIT[dtype] * (1 + old_logits.log_softmax(-1).abs().max().item()) * kl**0.5
     assert abs(result.kl - kl) <= bound
     assert result.surrogate_after == pytest.approx(surrogate, rel=1e-5)
+
+
+def test_a_small_divergence_keeps_its_digits():
+    """In fp32, log π − log π_old alone would be off by more than this divergence."""
+    model, (inputs, targets) = llama(), llama_batch()
+    advantages = normal(3, 4, seed=9)
+    with torch.no_grad():
+        old_logits = logits_of(model, inputs)
+    result = trpo_step(model, inputs, targets, advantages, MASK, max_kl=1e-8)
+    kl, _ = measure(model, inputs, targets, advantages, old_logits)
+    assert result.accepted
+    assert result.kl == pytest.approx(kl, rel=1e-2)
+
+
+def test_a_step_with_a_forbidden_token():
+    model, inputs, targets, advantages = Forbidding(), *linear_case()[1:]
+    targets = targets.masked_fill(targets == 2, 3)
+    old_logits = model(inputs).detach()
+    result = trpo_step(model, inputs, targets, advantages, MASK)
+    assert result.accepted
+    allowed = torch.arange(VOCAB) != 2
+    kl, _ = measure(lambda x: model(x)[..., allowed], inputs, targets * 0, advantages, old_logits[..., allowed])
+    assert result.kl == pytest.approx(kl, rel=1e-10)
 
 
 def test_steps_in_a_row_learn():
