@@ -70,14 +70,6 @@ def bounded_exponent(x: Tensor) -> Tensor:
     return _StraightThroughClamp.apply(x, -math.inf, exp_limit(x.dtype))  # type: ignore[no-any-return, no-untyped-call]
 
 
-def bounded_expm1(x: Tensor) -> Tensor:
-    """expm1(min(x, log `value_limit`)), accurate near 0; its derivative is its value plus 1, saturated or not.
-
-    Finite, forward and backward, for every x from −∞ to +∞; NaN stays NaN.
-    """
-    return _StraightThroughClamp.apply(x, -math.inf, exp_limit(x.dtype)).expm1()  # type: ignore[no-any-return, no-untyped-call]
-
-
 class _StraightThroughClamp(torch.autograd.Function):
     """clamp(x, low, high) with derivative 1 also outside [low, high]."""
 

@@ -7,50 +7,37 @@ import pytest
 import torch
 
 from grape_verified import (
+    acceptance_probabilities,
+    acceptance_weights,
     aggregate,
+    best_of_n_weights,
     categorical_kl,
-    dpo_loss,
-    dpo_per_pair,
-    kl_estimate,
-    ppo_loss,
-    ppo_per_token,
-    reinforce_loss,
-    reinforce_per_token,
     cispo_loss,
     cispo_per_token,
     dapo_loss,
     dpo_loss,
     dpo_per_pair,
     dr_grpo_loss,
+    grape_advantages,
+    grape_loss,
+    grape_rewards,
     grpo_loss,
     grpo_per_token,
     gspo_loss,
     gspo_per_sequence,
     ipo_loss,
     ipo_per_pair,
+    kl_estimate,
     ppo_loss,
     ppo_per_token,
+    reinforce_loss,
+    reinforce_per_token,
+    rejection_sampling_loss,
     robust_dpo_loss,
     robust_dpo_per_pair,
-    acceptance_probabilities,
-    acceptance_weights,
-    aggregate,
-    best_of_n_weights,
-    dpo_loss,
-    dpo_per_pair,
-    ppo_loss,
-    ppo_per_token,
-    rejection_sampling_loss,
     sft_loss,
     sft_per_token,
     threshold_weights,
-    dpo_loss,
-    dpo_per_pair,
-    grape_advantages,
-    grape_loss,
-    grape_rewards,
-    ppo_loss,
-    ppo_per_token,
     token_entropies,
     token_logps,
 )
@@ -85,6 +72,8 @@ def dpo(chosen=ROW, rejected=ROW, ref_chosen=ROW, ref_rejected=ROW, **options):
 
 def reinforce(logps=TOKENS, advantages=ROW, mask=MASK, **options):
     return reinforce_loss(logps, advantages, mask, **options)
+
+
 def grpo(logps=TOKENS, old_logps=TOKENS, advantages=ROW, mask=MASK, **options):
     return grpo_loss(logps, old_logps, advantages, mask, **options)
 
@@ -103,6 +92,8 @@ def robust(**options):
 
 def ipo(**options):
     return ipo_loss(ROW, ROW, ROW, ROW, **options)
+
+
 def rejection(logps=TOKENS, rewards=ROW, mask=MASK, *, group_size=2, **options):
     return rejection_sampling_loss(logps, rewards, mask, group_size=group_size, **options)
 
@@ -464,10 +455,10 @@ BAD = [
     (lambda: rejection(mask=ROW), ValueError, "mask: got shape (2,), expected (2, 4), the shape of logps"),
     (lambda: rejection(keep="all"), ValueError, "keep: got 'all', expected one of 'best', 'threshold'"),
     (lambda: rejection(keep=None), TypeError, "keep: got NoneType, expected one of 'best', 'threshold'"),
-    (lambda: rejection(group_size=None), TypeError, "group_size: got None, expected an integer > 0"),
-    (lambda: rejection(group_size=2.0), TypeError, "group_size: got 2.0, expected an integer > 0"),
-    (lambda: rejection(group_size=True), TypeError, "group_size: got True, expected an integer > 0"),
-    (lambda: rejection(group_size=0), ValueError, "group_size: got 0, expected an integer > 0"),
+    (lambda: rejection(group_size=None), TypeError, "group_size: got None, expected an integer >= 1"),
+    (lambda: rejection(group_size=2.0), TypeError, "group_size: got 2.0, expected an integer >= 1"),
+    (lambda: rejection(group_size=True), TypeError, "group_size: got True, expected an integer >= 1"),
+    (lambda: rejection(group_size=0), ValueError, "group_size: got 0, expected an integer >= 1"),
     (
         lambda: rejection(group_size=3),
         ValueError,
@@ -493,7 +484,7 @@ BAD = [
         "denominator: got 2, expected None with aggregation 'token_sum', which divides by 1",
     ),
     (lambda: best_of_n_weights(TOKENS, 2), ValueError, "rewards: got shape (2, 4), expected shape (batch,)"),
-    (lambda: best_of_n_weights(ROW, 0), ValueError, "group_size: got 0, expected an integer > 0"),
+    (lambda: best_of_n_weights(ROW, 0), ValueError, "group_size: got 0, expected an integer >= 1"),
     (lambda: best_of_n_weights(ROW, 3), ValueError, "group_size: got 3, expected a divisor of 2, the number of"),
     (lambda: best_of_n_weights(changed(ROW, math.inf), 2), ValueError, "rewards: got the value inf, expected finite"),
     (lambda: threshold_weights(TOKENS, 0.0), ValueError, "rewards: got shape (2, 4), expected shape (batch,)"),

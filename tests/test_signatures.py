@@ -16,19 +16,10 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 from grape_verified import (
-    aggregate, categorical_kl, dpo_loss, kl_estimate, ppo_loss, reinforce_loss, token_entropies, token_logps
-    aggregate, cispo_loss, dapo_loss, dpo_loss, dr_grpo_loss, grpo_loss, gspo_loss, ipo_loss, ppo_loss, robust_dpo_loss,
+    acceptance_weights, aggregate, categorical_kl, cispo_loss, dapo_loss, dpo_loss, dr_grpo_loss, grape_loss, grpo_loss,
+    gspo_loss, ipo_loss, kl_estimate, ppo_loss, reinforce_loss, rejection_sampling_loss, robust_dpo_loss, sft_loss,
     token_entropies, token_logps,
-    acceptance_weights,
-    aggregate,
-    dpo_loss,
-    ppo_loss,
-    rejection_sampling_loss,
-    sft_loss,
-    token_entropies,
-    token_logps,
 )
-from grape_verified import aggregate, dpo_loss, grape_loss, ppo_loss, token_entropies, token_logps
 
 for dtype in (torch.bfloat16, torch.float32, torch.float64):
     logits = torch.randn(2, 3, 5, dtype=dtype, requires_grad=True)

@@ -1,4 +1,4 @@
-"""One file for each method: the mathematics of one token or pair, then the loss that reduces it."""
+"""One file for each method: the mathematics of one token, sequence or pair, then the loss that reduces it."""
 
 from grape_verified.losses.dpo import (
     dpo_loss,
@@ -8,6 +8,7 @@ from grape_verified.losses.dpo import (
     robust_dpo_loss,
     robust_dpo_per_pair,
 )
+from grape_verified.losses.grape import grape_advantages, grape_loss, grape_rewards
 from grape_verified.losses.grpo import (
     cispo_loss,
     cispo_per_token,
@@ -19,11 +20,6 @@ from grape_verified.losses.grpo import (
     gspo_per_sequence,
 )
 from grape_verified.losses.output import LossOutput, PairLossOutput, SequenceLossOutput
-from grape_verified.losses.dpo import dpo_loss, dpo_per_pair
-from grape_verified.losses.grape import grape_advantages, grape_loss, grape_rewards
-from grape_verified.losses.output import LossOutput, PairLossOutput
-from grape_verified.losses.ppo import ppo_loss, ppo_per_token
-from grape_verified.losses.reinforce import reinforce_loss, reinforce_per_token
 from grape_verified.losses.ppo import (
     adaptive_kl_coef,
     kl_in_reward,
@@ -32,7 +28,7 @@ from grape_verified.losses.ppo import (
     value_loss,
     value_per_token,
 )
-from grape_verified.losses.reward import bradley_terry_loss, bradley_terry_per_pair
+from grape_verified.losses.reinforce import reinforce_loss, reinforce_per_token
 from grape_verified.losses.rejection import (
     acceptance_probabilities,
     acceptance_weights,
@@ -40,58 +36,8 @@ from grape_verified.losses.rejection import (
     rejection_sampling_loss,
     threshold_weights,
 )
+from grape_verified.losses.reward import bradley_terry_loss, bradley_terry_per_pair
 from grape_verified.losses.sft import sft_loss, sft_per_token
-
-__all__ = [
-    "LossOutput",
-    "PairLossOutput",
-    "acceptance_probabilities",
-    "acceptance_weights",
-    "best_of_n_weights",
-    "dpo_loss",
-    "dpo_per_pair",
-    "ppo_loss",
-    "ppo_per_token",
-    "reinforce_loss",
-    "reinforce_per_token",
-    "adaptive_kl_coef",
-    "bradley_terry_loss",
-    "bradley_terry_per_pair",
-    "dpo_loss",
-    "dpo_per_pair",
-    "kl_in_reward",
-    "ppo_loss",
-    "ppo_per_token",
-    "value_loss",
-    "value_per_token",
-    "SequenceLossOutput",
-    "cispo_loss",
-    "cispo_per_token",
-    "dapo_loss",
-    "dpo_loss",
-    "dpo_per_pair",
-    "dr_grpo_loss",
-    "grpo_loss",
-    "grpo_per_token",
-    "gspo_loss",
-    "gspo_per_sequence",
-    "ipo_loss",
-    "ipo_per_pair",
-    "ppo_loss",
-    "ppo_per_token",
-    "robust_dpo_loss",
-    "robust_dpo_per_pair",
-    "rejection_sampling_loss",
-    "sft_loss",
-    "sft_per_token",
-    "threshold_weights",
-    "dpo_loss",
-    "dpo_per_pair",
-    "grape_advantages",
-    "grape_loss",
-    "grape_rewards",
-    "ppo_loss",
-    "ppo_per_token",
 from grape_verified.losses.trpo import (
     NonPositiveCurvature,
     TrpoStep,
@@ -106,14 +52,45 @@ __all__ = [
     "LossOutput",
     "NonPositiveCurvature",
     "PairLossOutput",
+    "SequenceLossOutput",
     "TrpoStep",
+    "acceptance_probabilities",
+    "acceptance_weights",
+    "adaptive_kl_coef",
+    "best_of_n_weights",
+    "bradley_terry_loss",
+    "bradley_terry_per_pair",
+    "cispo_loss",
+    "cispo_per_token",
     "conjugate_gradient",
+    "dapo_loss",
     "dpo_loss",
     "dpo_per_pair",
+    "dr_grpo_loss",
     "fisher_vector_product",
+    "grape_advantages",
+    "grape_loss",
+    "grape_rewards",
+    "grpo_loss",
+    "grpo_per_token",
+    "gspo_loss",
+    "gspo_per_sequence",
+    "ipo_loss",
+    "ipo_per_pair",
+    "kl_in_reward",
     "ppo_loss",
     "ppo_per_token",
+    "reinforce_loss",
+    "reinforce_per_token",
+    "rejection_sampling_loss",
+    "robust_dpo_loss",
+    "robust_dpo_per_pair",
+    "sft_loss",
+    "sft_per_token",
+    "threshold_weights",
     "trpo_loss",
     "trpo_per_token",
     "trpo_step",
+    "value_loss",
+    "value_per_token",
 ]

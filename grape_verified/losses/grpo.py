@@ -13,7 +13,7 @@ from torch import Tensor
 from grape_verified.aggregation import aggregate, divide
 from grape_verified.arguments import (
     Aggregation,
-    KLEstimator,
+    Estimator,
     TokenInputs,
     check_aggregation,
     check_clip_range,
@@ -24,9 +24,10 @@ from grape_verified.arguments import (
     counted_tokens,
     token_inputs,
 )
+from grape_verified.divergences import kl_estimate
 from grape_verified.losses.output import LossOutput, SequenceLossOutput
 from grape_verified.losses.ppo import clipped_tokens, ppo_per_token, ratio_metrics
-from grape_verified.numerics import bounded, bounded_exp, bounded_expm1, compute_dtype
+from grape_verified.numerics import bounded, bounded_exp
 
 
 def grpo_per_token(
@@ -36,7 +37,7 @@ def grpo_per_token(
     *,
     ref_logps: Float[Tensor, "batch time"] | None = None,
     kl_coef: float = 0.0,
-    kl_estimator: KLEstimator = "k3",
+    kl_estimator: Estimator = "k3",
     clip_low: float = 0.2,
     clip_high: float = 0.2,
 ) -> Float[Tensor, "batch time"]:
@@ -76,7 +77,7 @@ def grpo_per_token(
     surrogate = ppo_per_token(logps, old_logps, advantages, clip_low=clip_low, clip_high=clip_high)
     if ref_logps is None:
         return surrogate
-    return surrogate + bounded(kl_coef * _kl_estimate(logps, ref_logps, kl_estimator))
+    return surrogate + bounded(kl_coef * kl_estimate(logps, ref_logps, kl_estimator))
 
 
 def grpo_loss(
@@ -87,7 +88,7 @@ def grpo_loss(
     *,
     ref_logps: Float[Tensor, "batch time"] | None = None,
     kl_coef: float = 0.0,
-    kl_estimator: KLEstimator = "k3",
+    kl_estimator: Estimator = "k3",
     clip_low: float = 0.2,
     clip_high: float = 0.2,
     aggregation: Aggregation = "sequence_mean",
@@ -132,7 +133,7 @@ def grpo_loss(
     metrics = ratio_metrics(tokens, clipped, counted)
     if ref_logps is not None:
         ref_logps = ref_logps.masked_fill(~counted, 0)
-        metrics["kl"] = aggregate(_kl_estimate(tokens.logps.detach(), ref_logps, kl_estimator), counted, "token_mean")
+        metrics["kl"] = aggregate(kl_estimate(tokens.logps.detach(), ref_logps, kl_estimator), counted, "token_mean")
     per_token = grpo_per_token(
         tokens.logps, tokens.old_logps, tokens.advantages,
         ref_logps=ref_logps, kl_coef=kl_coef, kl_estimator=kl_estimator, clip_low=clip_low, clip_high=clip_high,
@@ -402,14 +403,3 @@ def _clipped_sequences(sequences: TokenInputs, nonempty: Tensor, clip_low: float
         sequences.logps, sequences.old_logps, sequences.advantages, clip_low=clip_low, clip_high=clip_high
     )
     return per_sequence.masked_fill(~nonempty, 0).squeeze(1)
-
-
-def _kl_estimate(logps: Tensor, ref_logps: Tensor, estimator: KLEstimator) -> Tensor:
-    """The estimate of the divergence from the reference at each token."""
-    dtype = compute_dtype(logps)
-    log_ratio = logps.to(dtype) - ref_logps.detach().to(dtype)
-    if estimator == "k1":
-        return bounded(log_ratio)
-    if estimator == "k2":
-        return bounded(bounded(log_ratio).square() / 2)
-    return bounded_expm1(-log_ratio) - bounded(-log_ratio)

@@ -283,8 +283,8 @@ def trpo_step(
     Raises: TypeError or ValueError for a wrong type, dtype, shape, device, value or option, or a model that gives no
     logits with a gradient, or two different ones.
 
-    Error: |kl − KL(old‖new)| ≤ 16·u·(1 + L)·√kl for the logits that the model gives, L the largest |log π| and u the unit
-    roundoff of the compute dtype.
+    Error: |kl − KL(old‖new)| ≤ 16·u·(1 + L)·√kl for the logits that the model gives, L the largest |log π| and u the
+    unit roundoff of the compute dtype.
 
     Claims: trpo.step, trpo.step.gain, trpo.surrogate.gradient, trpo.kl.hessian, trpo.conjugate_gradient.
 
