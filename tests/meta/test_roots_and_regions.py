@@ -25,6 +25,7 @@ from grape_spec.language import (
     holds,
     index,
     less,
+    product_over,
     sum_over,
     symbol,
 )
@@ -282,6 +283,13 @@ def test_a_sum_of_derivatives_needs_each(w):
     planted(equals(Diff(total, w.x), -2 * w.a + exp(w.x)), given, [greater(w.x, 1)])
     planted(equals(Diff(w.x * kinked(), w.x), w.x), given, inside)
     assert status(equals(Diff(total, w.x), -2 * w.a + exp(w.x)), by_terms(), inside) == "unknown"
+
+
+def test_cases_are_not_taken_out_of_the_sum_that_binds_them(w):
+    one_for_each = cases((1, w.u[w.i] >= w.u[w.j]), (0, True))
+    assert sum_over(one_for_each, w.j).free_symbols >= {w.i}
+    with pytest.raises(TypeError, match="SymPy takes the cases out"):
+        sum_over(product_over(one_for_each, w.j), w.i)
 
 
 def test_no_proof_is_unknown_with_its_reason(w):

@@ -161,7 +161,20 @@ def _over(kind: Any, body: Any, axes: tuple[sp.Symbol, ...]) -> sp.Expr:
         size = size_of_axis(axis)
         if size is None:
             raise TypeError(f"{axis}: got a symbol {declaration(axis).domain.name}, expected one declared with index()")
-        node = kind(node, (axis, 1, size))
+        node = _bound_over(kind, node, (axis, 1, size))
+    return node
+
+
+def _bound_over(kind: Any, body: sp.Expr, *limits: Any) -> sp.Expr:
+    """A sum or product, refused where SymPy changes what it is over: it folds cases out of inner sums, which unbinds.
+
+    Raises: TypeError if it does.
+    """
+    node = kind(body, *limits)
+    if isinstance(node, kind) and node.function == body:
+        return node
+    if body.has(sp.Piecewise):
+        raise TypeError(f"SymPy takes the cases out of {body}: write them without nesting sums, or by deltas")
     return node
 
 
@@ -240,6 +253,8 @@ def rebuild(expr: sp.Basic, args: list[sp.Basic]) -> sp.Basic:
     """The same node over other arguments; formulas, cases and extrema, slow to evaluate, are left as they are."""
     if isinstance(expr, Relational | BooleanFunction | sp.Piecewise | sp.Min | sp.Max):
         return expr.func(*args, evaluate=False)
+    if isinstance(expr, sp.Sum | sp.Product):
+        return _bound_over(expr.func, *args)
     return expr.func(*args)
 
 
@@ -321,7 +336,7 @@ def _under_binder(expr: sp.Basic, mapping: dict[Any, Any]) -> sp.Basic:
         limits = [
             (renamed.get(limit[0], limit[0]), *(_substitute(end, inner) for end in limit[1:])) for limit in expr.limits
         ]
-        return expr.func(_substitute(expr.function, inner), *limits)
+        return _bound_over(expr.func, _substitute(expr.function, inner), *limits)
     if isinstance(expr, sp.Lambda):
         return sp.Lambda(tuple(renamed.get(b, b) for b in expr.signature), _substitute(expr.expr, inner))
     body, variable, outside, *side = expr.args
