@@ -1,9 +1,13 @@
-"""The Kullback-Leibler divergence of two distributions over the same finite set."""
+"""The Kullback-Leibler divergence of two distributions over the same finite set, and its estimates from samples.
 
-from sympy import log
+The estimators are named as in J. Schulman, Approximating KL Divergence, 2020; samples are drawn from the policy.
+"""
+
+from sympy import Add, Expr, IndexedBase, Lambda, Mul, exp, log
 
 from grape_spec.language import (
     Definition,
+    Diff,
     Positive,
     Real,
     Simplex,
@@ -24,9 +28,28 @@ from grape_spec.language import (
     sum_over,
     symbol,
 )
-from grape_spec.proof.rules import fact, finite_sum, from_minimum, smt, termwise
+from grape_spec.policy import (
+    P,
+    T,
+    V,
+    a,
+    j,
+    k,
+    logits,
+    logp,
+    next_token,
+    over_tokens,
+    prefixes,
+    row_logits,
+    score,
+    sequences,
+    softmax,
+    v,
+)
+from grape_spec.proof.rules import algebra, fact, finite_sum, from_minimum, smt, termwise
 
 COVER = Source("cover2006elements", "theorem 2.6.3")
+SCHULMAN_KL = Source("schulman2020approximating")
 
 n = symbol("n", Size, "number of outcomes")
 y = index("y", n, "an outcome")
@@ -81,5 +104,339 @@ claim(
     wrong=[
         Wrong("every term is non-negative by itself", at_least(p[y] * log(p[y] / q[y]), 0)),
         Wrong("the divergence is symmetric", equals(divergence(), divergence(q, p))),
+    ],
+)
+
+# The divergence of the policy from a reference, and the other direction, over the vocabulary.
+
+reference = family(
+    "reference", Simplex, V, text="probability of each token under the reference", tex=r"\pi_{\mathrm{ref}}"
+)
+
+reverse = define(
+    Definition(
+        "kl.reverse",
+        "Divergence of the policy from the reference, an expectation under the policy: the reverse direction.",
+        (logits, reference),
+        sum_over(softmax(v) * log(softmax(v) / reference[v]), v),
+        tex=r"\mathrm{{KL}}(\pi \Vert {reference})",
+    )
+)
+
+forward = define(
+    Definition(
+        "kl.forward",
+        "Divergence of the reference from the policy, an expectation under the reference: the forward direction.",
+        (logits, reference),
+        sum_over(reference[v] * log(reference[v] / softmax(v)), v),
+        tex=r"\mathrm{{KL}}({reference} \Vert \pi)",
+    )
+)
+
+reverse_gradient = softmax(k) * (log(softmax(k) / reference[k]) - reverse())
+forward_gradient = softmax(k) - reference[k]
+
+claim(
+    "kl.reverse.gradient",
+    "The reverse divergence grows with a logit where the log-ratio of its token lies above the divergence.",
+    holds(equals(Diff(reverse(), logits[k]), reverse_gradient), by=finite_sum()),
+    wrong=[
+        Wrong("without the mean", equals(Diff(reverse(), logits[k]), softmax(k) * log(softmax(k) / reference[k]))),
+        Wrong("that of the forward direction", equals(Diff(reverse(), logits[k]), forward_gradient)),
+    ],
+)
+
+claim(
+    "kl.forward.gradient",
+    "The forward divergence has the gradient of cross-entropy against the reference.",
+    holds(equals(Diff(forward(), logits[k]), forward_gradient), by=finite_sum()),
+    wrong=[
+        Wrong("the sign turned", equals(Diff(forward(), logits[k]), reference[k] - softmax(k))),
+        Wrong("that of the reverse direction", equals(Diff(forward(), logits[k]), reverse_gradient)),
+    ],
+)
+
+# Sequences: the divergence is the expected sum of those of their tokens.
+
+prefix_probability = family(
+    "prefix_probability", Simplex, P, text="probability of each prefix under the policy", tex="p"
+)
+ref_prefix_probability = family(
+    "ref_prefix_probability", Simplex, P, text="that under the reference", tex=r"p_{\mathrm{ref}}"
+)
+ref_next_token = family(
+    "ref_next_token",
+    Simplex,
+    P,
+    V,
+    text="probability of each next token after prefix j under the reference",
+    tex=r"\pi_{\mathrm{ref}}",
+)
+
+joint = prefix_probability[j] * next_token[j, v]
+ref_joint = ref_prefix_probability[j] * ref_next_token[j, v]
+token_divergence = sum_over(next_token[j, v] * log(next_token[j, v] / ref_next_token[j, v]), v)
+prefix_divergence = sum_over(prefix_probability[j] * log(prefix_probability[j] / ref_prefix_probability[j]), j)
+
+
+ref_row_logits = family(
+    "ref_row_logits", Real, P, V, text="logits of each next token under the reference", tex=r"z_{\mathrm{ref}}"
+)
+
+
+def probability(tokens: list[tuple[int, int]], rows: IndexedBase) -> Expr:
+    """The probability of tokens one after the other, each the softmax of its row of logits."""
+    return Mul(*(softmax(token, Lambda(v, rows[row, v])) for row, token in tokens))
+
+
+def sequence_divergence(vocabulary: int, length: int) -> Expr:
+    """The divergence of the distributions over all sequences."""
+    terms = []
+    for sequence in sequences(vocabulary, length):
+        tokens = over_tokens(sequence, vocabulary, length)
+        policy, other = probability(tokens, row_logits), probability(tokens, ref_row_logits)
+        terms.append(policy * (log(policy) - log(other)))
+    return Add(*terms)
+
+
+def expected_token_divergences(vocabulary: int, length: int) -> Expr:
+    """The sum over all prefixes of the probability to get there, times the divergence of what comes next."""
+    terms = []
+    for row, prefix in enumerate(prefixes(vocabulary, length), 1):
+        here, there = Lambda(v, row_logits[row, v]), Lambda(v, ref_row_logits[row, v])
+        next_divergence = sum_over(softmax(v, here) * (log(softmax(v, here)) - log(softmax(v, there))), v)
+        terms.append(probability(over_tokens(prefix, vocabulary, length), row_logits) * next_divergence)
+    return Add(*terms)
+
+
+claim(
+    "kl.chain_rule",
+    "The divergence over sequences is the expected sum of those over next tokens: by induction on the tokens, as one "
+    "more adds its own, weighted with the probability of what stands before it.",
+    holds(
+        equals(
+            sum_over(joint * log(joint / ref_joint), j, v),
+            prefix_divergence + sum_over(prefix_probability[j] * token_divergence, j),
+        ),
+        name="one token more",
+        by=finite_sum(),
+    ),
+    *(
+        holds(
+            equals(sequence_divergence(vocabulary, length), expected_token_divergences(vocabulary, length)),
+            name=f"V = {vocabulary}, T = {length}",
+            by=algebra(sizes={V: vocabulary, T: length, P: len(prefixes(vocabulary, length))}),
+        )
+        for vocabulary, length in ((2, 2), (2, 3), (3, 2))
+    ),
+    source=Source("cover2006elements", "theorem 2.5.3"),
+    wrong=[
+        Wrong(
+            "prefixes weighted as the reference meets them",
+            equals(
+                sum_over(joint * log(joint / ref_joint), j, v),
+                prefix_divergence + sum_over(ref_prefix_probability[j] * token_divergence, j),
+            ),
+        ),
+        Wrong(
+            "the mean over prefixes",
+            equals(
+                sum_over(joint * log(joint / ref_joint), j, v),
+                prefix_divergence + sum_over(token_divergence, j) / P,
+            ),
+        ),
+    ],
+)
+
+# Estimates from single tokens, sampled from the policy.
+
+ref_logp = symbol("ref_logp", Real, "the same under the frozen reference", tex=r"\ell_{\mathrm{ref}}")
+
+k1 = define(
+    Definition(
+        "kl.k1",
+        "The log-ratio of policy to reference: the plain estimate.",
+        (logp, ref_logp),
+        logp - ref_logp,
+        tex="k_1",
+        source=SCHULMAN_KL,
+    )
+)
+
+k2 = define(
+    Definition(
+        "kl.k2",
+        "Half of the squared log-ratio: never negative, and biased.",
+        (logp, ref_logp),
+        (logp - ref_logp) ** 2 / 2,
+        tex="k_2",
+        source=SCHULMAN_KL,
+    )
+)
+
+k3 = define(
+    Definition(
+        "kl.k3",
+        "The log-ratio, with what has mean zero added to make it never negative.",
+        (logp, ref_logp),
+        exp(ref_logp - logp) - 1 - (ref_logp - logp),
+        tex="k_3",
+        source=SCHULMAN_KL,
+    )
+)
+
+estimators = {"k1": k1, "k2": k2, "k3": k3}
+sampled = {name: estimator(log(softmax(a)), log(reference[a])) for name, estimator in estimators.items()}
+
+
+def expected(value: Expr) -> Expr:
+    """The expectation over a token that is sampled from the policy; its probability is not differentiated."""
+    return sum_over(softmax(a) * value, a)
+
+
+unnormalised = family("unnormalised", Positive, V, text="positive numbers that need not sum to one", tex="u")
+
+claim(
+    "kl.k1.unbiased",
+    "The log-ratio of a token sampled from the policy has the reverse divergence for its expectation.",
+    holds(equals(expected(sampled["k1"]), reverse()), by=finite_sum()),
+    source=SCHULMAN_KL,
+    wrong=[
+        Wrong("so has k2", equals(expected(sampled["k2"]), reverse())),
+        Wrong(
+            "under samples from the reference, too",
+            equals(sum_over(reference[a] * sampled["k1"], a), reverse()),
+        ),
+    ],
+)
+
+claim(
+    "kl.k3.unbiased",
+    "k3 has the reverse divergence for its expectation, too, as the probabilities of the reference sum to one.",
+    holds(equals(expected(sampled["k3"]), reverse()), by=finite_sum()),
+    source=SCHULMAN_KL,
+    wrong=[
+        Wrong(
+            "for a reference that is not normalised, such as the most probable tokens only",
+            equals(
+                expected(k3(log(softmax(a)), log(unnormalised[a]))),
+                sum_over(softmax(v) * log(softmax(v) / unnormalised[v]), v),
+            ),
+        ),
+        Wrong(
+            "under samples from the reference, too",
+            equals(sum_over(reference[a] * sampled["k3"], a), reverse()),
+        ),
+    ],
+)
+
+ratio = exp(ref_logp) / exp(logp)
+tangent = fact("kl.k3.nonnegative", part="the ratio, less its tangent")
+
+claim(
+    "kl.k3.nonnegative",
+    "k3 is never negative, and zero only where policy and reference agree on the token.",
+    holds(
+        equals(k3(), ratio - 1 - log(ratio)),
+        name="the ratio, less its tangent",
+        by=algebra(),
+    ),
+    holds(
+        at_least(k3(), 0),
+        name="bound",
+        by=smt(given=[tangent, fact("kl.log_bound", part="bound", x=ratio)]),
+    ),
+    holds(equals(k3(ref_logp, ref_logp), 0), name="zero where they agree", by=algebra()),
+    holds(
+        greater(k3(), 0),
+        name="positive where they do not",
+        assuming=[differs(logp, ref_logp)],
+        by=smt(
+            given=[
+                tangent,
+                fact("kl.log_bound", part="strict", x=ratio),
+                fact("kl.log_bound", part="bound", x=ratio),
+                fact("kl.log_bound", part="bound", x=1 / ratio),
+            ]
+        ),
+    ),
+    source=SCHULMAN_KL,
+    wrong=[
+        Wrong("k1 is never negative either", at_least(k1(), 0)),
+        Wrong("the log-ratio the other way round in its linear term", at_least(k3() + 2 * (ref_logp - logp), 0)),
+    ],
+)
+
+# What an estimate does to the policy: in a loss it is differentiated, in the reward it weighs the score.
+
+in_loss = {name: expected(Diff(value, logits[k])) for name, value in sampled.items()}
+in_reward = {name: expected(value * score) for name, value in sampled.items()}
+
+claim(
+    "kl.k1.loss_gradient",
+    "k1 in a loss does nothing: its gradient is the score, which has expectation zero.",
+    holds(equals(in_loss["k1"], 0), by=finite_sum()),
+    wrong=[Wrong("it descends on the reverse divergence", equals(in_loss["k1"], reverse_gradient))],
+)
+
+claim(
+    "kl.k2.loss_gradient",
+    "k2 in a loss has, in expectation, the gradient of the reverse divergence.",
+    holds(equals(in_loss["k2"], Diff(reverse(), logits[k])), by=finite_sum()),
+    wrong=[
+        Wrong("that of its own expectation", equals(in_loss["k2"], Diff(expected(sampled["k2"]), logits[k]))),
+        Wrong("that of the forward divergence", equals(in_loss["k2"], Diff(forward(), logits[k]))),
+    ],
+)
+
+claim(
+    "kl.k3.loss_gradient",
+    "k3 in a loss has, in expectation, the gradient of the forward divergence: the other direction.",
+    holds(equals(in_loss["k3"], Diff(forward(), logits[k])), by=finite_sum()),
+    wrong=[
+        Wrong("that of the reverse divergence, which it estimates", equals(in_loss["k3"], Diff(reverse(), logits[k])))
+    ],
+)
+
+claim(
+    "kl.k1.reward_gradient",
+    "k1 as a constant that weighs the score gives the gradient of the reverse divergence.",
+    holds(equals(in_reward["k1"], Diff(reverse(), logits[k])), by=finite_sum()),
+    wrong=[
+        Wrong("the same as in a loss: nothing", equals(in_reward["k1"], 0)),
+        Wrong("that of the forward divergence", equals(in_reward["k1"], Diff(forward(), logits[k]))),
+    ],
+)
+
+claim(
+    "kl.k3.reward_gradient",
+    "k3 as a constant that weighs the score gives the gradient of the reverse divergence, less that of the forward.",
+    holds(
+        equals(in_reward["k3"], Diff(reverse(), logits[k]) - Diff(forward(), logits[k])),
+        by=finite_sum(),
+    ),
+    wrong=[
+        Wrong("that of the reverse divergence, as k1 does", equals(in_reward["k3"], Diff(reverse(), logits[k]))),
+        Wrong("the same as in a loss", equals(in_reward["k3"], Diff(forward(), logits[k]))),
+    ],
+)
+
+own_sign = log(reference[a]) - log(softmax(a))
+turned = log(softmax(a)) - log(reference[a])
+
+claim(
+    "kl.sign",
+    "Under samples from the policy the log-ratio is x = log ref − log π: k1 = −x and k3 = exp(x) − 1 − x.",
+    holds(equals(expected(-own_sign), reverse()), name="k1", by=finite_sum()),
+    holds(equals(expected(exp(own_sign) - 1 - own_sign), reverse()), name="k3", by=finite_sum()),
+    source=SCHULMAN_KL,
+    wrong=[
+        Wrong("k1 with x = log π − log ref", equals(expected(-turned), reverse())),
+        Wrong("k3 with x = log π − log ref", equals(expected(exp(turned) - 1 - turned), reverse())),
+        Wrong("k3 with + x in place of − x", equals(expected(exp(own_sign) - 1 + own_sign), reverse())),
+        Wrong(
+            "k3 under samples from the reference",
+            equals(sum_over(reference[a] * (exp(own_sign) - 1 - own_sign), a), reverse()),
+        ),
     ],
 )

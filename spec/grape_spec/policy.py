@@ -5,7 +5,7 @@ Logits z give probabilities π = softmax(z). Every gradient of every method goes
 
 from itertools import product
 
-from sympy import Expr, Integer, Lambda, exp, log
+from sympy import Add, Expr, Lambda, Mul, exp, log
 
 from grape_spec.language import (
     DERIVED,
@@ -43,6 +43,7 @@ l = index("l", V, "another token whose logit is varied", tex=r"\ell")
 v = index("v", V, "a token that a sum runs over")
 
 logits = family("logits", Real, V, text="one real number for each token", tex="z")
+logp = symbol("logp", Real, "log-probability of the token under the policy being trained", tex=r"\ell")
 temperature = symbol("temperature", Positive, "divides the logits", tex=r"\tau")
 shift = symbol("shift", Real, "a constant added to every logit", tex="c")
 scaled = Lambda(v, logits[v] / temperature)
@@ -281,6 +282,7 @@ claim(
 P = symbol("P", Size, "number of prefixes")
 j = index("j", P, "a prefix")
 next_token = family("next_token", Simplex, P, V, text="probability of each next token after prefix j", tex=r"\pi")
+row_logits = family("row_logits", Real, P, V, text="logits of each next token after prefix j", tex="z")
 end = index("end", V, "the end-of-sequence token", tex=r"\mathrm{eos}")
 completions = family(
     "completions", Real, V, text="total probability of all completions after appending token v", tex="M"
@@ -302,23 +304,26 @@ def prefixes(vocabulary: int, length: int) -> list[tuple[int, ...]]:
     return [prefix for n in range(length) for prefix in product(range(2, vocabulary + 1), repeat=n)]
 
 
-def total_mass(vocabulary: int, length: int) -> Expr:
-    """The sum of the probabilities of every sequence that ends by ``length``, and of every one that is cut there.
+def sequences(vocabulary: int, length: int) -> list[tuple[int, ...]]:
+    """Every sequence that ends by ``length``, and every one that is cut there."""
+    ended = [(*prefix, 1) for prefix in prefixes(vocabulary, length)]
+    return [*ended, *product(range(2, vocabulary + 1), repeat=length)]
 
-    Every prefix has its own row of next-token probabilities.
-    """
-    going_on = range(2, vocabulary + 1)
+
+def over_tokens(sequence: tuple[int, ...], vocabulary: int, length: int) -> list[tuple[int, int]]:
+    """The tokens of a sequence, each with the row of next-token probabilities that its prefix has for its own."""
     rows = {prefix: row for row, prefix in enumerate(prefixes(vocabulary, length), 1)}
+    return [(rows[sequence[:position]], token) for position, token in enumerate(sequence)]
 
-    def probability(sequence: tuple[int, ...]) -> Expr:
-        value: Expr = Integer(1)
-        for position, token in enumerate(sequence):
-            value = value * next_token[rows[sequence[:position]], token]
-        return value
 
-    ended = [(*prefix, 1) for prefix in rows]
-    cut = list(product(going_on, repeat=length))
-    return sum(probability(sequence) for sequence in (*ended, *cut))
+def total_mass(vocabulary: int, length: int) -> Expr:
+    """The sum of the probabilities of every sequence."""
+    return Add(
+        *(
+            Mul(*(next_token[row, token] for row, token in over_tokens(sequence, vocabulary, length)))
+            for sequence in sequences(vocabulary, length)
+        )
+    )
 
 
 claim(

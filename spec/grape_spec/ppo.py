@@ -29,12 +29,12 @@ from grape_spec.language import (
     less,
     symbol,
 )
+from grape_spec.policy import logp
 from grape_spec.proof.rules import algebra, chain_rule, slope, smt
 
 SCHULMAN = Source("schulman2017ppo")
 YE = Source("ye2020mastering")
 
-logp = symbol("logp", Real, "log-probability of the token under the policy being trained", tex=r"\ell")
 old_logp = symbol("old_logp", Real, "the same under the policy that sampled", tex=r"\ell_{\mathrm{old}}")
 advantage = symbol("advantage", Real, "advantage of the token", tex="A")
 rho = symbol("rho", Positive, "probability ratio, new policy over old", tex=r"\rho")

@@ -1,0 +1,510 @@
+"""REINFORCE: the gradient of the expected reward as an expectation of scores, and what may be subtracted from it.
+
+R. J. Williams, Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning, 1992. The
+probabilities and rewards that weigh a score stand outside of its derivative: they are constants to autograd.
+"""
+
+from collections.abc import Callable
+
+from sympy import Add, Expr, Lambda, Mul, Symbol, exp, log
+
+from grape_spec.dpo import beta, reward
+from grape_spec.kl import expected, k3, n, prefix_probability, q, reference, reverse, y
+from grape_spec.language import (
+    Definition,
+    Diff,
+    Real,
+    Size,
+    Smooth,
+    SmoothPositive,
+    Source,
+    Wrong,
+    at_least,
+    claim,
+    define,
+    delta,
+    equals,
+    family,
+    function,
+    greater,
+    holds,
+    index,
+    sum_over,
+    symbol,
+)
+from grape_spec.policy import (
+    SUTTON,
+    P,
+    T,
+    V,
+    a,
+    j,
+    k,
+    logits,
+    logp,
+    over_tokens,
+    prefixes,
+    score,
+    sequences,
+    softmax,
+    t,
+    theta,
+    v,
+)
+from grape_spec.ppo import advantage
+from grape_spec.proof.rules import algebra, fact, finite_sum, rewrite, smt
+
+WILLIAMS = Source("williams1992simple")
+GREENSMITH = Source("greensmith2004variance")
+KOOL = Source("kool2019buy")
+
+token_reward = family("token_reward", Real, V, text="reward of an answer, one for each token that it may be", tex="r")
+baseline = symbol("baseline", Real, "a number that does not depend on the answer", tex="b")
+
+objective = define(
+    Definition(
+        "reinforce.objective",
+        "Expected reward of an answer of one token.",
+        (logits, token_reward),
+        sum_over(softmax(v) * token_reward[v], v),
+        tex="J",
+        source=WILLIAMS,
+    )
+)
+
+policy_gradient = Diff(objective(), logits[k])
+
+claim(
+    "reinforce.closed_form",
+    "A logit should rise where its token's reward lies above the expected one, in proportion to its probability.",
+    holds(equals(policy_gradient, softmax(k) * (token_reward[k] - objective())), by=finite_sum()),
+    wrong=[
+        Wrong("without the expected reward", equals(policy_gradient, softmax(k) * token_reward[k])),
+        Wrong("without the probability", equals(policy_gradient, token_reward[k] - objective())),
+    ],
+)
+
+# Answers of many tokens: answer y has the probability of its tokens, each given those before it.
+
+answer_token = function(
+    "answer_token", SmoothPositive, "probability of token t of answer y given those before it, by parameter", tex="p"
+)
+answer_probability = exp(sum_over(log(answer_token(y, t, theta)), t))
+answer_score = sum_over(Diff(log(answer_token(y, t, theta)), theta), t)
+
+first_token = function("first_token", SmoothPositive, "probability of each first token, by parameter", tex="p")
+completion = function(
+    "completion", SmoothPositive, "probability of completion y after first token v, by parameter", tex="q"
+)
+completion_reward = family("completion_reward", Real, V, n, text="reward of first token v with completion y", tex="r")
+continued = first_token(v, theta) * completion(v, y, theta) * completion_reward[v, y]
+first_score = Diff(log(first_token(v, theta)), theta)
+later_score = Diff(log(completion(v, y, theta)), theta)
+
+# The same as a tree, for chosen sizes: logits that depend on the parameter in any way follow each prefix.
+
+Tokens = list[tuple[int, int]]
+
+next_logit = function("next_logit", Smooth, "logit of each next token after prefix j, by parameter", tex="z")
+
+
+def next_probability(row: int | Expr, token: int | Expr) -> Expr:
+    """The probability of a next token after a prefix."""
+    return softmax(token, Lambda(v, next_logit(row, v, theta)))
+
+
+def next_score(row: int | Expr, token: int | Expr) -> Expr:
+    """The derivative of its logarithm in the parameter."""
+    return Diff(log(next_probability(row, token)), theta)
+
+
+def total_score(tokens: Tokens) -> Expr:
+    """The score of a sequence, the sum of those of its tokens."""
+    return Add(*(next_score(*at) for at in tokens))
+
+
+def over_sequences(vocabulary: int, length: int, weight: Callable[[int, Tokens], Expr]) -> Expr:
+    """The sum over all sequences of their probability, times a weight from their number and their tokens."""
+    terms = []
+    for number, sequence in enumerate(sequences(vocabulary, length), 1):
+        tokens = over_tokens(sequence, vocabulary, length)
+        terms.append(Mul(*(next_probability(*at) for at in tokens)) * weight(number, tokens))
+    return Add(*terms)
+
+
+def sizes_of_tree(vocabulary: int, length: int) -> dict[Symbol, int]:
+    """The sizes at which sums over the tree are written out."""
+    return {V: vocabulary, T: length, P: len(prefixes(vocabulary, length)), n: len(sequences(vocabulary, length))}
+
+
+TREES = ((2, 2), (2, 3), (3, 2))
+
+claim(
+    "reinforce.policy_gradient",
+    "The gradient of the expected reward is the expected reward-weighted score. Over sequences the score is the sum of "
+    "those of all tokens: by induction, as the gradient before a token is that after it, and the token's own score.",
+    holds(equals(policy_gradient, expected(token_reward[a] * score)), name="one token", by=finite_sum()),
+    holds(
+        equals(
+            Diff(sum_over(answer_probability * reward[y], y), theta),
+            sum_over(answer_probability * reward[y] * answer_score, y),
+        ),
+        name="answers of many tokens",
+        by=finite_sum(),
+    ),
+    holds(
+        equals(
+            Diff(sum_over(continued, v, y), theta),
+            sum_over(continued * (first_score + later_score), v, y),
+        ),
+        name="one token more",
+        by=finite_sum(),
+    ),
+    *(
+        holds(
+            equals(
+                Diff(over_sequences(*size, lambda number, tokens: reward[number]), theta),
+                over_sequences(*size, lambda number, tokens: reward[number] * total_score(tokens)),
+            ),
+            name=f"tree of V = {size[0]}, T = {size[1]}",
+            by=algebra(sizes=sizes_of_tree(*size)),
+        )
+        for size in TREES[:2]
+    ),
+    uses=["policy.sequence.log_prob"],
+    source=WILLIAMS,
+    wrong=[
+        Wrong(
+            "the derivative of the probability in place of its logarithm",
+            equals(policy_gradient, expected(token_reward[a] * Diff(softmax(a), logits[k]))),
+        ),
+        Wrong(
+            "every token weighs the same, sampled or not",
+            equals(policy_gradient, sum_over(token_reward[a] * score, a)),
+        ),
+        Wrong(
+            "the score of the first token alone",
+            equals(Diff(sum_over(continued, v, y), theta), sum_over(continued * first_score, v, y)),
+        ),
+    ],
+)
+
+prefix_baseline = family("prefix_baseline", Real, P, text="a number for each prefix", tex="b")
+
+claim(
+    "reinforce.baseline.unbiased",
+    "A baseline that does not depend on the answer changes nothing in expectation; over sequences it may depend on all "
+    "that stands before the token.",
+    holds(equals(expected((token_reward[a] - baseline) * score), policy_gradient), name="one token", by=finite_sum()),
+    holds(
+        equals(
+            sum_over(
+                prefix_probability[j] * prefix_baseline[j] * sum_over(next_probability(j, v) * next_score(j, v), v), j
+            ),
+            0,
+        ),
+        name="a number for each prefix",
+        by=finite_sum(),
+    ),
+    *(
+        holds(
+            equals(
+                over_sequences(
+                    *size,
+                    lambda number, tokens: Add(
+                        *(prefix_baseline[row] * next_score(row, token) for row, token in tokens)
+                    ),
+                ),
+                0,
+            ),
+            name=f"tree of V = {size[0]}, T = {size[1]}",
+            by=algebra(sizes=sizes_of_tree(*size)),
+        )
+        for size in TREES
+    ),
+    uses=["policy.score.mean_zero"],
+    source=WILLIAMS,
+    wrong=[
+        Wrong(
+            "also one that depends on the answer, such as its own log-probability",
+            equals(expected((token_reward[a] - log(softmax(a))) * score), policy_gradient),
+        ),
+        Wrong("it takes the expected reward away", equals(expected((token_reward[a] - baseline) * score), 0)),
+    ],
+)
+
+squared_score = define(
+    Definition(
+        "reinforce.squared_score",
+        "Squared length of the score of a token.",
+        (a, logits),
+        sum_over((delta(a, k) - softmax(k)) ** 2, k),
+        tex=r"\Vert s_{{{a}}} \Vert^2",
+    )
+)
+
+second_moment = define(
+    Definition(
+        "reinforce.second_moment",
+        "Expected squared length of the estimate of the gradient from one sample.",
+        (logits, token_reward, baseline),
+        expected((token_reward[a] - baseline) ** 2 * squared_score(a)),
+        tex="f({baseline})",
+    )
+)
+
+best_baseline = define(
+    Definition(
+        "reinforce.best_baseline",
+        "Mean reward, each answer weighted with its squared score.",
+        (logits, token_reward),
+        expected(token_reward[a] * squared_score(a)) / expected(squared_score(a)),
+        tex="b^*",
+        source=GREENSMITH,
+    )
+)
+
+estimate = (token_reward[a] - baseline) * score
+some_score = greater(expected(squared_score(a)), 0)
+
+claim(
+    "reinforce.baseline.optimal",
+    "The variance of the estimate is least where the baseline is the mean reward, weighted with the squared scores.",
+    holds(equals(sum_over(score**2, k), squared_score(a)), name="squared score", by=finite_sum()),
+    holds(
+        equals(
+            sum_over(expected(estimate**2) - expected(estimate) ** 2, k),
+            second_moment() - sum_over(policy_gradient**2, k),
+        ),
+        name="the variance is the second moment, less what no baseline changes",
+        by=finite_sum(),
+    ),
+    holds(
+        equals(
+            second_moment() - second_moment(baseline=best_baseline()),
+            expected(squared_score(a)) * (baseline - best_baseline()) ** 2,
+        ),
+        name="excess",
+        assuming=[some_score],
+        by=finite_sum(),
+    ),
+    holds(
+        at_least(second_moment(), second_moment(baseline=best_baseline())),
+        name="no baseline does better",
+        assuming=[some_score],
+        by=smt(given=[fact("reinforce.baseline.optimal", part="excess")]),
+        equivalent={
+            "right: second_moment(best_baseline) → -second_moment(best_baseline)": "true and weaker, as neither second "
+            "moment is negative"
+        },
+    ),
+    source=GREENSMITH,
+    wrong=[
+        Wrong(
+            "the expected reward does best",
+            at_least(second_moment(), second_moment(baseline=objective())),
+        ),
+        Wrong("the variance does not depend on the baseline", equals(second_moment(), second_moment(baseline=0))),
+    ],
+)
+
+step_reward = family("step_reward", Real, P, V, text="reward given for next token v after prefix j", tex="r")
+earlier_reward = family("earlier_reward", Real, P, text="a reward given on the way to prefix j", tex="r")
+
+
+def rewards_from(position: int, tokens: Tokens) -> Expr:
+    """The rewards for the token at a position and for all later ones."""
+    return Add(*(step_reward[at] for at in tokens[position:]))
+
+
+claim(
+    "reinforce.reward_to_go",
+    "A reward given before a token says nothing of it: each score need be weighted with later rewards only.",
+    holds(
+        equals(
+            sum_over(
+                prefix_probability[j] * earlier_reward[j] * sum_over(next_probability(j, v) * next_score(j, v), v), j
+            ),
+            0,
+        ),
+        name="an earlier reward",
+        by=rewrite("reinforce.baseline.unbiased", part="a number for each prefix", prefix_baseline=earlier_reward),
+    ),
+    *(
+        holds(
+            equals(
+                over_sequences(*size, lambda number, tokens: rewards_from(0, tokens) * total_score(tokens)),
+                over_sequences(
+                    *size,
+                    lambda number, tokens: Add(
+                        *(rewards_from(position, tokens) * next_score(*at) for position, at in enumerate(tokens))
+                    ),
+                ),
+            ),
+            name=f"tree of V = {size[0]}, T = {size[1]}",
+            by=algebra(sizes=sizes_of_tree(*size)),
+        )
+        for size in TREES
+    ),
+    source=SUTTON,
+    wrong=[
+        Wrong(
+            "the reward for the token itself says nothing either",
+            equals(
+                sum_over(
+                    prefix_probability[j] * sum_over(next_probability(j, v) * step_reward[j, v] * next_score(j, v), v),
+                    j,
+                ),
+                0,
+            ),
+        )
+    ],
+)
+
+# A baseline from the other responses to the same prompt.
+
+G = symbol("G", Size, "number of responses to one prompt")
+g = index("g", G, "a response to the prompt")
+h = index("h", G, "a response that a sum runs over")
+response_reward = family("response_reward", Real, G, text="reward of each response to one prompt", tex="r")
+others_sum = family("others_sum", Real, n, text="sum of the rewards of the other responses in outcome y", tex="R")
+
+several = greater(G, 1)
+mean_of_others = sum_over((1 - delta(g, h)) * response_reward[h], h) / (G - 1)
+mean_of_all = sum_over(response_reward[h], h) / G
+
+claim(
+    "reinforce.leave_one_out.identity",
+    "What a reward exceeds the mean of the others by is G/(G − 1) times what it exceeds the mean of all by.",
+    holds(
+        equals(response_reward[g] - mean_of_others, G / (G - 1) * (response_reward[g] - mean_of_all)),
+        assuming=[several],
+        by=finite_sum(),
+    ),
+    source=KOOL,
+    wrong=[
+        Wrong(
+            "the two are equal",
+            equals(response_reward[g] - mean_of_others, response_reward[g] - mean_of_all),
+            assuming=(several,),
+        ),
+        Wrong(
+            "the factor the other way round",
+            equals(response_reward[g] - mean_of_others, (G - 1) / G * (response_reward[g] - mean_of_all)),
+            assuming=(several,),
+        ),
+    ],
+)
+
+less_mean_of_others = token_reward[a] - others_sum[y] / (G - 1)
+less_mean_of_all = token_reward[a] - (token_reward[a] + others_sum[y]) / G
+
+claim(
+    "reinforce.leave_one_out.unbiased",
+    "With the mean reward of the other responses as baseline, which are drawn independently, the estimate is unbiased; "
+    "with the mean of all, the response's own reward included, it is too short by the factor (G − 1)/G.",
+    holds(
+        equals(sum_over(q[y] * expected(less_mean_of_others * score), y), policy_gradient),
+        name="mean of the others",
+        assuming=[several],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(sum_over(q[y] * expected(less_mean_of_all * score), y), (G - 1) / G * policy_gradient),
+        name="mean of all",
+        by=finite_sum(),
+    ),
+    holds(
+        equals(sum_over(softmax(v) * expected((token_reward[a] - token_reward[v]) * score), v), policy_gradient),
+        name="two responses from one policy",
+        by=finite_sum(),
+    ),
+    source=KOOL,
+    wrong=[
+        Wrong(
+            "the mean of all is unbiased, too",
+            equals(sum_over(q[y] * expected(less_mean_of_all * score), y), policy_gradient),
+            assuming=(several,),
+        ),
+    ],
+)
+
+claim(
+    "reinforce.kl_regularised",
+    "The divergence from the reference may go into the reward: as β times the log-ratio, a constant like the reward.",
+    holds(
+        equals(
+            Diff(objective() - beta * reverse(), logits[k]),
+            expected((token_reward[a] - beta * log(softmax(a) / reference[a])) * score),
+        ),
+        by=finite_sum(),
+    ),
+    uses=["kl.k1.reward_gradient"],
+    wrong=[
+        Wrong(
+            "the log-ratio of reference to policy",
+            equals(
+                Diff(objective() - beta * reverse(), logits[k]),
+                expected((token_reward[a] - beta * log(reference[a] / softmax(a))) * score),
+            ),
+        ),
+        Wrong(
+            "k3 in place of the log-ratio",
+            equals(
+                Diff(objective() - beta * reverse(), logits[k]),
+                expected((token_reward[a] - beta * k3(log(softmax(a)), log(reference[a]))) * score),
+            ),
+        ),
+    ],
+)
+
+token_loss = define(
+    Definition(
+        "reinforce.token_loss",
+        "Surrogate loss of a token, to be minimised; its value means nothing by itself.",
+        (logp, advantage),
+        -advantage * logp,
+        tex="L({logp})",
+        source=WILLIAMS,
+    )
+)
+
+response_logp = function("response_logp", Smooth, "log-probability of each response, by parameter", tex=r"\ell")
+centred = response_reward[h] - baseline
+
+claim(
+    "reinforce.surrogate",
+    "The gradient of the surrogate, its advantages held constant, is minus the estimate of the policy gradient.",
+    holds(equals(Diff(token_loss(), logp), -advantage), name="in the log-probability", by=algebra()),
+    holds(
+        equals(
+            Diff(sum_over(token_loss(response_logp(h, theta), centred), h) / G, theta),
+            -sum_over(centred * Diff(response_logp(h, theta), theta), h) / G,
+        ),
+        name="mean over responses",
+        by=finite_sum(),
+    ),
+    holds(
+        equals(
+            expected(Diff(token_loss(log(softmax(a)), token_reward[a] - baseline), logits[k])),
+            -policy_gradient,
+        ),
+        name="in expectation",
+        by=finite_sum(),
+    ),
+    source=WILLIAMS,
+    wrong=[
+        Wrong("the sign turned", equals(Diff(token_loss(), logp), advantage)),
+        Wrong(
+            "with advantages that are differentiated, too, such as a reward less the log-probability",
+            equals(
+                Diff(token_loss(response_logp(g, theta), response_reward[g] - response_logp(g, theta)), theta),
+                -(response_reward[g] - response_logp(g, theta)) * Diff(response_logp(g, theta), theta),
+            ),
+        ),
+        Wrong(
+            "its value is minus the expected reward, too",
+            equals(expected(token_loss(log(softmax(a)), token_reward[a])), -objective()),
+        ),
+    ],
+)
