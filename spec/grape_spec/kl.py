@@ -3,7 +3,7 @@
 The estimators are named as in J. Schulman, Approximating KL Divergence, 2020; samples are drawn from the policy.
 """
 
-from sympy import Add, Expr, IndexedBase, Lambda, Mul, exp, log
+from sympy import Add, Expr, Mul, exp, log
 
 from grape_spec.language import (
     Definition,
@@ -40,13 +40,12 @@ from grape_spec.policy import (
     next_token,
     over_tokens,
     prefixes,
-    row_logits,
     score,
     sequences,
     softmax,
     v,
 )
-from grape_spec.proof.rules import algebra, fact, finite_sum, from_minimum, smt, termwise
+from grape_spec.proof.rules import algebra, chain, fact, finite_sum, from_minimum, smt, step, termwise
 
 COVER = Source("cover2006elements", "theorem 2.6.3")
 SCHULMAN_KL = Source("schulman2020approximating")
@@ -179,23 +178,23 @@ token_divergence = sum_over(next_token[j, v] * log(next_token[j, v] / ref_next_t
 prefix_divergence = sum_over(prefix_probability[j] * log(prefix_probability[j] / ref_prefix_probability[j]), j)
 
 
-ref_row_logits = family(
-    "ref_row_logits", Real, P, V, text="logits of each next token under the reference", tex=r"z_{\mathrm{ref}}"
-)
-
-
-def probability(tokens: list[tuple[int, int]], rows: IndexedBase) -> Expr:
-    """The probability of tokens one after the other, each the softmax of its row of logits."""
-    return Mul(*(softmax(token, Lambda(v, rows[row, v])) for row, token in tokens))
-
-
 def sequence_divergence(vocabulary: int, length: int) -> Expr:
     """The divergence of the distributions over all sequences."""
     terms = []
     for sequence in sequences(vocabulary, length):
         tokens = over_tokens(sequence, vocabulary, length)
-        policy, other = probability(tokens, row_logits), probability(tokens, ref_row_logits)
-        terms.append(policy * (log(policy) - log(other)))
+        policy, other = (Mul(*(rows[at] for at in tokens)) for rows in (next_token, ref_next_token))
+        terms.append(policy * log(policy / other))
+    return Add(*terms)
+
+
+def sequence_divergence_by_token(vocabulary: int, length: int) -> Expr:
+    """The same, the log-ratio of a sequence written as the sum of those of its tokens."""
+    terms = []
+    for sequence in sequences(vocabulary, length):
+        tokens = over_tokens(sequence, vocabulary, length)
+        log_ratios = [log(next_token[at] / ref_next_token[at]) for at in tokens]
+        terms.append(Mul(*(next_token[at] for at in tokens)) * Add(*log_ratios))
     return Add(*terms)
 
 
@@ -203,9 +202,8 @@ def expected_token_divergences(vocabulary: int, length: int) -> Expr:
     """The sum over all prefixes of the probability to get there, times the divergence of what comes next."""
     terms = []
     for row, prefix in enumerate(prefixes(vocabulary, length), 1):
-        here, there = Lambda(v, row_logits[row, v]), Lambda(v, ref_row_logits[row, v])
-        next_divergence = sum_over(softmax(v, here) * (log(softmax(v, here)) - log(softmax(v, there))), v)
-        terms.append(probability(over_tokens(prefix, vocabulary, length), row_logits) * next_divergence)
+        arrival = Mul(*(next_token[at] for at in over_tokens(prefix, vocabulary, length)))
+        terms.append(arrival * sum_over(next_token[row, v] * log(next_token[row, v] / ref_next_token[row, v]), v))
     return Add(*terms)
 
 
@@ -225,7 +223,13 @@ claim(
         holds(
             equals(sequence_divergence(vocabulary, length), expected_token_divergences(vocabulary, length)),
             name=f"V = {vocabulary}, T = {length}",
-            by=algebra(sizes={V: vocabulary, T: length, P: len(prefixes(vocabulary, length))}),
+            by=chain(
+                step(sequence_divergence_by_token(vocabulary, length), by=algebra()),
+                step(
+                    expected_token_divergences(vocabulary, length),
+                    by=algebra(sizes={V: vocabulary, T: length, P: len(prefixes(vocabulary, length))}),
+                ),
+            ),
         )
         for vocabulary, length in ((2, 2), (2, 3), (3, 2))
     ),
@@ -283,6 +287,19 @@ k3 = define(
         tex="k_3",
         source=SCHULMAN_KL,
     )
+)
+
+claim(
+    "kl.estimate.gradient",
+    "The slope of each estimate in the log-probability of its token.",
+    holds(equals(Diff(k1(), logp), 1), name="k1", by=algebra()),
+    holds(equals(Diff(k2(), logp), logp - ref_logp), name="k2", by=algebra()),
+    holds(equals(Diff(k3(), logp), 1 - exp(ref_logp - logp)), name="k3", by=algebra()),
+    wrong=[
+        Wrong("k2 without the half", equals(Diff(k2(), logp), 2 * (logp - ref_logp))),
+        Wrong("k3 with the ratio of policy to reference", equals(Diff(k3(), logp), 1 - exp(logp - ref_logp))),
+        Wrong("k3 as if the ratio were a constant", equals(Diff(k3(), logp), 1)),
+    ],
 )
 
 estimators = {"k1": k1, "k2": k2, "k3": k3}

@@ -282,7 +282,6 @@ claim(
 P = symbol("P", Size, "number of prefixes")
 j = index("j", P, "a prefix")
 next_token = family("next_token", Simplex, P, V, text="probability of each next token after prefix j", tex=r"\pi")
-row_logits = family("row_logits", Real, P, V, text="logits of each next token after prefix j", tex="z")
 end = index("end", V, "the end-of-sequence token", tex=r"\mathrm{eos}")
 completions = family(
     "completions", Real, V, text="total probability of all completions after appending token v", tex="M"
