@@ -121,7 +121,8 @@ def gae(
     Error: |error| ≤ u·(⌈log₂ time⌉ + 4)·S_t, u the unit roundoff of the compute dtype and S_t the same sum as A_t
     over |r_t| + γ|V_{t+1}| + |V_t|; that of the returns likewise, with S_t + |V_t|.
 
-    Claims: advantage.gae, advantage.gae.recursion, advantage.gae.limits, advantage.gae.masked.
+    Claims: advantage.gae, advantage.estimated_return, advantage.value_handed_on, advantage.advantage_handed_on,
+    advantage.gae.recursion, advantage.gae.limits, advantage.gae.returns, advantage.gae.masked.
 
     Sources: J. Schulman et al., High-Dimensional Continuous Control Using Generalized Advantage Estimation,
     arXiv:1506.02438, equation 16.
@@ -175,7 +176,7 @@ def whiten(
     Error: |error| ≤ 8·u·(|y| + d / √(s² + ε)), and 8·u·(|x̄| + d) more where the mean is added back, u the unit roundoff
     of the compute dtype, y the whitened value and d the largest difference of two counted values.
 
-    Claims: advantage.whitened, advantage.whiten.
+    Claims: advantage.mean, advantage.freedom, advantage.variance, advantage.whitened, advantage.whiten.
 
     Sources: the implementation detail "advantage normalisation" of PPO, S. Huang et al., The 37 Implementation Details
     of Proximal Policy Optimization, ICLR Blog Track 2022, detail 7.

@@ -182,9 +182,10 @@ def value_per_token(
     Error: |error| ≤ 4·u·(value + √(2·value)·(|V_old| + c)), u the unit roundoff of the compute dtype, where the loss
     neither saturates nor underflows; without `clip`, |error| ≤ 4·u·value.
 
-    Claims: ppo.value_loss, ppo.clipped_value_loss, ppo.value_clip.bound, ppo.value_clip.gradient.
+    Claims: ppo.value_loss, ppo.clipped_value_loss, ppo.value_clip.slope, ppo.value_clip.bound, ppo.value_clip.gradient.
 
-    Sources: Schulman et al., arXiv:1707.06347, equation 9; the clipped form is that of the code that came with it.
+    Sources: Schulman et al., arXiv:1707.06347, equation 9 (there without the ½); the clipped form: L. Engstrom et al.,
+    Implementation Matters in Deep Policy Gradients, arXiv:2005.12729.
     """
     check_value_clip(clip, old_values)
     value, target, old_value = value_inputs(values, returns, old_values)
@@ -307,7 +308,7 @@ def adaptive_kl_coef(
 
     Claims: ppo.adapted_kl_coef, ppo.adaptive_kl.
 
-    Sources: Ziegler et al., arXiv:1909.08593, section 2.2.
+    Sources: Ziegler et al., arXiv:1909.08593, section 2.2, where n/h is one constant.
     """
     for name, value in {"kl_coef": kl_coef, "target": target, "horizon": horizon, "steps": steps, "clip": clip}.items():
         check_positive(name, value)

@@ -1,19 +1,23 @@
-"""Proximal policy optimisation: the clipped surrogate of one token.
+"""Proximal policy optimisation: the clipped surrogate of one token, the value loss, and the KL penalty in the reward.
 
 J. Schulman et al., Proximal Policy Optimization Algorithms, arXiv:1707.06347, section 3. The dual clip is due to
 D. Ye et al., Mastering Complex Control in MOBA Games with Deep Reinforcement Learning, arXiv:1912.09729.
 """
 
-from sympy import And, Eq, Max, Min, Or, exp
+from sympy import And, Eq, Lambda, Max, Min, Or, exp, log
 
+from grape_spec.advantage import value
 from grape_spec.language import (
     Definition,
     Diff,
+    Mask,
     NonNegative,
+    OneHot,
     OneSided,
     Open,
     Positive,
     Real,
+    SmoothPositive,
     Source,
     Wrong,
     at_least,
@@ -24,16 +28,49 @@ from grape_spec.language import (
     define,
     differs,
     equals,
+    family,
+    function,
     greater,
     holds,
+    iff,
     less,
+    product_over,
+    sum_over,
     symbol,
 )
-from grape_spec.policy import logp
-from grape_spec.proof.rules import algebra, chain_rule, slope, smt
+from grape_spec.policy import (
+    T,
+    entropy,
+    k,
+    logits,
+    logp,
+    scaled,
+    sequence_probability,
+    softmax,
+    t,
+    temperature,
+    theta,
+    token_probability,
+)
+from grape_spec.proof.rules import (
+    algebra,
+    by_terms,
+    chain,
+    chain_rule,
+    fact,
+    finite_sum,
+    induction,
+    near,
+    rewrite,
+    slope,
+    smt,
+    step,
+)
 
 SCHULMAN = Source("schulman2017ppo")
 YE = Source("ye2020mastering")
+ENGSTROM = Source("engstrom2020implementation")
+ZIEGLER = Source("ziegler2019finetuning")
 
 old_logp = symbol("old_logp", Real, "the same under the policy that sampled", tex=r"\ell_{\mathrm{old}}")
 advantage = symbol("advantage", Real, "advantage of the token", tex="A")
@@ -343,5 +380,314 @@ claim(
             equals(Diff(dual_surrogate, rho), cases((advantage, counts), (0, True))),
             assuming=(*no_kink, differs(rho, dual_clip)),
         )
+    ],
+)
+
+# The value loss.
+
+target = symbol("value_target", Real, "return that the value is to predict", tex="R")
+old_value = symbol("old_value", Real, "the value under the critic that sampled", tex=r"V_{\mathrm{old}}")
+value_clip = symbol("value_clip", Positive, "how far the value may move", tex="c")
+
+lowest, highest = old_value - value_clip, old_value + value_clip
+
+value_loss = define(
+    Definition(
+        "ppo.value_loss",
+        "Half the squared error of a value.",
+        (value, target),
+        (value - target) ** 2 / 2,
+        tex=r"L({value})",
+        source=SCHULMAN.eq(9),
+    )
+)
+
+clipped_value_loss = define(
+    Definition(
+        "ppo.clipped_value_loss",
+        "The larger of the losses of the value and of the value held near the old one, to be minimised.",
+        (value, target, old_value, value_clip),
+        Max((value - target) ** 2, (clip(value, lowest, highest) - target) ** 2) / 2,
+        tex=r"L_{{\mathrm{{clip}}}}({value})",
+        source=ENGSTROM,
+    )
+)
+
+error = abs(value - target)
+clipped_error = abs(clip(value, lowest, highest) - target)
+
+value_slope = define(
+    Definition(
+        "ppo.value_clip.slope",
+        "Slope of the clipped value loss; where both squares are equal, by convention, that of the unclipped one.",
+        (value, target, old_value, value_clip),
+        cases((value - target, error >= clipped_error), (0, True)),
+        tex=r"L_{{\mathrm{{clip}}}}'({value})",
+        convention=True,
+    )
+)
+
+value_objective = clipped_value_loss()
+inside = less(abs(value - old_value), value_clip)
+outside = greater(abs(value - old_value), value_clip)
+
+claim(
+    "ppo.value_clip.bound",
+    "Clipping is pessimistic: the loss is never below that of the value itself, and the same while the value has moved "
+    "no further than the clip.",
+    holds(at_least(value_objective, value_loss()), name="bound", by=smt()),
+    holds(
+        equals(value_objective, value_loss()),
+        name="no effect",
+        assuming=[at_most(abs(value - old_value), value_clip)],
+        by=smt(),
+    ),
+    wrong=[
+        Wrong(
+            "the smaller of the two squares",
+            at_least(Min((value - target) ** 2, (clip(value, lowest, highest) - target) ** 2) / 2, value_loss()),
+        ),
+        Wrong("held near the target", equals(clipped_value_loss(old_value=target), value_objective)),
+    ],
+)
+
+RESTS = {
+    "left: clipped_value_loss → clipped_value_loss + 1": "true: what rests, rests with a constant added",
+    "left: clipped_value_loss → -clipped_value_loss": "true: what rests, rests with its sign turned",
+    "left: clipped_value_loss → 2*clipped_value_loss": "true: what rests, rests when doubled",
+}
+
+claim(
+    "ppo.value_clip.gradient",
+    "A value moves as if unclipped, but rests where it has moved towards its target by more than the clip.",
+    holds(
+        equals(Diff(value_objective, value), value - target),
+        name="within the clip",
+        assuming=[inside],
+        by=near(value_loss(), radius=value_clip - abs(value - old_value)),
+    ),
+    holds(
+        equals(Diff(value_objective, value), value - target),
+        name="beyond it, the unclipped error larger",
+        assuming=[outside, greater(error, clipped_error)],
+        by=near(value_loss(), radius=Min(abs(value - old_value) - value_clip, error - clipped_error)),
+    ),
+    holds(
+        equals(Diff(value_objective, value), 0),
+        name="above it, the clipped error larger",
+        assuming=[greater(value, highest), less(error, clipped_error)],
+        by=near((highest - target) ** 2 / 2, radius=Min(value - highest, clipped_error - error)),
+        equivalent={
+            **RESTS,
+            "left: value_target → value_target + 1": "true: a target further up is further from the clipped value, too",
+            "left: value_clip → -value_clip": "true: the value is then held below, further from its target still",
+        },
+    ),
+    holds(
+        equals(Diff(value_objective, value), 0),
+        name="below it, the clipped error larger",
+        assuming=[less(value, lowest), less(error, clipped_error)],
+        by=near((lowest - target) ** 2 / 2, radius=Min(lowest - value, clipped_error - error)),
+        equivalent={
+            **RESTS,
+            "left: old_value → old_value + 1": "true: an old value further up is further from the target, too",
+        },
+    ),
+    holds(
+        Or(
+            And(outside, greater(error, clipped_error)),
+            And(greater(value, highest), less(error, clipped_error)),
+            And(less(value, lowest), less(error, clipped_error)),
+        ),
+        name="the regions beyond it cover all but ties",
+        assuming=[differs(error, clipped_error)],
+        by=smt(),
+    ),
+    holds(equals(value_slope(), value - target), name="kept within the clip", assuming=[inside], by=smt()),
+    holds(
+        equals(value_slope(), value - target),
+        name="kept at a tie",
+        assuming=[equals(error, clipped_error)],
+        by=smt(),
+    ),
+    wrong=[
+        Wrong(
+            "zero wherever the value leaves the interval",
+            equals(Diff(value_objective, value), 0),
+            assuming=(outside, differs(error, clipped_error)),
+        ),
+        Wrong(
+            "the slope of the clipped error where that is the larger",
+            equals(Diff(value_objective, value), clip(value, lowest, highest) - target),
+            assuming=(outside, less(error, clipped_error)),
+        ),
+        Wrong(
+            "without the factor one half",
+            equals(Diff(value_objective, value), 2 * (value - target)),
+            assuming=(inside,),
+        ),
+    ],
+)
+
+# The entropy bonus.
+
+entropy_coef = symbol("entropy_coef", NonNegative, "weight of the entropy in the objective", tex="c_H")
+
+entropy_bonus = define(
+    Definition(
+        "ppo.entropy_bonus",
+        "What a position adds to the objective for its entropy.",
+        (entropy_coef, logits, temperature),
+        entropy_coef * entropy(),
+        tex="b_H",
+        source=SCHULMAN.eq(9),
+    )
+)
+
+entropy_slope = -softmax(k, scaled) * (log(softmax(k, scaled)) + entropy()) / temperature
+
+claim(
+    "ppo.entropy_bonus.gradient",
+    "The bonus raises a logit where its token is rarer than the entropy says, and lowers it elsewhere.",
+    holds(
+        equals(Diff(entropy_bonus(), logits[k]), entropy_coef * entropy_slope),
+        by=by_terms(fact("policy.entropy.gradient", part="temperature")),
+    ),
+    source=SCHULMAN.eq(9),
+    wrong=[
+        Wrong("the sign turned, as in a loss", equals(Diff(entropy_bonus(), logits[k]), -entropy_coef * entropy_slope)),
+        Wrong(
+            "the entropy of the sampled token alone",
+            equals(
+                Diff(entropy_bonus(), logits[k]),
+                -entropy_coef * softmax(k, scaled) * log(softmax(k, scaled)) / temperature,
+            ),
+        ),
+    ],
+)
+
+# The KL penalty in the reward.
+
+answer_reward = symbol("answer_reward", Real, "reward of the sequence", tex="r")
+kl_coef = symbol("kl_coef", NonNegative, "strength of the penalty", tex=r"\beta")
+penalty = family("penalty", Real, T, text="estimate of the divergence from each token, such as its log-ratio", tex="k")
+counted = family("counted", Mask(), T, text="1 where the token counts", tex="m")
+last = family("last", OneHot, T, text="1 at the last token that counts", tex="e")
+ref_token_probability = function(
+    "ref_token_prob", SmoothPositive, "probability of token t under the reference", tex="q"
+)
+
+token_reward = define(
+    Definition(
+        "ppo.token_reward",
+        "Reward of a token: less its penalty where it counts, and at the last one the reward of the sequence.",
+        (t, answer_reward, penalty, counted, last, kl_coef),
+        last[t] * answer_reward - kl_coef * counted[t] * penalty[t],
+        tex="r_{{{t}}}",
+        convention=True,
+        source=ZIEGLER.section(2),
+    )
+)
+
+log_ratio = Lambda(t, log(token_probability(t, theta)) - log(ref_token_probability(t)))
+sequence_log_ratio = log(sequence_probability) - log(product_over(ref_token_probability(t), t))
+
+claim(
+    "ppo.kl_in_reward",
+    "The rewards of its tokens sum to the reward of the sequence less β times the sum of their penalties: with "
+    "log-ratios as penalties and every token counted, less β times the log-ratio of the sequence.",
+    holds(
+        equals(sum_over(token_reward(t), t), answer_reward - kl_coef * sum_over(counted[t] * penalty[t], t)),
+        name="any penalty",
+        by=finite_sum(),
+    ),
+    holds(
+        equals(log(product_over(ref_token_probability(t), t)), sum_over(log(ref_token_probability(t)), t)),
+        name="log-probability of a sequence under the reference",
+        by=induction(T),
+    ),
+    holds(
+        equals(
+            answer_reward - kl_coef * sequence_log_ratio,
+            sum_over(token_reward(t, penalty=log_ratio, counted=Lambda(t, 1)), t),
+        ),
+        name="log-ratios",
+        by=chain(
+            step(
+                answer_reward
+                - kl_coef
+                * (sum_over(log(token_probability(t, theta)), t) - log(product_over(ref_token_probability(t), t))),
+                by=rewrite("policy.sequence.log_prob", part="sum"),
+            ),
+            step(
+                answer_reward
+                - kl_coef
+                * (sum_over(log(token_probability(t, theta)), t) - sum_over(log(ref_token_probability(t)), t)),
+                by=rewrite("ppo.kl_in_reward", part="log-probability of a sequence under the reference"),
+            ),
+            step(sum_over(token_reward(t, penalty=log_ratio, counted=Lambda(t, 1)), t), by=finite_sum()),
+        ),
+    ),
+    source=ZIEGLER.section(2),
+    wrong=[
+        Wrong(
+            "the penalty as a bonus",
+            equals(sum_over(token_reward(t), t), answer_reward + kl_coef * sum_over(counted[t] * penalty[t], t)),
+        ),
+        Wrong(
+            "masked tokens are penalised, too",
+            equals(sum_over(token_reward(t), t), answer_reward - kl_coef * sum_over(penalty[t], t)),
+        ),
+        Wrong(
+            "the reward at every token",
+            equals(sum_over(token_reward(t), t), T * answer_reward - kl_coef * sum_over(counted[t] * penalty[t], t)),
+        ),
+    ],
+)
+
+# The coefficient that follows the divergence.
+
+coefficient = symbol("coefficient", Positive, "coefficient of the penalty so far", tex=r"\beta")
+measured_kl = symbol("measured_kl", Real, "divergence that was measured; its estimates may be negative", tex="d")
+target_kl = symbol("target_kl", Positive, "what the divergence should be", tex="d^*")
+horizon = symbol("horizon", Positive, "number of samples on which the coefficient adapts", tex="h")
+samples_seen = symbol("samples_seen", Positive, "samples since the last update", tex="n")
+largest_error = symbol("largest_error", Positive, "where the relative error is clipped", tex="c")
+
+adapted_kl_coef = define(
+    Definition(
+        "ppo.adapted_kl_coef",
+        "The next coefficient: raised by a share of the clipped relative error.",
+        (coefficient, measured_kl, target_kl, horizon, samples_seen, largest_error),
+        coefficient * (1 + clip(measured_kl / target_kl - 1, -largest_error, largest_error) * samples_seen / horizon),
+        tex=r"\beta'",
+        source=ZIEGLER.section("2.2"),
+    )
+)
+
+move = coefficient * largest_error * samples_seen / horizon
+
+claim(
+    "ppo.adaptive_kl",
+    "The coefficient rises where the divergence is above its target, falls where it is below, and stays at the target; "
+    "one update moves it by a share of at most c·n/h, and so it stays positive while n·c < h.",
+    holds(iff(greater(adapted_kl_coef(), coefficient), greater(measured_kl, target_kl)), name="rises", by=smt()),
+    holds(iff(less(adapted_kl_coef(), coefficient), less(measured_kl, target_kl)), name="falls", by=smt()),
+    holds(equals(adapted_kl_coef(measured_kl=target_kl), coefficient), name="stays", by=smt()),
+    holds(at_most(adapted_kl_coef() - coefficient, move), name="bound upwards", by=smt()),
+    holds(at_least(adapted_kl_coef() - coefficient, -move), name="bound downwards", by=smt()),
+    holds(
+        greater(adapted_kl_coef(), 0),
+        name="positive",
+        assuming=[less(samples_seen * largest_error, horizon)],
+        by=smt(),
+    ),
+    source=ZIEGLER.section("2.2"),
+    wrong=[
+        Wrong(
+            "the sign turned",
+            iff(greater(adapted_kl_coef(), coefficient), less(measured_kl, target_kl)),
+        ),
+        Wrong("positive whatever the horizon", greater(adapted_kl_coef(), 0)),
     ],
 )

@@ -1,0 +1,408 @@
+"""Advantages: generalised advantage estimation along a sequence, and whitening over the tokens of a batch.
+
+J. Schulman et al., High-Dimensional Continuous Control Using Generalized Advantage Estimation, arXiv:1506.02438.
+"""
+
+from collections.abc import Callable
+from fractions import Fraction
+
+from sympy import Expr, Lambda, Max, exp, log, sqrt
+
+from grape_spec.language import (
+    Definition,
+    Mask,
+    NonNegative,
+    Positive,
+    Real,
+    Size,
+    Smooth,
+    Source,
+    Wrong,
+    claim,
+    define,
+    equals,
+    family,
+    function,
+    greater,
+    holds,
+    index,
+    sum_over,
+    symbol,
+)
+from grape_spec.language.domains import Interval, Naturals
+from grape_spec.proof.rules import algebra, finite_sum, induction
+
+SCHULMAN = Source("schulman2016gae")
+HUANG = Source("huang2022details", "detail 7")
+
+UNIT_INTERVAL = Interval("in [0, 1]", Fraction(0), Fraction(1), low_closed=True, high_closed=True)
+DECAY = Interval("in (0, 1]", Fraction(0), Fraction(1), high_closed=True)
+
+# One token, given what follows it.
+
+token_return = symbol("received", Real, "reward of the token", tex="r")
+value = symbol("value", Real, "value before the token is chosen", tex="V")
+next_value = symbol("next_value", Real, "value of the next token that counts, 0 after the last", tex="V'")
+next_advantage = symbol("next_advantage", Real, "advantage of the next token that counts, 0 after the last", tex="A'")
+discount = symbol("discount", UNIT_INTERVAL, "what a reward is worth one token earlier", tex=r"\gamma")
+lam = symbol("lam", UNIT_INTERVAL, "what a residual counts one token earlier, beside the discount", tex=r"\lambda")
+counts = symbol("counts", Mask(), "1 where the token counts", tex="m")
+
+residual = define(
+    Definition(
+        "advantage.residual",
+        "The error of a value: the reward and the discounted value that follow, less the value itself.",
+        (token_return, value, next_value, discount),
+        token_return + discount * next_value - value,
+        tex=r"\delta",
+        source=SCHULMAN.section(3),
+    )
+)
+
+gae = define(
+    Definition(
+        "advantage.gae",
+        "Generalised advantage estimate of a token, from that of the next token that counts.",
+        (token_return, value, next_value, next_advantage, discount, lam),
+        residual() + discount * lam * next_advantage,
+        tex="A",
+        source=SCHULMAN.eq(16),
+    )
+)
+
+estimated_return = define(
+    Definition(
+        "advantage.estimated_return",
+        "What the value of a token should have been, by its advantage.",
+        (token_return, value, next_value, next_advantage, discount, lam),
+        gae() + value,
+        tex="R",
+        source=SCHULMAN.section(5),
+    )
+)
+
+claim(
+    "advantage.gae.returns",
+    "The returns obey the recursion of TD(λ): the reward, and of what follows, discounted, 1 − λ parts its value and λ "
+    "parts its return. The token's own value is not in them.",
+    holds(
+        equals(
+            estimated_return(),
+            token_return + discount * ((1 - lam) * next_value + lam * (next_value + next_advantage)),
+        ),
+        by=algebra(),
+    ),
+    wrong=[
+        Wrong(
+            "bootstrapped from the value alone",
+            equals(estimated_return(), token_return + discount * next_value),
+        ),
+        Wrong(
+            "the advantage for the return of what follows",
+            equals(estimated_return(), token_return + discount * ((1 - lam) * next_value + lam * next_advantage)),
+        ),
+    ],
+)
+
+value_handed_on = define(
+    Definition(
+        "advantage.value_handed_on",
+        "The value that the token before bootstraps from: a masked token hands on what follows it.",
+        (counts, value, next_value),
+        counts * value + (1 - counts) * next_value,
+        tex=r"V_{{\mathrm{{on}}}}",
+        convention=True,
+    )
+)
+
+advantage_handed_on = define(
+    Definition(
+        "advantage.advantage_handed_on",
+        "The advantage that the token before adds to: a masked token hands on what follows it.",
+        (counts, token_return, value, next_value, next_advantage, discount, lam),
+        counts * gae() + (1 - counts) * next_advantage,
+        tex=r"A_{{\mathrm{{on}}}}",
+        convention=True,
+    )
+)
+
+claim(
+    "advantage.gae.masked",
+    "A masked token is as if it were not there: it hands on what it was handed, whatever its own reward and value, so "
+    "that masked tokens inserted anywhere change nothing at the others.",
+    holds(equals(value_handed_on(0), next_value), name="value", by=algebra()),
+    holds(equals(advantage_handed_on(0), next_advantage), name="advantage", by=algebra()),
+    holds(equals(value_handed_on(1), value), name="value of one that counts", by=algebra()),
+    holds(equals(advantage_handed_on(1), gae()), name="advantage of one that counts", by=algebra()),
+    wrong=[
+        Wrong("a value is bootstrapped from a masked token", equals(value_handed_on(0), value)),
+        Wrong(
+            "a hole ends the sum, as where the recursion is multiplied by the mask",
+            equals(advantage_handed_on(), counts * gae()),
+        ),
+        Wrong(
+            "a hole is one step of decay",
+            equals(advantage_handed_on(0), discount * lam * next_advantage),
+        ),
+    ],
+)
+
+# The sum that the recursion stands for. Positions are counted from the token that the estimate belongs to.
+
+K = symbol("K", Size, "number of tokens that count, from this one to the last")
+k = index("step", K, "how far a token is from this one, this one being the first", tex="k")
+decay = symbol("decay", DECAY, "discount times lambda, where it is not zero", tex="x")
+residual_at = function("residual_at", Smooth, "error of the value at each position", tex=r"\delta")
+reward_at = function("reward_at", Smooth, "reward at each position", tex="r")
+value_at = function("value_at", Smooth, "value at each position", tex="V")
+n_step_at = function("n_step_at", Smooth, "return of n steps, bootstrapped from the value after them", tex="R")
+
+
+def power(base: Expr, exponent: Expr) -> Expr:
+    """base to the exponent, for a positive base."""
+    return exp(exponent * log(base))
+
+
+def discounted(x: Expr, term: Callable[[Expr], Expr]) -> Expr:
+    """Σ_k x^(k−1) term(k) over the K tokens from this one to the last."""
+    return sum_over(power(x, k - 1) * term(k), k)
+
+
+one_more = discounted(decay, residual_at) + power(decay, K) * residual_at(K + 1)
+
+claim(
+    "advantage.gae.recursion",
+    "The recursion A_t = δ_t + γλ A_{t+1} adds up to Σ_k (γλ)^k δ_{t+k}: the sum over one token more is the first "
+    "residual and the decayed sum over those that follow it.",
+    holds(
+        equals(one_more, residual_at(1) + decay * discounted(decay, lambda j: residual_at(j + 1))),
+        name="one token more",
+        by=induction(K),
+    ),
+    holds(
+        equals(gae(next_advantage=0), residual()),
+        name="the last token",
+        by=algebra(),
+    ),
+    source=SCHULMAN.eq(16),
+    wrong=[
+        Wrong(
+            "without decay",
+            equals(one_more, residual_at(1) + discounted(decay, lambda j: residual_at(j + 1))),
+        ),
+        Wrong(
+            "decayed once for all tokens alike",
+            equals(one_more, residual_at(1) + decay * sum_over(residual_at(k + 1), k)),
+        ),
+    ],
+)
+
+
+def error_at(j: Expr) -> Expr:
+    """The residual of the token at a position."""
+    return residual(reward_at(j), value_at(j), value_at(j + 1), decay)
+
+
+collected = symbol("collected", Real, "discounted rewards of the first tokens", tex="G")
+elapsed = symbol("elapsed", Naturals("whole number", low=0), "number of those tokens", tex="n")
+
+n_step_return = define(
+    Definition(
+        "advantage.n_step_return",
+        "Return of n steps: their discounted rewards, and the discounted value of what follows them.",
+        (collected, value, decay, elapsed),
+        collected + power(decay, elapsed) * value,
+        tex="R_{{{elapsed}}}",
+        source=SCHULMAN.section(3),
+    )
+)
+
+one_step_further = n_step_return(collected + power(decay, elapsed) * token_return, next_value, elapsed=elapsed + 1)
+
+claim(
+    "advantage.gae.limits",
+    "With λ = 0 the estimate is the residual of the token; with λ = 1 it is the discounted return less the value; "
+    "between the two it is the mixture of the n-step estimates with weights (1 − λ)λ^(n−1).",
+    holds(equals(gae(lam=0), residual()), name="λ = 0", by=algebra()),
+    holds(
+        equals(
+            discounted(decay, error_at),
+            discounted(decay, reward_at) + power(decay, K) * value_at(K + 1) - value_at(1),
+        ),
+        name="λ = 1",
+        by=induction(K),
+    ),
+    holds(
+        equals(one_step_further - n_step_return(), power(decay, elapsed) * residual(discount=decay)),
+        name="from one n-step return to the next is a discounted residual",
+        by=algebra(),
+    ),
+    holds(
+        equals(
+            (1 - decay) * discounted(decay, lambda n: n_step_at(n) - n_step_at(0))
+            + power(decay, K) * (n_step_at(K) - n_step_at(0)),
+            discounted(decay, lambda n: n_step_at(n) - n_step_at(n - 1)),
+        ),
+        name="mixture",
+        by=induction(K),
+    ),
+    source=SCHULMAN.eq(16),
+    wrong=[
+        Wrong("λ = 0 is the reward less the value", equals(gae(lam=0), token_return - value)),
+        Wrong(
+            "λ = 1 forgets the value",
+            equals(discounted(decay, error_at), discounted(decay, reward_at) + power(decay, K) * value_at(K + 1)),
+        ),
+        Wrong(
+            "the mixture without the weight that is left for the longest",
+            equals(
+                (1 - decay) * discounted(decay, lambda n: n_step_at(n) - n_step_at(0)),
+                discounted(decay, lambda n: n_step_at(n) - n_step_at(n - 1)),
+            ),
+        ),
+    ],
+)
+
+# Whitening. The tokens of a batch stand in one list, masked ones among them.
+
+N = symbol("N", Size, "number of tokens of the batch, masked ones among them")
+token = index("token", N, "a token of the batch", tex="j")
+estimate = family("estimate", Real, N, text="a number for each token, such as its advantage", tex="x")
+kept = family("kept", Mask(), N, text="1 where the token counts", tex="m")
+centre = symbol("centre", Real, "mean of the tokens that count", tex=r"\bar x")
+spread = symbol("spread", NonNegative, "variance of the tokens that count", tex="s^2")
+ddof = symbol("ddof", Mask(), "what a variance subtracts from the number of its terms", tex="d")
+eps = symbol("eps", NonNegative, "added to what advantages are divided by", tex=r"\epsilon")
+number = symbol("number", Real, "what is to be whitened", tex="x")
+count = symbol("count", Size, "number of tokens that count", tex="n")
+stretch = symbol("stretch", Positive, "a positive factor on every number", tex="a")
+raised = symbol("raised", Real, "a constant added to every number", tex="b")
+
+token_count = define(
+    Definition(
+        "advantage.token_count",
+        "Number of tokens that count; by convention 1 where there is none.",
+        (kept,),
+        Max(1, sum_over(kept[token], token)),
+        tex="n",
+        domain=Positive,
+        convention=True,
+    )
+)
+
+freedom = define(
+    Definition(
+        "advantage.freedom",
+        "What the squares are divided by; by convention 1 where nothing is left, so that the variance is 0.",
+        (count, ddof),
+        Max(1, count - ddof),
+        tex="f",
+        domain=Positive,
+        convention=True,
+    )
+)
+
+mean = define(
+    Definition(
+        "advantage.mean",
+        "Mean of the tokens that count.",
+        (estimate, kept, count),
+        sum_over(kept[token] * estimate[token], token) / count,
+        tex=r"\bar x",
+    )
+)
+
+variance = define(
+    Definition(
+        "advantage.variance",
+        "Variance of the tokens that count.",
+        (estimate, kept, centre, count, ddof),
+        sum_over(kept[token] * (estimate[token] - centre) ** 2, token) / freedom(),
+        tex="s^2",
+    )
+)
+
+whitened = define(
+    Definition(
+        "advantage.whitened",
+        "A number less the mean, in units of the standard deviation.",
+        (number, centre, spread, eps),
+        (number - centre) / sqrt(spread + eps),
+        tex="w",
+        source=HUANG,
+    )
+)
+
+moments = (mean(), variance(centre=mean()))
+white = whitened(estimate[token], *moments)
+plainly_white = whitened(estimate[token], *moments, 0)
+
+
+def whitened_after(change: Callable[[Expr], Expr]) -> Expr:
+    """A token whitened after every one of them was changed."""
+    changed = Lambda(token, change(estimate[token]))
+    return whitened(change(estimate[token]), mean(changed), variance(changed, centre=mean(changed)))
+
+
+counted = equals(sum_over(kept[token], token), count)
+varied = greater(variance(centre=mean()), 0)
+defined = greater(variance(centre=mean()) + eps, 0)
+
+claim(
+    "advantage.whiten",
+    "Whitened, the tokens that count have mean 0 and, where nothing is added to the variance, variance 1 under the "
+    "chosen ddof. A shift beforehand changes nothing; a positive factor changes nothing where nothing is added.",
+    holds(
+        equals(sum_over(kept[token] * whitened(estimate[token], mean()), token), 0),
+        name="mean, whatever the variance",
+        assuming=[counted, greater(spread + eps, 0)],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(sum_over(kept[token] * plainly_white**2, token), freedom()),
+        name="variance",
+        assuming=[counted, varied],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(whitened_after(lambda x: stretch * x + raised).subs(eps, 0), plainly_white),
+        name="affine",
+        assuming=[counted, varied],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(whitened_after(lambda x: x + raised), white),
+        name="shift",
+        assuming=[counted, defined, greater(eps, 0)],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(sum_over(kept[token] * (white + mean()), token) / count, mean()),
+        name="the mean is kept where it is added back",
+        assuming=[counted, defined],
+        by=finite_sum(),
+    ),
+    source=HUANG,
+    wrong=[
+        Wrong(
+            "the mean over all positions, masked ones too",
+            equals(
+                sum_over(
+                    kept[token] * whitened(estimate[token], sum_over(estimate[token], token) / N, moments[1]), token
+                ),
+                0,
+            ),
+            assuming=(counted, varied),
+        ),
+        Wrong(
+            "variance 1 whatever the ddof",
+            equals(sum_over(kept[token] * plainly_white**2, token), count),
+            assuming=(counted, varied),
+        ),
+        Wrong(
+            "a factor changes nothing where something is added either",
+            equals(whitened_after(lambda x: stretch * x), white),
+            assuming=(counted, varied),
+        ),
+    ],
+)
