@@ -4,6 +4,7 @@ Importing this package loads every subject, in the order in which they build on 
 """
 
 from grape_spec import advantage, aggregation, dpo, kl, policy, ppo, reinforce, reward
+from grape_spec import aggregation, dpo, grpo, kl, policy, ppo, reinforce
 from grape_spec.language.registry import check_registry
 from grape_spec.proof.prove import check_domains
 
@@ -11,3 +12,4 @@ check_registry()
 check_domains()
 
 __all__ = ["advantage", "aggregation", "dpo", "kl", "policy", "ppo", "reinforce", "reward"]
+__all__ = ["aggregation", "dpo", "grpo", "kl", "policy", "ppo", "reinforce"]

@@ -4,6 +4,8 @@ R. Rafailov et al., Direct Preference Optimization, arXiv:2305.18290. All answer
 policy gives each of them a positive probability.
 """
 
+from fractions import Fraction
+
 from sympy import Lambda, Rational, exp, log
 
 from grape_spec.kl import divergence, n, y
@@ -18,10 +20,12 @@ from grape_spec.language import (
     Smooth,
     Source,
     Wrong,
+    at_least,
     at_most,
     claim,
     define,
     delta,
+    differs,
     equals,
     family,
     function,
@@ -32,11 +36,14 @@ from grape_spec.language import (
     sum_over,
     symbol,
 )
+from grape_spec.language.domains import Interval
 from grape_spec.policy import theta
 from grape_spec.proof.rules import algebra, fact, finite_sum, smt
 
 RAFAILOV = Source("rafailov2023direct")
 MITCHELL = Source("mitchell2023note")
+CHOWDHURY = Source("chowdhury2024provably")
+AZAR = Source("azar2024general")
 
 pi = family("pi", Simplex, n, text="a policy over the answers to one prompt", tex=r"\pi")
 ref = family("ref", Simplex, n, text="the reference policy", tex=r"\pi_{\mathrm{ref}}")
@@ -349,5 +356,134 @@ claim(
     wrong=[
         Wrong("the same optimum as without smoothing: none", less(Diff(smoothed_loss(m), m), 0)),
         Wrong("the reciprocal", equals(At(Diff(smoothed_loss(m), m), m, -best_margin), 0)),
+    ],
+)
+
+# The known share of flipped labels, corrected for.
+
+flip_probability = symbol(
+    "flip_probability",
+    Interval("in [0, 1/2)", Fraction(0), Fraction(1, 2), low_closed=True),
+    "known probability that a label is flipped",
+    tex=r"\varepsilon",
+)
+
+robust_loss = define(
+    Definition(
+        "dpo.robust_loss",
+        "The loss corrected for labels that are flipped with a known probability: robust DPO.",
+        (m, flip_probability),
+        ((1 - flip_probability) * loss(m) - flip_probability * loss(-m)) / (1 - 2 * flip_probability),
+        tex=r"L_{{\mathrm{{robust}}}}({margin})",
+        source=CHOWDHURY,
+    )
+)
+
+robust = robust_loss(margin())
+robust_slope = -sigmoid(-m) - flip_probability / (1 - 2 * flip_probability)
+robust_pull = sigmoid(-margin()) + flip_probability / (1 - 2 * flip_probability)
+
+claim(
+    "dpo.robust",
+    "With the correction, the loss is in expectation over flipped labels that of the true ones; it pulls the margin up "
+    "however large it is.",
+    holds(
+        equals((1 - flip_probability) * robust_loss(m) + flip_probability * robust_loss(-m), loss(m)),
+        name="unbiased",
+        by=algebra(),
+    ),
+    holds(
+        equals(robust_loss(m), loss(m) - flip_probability / (1 - 2 * flip_probability) * m),
+        name="closed form",
+        by=algebra(),
+    ),
+    holds(equals(Diff(robust_loss(m), m), robust_slope), name="in the margin", by=algebra()),
+    holds(equals(Diff(robust, chosen_logp), -beta * robust_pull), name="chosen", by=algebra()),
+    holds(equals(Diff(robust, rejected_logp), beta * robust_pull), name="rejected", by=algebra()),
+    holds(less(robust_slope, 0), name="falling everywhere", by=smt()),
+    holds(equals(Diff(robust_loss(m), m, m), sigmoid(m) * sigmoid(-m)), name="curvature", by=algebra()),
+    source=CHOWDHURY,
+    wrong=[
+        Wrong(
+            "without dividing by 1 − 2ε",
+            equals(
+                (1 - flip_probability) * ((1 - flip_probability) * loss(m) - flip_probability * loss(-m))
+                + flip_probability * ((1 - flip_probability) * loss(-m) - flip_probability * loss(m)),
+                loss(m),
+            ),
+        ),
+        Wrong(
+            "label smoothing is unbiased, too",
+            equals((1 - label_smoothing) * smoothed_loss(m) + label_smoothing * smoothed_loss(-m), loss(m)),
+        ),
+        Wrong("the loss is bounded from below, as that of DPO is", at_least(robust_loss(m), 0)),
+    ],
+)
+
+# The squared loss.
+
+h = symbol("log_ratio_difference", Real, "difference of the log-ratios to the reference of two answers", tex="h")
+chosen_length = symbol("chosen_length", Positive, "number of tokens of the preferred answer", tex="n_w")
+rejected_length = symbol("rejected_length", Positive, "number of tokens of the other answer", tex="n_l")
+preference = symbol("preference", Open(0, 1), "probability that the first answer is preferred", tex=r"p")
+
+log_ratio_margin = define(
+    Definition(
+        "dpo.log_ratio_margin",
+        "Difference of the log-ratios to the reference of the preferred and the other answer, each divided by a "
+        "length: one for sums over tokens, the number of tokens for means.",
+        (chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, chosen_length, rejected_length),
+        (chosen_logp - ref_chosen_logp) / chosen_length - (rejected_logp - ref_rejected_logp) / rejected_length,
+        tex="h",
+        source=AZAR.eq(17),
+    )
+)
+
+ipo_loss = define(
+    Definition(
+        "dpo.ipo_loss",
+        "Squared distance of the difference of log-ratios from its target.",
+        (h, beta),
+        (h - 1 / (2 * beta)) ** 2,
+        tex=r"L_{{\mathrm{{IPO}}}}({log_ratio_difference})",
+        source=AZAR.eq(17),
+    )
+)
+
+ipo = ipo_loss(log_ratio_margin())
+ipo_gap = log_ratio_margin() - 1 / (2 * beta)
+by_sum = log_ratio_margin(chosen_length=1, rejected_length=1)
+expected_ipo = preference * ipo_loss(h) + (1 - preference) * ipo_loss(-h)
+
+claim(
+    "dpo.ipo",
+    "IPO pulls the difference of log-ratios to 1/(2β) and no further; for labels that are sometimes flipped, to "
+    "(p − ½)/β.",
+    holds(equals(Diff(ipo_loss(), h), 2 * (h - 1 / (2 * beta))), name="in the difference", by=algebra()),
+    holds(equals(Diff(ipo, chosen_logp), 2 * ipo_gap / chosen_length), name="chosen", by=algebra()),
+    holds(equals(Diff(ipo, rejected_logp), -2 * ipo_gap / rejected_length), name="rejected", by=algebra()),
+    holds(equals(ipo_loss(1 / (2 * beta)), 0), name="optimum", by=algebra()),
+    holds(greater(ipo_loss(), 0), name="no other optimum", assuming=[differs(h, 1 / (2 * beta))], by=smt()),
+    holds(
+        equals(At(Diff(expected_ipo, h), h, (preference - Rational(1, 2)) / beta), 0),
+        name="optimum under flipped labels",
+        by=algebra(),
+    ),
+    holds(equals(Diff(expected_ipo, h, h), 2), name="curvature under flipped labels", by=algebra()),
+    holds(equals(beta * by_sum, margin()), name="by sums it is DPO's margin over β", by=algebra()),
+    holds(
+        equals(
+            ipo_loss(log_ratio_margin(rejected_length=chosen_length)),
+            ipo_loss(by_sum, beta / chosen_length) / chosen_length**2,
+        ),
+        name="by means it is another strength, even for equal lengths",
+        by=algebra(),
+    ),
+    source=AZAR.eq(17),
+    wrong=[
+        Wrong("optimum at 1/β", equals(ipo_loss(1 / beta), 0)),
+        Wrong("half of the slope", equals(Diff(ipo_loss(), h), h - 1 / (2 * beta))),
+        Wrong("sums and means are the same", equals(ipo, ipo_loss(by_sum))),
+        Wrong("the larger the difference the better, as in DPO", less(Diff(ipo_loss(), h), 0)),
     ],
 )

@@ -1,0 +1,903 @@
+"""Group relative policy optimisation: advantages relative to a group of responses, and the losses that use them.
+
+Z. Shao et al., DeepSeekMath, arXiv:2402.03300, section 4. Variants: Dr. GRPO (Z. Liu et al., arXiv:2503.20783), DAPO
+(Q. Yu et al., arXiv:2503.14476), GSPO (C. Zheng et al., arXiv:2507.18071), CISPO (MiniMax-M1, arXiv:2506.13585).
+"""
+
+from sympy import Integer, Lambda, Max, Min, exp, sqrt
+
+from grape_spec.aggregation import (
+    DAPO,
+    DR_GRPO,
+    B,
+    denominator,
+    fixed_length,
+    i,
+    mask,
+    max_length,
+    modes,
+    own_mask,
+    per_token,
+    position,
+    row,
+    row_count,
+    sequence_mean,
+    token_count,
+    token_mean,
+    weight,
+)
+from grape_spec.kl import estimators, k3, ref_logp
+from grape_spec.language import (
+    At,
+    Definition,
+    Diff,
+    Mask,
+    NonNegative,
+    OneSided,
+    Open,
+    Positive,
+    Real,
+    Smooth,
+    Source,
+    Wrong,
+    at_least,
+    at_most,
+    cases,
+    claim,
+    clip,
+    define,
+    delta,
+    differs,
+    equals,
+    family,
+    function,
+    greater,
+    holds,
+    substitute,
+    sum_over,
+    symbol,
+)
+from grape_spec.policy import T, logp, t, theta
+from grape_spec.ppo import (
+    advantage,
+    clip_high,
+    clip_low,
+    clip_slope,
+    clipped_surrogate,
+    counts,
+    lower_edge,
+    no_kink,
+    old_logp,
+    ratio,
+    rho,
+    surrogate,
+    upper_edge,
+)
+from grape_spec.proof.rules import algebra, by_terms, chain, chain_rule, fact, finite_sum, slope, smt, step, termwise
+from grape_spec.reinforce import G, g, h, response_reward
+
+SHAO = Source("shao2024deepseekmath")
+ZHENG = Source("zheng2025group")
+MINIMAX = Source("minimax2025m1")
+
+# Advantages within a group of responses to one prompt.
+
+ddof = symbol("ddof", NonNegative, "what is taken from the number of responses in the variance", tex="d")
+eps = symbol("eps", NonNegative, "added to the standard deviation", tex=r"\epsilon")
+deviation = symbol("deviation", Real, "a reward less its baseline", tex="d")
+squares = symbol("squares", NonNegative, "sum of the squared deviations of a group", tex="S")
+divisor = symbol("divisor", Positive, "what that sum is divided by in the variance", tex="N")
+
+group_mean = define(
+    Definition(
+        "grpo.group_mean",
+        "Mean reward of a group.",
+        (response_reward,),
+        sum_over(response_reward[h], h) / G,
+        tex=r"\bar{{{response_reward}}}",
+        source=SHAO.section("4.1"),
+    )
+)
+
+centred = define(
+    Definition(
+        "grpo.centred",
+        "Reward less the mean of its group: the advantage without a scale.",
+        (g, response_reward),
+        response_reward[g] - group_mean(),
+        tex=r"({response_reward}_{{{g}}} - \bar{{{response_reward}}})",
+        source=DR_GRPO,
+    )
+)
+
+left_out = define(
+    Definition(
+        "grpo.left_out",
+        "Reward less the mean of the other rewards of its group; by convention 0 in a group of one.",
+        (g, response_reward),
+        sum_over(response_reward[g] - response_reward[h], h) / Max(1, G - 1),
+        tex=r"({response_reward}_{{{g}}} - \bar{{{response_reward}}}_{{-{g}}})",
+        convention=True,
+    )
+)
+
+group_spread = define(
+    Definition(
+        "grpo.group_spread",
+        "Sum of the squared deviations of a group from its mean.",
+        (response_reward,),
+        sum_over(centred(h) ** 2, h),
+        tex=r"S({response_reward})",
+    )
+)
+
+group_variance = define(
+    Definition(
+        "grpo.group_variance",
+        "Variance of the rewards of a group.",
+        (response_reward, ddof),
+        sum_over(centred(h) ** 2, h) / (G - ddof),
+        tex=r"s^2({response_reward})",
+    )
+)
+
+group_std = define(
+    Definition(
+        "grpo.group_std",
+        "Standard deviation of the rewards of a group.",
+        (response_reward, ddof),
+        sqrt(group_variance()),
+        tex=r"s({response_reward})",
+        source=SHAO.section("4.1"),
+    )
+)
+
+group_advantage = define(
+    Definition(
+        "grpo.advantage",
+        "Advantage of a response: how many standard deviations its reward lies above the mean of its group.",
+        (g, response_reward, ddof, eps),
+        centred() / (group_std() + eps),
+        tex=r"A_{{{g}}}({response_reward})",
+        source=SHAO.section("4.1"),
+    )
+)
+
+scaled_deviation = define(
+    Definition(
+        "grpo.scaled_deviation",
+        "A deviation in standard deviations; by convention 0 where the rewards do not differ, as in a group of one.",
+        (deviation, squares, divisor, eps),
+        cases((deviation, squares > 0), (0, True)) / (cases((sqrt(squares / divisor), squares > 0), (1, True)) + eps),
+        tex=r"A({deviation})",
+        convention=True,
+    )
+)
+
+several = greater(G - ddof, 0)
+spread = greater(group_variance(), 0)
+gain = symbol("gain", Positive, "a positive factor on every reward", tex="a")
+bonus = symbol("bonus", Real, "a constant added to every reward", tex="b")
+affine = Lambda(h, gain * response_reward[h] + bonus)
+shifted = Lambda(h, response_reward[h] + bonus)
+
+claim(
+    "grpo.advantage.zero_sum",
+    "The advantages of a group sum to zero, with and without the scale.",
+    holds(
+        equals(sum_over(group_advantage(), g), 0),
+        name="scaled",
+        assuming=[several, spread],
+        by=finite_sum(),
+    ),
+    holds(equals(sum_over(centred(), g), 0), name="not scaled", by=finite_sum()),
+    wrong=[
+        Wrong("without the mean taken off", equals(sum_over(response_reward[g], g), 0)),
+        Wrong("every one of them is zero", equals(centred(), 0)),
+    ],
+)
+
+claim(
+    "grpo.advantage.unit_variance",
+    "At ε = 0 the squares of the advantages sum to the number that the variance is divided by.",
+    holds(
+        equals(sum_over(group_advantage(eps=0) ** 2, g), G - ddof),
+        assuming=[several, spread],
+        by=finite_sum(),
+    ),
+    wrong=[
+        Wrong(
+            "to the size of the group, whatever the variance is divided by",
+            equals(sum_over(group_advantage(eps=0) ** 2, g), G),
+            assuming=(several, spread),
+        ),
+        Wrong(
+            "for every ε",
+            equals(sum_over(group_advantage() ** 2, g), G - ddof),
+            assuming=(several, spread),
+        ),
+    ],
+)
+
+claim(
+    "grpo.advantage.affine",
+    "At ε = 0 the advantages change neither with the unit nor with the origin of the rewards; with ε > 0 not with the "
+    "origin.",
+    holds(
+        equals(group_advantage(response_reward=affine, eps=0), group_advantage(eps=0)),
+        name="unit and origin",
+        assuming=[several, spread],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(group_advantage(response_reward=shifted), group_advantage()),
+        name="origin",
+        assuming=[several, spread],
+        by=finite_sum(),
+    ),
+    wrong=[
+        Wrong(
+            "the unit, for every ε",
+            equals(group_advantage(response_reward=affine), group_advantage()),
+            assuming=(several, spread),
+        ),
+        Wrong("the unit, without the scale", equals(centred(response_reward=affine), centred())),
+    ],
+)
+
+one_taken = {"ddof": 1}
+own_advantage = group_advantage(ddof=1)
+unlike = sum_over((1 - delta(g, h)) * (centred(h) + centred() / (G - 1)) ** 2, h)
+more_than_one = at_least(G, 2)
+spread_by_one = greater(group_variance(ddof=1), 0)
+
+claim(
+    "grpo.advantage.bound",
+    "No advantage is larger than (G − 1)/√G, whatever the rewards and ε; a single success reaches it at ε = 0.",
+    holds(
+        equals(unlike, (G - 1) * group_variance(ddof=1) - G / (G - 1) * centred() ** 2),
+        name="squares",
+        assuming=[more_than_one],
+        by=finite_sum(),
+    ),
+    holds(at_least(unlike, 0), name="no square is negative", assuming=[more_than_one], by=termwise(0)),
+    holds(
+        at_most(centred() ** 2, (G - 1) ** 2 / G * group_variance(ddof=1)),
+        name="deviation",
+        assuming=[more_than_one],
+        by=smt(
+            given=[
+                fact("grpo.advantage.bound", part="squares"),
+                fact("grpo.advantage.bound", part="no square is negative"),
+            ]
+        ),
+    ),
+    holds(
+        equals(own_advantage * (sqrt(group_variance(ddof=1)) + eps), centred()),
+        name="scale",
+        assuming=[more_than_one, spread_by_one],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(sum_over(centred(h) ** 2, h), (G - 1) * group_variance(ddof=1)),
+        name="variance",
+        assuming=[more_than_one],
+        by=finite_sum(),
+    ),
+    holds(
+        at_most(abs(own_advantage), (G - 1) / sqrt(G)),
+        name="bound",
+        assuming=[more_than_one, spread_by_one],
+        by=smt(
+            given=[
+                fact("grpo.advantage.bound", part="deviation"),
+                fact("grpo.advantage.bound", part="scale"),
+                fact("grpo.advantage.bound", part="variance"),
+            ]
+        ),
+    ),
+    holds(
+        equals(group_advantage(response_reward=Lambda(h, delta(g, h)), ddof=1, eps=0), (G - 1) / sqrt(G)),
+        name="reached",
+        assuming=[more_than_one],
+        by=finite_sum(),
+    ),
+    wrong=[
+        Wrong(
+            "with the variance over G, too",
+            at_most(abs(group_advantage(ddof=0)), (G - 1) / sqrt(G)),
+            assuming=(more_than_one, greater(group_variance(ddof=0), 0)),
+        ),
+        Wrong("never larger than one", at_most(abs(own_advantage), 1), assuming=(more_than_one, spread_by_one)),
+    ],
+)
+
+success = family("success", Mask(), G, text="1 where a response succeeds", tex="b")
+success_rate = symbol("success_rate", Open(0, 1), "share of the group that succeeds", tex="p")
+binary_std = sqrt(success_rate * (1 - success_rate) * G / (G - ddof))
+at_rate = equals(sum_over(success[h], h), success_rate * G)
+
+claim(
+    "grpo.advantage.binary",
+    "For rewards of 0 and 1, the advantages depend on the success rate of the group alone.",
+    holds(
+        equals(group_variance(success, ddof), success_rate * (1 - success_rate) * G / (G - ddof)),
+        name="variance",
+        assuming=[at_rate, several],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(group_advantage(response_reward=success), (success[g] - success_rate) / (binary_std + eps)),
+        name="any",
+        assuming=[at_rate, several],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(group_advantage(response_reward=success, ddof=0, eps=0), sqrt((1 - success_rate) / success_rate)),
+        name="of a success",
+        assuming=[at_rate, equals(success[g], 1)],
+        by=smt(given=[fact("grpo.advantage.binary", part="any", ddof=Integer(0), eps=Integer(0))]),
+    ),
+    holds(
+        equals(group_advantage(response_reward=success, ddof=0, eps=0), -sqrt(success_rate / (1 - success_rate))),
+        name="of a failure",
+        assuming=[at_rate, equals(success[g], 0)],
+        by=smt(given=[fact("grpo.advantage.binary", part="any", ddof=Integer(0), eps=Integer(0))]),
+    ),
+    wrong=[
+        Wrong(
+            "a success has the advantage 1 − p",
+            equals(group_advantage(response_reward=success, ddof=0, eps=0), success[g] - success_rate),
+            assuming=(at_rate, several),
+        ),
+        Wrong(
+            "the variance is p(1 − p), whatever it is divided by",
+            equals(group_variance(success, ddof), success_rate * (1 - success_rate)),
+            assuming=(at_rate, several),
+        ),
+    ],
+)
+
+alike = Lambda(h, response_reward[g])
+differ = greater(group_spread(), 0)
+
+claim(
+    "grpo.advantage.degenerate",
+    "By convention a group whose rewards are all equal, as that of a group of one is, has advantages of 0; no other "
+    "group is changed by the convention.",
+    holds(equals(group_spread(alike), 0), name="equal rewards do not vary", by=finite_sum()),
+    holds(
+        equals(left_out(response_reward=alike), 0),
+        name="nor without the response itself",
+        by=finite_sum(),
+    ),
+    holds(equals(scaled_deviation(deviation, 0), 0), name="what does not vary has no advantage", by=smt()),
+    holds(
+        equals(group_advantage() * (sqrt(group_spread() / (G - ddof)) + eps), centred()),
+        name="scale",
+        assuming=[several, differ],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(scaled_deviation(centred(), group_spread(), G - ddof), group_advantage()),
+        name="any other group",
+        assuming=[several, differ],
+        by=smt(given=[fact("grpo.advantage.degenerate", part="scale")]),
+    ),
+    wrong=[
+        Wrong(
+            "rewards that do not differ keep their size",
+            equals(scaled_deviation(deviation, 0), deviation / eps),
+            assuming=(greater(eps, 0),),
+        ),
+        Wrong("every group has advantages of 0", equals(scaled_deviation(), 0)),
+    ],
+)
+
+claim(
+    "grpo.advantage.leave_one_out",
+    "Leaving a response out of its own baseline stretches every advantage without scale by G/(G − 1).",
+    holds(
+        equals(left_out(), G / Max(1, G - 1) * centred()),
+        by=finite_sum(),
+    ),
+    wrong=[Wrong("it makes no difference", equals(left_out(), centred()))],
+)
+
+# The loss of one token, and of a batch.
+
+kl_term = symbol("kl_term", Real, "estimate of the divergence of the policy from the reference at a token", tex="k")
+kl_coef = symbol("kl_coef", NonNegative, "strength of the divergence term", tex=r"\beta")
+logps = family("logps", Real, B, T, text="log-probability of each token under the policy being trained", tex=r"\ell")
+old_logps = family("old_logps", Real, B, T, text="the same under the policy that sampled", tex=r"\ell_{\mathrm{old}}")
+ref_logps = family("ref_logps", Real, B, T, text="the same under the frozen reference", tex=r"\ell_{\mathrm{ref}}")
+advantages = family("advantages", Real, B, text="advantage of each sequence", tex="A")
+
+token_objective = define(
+    Definition(
+        "grpo.token_objective",
+        "Clipped surrogate of a token less an estimate of the divergence from the reference, to be maximised.",
+        (logp, old_logp, advantage, clip_low, clip_high, kl_coef, kl_term),
+        clipped_surrogate(ratio()) - kl_coef * kl_term,
+        tex=r"J({logp})",
+        source=SHAO.eq(3),
+    )
+)
+
+of_batch = Lambda(
+    (i, t),
+    token_objective(logps[i, t], old_logps[i, t], advantages[i], kl_term=k3(logps[i, t], ref_logps[i, t])),
+)
+
+objective = define(
+    Definition(
+        "grpo.objective",
+        "Mean over responses of the mean over tokens of the objective of a token, to be maximised.",
+        (logps, old_logps, ref_logps, advantages, mask, denominator, clip_low, clip_high, kl_coef),
+        sequence_mean(of_batch),
+        tex="J",
+        source=SHAO.eq(3),
+    )
+)
+
+estimator_slopes = {"k1": Integer(1), "k2": logp - ref_logp, "k3": 1 - exp(ref_logp - logp)}
+no_ratio_at_kink = [differs(ratio(), upper_edge), differs(ratio(), lower_edge)]
+token_value = function("token_value", Smooth, "objective of each token, by parameter", tex="J")
+smooth_batch = Lambda((i, t), token_value(i, t, theta))
+
+claim(
+    "grpo.gradient",
+    "A token pushes on the policy by its clipped surrogate and pulls it to the reference by the slope of the estimate, "
+    "1 − exp(ref − logp) for k3; what it adds to the gradient of the batch is that, weighted by its aggregation.",
+    *(
+        holds(equals(Diff(estimator(), logp), estimator_slopes[name]), name=f"slope of {name}", by=algebra())
+        for name, estimator in estimators.items()
+    ),
+    *(
+        holds(
+            equals(
+                Diff(token_objective(kl_term=estimator()), logp),
+                clip_slope(ratio()) - kl_coef * estimator_slopes[name],
+            ),
+            name=f"one token, {name}",
+            assuming=no_ratio_at_kink,
+            by=by_terms(
+                fact("ppo.clip.gradient", part="in the log-probability"),
+                fact("grpo.gradient", part=f"slope of {name}"),
+            ),
+        )
+        for name, estimator in estimators.items()
+    ),
+    *(
+        holds(
+            equals(
+                Diff(mode(smooth_batch), theta),
+                sum_over(substitute(weight[name], {row: i, position: t}) * Diff(token_value(i, t, theta), theta), i, t),
+            ),
+            name=f"every token, {name}",
+            by=finite_sum(),
+        )
+        for name, mode in modes.items()
+    ),
+    source=SHAO.section(4),
+    wrong=[
+        Wrong(
+            "the reference and the policy exchanged",
+            equals(Diff(k3(), logp), exp(logp - ref_logp) - 1),
+        ),
+        Wrong("the slope of k1 in place of that of k3", equals(Diff(k3(), logp), 1)),
+        Wrong(
+            "the ratio weighs the divergence, too",
+            equals(
+                Diff(token_objective(kl_term=k3()), logp),
+                clip_slope(ratio()) - kl_coef * ratio() * (1 - exp(ref_logp - logp)),
+            ),
+            assuming=tuple(no_ratio_at_kink),
+        ),
+    ],
+)
+
+response_logps = family(
+    "response_logps", Real, G, text="log-probability of each response under the policy being trained", tex=r"\ell"
+)
+old_response_logps = family(
+    "old_response_logps", Real, G, text="the same under the policy that sampled", tex=r"\ell_{\mathrm{old}}"
+)
+weighted = sum_over(exp(response_logps[h] - old_response_logps[h]) * centred(h), h)
+reinforced = sum_over(centred(h) * response_logps[h], h)
+at_one = equals(ratio(), 1)
+open_on_both_sides = [greater(clip_low, 0), greater(clip_high, 0)]
+
+claim(
+    "grpo.on_policy",
+    "Where the policy is still the one that sampled, GRPO without divergence is REINFORCE with the group's mean as "
+    "baseline: no token is clipped, and its slope in the log-probability is its advantage.",
+    holds(equals(ratio(old_logp, old_logp), 1), name="ratio", by=algebra()),
+    holds(equals(clipped_surrogate(ratio()), advantage), name="value", assuming=[at_one], by=smt()),
+    holds(
+        equals(Diff(clipped_surrogate(ratio()), logp), advantage),
+        name="slope",
+        assuming=[at_one, *open_on_both_sides],
+        by=by_terms(fact("ppo.clip.gradient", part="in the log-probability")),
+    ),
+    holds(
+        equals(
+            At(Diff(weighted, response_logps[g]), response_logps, old_response_logps),
+            Diff(reinforced, response_logps[g]),
+        ),
+        name="a group",
+        by=finite_sum(),
+    ),
+    holds(equals(k3(ref_logp, ref_logp), 0), name="the divergence at the reference", by=algebra()),
+    holds(equals(At(Diff(k3(), logp), logp, ref_logp), 0), name="its slope at the reference", by=algebra()),
+    wrong=[
+        Wrong(
+            "wherever the policy is",
+            equals(Diff(weighted, response_logps[g]), Diff(reinforced, response_logps[g])),
+        ),
+        Wrong(
+            "also where nothing may move up",
+            equals(OneSided(surrogate, rho, 1, 1), advantage),
+            assuming=(equals(clip_high, 0),),
+        ),
+    ],
+)
+
+by_default = {
+    "token_mean": {"denominator": token_count()},
+    "sequence_mean": {"denominator": B},
+    "sequence_sum": {"denominator": B},
+    "token_sum": {},
+    "fixed_length": {"denominator": B},
+}
+
+default_weight = {
+    "token_mean": own_mask / token_count(),
+    "sequence_mean": own_mask / (row_count(row) * B),
+    "sequence_sum": own_mask / B,
+    "token_sum": own_mask,
+    "fixed_length": own_mask / (B * max_length),
+}
+
+response_weight = {
+    "token_mean": sum_over(mask[row, t], t) / token_count(),
+    "sequence_mean": sum_over(mask[row, t], t) / (Max(1, sum_over(mask[row, t], t)) * B),
+    "sequence_sum": sum_over(mask[row, t], t) / B,
+    "token_sum": sum_over(mask[row, t], t),
+    "fixed_length": sum_over(mask[row, t], t) / (B * max_length),
+}
+
+whole_row = Lambda((i, t), delta(i, row))
+
+claim(
+    "grpo.length_weight",
+    "What one token weighs under each mode with its own denominator, and what a whole response does: under "
+    "sequence_mean a token of a long response weighs less, and all responses alike; elsewhere all tokens alike.",
+    *(
+        holds(
+            equals(Diff(mode(**by_default[name]), per_token[row, position]), default_weight[name]),
+            name=name,
+            by=finite_sum(),
+        )
+        for name, mode in modes.items()
+    ),
+    *(
+        holds(
+            equals(mode(per_token=whole_row, **by_default[name]), response_weight[name]),
+            name=f"{name}, a whole response",
+            by=finite_sum(),
+        )
+        for name, mode in modes.items()
+    ),
+    holds(
+        equals(sequence_mean(per_token=whole_row, denominator=B), 1 / B),
+        name="responses weigh alike under sequence_mean",
+        assuming=[at_least(sum_over(mask[row, t], t), 1)],
+        by=smt(given=[fact("grpo.length_weight", part="sequence_mean, a whole response")]),
+    ),
+    source=DR_GRPO,
+    wrong=[
+        Wrong(
+            "under sequence_mean tokens weigh alike",
+            equals(Diff(sequence_mean(denominator=B), per_token[row, position]), own_mask / token_count()),
+        ),
+        Wrong(
+            "under token_mean responses weigh alike",
+            equals(token_mean(per_token=whole_row, denominator=token_count()), 1 / B),
+            assuming=(at_least(sum_over(mask[row, t], t), 1),),
+        ),
+    ],
+)
+
+# Variants as points in the space of options.
+
+no_divergence = substitute(of_batch, {kl_coef: 0})
+written_out = Min(
+    exp(logps[i, t] - old_logps[i, t]) * advantages[i],
+    clip(exp(logps[i, t] - old_logps[i, t]), lower_edge, upper_edge) * advantages[i],
+)
+
+claim(
+    "grpo.dr_grpo",
+    "Dr. GRPO takes no divergence, no standard deviation, and one fixed length for every response's own.",
+    holds(
+        equals(
+            fixed_length(no_divergence, denominator=B),
+            sum_over(sum_over(mask[i, t] * written_out, t), i) / (B * max_length),
+        ),
+        name="loss",
+        by=finite_sum(),
+    ),
+    holds(
+        equals(centred(), (group_std() + eps) * group_advantage()),
+        name="advantage",
+        assuming=[several, spread],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(
+            Diff(fixed_length(), per_token[row, position]),
+            Diff(sequence_mean(), per_token[row, position]) * row_count(row) / max_length,
+        ),
+        name="weight of a token",
+        by=finite_sum(),
+    ),
+    source=DR_GRPO,
+    wrong=[
+        Wrong(
+            "the length of each response",
+            equals(
+                fixed_length(no_divergence, denominator=B),
+                sum_over(sum_over(mask[i, t] * written_out, t) / row_count(), i) / B,
+            ),
+        ),
+        Wrong(
+            "it changes no advantage",
+            equals(centred(), group_advantage()),
+            assuming=(several, spread),
+        ),
+    ],
+)
+
+claim(
+    "grpo.dapo",
+    "DAPO takes no divergence, lets every token of the batch weigh the same, and clips above at an edge of its own.",
+    holds(
+        equals(
+            token_mean(no_divergence, denominator=token_count()),
+            sum_over(mask[i, t] * written_out, i, t) / Max(1, sum_over(mask[i, t], i, t)),
+        ),
+        name="loss",
+        by=finite_sum(),
+    ),
+    holds(
+        equals(clipped_surrogate(), rho * advantage),
+        name="a higher edge lets a rising token move further",
+        assuming=[greater(advantage, 0), at_most(rho, upper_edge)],
+        by=smt(),
+    ),
+    source=DAPO,
+    wrong=[
+        Wrong(
+            "the mean over responses of the mean over tokens",
+            equals(
+                token_mean(no_divergence, denominator=token_count()),
+                sum_over(sum_over(mask[i, t] * written_out, t) / row_count(), i) / B,
+            ),
+        ),
+        Wrong(
+            "one edge for both sides",
+            equals(clipped_surrogate(clip_high=clip_low), rho * advantage),
+            assuming=(greater(advantage, 0), at_most(rho, upper_edge)),
+        ),
+    ],
+)
+
+# One ratio for each sequence.
+
+log_ratio_mean = sum_over(mask[row, t] * (logps[row, t] - old_logps[row, t]), t) / row_count(row)
+
+sequence_ratio = define(
+    Definition(
+        "grpo.gspo.ratio",
+        "Likelihood ratio of a sequence to the power of one over its length.",
+        (row, logps, old_logps, mask),
+        exp(log_ratio_mean),
+        tex=r"s_{{{row}}}",
+        domain=Positive,
+        source=ZHENG,
+    )
+)
+
+any_token = define(
+    Definition(
+        "grpo.gspo.any_token",
+        "1 for a sequence with a token that counts, else 0: by convention a sequence without tokens contributes 0.",
+        (row, mask),
+        Min(1, sum_over(mask[row, t], t)),
+        tex=r"n_{{{row}}}^0",
+        convention=True,
+    )
+)
+
+sequence_objective = define(
+    Definition(
+        "grpo.gspo.objective",
+        "Clipped surrogate of a sequence, to be maximised.",
+        (row, logps, old_logps, mask, advantage, clip_low, clip_high),
+        any_token() * clipped_surrogate(sequence_ratio()),
+        tex=r"J_{{{row}}}",
+        source=ZHENG,
+    )
+)
+
+claim(
+    "grpo.gspo.ratio_gradient",
+    "Every token that counts moves the ratio of its sequence by the same share.",
+    holds(
+        equals(Diff(sequence_ratio(), logps[row, position]), sequence_ratio() * own_mask / row_count(row)),
+        by=finite_sum(),
+    ),
+    source=ZHENG,
+    wrong=[
+        Wrong(
+            "without the length, as for the ratio of whole sequences",
+            equals(Diff(sequence_ratio(), logps[row, position]), sequence_ratio() * own_mask),
+        ),
+        Wrong(
+            "padding moves it, too",
+            equals(Diff(sequence_ratio(), logps[row, position]), sequence_ratio() / row_count(row)),
+        ),
+    ],
+)
+
+others_counted = sum_over((1 - delta(t, position)) * mask[row, t], t)
+row_sum = sum_over(mask[row, t], t)
+
+claim(
+    "grpo.gspo.empty",
+    "The convention changes no sequence but one without tokens, which contributes 0.",
+    holds(
+        equals(any_token(), Min(1, row_sum)),
+        name="convention",
+        by=finite_sum(),
+        equivalent={
+            "right: (Σ_{t≤T} mask[row, t]) → 2*(Σ_{t≤T} mask[row, t])": "true: the number of tokens is 0 or at least 1",
+            "right: mask[row, t] → 2*mask[row, t]": "true, for the same reason",
+        },
+    ),
+    holds(at_least(others_counted, 0), name="no count is negative", by=termwise(0)),
+    holds(equals(others_counted, row_sum - own_mask), name="counts", by=finite_sum()),
+    holds(
+        equals(any_token() * own_mask, own_mask),
+        name="a token that counts",
+        by=smt(
+            given=[
+                fact("grpo.gspo.empty", part="convention"),
+                fact("grpo.gspo.empty", part="no count is negative"),
+                fact("grpo.gspo.empty", part="counts"),
+            ]
+        ),
+    ),
+    holds(
+        equals(any_token(), 0),
+        name="no token",
+        assuming=[equals(row_sum, 0)],
+        by=smt(given=[fact("grpo.gspo.empty", part="convention")]),
+    ),
+    wrong=[Wrong("every sequence has a token", equals(any_token(), 1))],
+)
+
+gspo_no_kink = [differs(sequence_ratio(), upper_edge), differs(sequence_ratio(), lower_edge)]
+
+claim(
+    "grpo.gspo.gradient",
+    "Every token of a sequence gets the same slope: that of the clipped surrogate at the ratio of the sequence, over "
+    "its length; a clipped sequence is clipped as a whole.",
+    holds(
+        equals(Diff(surrogate, rho), cases((advantage, counts), (0, True))),
+        name="in the ratio",
+        assuming=no_kink,
+        by=slope(radius=Min(abs(rho - upper_edge), abs(rho - lower_edge))),
+    ),
+    holds(
+        equals(
+            Diff(clipped_surrogate(sequence_ratio()), logps[row, position]),
+            clip_slope(sequence_ratio()) * own_mask / row_count(row),
+        ),
+        name="in the log-probability",
+        assuming=gspo_no_kink,
+        by=chain_rule(inner="grpo.gspo.ratio_gradient", outer="in the ratio", at={rho: sequence_ratio()}),
+    ),
+    holds(
+        equals(
+            Diff(sequence_objective(), logps[row, position]),
+            clip_slope(sequence_ratio()) * own_mask / row_count(row),
+        ),
+        name="of the objective",
+        assuming=gspo_no_kink,
+        by=chain(
+            step(
+                any_token() * clip_slope(sequence_ratio()) * own_mask / row_count(row),
+                by=by_terms(fact("grpo.gspo.gradient", part="in the log-probability")),
+            ),
+            step(
+                clip_slope(sequence_ratio()) * own_mask / row_count(row),
+                by=smt(given=[fact("grpo.gspo.empty", part="a token that counts")]),
+            ),
+        ),
+    ),
+    source=ZHENG,
+    wrong=[
+        Wrong(
+            "the sum of log-ratios in place of their mean",
+            equals(
+                Diff(clipped_surrogate(sequence_ratio()), logps[row, position]),
+                clip_slope(sequence_ratio()) * own_mask,
+            ),
+            assuming=tuple(gspo_no_kink),
+        ),
+        Wrong(
+            "the ratio of the token in place of that of the sequence",
+            equals(
+                Diff(clipped_surrogate(sequence_ratio()), logps[row, position]),
+                clip_slope(ratio(logps[row, position], old_logps[row, position])) * own_mask / row_count(row),
+            ),
+            assuming=tuple(gspo_no_kink),
+        ),
+    ],
+)
+
+# A clipped weight that is held constant.
+
+constant_weight = symbol("constant_weight", NonNegative, "weight of a token, held constant", tex="w")
+
+cispo_weight = define(
+    Definition(
+        "grpo.cispo.weight",
+        "Clipped ratio of a token, a weight that is not differentiated.",
+        (rho, clip_low, clip_high),
+        clip(rho, lower_edge, upper_edge),
+        tex=r"w({rho})",
+        source=MINIMAX,
+    )
+)
+
+cispo_objective = define(
+    Definition(
+        "grpo.cispo.objective",
+        "Log-probability of a token, weighted by its advantage and by a constant, to be maximised.",
+        (logp, advantage, constant_weight),
+        constant_weight * advantage * logp,
+        tex=r"J({logp})",
+        source=MINIMAX,
+    )
+)
+
+held = At(Diff(cispo_objective(), logp), constant_weight, cispo_weight(ratio()))
+
+claim(
+    "grpo.cispo.gradient",
+    "Every token keeps its slope, weighted by a ratio that is cut: clipping takes no token away.",
+    holds(equals(held, cispo_weight(ratio()) * advantage), name="in the log-probability", by=algebra()),
+    holds(
+        at_most(abs(cispo_weight() * advantage), upper_edge * abs(advantage)),
+        name="cap",
+        by=smt(),
+    ),
+    holds(equals(cispo_weight(clip_low=1), Min(rho, upper_edge)), name="without a lower clip", by=smt()),
+    holds(
+        equals(cispo_weight(), rho),
+        name="inside the interval it is the policy gradient",
+        assuming=[at_least(rho, lower_edge), at_most(rho, upper_edge)],
+        by=smt(),
+    ),
+    source=MINIMAX,
+    wrong=[
+        Wrong(
+            "the weight is differentiated, too",
+            equals(Diff(ratio() * advantage * logp, logp), cispo_weight(ratio()) * advantage),
+        ),
+        Wrong("a clipped token has no slope", equals(held, clip_slope(ratio()))),
+    ],
+)
