@@ -1,0 +1,883 @@
+"""GRAPE: a reward from the items of a rubric, relative to the other responses, in the clipped surrogate.
+
+R. Patel, Understanding Reinforcement Learning for Model Training, and future directions with GRAPE, arXiv:2509.04501.
+Built on its abstract and on a published technical summary of it; not checked against the full text. Where these leave a
+choice, each option has its definition here, and claims say what the choice changes.
+"""
+
+from fractions import Fraction
+
+from sympy import Expr, Lambda, Max, sqrt
+
+from grape_spec.language import (
+    Definition,
+    Diff,
+    Mask,
+    NonNegative,
+    Positive,
+    Real,
+    Simplex,
+    Size,
+    Source,
+    Wrong,
+    at_least,
+    at_most,
+    cases,
+    claim,
+    define,
+    delta,
+    differs,
+    equals,
+    family,
+    greater,
+    holds,
+    index,
+    substitute,
+    sum_over,
+    symbol,
+)
+from grape_spec.language.domains import Interval
+from grape_spec.policy import shift
+from grape_spec.ppo import (
+    SCHULMAN,
+    clip_high,
+    clip_low,
+    clip_slope,
+    clipped_surrogate,
+    logp,
+    lower_edge,
+    old_logp,
+    ratio,
+    upper_edge,
+)
+from grape_spec.proof.rules import by_terms, fact, finite_sum, smt, termwise
+
+PATEL = Source("patel2025understanding")
+
+Fractional = Interval("in [0, 1]", Fraction(0), Fraction(1), low_closed=True, high_closed=True)
+
+G = symbol("G", Size, "number of responses to one prompt")
+Q = symbol("Q", Size, "number of items of the rubric")
+response = index("response", G, "a response", tex="i")
+other = index("other", G, "a response that a sum runs over", tex="j")
+item = index("item", Q, "an item of the rubric", tex="q")
+first_item = index("first_item", Q, "an item that is singled out", tex="p")
+second_item = index("second_item", Q, "another item that is singled out", tex="p'")
+first_response = index("first_response", G, "a response that is singled out", tex="l")
+second_response = index("second_response", G, "another response that is singled out", tex="l'")
+
+scores = family("scores", Real, G, Q, text="score of each response for each item", tex="s")
+confidences = family("confidences", NonNegative, G, Q, text="confidence of the critic in each score", tex="c")
+weights = family("weights", NonNegative, Q, text="importance of each item", tex="w")
+trust = family(
+    "trust", NonNegative, Q, text="what each item counts: its importance times the confidence in it", tex="k"
+)
+total = symbol("total", Real, "what all items count together", tex="K")
+rewards = family("rewards", Real, G, text="reward of each response to one prompt", tex="r")
+ddof = symbol("ddof", Mask(), "what the variance subtracts from the number of rewards", tex=r"d")
+eps = symbol("eps", NonNegative, "a constant added to the standard deviation", tex=r"\epsilon")
+factor = symbol("factor", Positive, "a positive constant", tex="a")
+
+# The reward of a response.
+
+mean_confidence = define(
+    Definition(
+        "grape.mean_confidence",
+        "Average confidence of the critic in an item, over the responses to one prompt.",
+        (item, confidences),
+        sum_over(confidences[other, item], other) / G,
+        tex=r"\bar c_{{{item}}}",
+        source=PATEL,
+    )
+)
+
+item_trust = define(
+    Definition(
+        "grape.trust",
+        "What an item counts: its importance times the average confidence in it.",
+        (item, confidences, weights),
+        weights[item] * mean_confidence(),
+        tex="k_{{{item}}}",
+        source=PATEL,
+    )
+)
+
+total_trust = sum_over(trust[item], item)
+share = trust[item] / total_trust
+some_trust = greater(total_trust, 0)
+
+reward = define(
+    Definition(
+        "grape.reward",
+        "Reward of a response: the mean of its scores, each item counting by the trust in it.",
+        (response, scores, trust),
+        sum_over(share * scores[response, item], item),
+        tex="r_{{{response}}}",
+        source=PATEL,
+    )
+)
+
+reward_sum = define(
+    Definition(
+        "grape.reward_sum",
+        "Reward of a response without normalisation: the sum in place of the mean.",
+        (response, scores, trust),
+        sum_over(trust[item] * scores[response, item], item),
+        tex=r"r^{{\Sigma}}_{{{response}}}",
+    )
+)
+
+divisor = define(
+    Definition(
+        "grape.divisor",
+        "What the sum of the scores is divided by: what all items count together; by convention 1 where that is 0.",
+        (total,),
+        cases((total, greater(total, 0)), (1, True)),
+        tex="K",
+        convention=True,
+    )
+)
+
+trusted_reward = define(
+    Definition(
+        "grape.trusted_reward",
+        "Reward of a response; by convention 0 where no item is trusted.",
+        (response, scores, trust),
+        reward_sum() / divisor(total_trust),
+        tex="r_{{{response}}}",
+        convention=True,
+    )
+)
+
+group_trust = Lambda(item, item_trust())
+group_reward = reward(trust=group_trust)
+some_group_trust = greater(sum_over(item_trust(), item), 0)
+some_confidence = greater(sum_over(weights[item] * confidences[other, item], item), 0)
+
+low = symbol("low", Real, "a number that no score of the response lies below", tex="a")
+high = symbol("high", Real, "a number that no score of the response lies above", tex="b")
+
+claim(
+    "grape.reward.range",
+    "The reward is a convex combination of the scores of a response: it lies between the least and the largest.",
+    holds(equals(sum_over(share, item), 1), name="the shares sum to one", assuming=[some_trust], by=finite_sum()),
+    holds(at_least(share, 0), name="no share is negative", assuming=[some_trust], by=smt()),
+    holds(
+        at_least(reward(), low),
+        name="lower bound",
+        assuming=[some_trust, at_most(low, scores[response, item])],
+        by=termwise(share * low),
+    ),
+    holds(
+        at_most(reward(), high),
+        name="upper bound",
+        assuming=[some_trust, at_most(scores[response, item], high)],
+        by=termwise(share * high),
+    ),
+    source=PATEL,
+    wrong=[
+        Wrong(
+            "the sum lies there, too",
+            at_most(reward_sum(), high),
+            assuming=(some_trust, at_most(scores[response, item], high)),
+        ),
+    ],
+)
+
+claim(
+    "grape.reward.scale",
+    "Only the proportions of the importances matter, and only those of the confidences.",
+    holds(
+        equals(reward(trust=Lambda(item, item_trust(weights=Lambda(item, factor * weights[item])))), group_reward),
+        name="importances",
+        assuming=[some_group_trust],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(
+            reward(
+                trust=Lambda(
+                    item, item_trust(confidences=Lambda((response, item), factor * confidences[response, item]))
+                )
+            ),
+            group_reward,
+        ),
+        name="confidences",
+        assuming=[some_group_trust],
+        by=finite_sum(),
+    ),
+    wrong=[
+        Wrong("nor does the sum change", equals(reward_sum(trust=Lambda(item, factor * trust[item])), reward_sum())),
+        Wrong(
+            "the confidences of a single response may be rescaled, too",
+            equals(
+                reward(
+                    trust=Lambda(
+                        item,
+                        item_trust(
+                            confidences=Lambda(
+                                (response, item),
+                                (1 + delta(response, first_response)) * confidences[response, item],
+                            )
+                        ),
+                    )
+                ),
+                group_reward,
+            ),
+            assuming=(some_group_trust,),
+        ),
+    ],
+)
+
+
+def exchanged(value: Expr, position: Expr, one: Expr, two: Expr) -> Expr:
+    """A value for each position, with those at two positions exchanged."""
+    at_one, at_two = (substitute(value, {position: place}) for place in (one, two))
+    return value + (delta(position, one) - delta(position, two)) * (at_two - at_one)
+
+
+items_exchanged = Lambda((response, item), exchanged(scores[response, item], item, first_item, second_item))
+trust_exchanged = Lambda(item, exchanged(trust[item], item, first_item, second_item))
+responses_exchanged = Lambda(
+    (response, item), exchanged(scores[response, item], response, first_response, second_response)
+)
+verdicts_exchanged = Lambda(
+    (response, item), exchanged(confidences[response, item], response, first_response, second_response)
+)
+
+claim(
+    "grape.reward.permutation",
+    "Items may be reordered, and so may responses, each of which keeps its reward: any two may change places, and that "
+    "makes every order.",
+    holds(
+        equals(reward(scores=items_exchanged, trust=trust_exchanged), reward()),
+        name="items",
+        assuming=[some_trust],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(mean_confidence(confidences=verdicts_exchanged), mean_confidence()),
+        name="confidences of responses",
+        by=finite_sum(),
+    ),
+    holds(
+        equals(reward(scores=responses_exchanged), exchanged(reward(), response, first_response, second_response)),
+        name="scores of responses",
+        assuming=[some_trust],
+        by=finite_sum(),
+    ),
+    wrong=[
+        Wrong(
+            "the scores may be reordered alone",
+            equals(reward(scores=items_exchanged), reward()),
+            assuming=(some_trust,),
+        ),
+    ],
+)
+
+never_sure = Lambda((response, item), (1 - delta(item, first_item)) * confidences[response, item])
+once_unsure = Lambda(
+    (response, item), (1 - delta(response, first_response) * delta(item, first_item)) * confidences[response, item]
+)
+shifted_scores = Lambda((response, item), scores[response, item] + delta(item, first_item) * shift)
+other_items = Lambda(item, (1 - delta(item, first_item)) * item_trust())
+some_other_trust = greater(sum_over((1 - delta(item, first_item)) * item_trust(), item), 0)
+
+claim(
+    "grape.reward.untrusted_item",
+    "An item of which the critic is never sure counts for nothing, whatever its scores: the reward is that of the "
+    "other items alone.",
+    holds(
+        equals(
+            reward(scores=shifted_scores, trust=Lambda(item, item_trust(confidences=never_sure))),
+            reward(trust=other_items),
+        ),
+        assuming=[some_other_trust],
+        by=finite_sum(),
+    ),
+    wrong=[
+        Wrong(
+            "already where it is not sure about one response",
+            equals(reward(trust=Lambda(item, item_trust(confidences=once_unsure))), reward(trust=other_items)),
+            assuming=(some_other_trust,),
+        ),
+    ],
+)
+
+claim(
+    "grape.reward.gradient",
+    "A score moves the reward of its own response alone, by the share of its item.",
+    holds(
+        equals(
+            Diff(reward(first_response), scores[second_response, first_item]),
+            delta(first_response, second_response) * substitute(share, {item: first_item}),
+        ),
+        assuming=[some_trust],
+        by=finite_sum(),
+    ),
+    wrong=[
+        Wrong(
+            "every item moves it alike",
+            equals(Diff(reward(response), scores[response, first_item]), 1 / Q),
+            assuming=(some_trust,),
+        ),
+    ],
+)
+
+claim(
+    "grape.reward.uniform_confidence",
+    "Where the critic is equally sure of everything, its confidence cancels, and the importances alone count.",
+    holds(
+        equals(
+            reward(trust=Lambda(item, item_trust(confidences=Lambda((response, item), factor)))),
+            reward(trust=weights),
+        ),
+        assuming=[greater(sum_over(weights[item], item), 0)],
+        by=finite_sum(),
+    ),
+    wrong=[
+        Wrong(
+            "it cancels from the sum, too",
+            equals(
+                reward_sum(trust=Lambda(item, item_trust(confidences=Lambda((response, item), factor)))),
+                reward_sum(trust=weights),
+            ),
+        ),
+    ],
+)
+
+# Confidence averaged over the batch: over the prompts of one category, where item q is the same in all of them.
+
+prompts = symbol("prompts", Size, "number of prompts in the batch", tex="N")
+prompt = index("prompt", prompts, "a prompt", tex="n")
+other_prompt = index("other_prompt", prompts, "a prompt that a sum runs over", tex="n'")
+category = family("category", Real, prompts, text="number of the category of each prompt", tex=r"\kappa")
+item_mask = family("item_mask", Mask(), prompts, Q, text="1 where a prompt has the item", tex="m")
+batch_confidences = family(
+    "batch_confidences", NonNegative, prompts, G, Q, text="confidence of the critic in each score of the batch", tex="c"
+)
+alike = delta(category[prompt], category[other_prompt]) * item_mask[other_prompt, item]
+
+batch_confidence = define(
+    Definition(
+        "grape.batch_confidence",
+        "Average confidence of the critic in an item, over all responses to the prompts of one category that have it; "
+        "by convention 0 where none has.",
+        (prompt, item, batch_confidences, category, item_mask),
+        sum_over(alike * sum_over(batch_confidences[other_prompt, other, item], other), other_prompt)
+        / (G * Max(1, sum_over(alike, other_prompt))),
+        tex=r"\bar c_{{{prompt},{item}}}",
+        convention=True,
+    )
+)
+
+own_confidences = Lambda((response, item), batch_confidences[prompt, response, item])
+
+claim(
+    "grape.confidence.batch",
+    "For a prompt that alone has an item, the average over the batch is that over its group.",
+    holds(
+        equals(
+            batch_confidence(item_mask=Lambda((other_prompt, item), delta(other_prompt, prompt))),
+            mean_confidence(confidences=own_confidences),
+        ),
+        by=finite_sum(),
+    ),
+    wrong=[
+        Wrong(
+            "they are the same for every batch",
+            equals(batch_confidence(), mean_confidence(confidences=own_confidences)),
+            assuming=(equals(item_mask[prompt, item], 1),),
+        ),
+    ],
+)
+
+# The advantage of a response.
+
+mean_reward = define(
+    Definition(
+        "grape.mean_reward",
+        "Average reward of all responses to one prompt.",
+        (rewards,),
+        sum_over(rewards[other], other) / G,
+        tex=r"\bar r",
+    )
+)
+
+others_reward = define(
+    Definition(
+        "grape.others_reward",
+        "Average reward of the other responses to the same prompt.",
+        (response, rewards),
+        sum_over((1 - delta(other, response)) * rewards[other], other) / (G - 1),
+        tex=r"\bar r_{{-{response}}}",
+        source=PATEL,
+    )
+)
+
+advantage = define(
+    Definition(
+        "grape.advantage",
+        "Advantage of a response: its reward, less the average reward of the others.",
+        (response, rewards),
+        rewards[response] - others_reward(),
+        tex="A_{{{response}}}",
+        source=PATEL,
+    )
+)
+
+mean_advantage = define(
+    Definition(
+        "grape.advantage.mean",
+        "Advantage with the mean as baseline: its reward, less the average reward of the whole group.",
+        (response, rewards),
+        rewards[response] - mean_reward(),
+        tex=r"A^{{\mu}}_{{{response}}}",
+    )
+)
+
+reward_variance = define(
+    Definition(
+        "grape.reward_variance",
+        "Variance of the rewards of a group.",
+        (rewards, ddof),
+        sum_over((rewards[other] - mean_reward()) ** 2, other) / (G - ddof),
+        tex=r"\mathrm{{var}}({rewards})",
+    )
+)
+
+scaled_advantage = define(
+    Definition(
+        "grape.advantage.std",
+        "Advantage with the mean as baseline, in standard deviations of the rewards.",
+        (response, rewards, ddof, eps),
+        mean_advantage() / (sqrt(reward_variance()) + eps),
+        tex=r"A^{{\sigma}}_{{{response}}}",
+    )
+)
+
+several = greater(G, 1)
+rubric_rewards = Lambda(response, reward())
+unequal = greater(reward_variance(), 0)
+freedom = greater(G - ddof, 0)
+
+claim(
+    "grape.advantage.zero_sum",
+    "The advantages of a group sum to zero, whatever the baseline and the scale.",
+    holds(equals(sum_over(advantage(), response), 0), name="leave-one-out", assuming=[several], by=finite_sum()),
+    holds(equals(sum_over(mean_advantage(), response), 0), name="mean", by=finite_sum()),
+    holds(
+        equals(scaled_advantage(), -sum_over((1 - delta(other, response)) * scaled_advantage(other), other)),
+        name="std",
+        assuming=[freedom, unequal],
+        by=finite_sum(),
+    ),
+    wrong=[
+        Wrong(
+            "with the sum of all rewards over the number of the others",
+            equals(sum_over(rewards[response] - sum_over(rewards[other], other) / (G - 1), response), 0),
+            assuming=(several,),
+        ),
+    ],
+)
+
+claim(
+    "grape.reward.convention",
+    "Where no item is trusted there is no signal: by convention the rewards are 0, and so are the advantages.",
+    holds(
+        equals(reward_sum(), total_trust * reward()),
+        name="the sum is the total times the mean",
+        assuming=[some_trust],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(trusted_reward.body, reward()),
+        name="some item trusted",
+        assuming=[some_trust],
+        by=smt(given=[fact("grape.reward.convention", part="the sum is the total times the mean")]),
+    ),
+    holds(equals(reward_sum(trust=Lambda(item, 0)), 0), name="no item trusted", by=finite_sum()),
+    holds(equals(advantage(rewards=Lambda(response, 0)), 0), name="no advantage", assuming=[several], by=finite_sum()),
+    wrong=[
+        Wrong(
+            "the plain mean of the scores where no item is trusted",
+            equals(trusted_reward(), sum_over(scores[response, item], item) / Q),
+            assuming=(equals(total_trust, 0),),
+        ),
+    ],
+)
+
+unit_scores = family("unit_scores", Fractional, G, Q, text="scores in [0, 1]", tex="s")
+unit_rewards = Lambda(response, reward(scores=unit_scores))
+pair_share = (1 - delta(other, response)) * share / (G - 1)
+differences = sum_over(pair_share * (unit_scores[response, item] - unit_scores[other, item]), other, item)
+
+claim(
+    "grape.advantage.bound",
+    "For scores in [0, 1] no advantage is larger than 1, nor with the mean as baseline larger than 1 − 1/G.",
+    holds(
+        equals(advantage(rewards=unit_rewards), differences),
+        name="a mean of differences",
+        assuming=[some_trust, several],
+        by=finite_sum(),
+    ),
+    holds(at_least(differences, -1), name="none below −1", assuming=[some_trust, several], by=termwise(-pair_share)),
+    holds(at_most(differences, 1), name="none above 1", assuming=[some_trust, several], by=termwise(pair_share)),
+    holds(
+        at_most(abs(advantage(rewards=unit_rewards)), 1),
+        name="leave-one-out",
+        assuming=[some_trust, several],
+        by=smt(
+            given=[
+                fact("grape.advantage.bound", part="a mean of differences"),
+                fact("grape.advantage.bound", part="none below −1"),
+                fact("grape.advantage.bound", part="none above 1"),
+            ]
+        ),
+    ),
+    holds(
+        equals(advantage(rewards=unit_rewards), G / (G - 1) * mean_advantage(rewards=unit_rewards)),
+        name="the two baselines",
+        assuming=[some_trust, several],
+        by=finite_sum(),
+    ),
+    holds(
+        at_most(abs(mean_advantage(rewards=unit_rewards)), 1 - 1 / G),
+        name="mean",
+        assuming=[some_trust, several],
+        by=smt(
+            given=[
+                fact("grape.advantage.bound", part="leave-one-out"),
+                fact("grape.advantage.bound", part="the two baselines"),
+            ]
+        ),
+    ),
+    wrong=[
+        Wrong(
+            "with the others as baseline no larger than 1 − 1/G, either",
+            at_most(advantage(rewards=unit_rewards), 1 - 1 / G),
+            assuming=(some_trust, several),
+        ),
+        Wrong(
+            "without normalisation, too",
+            at_most(advantage(rewards=Lambda(response, reward_sum(scores=unit_scores))), 1),
+            assuming=(some_trust, several),
+        ),
+    ],
+)
+
+after_shift = Lambda(response, reward(scores=shifted_scores))
+own_trust = Lambda(item, weights[item] * confidences[response, item])
+
+claim(
+    "grape.advantage.item_shift",
+    "A constant added to the scores of one item, for the whole group, changes no advantage: an item that is easy for "
+    "all, or a critic that is kind to all, does no harm.",
+    holds(
+        equals(advantage(rewards=after_shift), advantage(rewards=rubric_rewards)),
+        name="leave-one-out",
+        assuming=[some_trust, several],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(mean_advantage(rewards=after_shift), mean_advantage(rewards=rubric_rewards)),
+        name="mean",
+        assuming=[some_trust],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(reward_variance(rewards=after_shift), reward_variance(rewards=rubric_rewards)),
+        name="variance",
+        assuming=[some_trust, freedom],
+        by=finite_sum(),
+    ),
+    wrong=[
+        Wrong(
+            "with the confidence in each response's own score in place of the average",
+            equals(
+                advantage(rewards=Lambda(response, reward(scores=shifted_scores, trust=own_trust))),
+                advantage(rewards=Lambda(response, reward(trust=own_trust))),
+            ),
+            assuming=(several, some_confidence),
+        ),
+        Wrong(
+            "a constant added to the scores of one response",
+            equals(
+                advantage(
+                    rewards=Lambda(
+                        response,
+                        reward(
+                            scores=Lambda(
+                                (response, item), scores[response, item] + delta(response, first_response) * shift
+                            )
+                        ),
+                    )
+                ),
+                advantage(rewards=rubric_rewards),
+            ),
+            assuming=(some_trust, several),
+        ),
+    ],
+)
+
+item_scores = Lambda(response, scores[response, item])
+
+claim(
+    "grape.advantage.decomposition",
+    "The advantage is the mean of the advantages in the single items, each counting by the trust in it.",
+    holds(
+        equals(advantage(rewards=rubric_rewards), sum_over(share * advantage(rewards=item_scores), item)),
+        name="leave-one-out",
+        assuming=[some_trust, several],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(mean_advantage(rewards=rubric_rewards), sum_over(share * mean_advantage(rewards=item_scores), item)),
+        name="mean",
+        assuming=[some_trust],
+        by=finite_sum(),
+    ),
+    wrong=[
+        Wrong(
+            "each item counting alike",
+            equals(advantage(rewards=rubric_rewards), sum_over(advantage(rewards=item_scores), item) / Q),
+            assuming=(some_trust, several),
+        ),
+        Wrong(
+            "without normalisation",
+            equals(advantage(rewards=rubric_rewards), sum_over(trust[item] * advantage(rewards=item_scores), item)),
+            assuming=(some_trust, several),
+        ),
+    ],
+)
+
+stretched = Lambda(response, factor * mean_advantage())
+stretch = G / (G - 1)
+
+claim(
+    "grape.baseline",
+    "Leaving a response out of its own baseline stretches all advantages by one factor, G/(G − 1). Divided by the "
+    "standard deviation of the advantages themselves the factor cancels; by that of the rewards, it stays.",
+    holds(equals(advantage(), stretch * mean_advantage()), name="stretch", assuming=[several], by=finite_sum()),
+    holds(
+        equals(
+            factor * mean_advantage() / sqrt(reward_variance(rewards=stretched)),
+            mean_advantage() / sqrt(reward_variance()),
+        ),
+        name="any factor cancels",
+        assuming=[freedom, unequal],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(
+            advantage() / sqrt(reward_variance(rewards=Lambda(response, stretch * mean_advantage()))),
+            mean_advantage() / sqrt(reward_variance()),
+        ),
+        name="scaled by its own standard deviation",
+        assuming=[several, freedom, unequal],
+        by=smt(
+            given=[
+                fact("grape.baseline", part="stretch"),
+                fact("grape.baseline", part="any factor cancels", factor=stretch),
+            ]
+        ),
+    ),
+    holds(
+        equals(advantage() / (sqrt(reward_variance()) + eps), stretch * scaled_advantage()),
+        name="scaled by that of the rewards",
+        assuming=[several, freedom, unequal],
+        by=finite_sum(),
+    ),
+    wrong=[
+        Wrong("the mean of the whole group leaves the response out", equals(advantage(), mean_advantage()), (several,)),
+        Wrong(
+            "the choice cancels against the standard deviation of the rewards",
+            equals(advantage() / sqrt(reward_variance()), mean_advantage() / sqrt(reward_variance())),
+            (several, freedom, unequal),
+        ),
+    ],
+)
+
+sum_rewards = Lambda(response, reward_sum())
+
+claim(
+    "grape.normalisation",
+    "Without normalisation all advantages are multiplied by the total trust, and scaling takes that factor out again.",
+    holds(
+        equals(advantage(rewards=sum_rewards), total_trust * advantage(rewards=rubric_rewards)),
+        name="factor",
+        assuming=[some_trust, several],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(scaled_advantage(rewards=Lambda(response, factor * rewards[response]), eps=0), scaled_advantage(eps=0)),
+        name="any factor of the rewards cancels",
+        assuming=[freedom, unequal],
+        by=finite_sum(),
+    ),
+    wrong=[
+        Wrong(
+            "the advantages are the same",
+            equals(advantage(rewards=sum_rewards), advantage(rewards=rubric_rewards)),
+            (some_trust, several),
+        ),
+        Wrong(
+            "the factor cancels with a constant added to the standard deviation, too",
+            equals(scaled_advantage(rewards=Lambda(response, factor * rewards[response])), scaled_advantage()),
+            (freedom, unequal),
+        ),
+    ],
+)
+
+one_trust = Lambda(item, delta(item, first_item) * item_trust())
+one_score = Lambda(response, scores[response, first_item])
+one_reward = Lambda(response, reward(trust=one_trust))
+trusted = greater(item_trust(first_item), 0)
+
+claim(
+    "grape.grpo_special_case",
+    "With one item the confidence cancels, and the mean as baseline gives the advantages of GRPO: those without its "
+    "standard deviation, and with the scale those with it. Leaving a response out stretches them.",
+    holds(
+        equals(reward(trust=one_trust), scores[response, first_item]),
+        name="reward",
+        assuming=[trusted],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(mean_advantage(rewards=one_reward), mean_advantage(rewards=one_score)),
+        name="mean",
+        assuming=[trusted],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(scaled_advantage(rewards=one_reward), scaled_advantage(rewards=one_score)),
+        name="std",
+        assuming=[trusted, freedom, greater(reward_variance(rewards=one_score), 0)],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(advantage(rewards=one_reward), stretch * mean_advantage(rewards=one_score)),
+        name="leave-one-out",
+        assuming=[trusted, several],
+        by=finite_sum(),
+    ),
+    source=PATEL,
+    wrong=[
+        Wrong(
+            "leaving a response out gives the same",
+            equals(advantage(rewards=one_reward), mean_advantage(rewards=one_score)),
+            (trusted, several),
+        ),
+        Wrong(
+            "the confidence cancels from the sum, too",
+            equals(reward_sum(trust=one_trust), scores[response, first_item]),
+            (trusted,),
+        ),
+    ],
+)
+
+precision = family(
+    "precision", Positive, Q, text="how certain the score of an item is: noise over its variance", tex="c"
+)
+noise = symbol("noise", Positive, "variance of a score of precision one", tex=r"\sigma^2")
+portion = family("portion", Simplex, Q, text="weight of each item in a mean of the scores", tex="w")
+total_precision = sum_over(precision[item], item)
+by_precision = Lambda(item, precision[item] / total_precision)
+
+mean_variance = define(
+    Definition(
+        "grape.mean_variance",
+        "Variance of a weighted mean of independent scores, each of variance noise over precision.",
+        (portion, precision, noise),
+        sum_over(portion[item] ** 2 * noise / precision[item], item),
+        tex=r"\mathrm{{var}}({portion})",
+    )
+)
+
+excess = (portion[item] - precision[item] / total_precision) ** 2 / precision[item]
+
+claim(
+    "grape.variance",
+    "Weights in proportion to the confidences, where these are the precisions of the scores, make the variance of the "
+    "mean least.",
+    holds(
+        equals(sum_over(noise * excess, item), mean_variance() - noise / total_precision),
+        name="excess",
+        by=finite_sum(),
+    ),
+    holds(at_least(sum_over(noise * excess, item), 0), name="never negative", by=termwise(0)),
+    holds(
+        at_least(mean_variance(), noise / total_precision),
+        name="bound",
+        by=smt(given=[fact("grape.variance", part="excess"), fact("grape.variance", part="never negative")]),
+    ),
+    holds(equals(mean_variance(portion=by_precision), noise / total_precision), name="reached", by=finite_sum()),
+    holds(
+        greater(noise * excess, 0),
+        name="and nowhere else",
+        assuming=[differs(portion[item], precision[item] / total_precision)],
+        by=smt(),
+    ),
+    wrong=[
+        Wrong(
+            "equal weights make it least",
+            at_least(mean_variance(), mean_variance(portion=Lambda(item, 1 / Q))),
+        ),
+        Wrong(
+            "weights in proportion to the square root of the confidences",
+            at_least(
+                mean_variance(),
+                mean_variance(portion=Lambda(item, sqrt(precision[item]) / sum_over(sqrt(precision[item]), item))),
+            ),
+        ),
+    ],
+)
+
+# The objective of a token.
+
+surrogate = define(
+    Definition(
+        "grape.surrogate",
+        "Clipped surrogate objective of a token of a response, to be maximised.",
+        (logp, old_logp, response, scores, trust, clip_low, clip_high),
+        clipped_surrogate(ratio(), advantage(rewards=rubric_rewards)),
+        tex="L",
+        source=PATEL,
+    )
+)
+
+own_advantage = advantage(rewards=rubric_rewards)
+
+claim(
+    "grape.gradient",
+    "A token pushes by the advantage of its response, as in PPO; scores and confidences are constants.",
+    holds(
+        equals(Diff(surrogate(), logp), clip_slope(ratio(), own_advantage)),
+        name="slope",
+        assuming=[some_trust, several, differs(ratio(), upper_edge), differs(ratio(), lower_edge)],
+        by=by_terms(fact("ppo.clip.gradient", part="in the log-probability", advantage=own_advantage)),
+        equivalent={
+            "right: reward(response) → reward(response) + 1": "a constant in every reward changes no advantage"
+        },
+    ),
+    holds(
+        equals(clip_slope(1, own_advantage), own_advantage),
+        name="on policy",
+        assuming=[some_trust, several],
+        by=smt(),
+    ),
+    source=SCHULMAN.eq(7),
+    wrong=[
+        Wrong(
+            "the slope of the unclipped surrogate",
+            equals(Diff(surrogate(), logp), ratio() * own_advantage),
+            (some_trust, several, differs(ratio(), upper_edge), differs(ratio(), lower_edge)),
+        ),
+        Wrong(
+            "one reward for the advantage",
+            equals(Diff(surrogate(), logp), clip_slope(ratio(), reward())),
+            (some_trust, several, differs(ratio(), upper_edge), differs(ratio(), lower_edge)),
+        ),
+    ],
+)
