@@ -611,7 +611,7 @@ BAD = [
         "categories: got device meta, expected cpu, the device of scores",
     ),
     (lambda: relative(baseline="none"), ValueError, "baseline: got 'none', expected one of 'leave_one_out', 'mean'"),
-    (lambda: relative(scale=None), TypeError, "scale: got NoneType, expected one of 'none', 'std'"),
+    (lambda: relative(scale=None), TypeError, "scale: got NoneType, expected one of 'std', 'none'"),
     (lambda: relative(scale="std", ddof=2), ValueError, "ddof: got 2, expected 0 or 1"),
     (lambda: relative(scale="std", eps=-1.0), ValueError, "eps: got -1.0, expected a finite number >= 0"),
     (lambda: relative(weights=-WEIGHTS), ValueError, "weights: got the value -1.0, expected finite values >= 0"),

@@ -11,17 +11,18 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from grape_verified.advantages import group_advantages
 from grape_verified.arguments import (
     Aggregation,
     ItemInputs,
+    Scale,
     check_aggregation,
     check_categories,
     check_choice,
     check_clip_range,
-    check_ddof,
     check_floating,
-    check_non_negative,
     check_rows,
+    check_scale,
     item_inputs,
 )
 from grape_verified.losses.output import LossOutput
@@ -31,7 +32,6 @@ from grape_verified.numerics import bounded
 Confidence = Literal["group", "batch"]
 Normalisation = Literal["mean", "sum"]
 Baseline = Literal["leave_one_out", "mean"]
-Scale = Literal["none", "std"]
 
 
 @torch.no_grad()
@@ -120,10 +120,11 @@ def grape_advantages(
 
     Sources: those of `grape_rewards`.
     """
-    _check_options(baseline, scale, ddof, eps)
+    check_choice("baseline", baseline, get_args(Baseline))
+    check_scale(scale, ddof, eps)
     items = _items(scores, confidences, weights, item_mask, confidence, categories, normalisation)
     rewards = _rewards(items, _trust(items, categories, normalisation), normalisation)
-    return _relative_to_group(rewards, baseline, scale, ddof, eps)
+    return _among_group(rewards, baseline, scale, ddof, eps)
 
 
 def grape_loss(
@@ -178,12 +179,13 @@ def grape_loss(
     """
     check_clip_range(clip_low, clip_high, None)
     check_aggregation("aggregation", aggregation, denominator, max_length)
-    _check_options(baseline, scale, ddof, eps)
+    check_choice("baseline", baseline, get_args(Baseline))
+    check_scale(scale, ddof, eps)
     check_rows(logps, scores)
     items = _items(scores, confidences, weights, item_mask, confidence, categories, normalisation)
     trust = _trust(items, categories, normalisation)
     rewards = _rewards(items, trust, normalisation)
-    advantages = _relative_to_group(rewards, baseline, scale, ddof, eps)
+    advantages = _among_group(rewards, baseline, scale, ddof, eps)
     loss, per_token, metrics = ppo_loss(
         logps,
         old_logps,
@@ -217,24 +219,13 @@ def _items(
     return item_inputs(scores, confidences, weights, item_mask)
 
 
-def _check_options(baseline: str, scale: str, ddof: int, eps: float) -> None:
-    """Check the options that make advantages of rewards."""
-    check_choice("baseline", baseline, get_args(Baseline))
-    check_choice("scale", scale, get_args(Scale))
-    check_ddof(ddof)
-    check_non_negative("eps", eps)
-
-
-def _relative_to_group(rewards: Tensor, baseline: str, scale: str, ddof: int, eps: float) -> Tensor:
-    """(r − b) / (std + ε)."""
+def _among_group(
+    rewards: Tensor, baseline: Baseline, scale: Scale, ddof: int, eps: float
+) -> Float[Tensor, "prompts group"]:
+    """`group_advantages` of each prompt's responses."""
     group = rewards.shape[1]
-    distance = rewards - rewards[:, :1]  # exactly 0 where all are equal
-    centred = distance - distance.mean(1, keepdim=True)
-    largest = centred.abs().amax(1, keepdim=True)
-    unit = centred / largest.masked_fill(largest == 0, 1)
-    std = largest * (unit.square().sum(1, keepdim=True) / max(group - ddof, 1)).sqrt()
-    advantages = centred * (group / max(group - 1, 1)) if baseline == "leave_one_out" else centred
-    return (advantages / (std + eps)).masked_fill(std == 0, 0) if scale == "std" else advantages
+    flat = group_advantages(rewards.flatten(), group, baseline=baseline, scale=scale, ddof=ddof, eps=eps)
+    return flat.reshape(rewards.shape)
 
 
 def _trust(items: ItemInputs, categories: Tensor | None, normalisation: str) -> Float[Tensor, "prompts items"]:
