@@ -1,0 +1,452 @@
+"""Trust region policy optimisation: the surrogate, and the step that a divergence constraint allows.
+
+J. Schulman et al., Trust Region Policy Optimization, arXiv:1502.05477. The step maximises the gain of a linear model,
+gᵀd, where a quadratic model of the divergence, ½ dᵀFd, is at most δ. F is written as LLᵀ, which every Fisher matrix is,
+and g as Fx: x is the solution that conjugate gradients find.
+"""
+
+from itertools import product
+
+from sympy import Expr, Lambda, Rational, log, sqrt
+
+from grape_spec.kl import n, p, q, y
+from grape_spec.language import (
+    At,
+    Definition,
+    Diff,
+    Positive,
+    Real,
+    Simplex,
+    Size,
+    Source,
+    Wrong,
+    at_least,
+    at_most,
+    claim,
+    define,
+    delta,
+    equals,
+    family,
+    greater,
+    holds,
+    index,
+    sum_over,
+    symbol,
+)
+from grape_spec.policy import P, T, V, a, j, k, l, logits, next_token, prefixes, softmax, v
+from grape_spec.ppo import advantage, logp, old_logp, ratio
+from grape_spec.proof.rules import algebra, fact, finite_sum, smt, termwise
+
+SCHULMAN = Source("schulman2015trust")
+KAKADE = Source("kakade2002approximately", "lemma 6.1")
+HESTENES = Source("hestenes1952methods", "section 3")
+
+surrogate = define(
+    Definition(
+        "trpo.surrogate",
+        "Surrogate objective of a token, to be maximised.",
+        (logp, old_logp, advantage),
+        ratio() * advantage,
+        tex=r"\rho A",
+        source=SCHULMAN.eq(14),
+    )
+)
+
+statistic = family("statistic", Real, n, text="any function of the outcome", tex="f")
+
+claim(
+    "trpo.importance.identity",
+    "Under samples from the old policy, what is weighted by the ratio has its expectation under the new one.",
+    holds(
+        equals(sum_over(q[y] * ratio(log(p[y]), log(q[y])) * statistic[y], y), sum_over(p[y] * statistic[y], y)),
+        by=finite_sum(),
+    ),
+    source=SCHULMAN.section(5),
+    wrong=[
+        Wrong(
+            "weighted by the inverse ratio",
+            equals(sum_over(q[y] * ratio(log(q[y]), log(p[y])) * statistic[y], y), sum_over(p[y] * statistic[y], y)),
+        ),
+        Wrong("not weighted at all", equals(sum_over(q[y] * statistic[y], y), sum_over(p[y] * statistic[y], y))),
+    ],
+)
+
+old_logits = family("old_logits", Real, V, text="logits of the policy that sampled", tex=r"z^{\mathrm{old}}")
+token_advantage = family("token_advantage", Real, V, text="advantage of each token", tex="A")
+at_old = Lambda(v, old_logits[v])
+
+expected_surrogate = define(
+    Definition(
+        "trpo.expected_surrogate",
+        "Expectation of the surrogate under the policy that sampled.",
+        (logits, old_logits, token_advantage),
+        sum_over(softmax(v, at_old) * surrogate(log(softmax(v)), log(softmax(v, at_old)), token_advantage[v]), v),
+        tex=r"L({logits})",
+        source=SCHULMAN.eq(14),
+    )
+)
+
+claim(
+    "trpo.surrogate.gradient",
+    "Where the policies agree the surrogate has the gradient of the expected advantage, the policy gradient.",
+    holds(equals(Diff(surrogate(), logp), surrogate()), name="of a token", by=algebra()),
+    holds(
+        equals(At(Diff(surrogate(), logp), logp, old_logp), advantage),
+        name="of a token, where the policies agree",
+        by=algebra(),
+    ),
+    holds(
+        equals(
+            At(Diff(expected_surrogate(), logits[k]), logits, at_old),
+            sum_over(softmax(a, at_old) * token_advantage[a] * (delta(a, k) - softmax(k, at_old)), a),
+        ),
+        name="the expected score, weighted by the advantage",
+        by=finite_sum(),
+    ),
+    holds(
+        equals(
+            At(Diff(expected_surrogate(), logits[k]), logits, at_old),
+            At(Diff(sum_over(softmax(v) * token_advantage[v], v), logits[k]), logits, at_old),
+        ),
+        name="the gradient of the expected advantage",
+        by=finite_sum(),
+        equivalent={
+            "right: old_logits[v] → old_logits[v] + 1": "the same: a constant added to all logits changes no probability"
+        },
+    ),
+    source=SCHULMAN.section(2),
+    wrong=[
+        Wrong(
+            "the ratio differentiated as if it were its logarithm",
+            equals(Diff(surrogate(), logp), advantage),
+        ),
+        Wrong(
+            "without the expectation's weights",
+            equals(
+                At(Diff(expected_surrogate(), logits[k]), logits, at_old),
+                sum_over(token_advantage[a] * (delta(a, k) - softmax(k, at_old)), a),
+            ),
+        ),
+    ],
+)
+
+policy_divergence = define(
+    Definition(
+        "trpo.kl",
+        "Divergence of the new policy from the one that sampled, the one that the step is held to.",
+        (logits, old_logits),
+        sum_over(softmax(v, at_old) * log(softmax(v, at_old) / softmax(v)), v),
+        tex=r"\mathrm{{KL}}(\pi_{{\mathrm{{old}}}} \Vert \pi({logits}))",
+        source=SCHULMAN.eq(14),
+    )
+)
+
+claim(
+    "trpo.kl.value",
+    "Where the policies agree, their divergence is zero.",
+    holds(equals(policy_divergence(at_old), 0), by=finite_sum()),
+    wrong=[Wrong("the entropy in its place", equals(-sum_over(softmax(v, at_old) * log(softmax(v, at_old)), v), 0))],
+)
+
+claim(
+    "trpo.kl.gradient",
+    "The divergence has slope π − π_old in the logits, which is zero where the policies agree.",
+    holds(
+        equals(Diff(policy_divergence(), logits[k]), softmax(k) - softmax(k, at_old)),
+        name="anywhere",
+        by=finite_sum(),
+    ),
+    holds(
+        equals(At(Diff(policy_divergence(), logits[k]), logits, at_old), 0),
+        name="where the policies agree",
+        by=finite_sum(),
+        equivalent={
+            "left: old_logits[v] → old_logits[v] + 1": "the same: a constant added to all logits changes no probability"
+        },
+    ),
+    wrong=[
+        Wrong("the sign turned", equals(Diff(policy_divergence(), logits[k]), softmax(k, at_old) - softmax(k))),
+    ],
+)
+
+claim(
+    "trpo.kl.hessian",
+    "Where the policies agree, the divergence has the Fisher matrix as its curvature.",
+    holds(
+        equals(
+            At(Diff(policy_divergence(), logits[k], logits[l]), logits, at_old),
+            softmax(k, at_old) * (delta(k, l) - softmax(l, at_old)),
+        ),
+        by=finite_sum(),
+    ),
+    source=SCHULMAN.section("C"),
+    wrong=[
+        Wrong(
+            "the diagonal alone",
+            equals(
+                At(Diff(policy_divergence(), logits[k], logits[l]), logits, at_old), softmax(k, at_old) * delta(k, l)
+            ),
+        ),
+        Wrong(
+            "twice the Fisher matrix, without the half in front of the quadratic form",
+            equals(
+                At(Diff(policy_divergence(), logits[k], logits[l]), logits, at_old),
+                2 * softmax(k, at_old) * (delta(k, l) - softmax(l, at_old)),
+            ),
+        ),
+    ],
+)
+
+# The step.
+
+parameters = symbol("parameters", Size, "number of parameters", tex="n")
+row = index("parameter", parameters, "a parameter", tex="i")
+column = index("other_parameter", parameters, "another parameter", tex="i'")
+varied = index("varied_parameter", parameters, "a parameter that is varied", tex="h")
+inner = index("inner", parameters, "a column of the factor", tex="k")
+other_inner = index("other_inner", parameters, "another column of the factor", tex="k'")
+
+factor = family("fisher_factor", Real, parameters, parameters, text="a factor of the Fisher matrix", tex="L")
+solution = family("solution", Real, parameters, text="the solution of Fx = g", tex="x")
+direction = family("direction", Real, parameters, text="any step of the parameters", tex="d")
+max_kl = symbol("max_kl", Positive, "how far the step may go, by the model of the divergence", tex=r"\delta")
+multiplier = symbol("multiplier", Positive, "weight of a divergence penalty", tex=r"\lambda")
+
+fisher = define(
+    Definition(
+        "trpo.fisher",
+        "Entry of the Fisher matrix, F = LLᵀ.",
+        (row, column, factor),
+        sum_over(factor[row, inner] * factor[column, inner], inner),
+        tex=r"F_{{{parameter}{other_parameter}}}",
+    )
+)
+
+gradient = define(
+    Definition(
+        "trpo.gradient",
+        "Gradient of the surrogate, g = Fx.",
+        (row, factor, solution),
+        sum_over(fisher(row, column) * solution[column], column),
+        tex=r"g_{{{parameter}}}",
+    )
+)
+
+gain = define(
+    Definition(
+        "trpo.gain",
+        "What a step gains by the linear model of the surrogate, gᵀd.",
+        (direction, factor, solution),
+        sum_over(gradient(row) * direction[row], row),
+        tex=r"g^{{\top}} {direction}",
+        source=SCHULMAN.eq(17),
+    )
+)
+
+image = define(
+    Definition(
+        "trpo.image",
+        "Entry of Lᵀd.",
+        (inner, direction, factor),
+        sum_over(factor[row, inner] * direction[row], row),
+        tex=r"(L^{{\top}} {direction})_{{{inner}}}",
+    )
+)
+
+squared_length = define(
+    Definition(
+        "trpo.squared_length",
+        "Twice the divergence of a step by its quadratic model, dᵀFd = Σ (Lᵀd)².",
+        (direction, factor),
+        sum_over(image(inner) ** 2, inner),
+        tex=r"{direction}^{{\top}} F {direction}",
+        source=SCHULMAN.eq(17),
+    )
+)
+
+solved = Lambda(row, solution[row])
+along_solution = squared_length(solved)
+
+natural_step = define(
+    Definition(
+        "trpo.natural_step",
+        "The step of TRPO, d* = √(2δ/xᵀFx) x, where xᵀFx = gᵀx = gᵀF⁻¹g.",
+        (row, factor, solution, max_kl),
+        sqrt(2 * max_kl / along_solution) * solution[row],
+        tex=r"d^*_{{{parameter}}}",
+        source=SCHULMAN.section("C"),
+    )
+)
+
+best = Lambda(row, natural_step(row))
+ascends = greater(along_solution, 0)
+price = sqrt(along_solution / (2 * max_kl))
+tilt = image(inner, solved) * image(other_inner) - image(other_inner, solved) * image(inner)
+
+claim(
+    "trpo.step.quadratic",
+    "The squared length is the quadratic form of F, and never negative; gᵀx is that of x.",
+    holds(
+        equals(squared_length(), sum_over(direction[row] * fisher(row, column) * direction[column], row, column)),
+        name="a form in F",
+        by=finite_sum(),
+    ),
+    holds(at_least(squared_length(), 0), name="not negative", by=termwise(lower=Rational(0))),
+    holds(equals(gain(solved), along_solution), name="gᵀx = xᵀFx", by=finite_sum()),
+)
+
+claim(
+    "trpo.cauchy_schwarz",
+    "No step gains more than √(gᵀx · dᵀFd): the Cauchy-Schwarz inequality in the metric of F.",
+    holds(
+        equals(
+            along_solution * squared_length() - gain() ** 2,
+            sum_over(tilt**2, inner, other_inner) / 2,
+        ),
+        name="Lagrange's identity",
+        by=finite_sum(),
+    ),
+    holds(at_least(sum_over(tilt**2, inner, other_inner), 0), name="squares", by=termwise(lower=Rational(0))),
+    holds(
+        at_most(gain() ** 2, along_solution * squared_length()),
+        name="bound",
+        by=smt(
+            given=[
+                fact("trpo.cauchy_schwarz", part="Lagrange's identity"),
+                fact("trpo.cauchy_schwarz", part="squares"),
+                fact("trpo.step.quadratic", part="not negative"),
+                fact("trpo.step.quadratic", part="not negative", direction=solved),
+            ]
+        ),
+        equivalent={
+            "right: solution[parameter] → 2*solution[parameter]": "true and weaker: a length four times as large",
+            "right: solution[parameter] → -solution[parameter]": "the same: xᵀFx does not see the sign of x",
+        },
+    ),
+)
+
+claim(
+    "trpo.step.gain",
+    "The step gains √(2δ gᵀF⁻¹g) by the linear model.",
+    holds(equals(gain(best), sqrt(2 * max_kl * along_solution)), name="value", assuming=[ascends], by=finite_sum()),
+    holds(
+        equals(gain(best) ** 2, 2 * max_kl * along_solution), name="its square", assuming=[ascends], by=finite_sum()
+    ),
+    holds(greater(gain(best), 0), name="positive", assuming=[ascends], by=smt(given=[fact("trpo.step.gain", part="value")])),
+)
+
+claim(
+    "trpo.step",
+    "Of all steps whose divergence is at most δ by its quadratic model, d* gains the most by the linear model.",
+    holds(
+        equals(squared_length(best) / 2, max_kl),
+        name="feasible, and the constraint is met with equality",
+        assuming=[ascends],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(gradient(varied), price * sum_over(fisher(varied, row) * natural_step(row), row)),
+        name="stationary: g is a multiple of Fd*",
+        assuming=[ascends],
+        by=finite_sum(),
+    ),
+    holds(greater(price, 0), name="and the multiplier is positive", assuming=[ascends], by=smt()),
+    holds(
+        at_most(gain(), gain(best)),
+        name="no feasible step gains more",
+        assuming=[ascends, at_most(squared_length() / 2, max_kl)],
+        by=smt(
+            given=[
+                fact("trpo.cauchy_schwarz", part="bound"),
+                fact("trpo.step.gain", part="its square"),
+                fact("trpo.step.gain", part="positive"),
+            ]
+        ),
+        equivalent={
+            "right: natural_step(parameter) → 2*natural_step(parameter)": "true and weaker: a gain twice as large",
+            "right: max_kl → max_kl + 1": "true and weaker: more is gained within a larger distance",
+            "right: max_kl → 2*max_kl": "true and weaker: more is gained within a larger distance",
+        },
+    ),
+    source=SCHULMAN.section("C"),
+    wrong=[
+        Wrong(
+            "scaled by √(δ/gᵀx), without the 2 of the quadratic model",
+            equals(squared_length(Lambda(row, sqrt(max_kl / along_solution) * solution[row])) / 2, max_kl),
+            assuming=(ascends,),
+        ),
+        Wrong(
+            "the plain gradient as direction",
+            equals(squared_length(Lambda(row, sqrt(2 * max_kl / along_solution) * gradient(row))) / 2, max_kl),
+            assuming=(ascends,),
+        ),
+    ],
+)
+
+penalised = define(
+    Definition(
+        "trpo.penalised",
+        "What a step gains, less λ times its divergence, both by their models.",
+        (direction, factor, solution, multiplier),
+        gain() - multiplier * squared_length() / 2,
+        tex=r"\Phi_{{{multiplier}}}({direction})",
+        source=SCHULMAN.section(4),
+    )
+)
+
+penalised_step = Lambda(row, solution[row] / multiplier)
+beyond = Lambda(row, direction[row] - solution[row] / multiplier)
+
+claim(
+    "trpo.penalty",
+    "A penalty in place of the constraint gives the step F⁻¹g/λ, the same direction, and with one multiplier the same "
+    "step.",
+    holds(
+        equals(At(Diff(penalised(), direction[varied]), direction, penalised_step), 0),
+        name="stationary",
+        by=finite_sum(),
+    ),
+    holds(
+        equals(penalised(), along_solution / (2 * multiplier) - multiplier / 2 * squared_length(beyond)),
+        name="the square completed",
+        by=finite_sum(),
+    ),
+    holds(
+        at_most(penalised(), along_solution / (2 * multiplier)),
+        name="no step does better",
+        by=smt(
+            given=[
+                fact("trpo.penalty", part="the square completed"),
+                fact("trpo.step.quadratic", part="not negative", direction=beyond),
+                fact("trpo.step.quadratic", part="not negative", direction=solved),
+            ]
+        ),
+        equivalent={
+            "right: solution[parameter] → 2*solution[parameter]": "true and weaker: a length four times as large",
+            "right: solution[parameter] → -solution[parameter]": "the same: xᵀFx does not see the sign of x",
+        },
+    ),
+    holds(
+        equals(penalised(penalised_step), along_solution / (2 * multiplier)),
+        name="the maximum is reached",
+        by=finite_sum(),
+    ),
+    holds(
+        equals(solution[varied] / price, natural_step(varied)),
+        name="the multiplier that meets δ",
+        assuming=[ascends],
+        by=finite_sum(),
+    ),
+    wrong=[
+        Wrong(
+            "the same step for every multiplier",
+            equals(solution[varied] / multiplier, natural_step(varied)),
+            assuming=(ascends,),
+        ),
+        Wrong(
+            "without the half in the quadratic model",
+            equals(At(Diff(penalised(), direction[varied]), direction, Lambda(row, solution[row] / (2 * multiplier))), 0),
+        ),
+    ],
+)
+
