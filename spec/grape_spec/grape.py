@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from sympy import Expr, Lambda, Max, sqrt
 
+from grape_spec.advantage import ddof, eps
 from grape_spec.language import (
     Definition,
     Diff,
@@ -51,12 +52,12 @@ from grape_spec.ppo import (
     upper_edge,
 )
 from grape_spec.proof.rules import by_terms, fact, finite_sum, smt, termwise
+from grape_spec.reinforce import G
 
 PATEL = Source("patel2025understanding")
 
 Fractional = Interval("in [0, 1]", Fraction(0), Fraction(1), low_closed=True, high_closed=True)
 
-G = symbol("G", Size, "number of responses to one prompt")
 Q = symbol("Q", Size, "number of items of the rubric")
 response = index("response", G, "a response", tex="i")
 other = index("other", G, "a response that a sum runs over", tex="j")
@@ -74,8 +75,6 @@ trust = family(
 )
 total = symbol("total", Real, "what all items count together", tex="K")
 rewards = family("rewards", Real, G, text="reward of each response to one prompt", tex="r")
-ddof = symbol("ddof", Mask(), "what the variance subtracts from the number of rewards", tex=r"d")
-eps = symbol("eps", NonNegative, "a constant added to the standard deviation", tex=r"\epsilon")
 factor = symbol("factor", Positive, "a positive constant", tex="a")
 
 # The reward of a response.

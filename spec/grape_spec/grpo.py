@@ -6,6 +6,7 @@ Z. Shao et al., DeepSeekMath, arXiv:2402.03300, section 4. Variants: Dr. GRPO (Z
 
 from sympy import Integer, Lambda, Max, Min, exp, sqrt
 
+from grape_spec.advantage import ddof, eps
 from grape_spec.aggregation import (
     DAPO,
     DR_GRPO,
@@ -65,6 +66,7 @@ from grape_spec.ppo import (
     clip_slope,
     clipped_surrogate,
     counts,
+    kl_coef,
     lower_edge,
     no_kink,
     old_logp,
@@ -82,8 +84,6 @@ MINIMAX = Source("minimax2025m1")
 
 # Advantages within a group of responses to one prompt.
 
-ddof = symbol("ddof", NonNegative, "what is taken from the number of responses in the variance", tex="d")
-eps = symbol("eps", NonNegative, "added to the standard deviation", tex=r"\epsilon")
 deviation = symbol("deviation", Real, "a reward less its baseline", tex="d")
 squares = symbol("squares", NonNegative, "sum of the squared deviations of a group", tex="S")
 divisor = symbol("divisor", Positive, "what that sum is divided by in the variance", tex="N")
@@ -407,7 +407,6 @@ claim(
 # The loss of one token, and of a batch.
 
 kl_term = symbol("kl_term", Real, "estimate of the divergence of the policy from the reference at a token", tex="k")
-kl_coef = symbol("kl_coef", NonNegative, "strength of the divergence term", tex=r"\beta")
 logps = family("logps", Real, B, T, text="log-probability of each token under the policy being trained", tex=r"\ell")
 old_logps = family("old_logps", Real, B, T, text="the same under the policy that sampled", tex=r"\ell_{\mathrm{old}}")
 ref_logps = family("ref_logps", Real, B, T, text="the same under the frozen reference", tex=r"\ell_{\mathrm{ref}}")

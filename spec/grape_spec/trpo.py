@@ -5,9 +5,7 @@ gᵀd, where a quadratic model of the divergence, ½ dᵀFd, is at most δ. F is
 and g as Fx: x is the solution that conjugate gradients find.
 """
 
-from itertools import product
-
-from sympy import Expr, Lambda, Rational, log, sqrt
+from sympy import Lambda, Rational, log, sqrt
 
 from grape_spec.kl import n, p, q, y
 from grape_spec.language import (
@@ -16,7 +14,6 @@ from grape_spec.language import (
     Diff,
     Positive,
     Real,
-    Simplex,
     Size,
     Source,
     Wrong,
@@ -33,7 +30,7 @@ from grape_spec.language import (
     sum_over,
     symbol,
 )
-from grape_spec.policy import P, T, V, a, j, k, l, logits, next_token, prefixes, softmax, v
+from grape_spec.policy import V, a, k, l, logits, softmax, v
 from grape_spec.ppo import advantage, logp, old_logp, ratio
 from grape_spec.proof.rules import algebra, fact, finite_sum, smt, termwise
 
@@ -111,7 +108,7 @@ claim(
         name="the gradient of the expected advantage",
         by=finite_sum(),
         equivalent={
-            "right: old_logits[v] → old_logits[v] + 1": "the same: a constant added to all logits changes no probability"
+            "right: old_logits[v] → old_logits[v] + 1": "the same: a constant added to every logit changes nothing"
         },
     ),
     source=SCHULMAN.section(2),
@@ -161,7 +158,7 @@ claim(
         name="where the policies agree",
         by=finite_sum(),
         equivalent={
-            "left: old_logits[v] → old_logits[v] + 1": "the same: a constant added to all logits changes no probability"
+            "left: old_logits[v] → old_logits[v] + 1": "the same: a constant added to every logit changes nothing"
         },
     ),
     wrong=[
@@ -291,7 +288,7 @@ claim(
         name="a form in F",
         by=finite_sum(),
     ),
-    holds(at_least(squared_length(), 0), name="not negative", by=termwise(lower=Rational(0))),
+    holds(at_least(squared_length(), 0), name="not negative", by=termwise(Rational(0))),
     holds(equals(gain(solved), along_solution), name="gᵀx = xᵀFx", by=finite_sum()),
 )
 
@@ -306,7 +303,7 @@ claim(
         name="Lagrange's identity",
         by=finite_sum(),
     ),
-    holds(at_least(sum_over(tilt**2, inner, other_inner), 0), name="squares", by=termwise(lower=Rational(0))),
+    holds(at_least(sum_over(tilt**2, inner, other_inner), 0), name="squares", by=termwise(Rational(0))),
     holds(
         at_most(gain() ** 2, along_solution * squared_length()),
         name="bound",
@@ -329,10 +326,13 @@ claim(
     "trpo.step.gain",
     "The step gains √(2δ gᵀF⁻¹g) by the linear model.",
     holds(equals(gain(best), sqrt(2 * max_kl * along_solution)), name="value", assuming=[ascends], by=finite_sum()),
+    holds(equals(gain(best) ** 2, 2 * max_kl * along_solution), name="its square", assuming=[ascends], by=finite_sum()),
     holds(
-        equals(gain(best) ** 2, 2 * max_kl * along_solution), name="its square", assuming=[ascends], by=finite_sum()
+        greater(gain(best), 0),
+        name="positive",
+        assuming=[ascends],
+        by=smt(given=[fact("trpo.step.gain", part="value")]),
     ),
-    holds(greater(gain(best), 0), name="positive", assuming=[ascends], by=smt(given=[fact("trpo.step.gain", part="value")])),
 )
 
 claim(
@@ -445,8 +445,9 @@ claim(
         ),
         Wrong(
             "without the half in the quadratic model",
-            equals(At(Diff(penalised(), direction[varied]), direction, Lambda(row, solution[row] / (2 * multiplier))), 0),
+            equals(
+                At(Diff(penalised(), direction[varied]), direction, Lambda(row, solution[row] / (2 * multiplier))), 0
+            ),
         ),
     ],
 )
-

@@ -2,8 +2,8 @@
 
 The prompt is a digit d. The answer is d + 1 and the end of the sequence where d is even, and d + 1, d + 2 and the end
 where it is odd, digits modulo ten. What is measured is exact: the mean over all prompts of the probability of the right
-answer. Each method must raise it from below 1 % to what `IMPROVES` says; the same run, at the same seed, with its signal
-drawn at random (advantages, rewards, preferences, targets or scores) must not.
+answer. Each method must raise it from below 1 % to what `IMPROVES` says; the same run, at the same seed, with its
+signal drawn at random (advantages, rewards, preferences, targets or scores) must not.
 """
 
 import copy
