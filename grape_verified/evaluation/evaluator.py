@@ -1,0 +1,231 @@
+"""From responses and rubrics to the tensors that GRAPE reads."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from grape_verified.evaluation.critics import Critic, Verdict
+from grape_verified.evaluation.rubrics import Rubric, RubricItem, item_place
+
+
+class Evaluation(NamedTuple):
+    """What verifiers and critic say of every response, padded with 0 to the longest rubric among the prompts.
+
+    scores, confidences: s and c in [0, 1], fp32. weights: w >= 0, fp32. item_mask: True where a prompt has an item.
+    categories: for each prompt the position of its category in `rubrics`. reasons: by prompt, response and item, not
+    padded.
+    """
+
+    scores: Float[Tensor, "prompts group items"]
+    confidences: Float[Tensor, "prompts group items"]
+    weights: Float[Tensor, "prompts items"]
+    item_mask: Bool[Tensor, "prompts items"]
+    categories: Int[Tensor, " prompts"]
+    reasons: list[list[list[str]]]
+
+
+class Place(NamedTuple):
+    """One response and one item of its rubric. In errors, prompts, responses and items are counted from 1."""
+
+    prompt: int
+    response: int
+    number: int
+    item: RubricItem
+
+    def __str__(self) -> str:
+        item = item_place(self.number + 1, self.item.text)
+        return f"prompt {self.prompt + 1}, response {self.response + 1}, {item}"
+
+
+def evaluate(
+    prompts: Sequence[str],
+    responses: Sequence[Sequence[str]],
+    rubrics: Mapping[str, Rubric],
+    categories: Sequence[str],
+    *,
+    references: Sequence[Any] | None = None,
+    critic: Critic | None = None,
+    batch_size: int = 32,
+) -> Evaluation:
+    """Score every response to every prompt on every item of the rubric of the prompt's category.
+
+    A verifiable item is scored by its verifier, with confidence 1. All other items of all responses go to the critic,
+    in ⌈number / `batch_size`⌉ calls. `grape_rewards` takes what comes out:
+
+        evaluation = evaluate(prompts, responses, rubrics, categories, critic=critic)
+        grape_rewards(
+            evaluation.scores, evaluation.confidences, evaluation.weights, item_mask=evaluation.item_mask
+        )
+
+    Arguments:
+        prompts: P texts, such as the last message of the user or the whole conversation.
+        responses: for each prompt a group of G texts; G is the same for all.
+        rubrics: by category, as `load_rubrics` returns them.
+        categories: for each prompt the category that it belongs to.
+        references: for each prompt what its verifiers compare with (an answer, unit tests); None for none.
+        critic: what judges the items without a verifier; None if there are no such items.
+        batch_size: the largest number of judgements to ask for in one call of the critic.
+
+    Returns: Evaluation(scores, confidences, weights, item_mask, categories, reasons), on the CPU.
+
+    Raises: TypeError or ValueError for a wrong type, number, category or batch size and for an item without a verifier
+    where there is no critic, before any work; for a score or confidence that is not in [0, 1]; RuntimeError where a
+    verifier or the critic raises. The last two name prompt, response and item.
+    """
+    _check_responses(prompts, responses)
+    chosen = _chosen(rubrics, categories, len(prompts))
+    if references is not None:
+        _check_length("references", references, len(prompts))
+    if critic is not None and not callable(critic):
+        raise TypeError(f"critic: got {type(critic).__name__}, expected None or a callable (prompts, responses, items)")
+    _check_batch_size(batch_size)
+    places = [
+        Place(i, j, q, item)
+        for i, rubric in enumerate(chosen)
+        for j in range(len(responses[i]))
+        for q, item in enumerate(rubric.items)
+    ]
+    judged = [place for place in places if not place.item.verifiable]
+    if judged and critic is None:
+        where = f"prompt {judged[0].prompt + 1}, {item_place(judged[0].number + 1, judged[0].item.text)}"
+        raise ValueError(f"critic: got None, expected one for items without a verifier, such as {where}")
+    verdicts = [
+        (place, _verified(place, prompts[place.prompt], responses[place.prompt][place.response], references))
+        for place in places
+        if place.item.verifiable
+    ]
+    if critic is not None:
+        for start in range(0, len(judged), batch_size):
+            verdicts += _judged(judged[start : start + batch_size], prompts, responses, critic)
+    positions = [list(rubrics).index(category) for category in categories]
+    return _tensors(verdicts, chosen, positions, group=len(responses[0]))
+
+
+def _verified(place: Place, prompt: str, response: str, references: Sequence[Any] | None) -> Verdict:
+    verifier = place.item.verifier
+    assert verifier is not None
+    reference = None if references is None else references[place.prompt]
+    try:
+        result = verifier(prompt, response, reference)
+    except Exception as error:
+        raise RuntimeError(f"{place}: the verifier raised {type(error).__name__}: {error}") from error
+    score = float(result) if isinstance(result, bool | np.bool_) else _unit(f"{place}: the verifier's score", result)
+    return Verdict(score, 1.0, f"{_name(verifier)}: {score:g}")
+
+
+def _judged(
+    places: Sequence[Place], prompts: Sequence[str], responses: Sequence[Sequence[str]], critic: Critic
+) -> Iterator[tuple[Place, Verdict]]:
+    """What the critic says of one batch, checked."""
+    asked = [prompts[place.prompt] for place in places]
+    answered = [responses[place.prompt][place.response] for place in places]
+    span = f"{places[0]} to {places[-1]}"
+    try:
+        verdicts = critic(asked, answered, [place.item for place in places])
+    except Exception as error:
+        raise RuntimeError(f"{span}: the critic raised {type(error).__name__}: {error}") from error
+    if isinstance(verdicts, str) or not isinstance(verdicts, Sequence):
+        raise TypeError(f"{span}: the critic returned {type(verdicts).__name__}, expected a sequence of verdicts")
+    if len(verdicts) != len(places):
+        raise ValueError(f"{span}: the critic returned {len(verdicts)} verdicts, expected {len(places)}")
+    for place, verdict in zip(places, verdicts, strict=True):
+        if not isinstance(verdict, Verdict):
+            raise TypeError(f"{place}: the critic returned {type(verdict).__name__}, expected a Verdict")
+        score = _unit(f"{place}: the critic's score", verdict.score)
+        yield place, Verdict(score, _unit(f"{place}: the critic's confidence", verdict.confidence), verdict.reason)
+
+
+def _tensors(
+    verdicts: Sequence[tuple[Place, Verdict]], chosen: Sequence[Rubric], positions: Sequence[int], group: int
+) -> Evaluation:
+    prompts, longest = len(chosen), max(len(rubric.items) for rubric in chosen)
+    where = torch.tensor([place[:3] for place, _ in verdicts]).unbind(1)
+    scores, confidences = torch.zeros(2, prompts, group, longest)
+    scores[where] = torch.tensor([verdict.score for _, verdict in verdicts])
+    confidences[where] = torch.tensor([verdict.confidence for _, verdict in verdicts])
+    weights, item_mask = torch.zeros(prompts, longest), torch.zeros(prompts, longest, dtype=torch.bool)
+    reasons = [[[""] * len(rubric.items) for _ in range(group)] for rubric in chosen]
+    for i, rubric in enumerate(chosen):
+        weights[i, : len(rubric.items)] = torch.tensor([float(item.weight) for item in rubric.items])
+        item_mask[i, : len(rubric.items)] = True
+    for place, verdict in verdicts:
+        reasons[place.prompt][place.response][place.number] = verdict.reason
+    return Evaluation(scores, confidences, weights, item_mask, torch.tensor(positions), reasons)
+
+
+def _unit(name: str, value: Any) -> float:
+    """Check a score or a confidence."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: got {type(value).__name__}, expected a number in [0, 1]")
+    number = float(value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{name}: got {number}, expected a number in [0, 1]")
+    return number
+
+
+def _name(verifier: object) -> str:
+    return getattr(verifier, "__name__", type(verifier).__name__)
+
+
+# -- arguments ---------------------------------------------------------------------------------------------------------
+
+
+def _check_responses(prompts: Sequence[str], responses: Sequence[Sequence[str]]) -> None:
+    _check_texts("prompts", prompts)
+    _check_length("responses", responses, len(prompts))
+    for i, group in enumerate(responses, 1):
+        _check_texts(f"responses, prompt {i}", group)
+        if len(group) != len(responses[0]):
+            raise ValueError(
+                f"responses: got {len(group)} for prompt {i}, expected {len(responses[0])}, as for prompt 1"
+            )
+
+
+def _chosen(rubrics: Mapping[str, Rubric], categories: Sequence[str], prompts: int) -> list[Rubric]:
+    """The rubric of each prompt."""
+    if not isinstance(rubrics, Mapping):
+        raise TypeError(f"rubrics: got {type(rubrics).__name__}, expected a mapping from category to Rubric")
+    for category, rubric in rubrics.items():
+        if not isinstance(rubric, Rubric):
+            raise TypeError(f"rubrics: got {type(rubric).__name__} for {category!r}, expected a Rubric")
+        if rubric.category != category:
+            raise ValueError(f"rubrics: got the rubric of {rubric.category!r} for {category!r}, expected its own")
+    _check_length("categories", categories, prompts)
+    for i, category in enumerate(categories, 1):
+        if category not in rubrics:
+            known = ", ".join(map(repr, rubrics)) or "a category, but there is no rubric"
+            raise ValueError(f"categories: got {category!r} for prompt {i}, expected one of {known}")
+    return [rubrics[category] for category in categories]
+
+
+def _check_texts(name: str, texts: Sequence[str]) -> None:
+    _check_sequence(name, texts)
+    if not texts:
+        raise ValueError(f"{name}: got none, expected at least one")
+    for i, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            raise TypeError(f"{name}: got {type(text).__name__} in place {i}, expected a str")
+
+
+def _check_length(name: str, values: Sequence[Any], prompts: int) -> None:
+    _check_sequence(name, values)
+    if len(values) != prompts:
+        raise ValueError(f"{name}: got {len(values)}, expected {prompts}, one for each prompt")
+
+
+def _check_sequence(name: str, values: object) -> None:
+    """A text is a sequence, too, but never the one that is meant."""
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise TypeError(f"{name}: got {type(values).__name__}, expected a sequence")
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral):
+        raise TypeError(f"batch_size: got {type(batch_size).__name__}, expected an integer > 0")
+    if batch_size < 1:
+        raise ValueError(f"batch_size: got {batch_size}, expected an integer > 0")
