@@ -29,17 +29,18 @@ class Evaluation(NamedTuple):
     reasons: list[list[list[str]]]
 
 
-class Place(NamedTuple):
-    """One response and one item of its rubric. In errors, prompts, responses and items are counted from 1."""
+class Question(NamedTuple):
+    """One response, and one item to score it on. In errors, prompts, responses and items are counted from 1."""
 
-    prompt: int
-    response: int
-    number: int
+    place: tuple[int, int, int]
+    prompt: str
+    response: str
+    reference: Any
     item: RubricItem
 
     def __str__(self) -> str:
-        item = item_place(self.number + 1, self.item.text)
-        return f"prompt {self.prompt + 1}, response {self.response + 1}, {item}"
+        prompt, response, item = (position + 1 for position in self.place)
+        return f"prompt {prompt}, response {response}, {item_place(item, self.item.text)}"
 
 
 def evaluate(
@@ -74,8 +75,9 @@ def evaluate(
     Returns: Evaluation(scores, confidences, weights, item_mask, categories, reasons), on the CPU.
 
     Raises: TypeError or ValueError for a wrong type, number, category or batch size and for an item without a verifier
-    where there is no critic, before any work; for a score or confidence that is not in [0, 1]; RuntimeError where a
-    verifier or the critic raises. The last two name prompt, response and item.
+    where there is no critic, before any work; and for a score or a confidence that is not a number in [0, 1].
+    RuntimeError where a verifier or the critic raises: that is never a score of 0. Errors name prompt, response and
+    item, counted from 1.
     """
     _check_responses(prompts, responses)
     chosen = _chosen(rubrics, categories, len(prompts))
@@ -84,77 +86,86 @@ def evaluate(
     if critic is not None and not callable(critic):
         raise TypeError(f"critic: got {type(critic).__name__}, expected None or a callable (prompts, responses, items)")
     _check_batch_size(batch_size)
-    places = [
-        Place(i, j, q, item)
-        for i, rubric in enumerate(chosen)
-        for j in range(len(responses[i]))
-        for q, item in enumerate(rubric.items)
-    ]
-    judged = [place for place in places if not place.item.verifiable]
+    questions = _questions(prompts, responses, chosen, references)
+    judged = [question for question in questions if not question.item.verifiable]
     if judged and critic is None:
-        where = f"prompt {judged[0].prompt + 1}, {item_place(judged[0].number + 1, judged[0].item.text)}"
-        raise ValueError(f"critic: got None, expected one for items without a verifier, such as {where}")
-    verdicts = [
-        (place, _verified(place, prompts[place.prompt], responses[place.prompt][place.response], references))
-        for place in places
-        if place.item.verifiable
-    ]
+        raise ValueError(f"critic: got None, expected one for items without a verifier, such as: {judged[0]}")
+    verdicts = {question.place: _verified(question) for question in questions if question.item.verifiable}
     if critic is not None:
         for start in range(0, len(judged), batch_size):
-            verdicts += _judged(judged[start : start + batch_size], prompts, responses, critic)
+            verdicts.update(_judged(judged[start : start + batch_size], critic))
     positions = [list(rubrics).index(category) for category in categories]
     return _tensors(verdicts, chosen, positions, group=len(responses[0]))
 
 
-def _verified(place: Place, prompt: str, response: str, references: Sequence[Any] | None) -> Verdict:
-    verifier = place.item.verifier
+def _questions(
+    prompts: Sequence[str],
+    responses: Sequence[Sequence[str]],
+    chosen: Sequence[Rubric],
+    references: Sequence[Any] | None,
+) -> list[Question]:
+    """Every item of every response, in the order of the tensors."""
+    return [
+        Question((i, j, q), prompts[i], response, None if references is None else references[i], item)
+        for i, rubric in enumerate(chosen)
+        for j, response in enumerate(responses[i])
+        for q, item in enumerate(rubric.items)
+    ]
+
+
+def _verified(question: Question) -> Verdict:
+    verifier = question.item.verifier
     assert verifier is not None
-    reference = None if references is None else references[place.prompt]
     try:
-        result = verifier(prompt, response, reference)
+        result = verifier(question.prompt, question.response, question.reference)
     except Exception as error:
-        raise RuntimeError(f"{place}: the verifier raised {type(error).__name__}: {error}") from error
-    score = float(result) if isinstance(result, bool | np.bool_) else _unit(f"{place}: the verifier's score", result)
+        raise RuntimeError(f"{question}: the verifier raised {type(error).__name__}: {error}") from error
+    score = float(result) if isinstance(result, bool | np.bool_) else _unit(f"{question}: the verifier's score", result)
     return Verdict(score, 1.0, f"{_name(verifier)}: {score:g}")
 
 
-def _judged(
-    places: Sequence[Place], prompts: Sequence[str], responses: Sequence[Sequence[str]], critic: Critic
-) -> Iterator[tuple[Place, Verdict]]:
+def _judged(questions: Sequence[Question], critic: Critic) -> Iterator[tuple[tuple[int, int, int], Verdict]]:
     """What the critic says of one batch, checked."""
-    asked = [prompts[place.prompt] for place in places]
-    answered = [responses[place.prompt][place.response] for place in places]
-    span = f"{places[0]} to {places[-1]}"
+    batch = f"{questions[0]} to {questions[-1]}"
+    prompts, responses, items = ([getattr(q, name) for q in questions] for name in ("prompt", "response", "item"))
     try:
-        verdicts = critic(asked, answered, [place.item for place in places])
+        verdicts = critic(prompts, responses, items)
     except Exception as error:
-        raise RuntimeError(f"{span}: the critic raised {type(error).__name__}: {error}") from error
+        raise RuntimeError(f"{batch}: the critic raised {type(error).__name__}: {error}") from error
     if isinstance(verdicts, str) or not isinstance(verdicts, Sequence):
-        raise TypeError(f"{span}: the critic returned {type(verdicts).__name__}, expected a sequence of verdicts")
-    if len(verdicts) != len(places):
-        raise ValueError(f"{span}: the critic returned {len(verdicts)} verdicts, expected {len(places)}")
-    for place, verdict in zip(places, verdicts, strict=True):
-        if not isinstance(verdict, Verdict):
-            raise TypeError(f"{place}: the critic returned {type(verdict).__name__}, expected a Verdict")
-        score = _unit(f"{place}: the critic's score", verdict.score)
-        yield place, Verdict(score, _unit(f"{place}: the critic's confidence", verdict.confidence), verdict.reason)
+        raise TypeError(f"{batch}: the critic returned {type(verdicts).__name__}, expected a sequence of verdicts")
+    if len(verdicts) != len(questions):
+        raise ValueError(f"{batch}: the critic returned {len(verdicts)} verdicts, expected {len(questions)}")
+    for question, verdict in zip(questions, verdicts, strict=True):
+        yield question.place, _checked(question, verdict)
+
+
+def _checked(question: Question, verdict: object) -> Verdict:
+    if not isinstance(verdict, Verdict):
+        raise TypeError(f"{question}: the critic returned {type(verdict).__name__}, expected a Verdict")
+    if not isinstance(verdict.reason, str):
+        raise TypeError(f"{question}: the critic's reason: got {type(verdict.reason).__name__}, expected a str")
+    score = _unit(f"{question}: the critic's score", verdict.score)
+    return Verdict(score, _unit(f"{question}: the critic's confidence", verdict.confidence), verdict.reason)
 
 
 def _tensors(
-    verdicts: Sequence[tuple[Place, Verdict]], chosen: Sequence[Rubric], positions: Sequence[int], group: int
+    verdicts: Mapping[tuple[int, int, int], Verdict], chosen: Sequence[Rubric], positions: Sequence[int], group: int
 ) -> Evaluation:
+    """Put everything in its place; what nothing is put into stays 0."""
     prompts, longest = len(chosen), max(len(rubric.items) for rubric in chosen)
-    where = torch.tensor([place[:3] for place, _ in verdicts]).unbind(1)
     scores, confidences = torch.zeros(2, prompts, group, longest)
-    scores[where] = torch.tensor([verdict.score for _, verdict in verdicts])
-    confidences[where] = torch.tensor([verdict.confidence for _, verdict in verdicts])
+    where = torch.tensor(list(verdicts)).unbind(1)
+    scores[where] = torch.tensor([verdict.score for verdict in verdicts.values()])
+    confidences[where] = torch.tensor([verdict.confidence for verdict in verdicts.values()])
     weights, item_mask = torch.zeros(prompts, longest), torch.zeros(prompts, longest, dtype=torch.bool)
-    reasons = [[[""] * len(rubric.items) for _ in range(group)] for rubric in chosen]
     for i, rubric in enumerate(chosen):
         weights[i, : len(rubric.items)] = torch.tensor([float(item.weight) for item in rubric.items])
         item_mask[i, : len(rubric.items)] = True
-    for place, verdict in verdicts:
-        reasons[place.prompt][place.response][place.number] = verdict.reason
+    reasons = [
+        [[verdicts[i, j, q].reason for q in range(len(rubric.items))] for j in range(group)]
+        for i, rubric in enumerate(chosen)
+    ]
     return Evaluation(scores, confidences, weights, item_mask, torch.tensor(positions), reasons)
 
 

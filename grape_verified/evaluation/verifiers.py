@@ -144,7 +144,7 @@ class UnitTests:
     """
 
     time_limit: float = 10.0
-    memory_limit: float = 2048
+    memory_limit: float = 2048.0
 
     def __post_init__(self) -> None:
         for name, unit in (("time_limit", "seconds"), ("memory_limit", "MiB")):

@@ -1,5 +1,7 @@
 """A language model and its tokenizer, made here: small, with random weights, and far from uniform."""
 
+import math
+
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -68,3 +70,25 @@ def absolute_model(tokenizer):
     with torch.random.fork_rng():
         torch.manual_seed(3)
         return GPT2LMHeadModel(config).eval()
+
+
+@pytest.fixture(scope="session")
+def ask(tokenizer):
+    """A critic of single texts, one number at a time in double precision: score, confidence, share of the answers.
+
+    The model sees the tokens of the text and nothing else: no padding, no mask, no positions.
+    """
+
+    def asked(model, tokens, answers):
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([tokens])).logits[0, -1].tolist()
+        weights = [math.exp(logit) for logit in logits]
+        held = {answer: weights[tokenizer.convert_tokens_to_ids(answer)] for answer in answers}
+        total = sum(held.values())
+        score, entropy = 0.0, 0.0
+        for answer, weight in held.items():
+            score += weight / total * answers[answer]
+            entropy -= weight / total * math.log(weight / total)
+        return score, 1 - entropy / math.log(len(answers)), total / sum(weights)
+
+    return asked

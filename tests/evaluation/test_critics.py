@@ -41,8 +41,8 @@ ITEMS = [
 ]
 BATCH = (PROMPTS, RESPONSES, ITEMS)
 
-# Both routes evaluate the same model in fp32, on batches of different shapes, so that its sums over up to 300 tokens may
-# be taken in another order. Measured: verdicts differ by 2e-7.
+# Both routes evaluate the same model in fp32, on batches of different shapes, so that its sums over up to 300 tokens
+# may be taken in another order. Measured: verdicts differ by 2e-7.
 TOLERANCE = 1e-5
 
 
@@ -64,18 +64,6 @@ class Fixed(torch.nn.Module):
         return SimpleNamespace(logits=logits)
 
 
-def by_hand(logits, tokenizer, answers):
-    """Score, confidence and share of the answers, from a list of logits, one number at a time in double precision."""
-    weights = [math.exp(logit) for logit in logits]
-    held = {answer: weights[tokenizer.convert_tokens_to_ids(answer)] for answer in answers}
-    total = sum(held.values())
-    score, entropy = 0.0, 0.0
-    for answer, weight in held.items():
-        score += weight / total * answers[answer]
-        entropy -= weight / total * math.log(weight / total)
-    return score, 1 - entropy / math.log(len(answers)), total / sum(weights)
-
-
 def verdict(tokenizer, logits, elsewhere=0.0, **options):
     (result,) = LanguageModelCritic(Fixed(tokenizer, logits, elsewhere), tokenizer, **options)(["p"], ["r"], ITEMS[:1])
     return result
@@ -87,9 +75,9 @@ def either_model(request):
 
 
 @pytest.mark.parametrize("answers", [DIGITS, {"yes": 1.0, "no": 0.0}, {"1": 0.2, "2": 0.9, "3": 0.4}])
-def test_against_the_logits_of_single_texts(either_model, tokenizer, answers):
+def test_against_the_logits_of_single_texts(either_model, tokenizer, ask, answers):
     """The text as it should be, written out here; the model sees one at a time, with nothing but its tokens."""
-    model, critic = either_model, LanguageModelCritic(either_model, tokenizer, answers=answers)
+    critic = LanguageModelCritic(either_model, tokenizer, answers=answers)
     asked = {
         10: "one of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, from 0 (not at all) to 9 (fully)",
         2: "one of no, yes, from no (not at all) to yes (fully)",
@@ -103,9 +91,7 @@ def test_against_the_logits_of_single_texts(either_model, tokenizer, answers):
         )
         assert critic.render(prompt, response, item) == text
         ids = [tokenizer.bos_token_id, *tokenizer.encode(text, add_special_tokens=False)]
-        with torch.no_grad():
-            logits = model(input_ids=torch.tensor([ids])).logits[0, -1].tolist()
-        expected = by_hand(logits, tokenizer, answers)
+        expected = ask(either_model, ids, answers)
         assert (score, confidence) == pytest.approx(expected[:2], abs=TOLERANCE)
         assert float(reason.split("have ")[1].split(" ")[0]) == pytest.approx(expected[2], rel=1e-2)
     assert min(confidence for _, confidence, _ in found) < 0.9 * max(confidence for _, confidence, _ in found)
@@ -221,7 +207,7 @@ CHAT = (
 )
 
 
-def test_chat(model, tokenizer, monkeypatch):
+def test_chat(model, tokenizer, ask, monkeypatch):
     monkeypatch.setattr(tokenizer, "chat_template", CHAT)
     question = "Judge by {item}:\n{prompt}\n{response}\nReply yes or no."
     options = {"answers": {"yes": 1.0, "no": 0.0}, "system_prompt": "Be strict.", "question": question}
@@ -231,10 +217,8 @@ def test_chat(model, tokenizer, monkeypatch):
     assert critic.render(*place) == text
     ids = tokenizer.encode(text, add_special_tokens=False)
     assert ids.count(tokenizer.bos_token_id) == 1
-    with torch.no_grad():
-        logits = model(input_ids=torch.tensor([ids])).logits[0, -1].tolist()
     (found,) = critic(*([part] for part in place))
-    assert found[:2] == pytest.approx(by_hand(logits, tokenizer, options["answers"])[:2], abs=TOLERANCE)
+    assert found[:2] == pytest.approx(ask(model, ids, options["answers"])[:2], abs=TOLERANCE)
 
 
 @pytest.mark.parametrize(
