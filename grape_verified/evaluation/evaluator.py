@@ -58,10 +58,8 @@ def evaluate(
     A verifiable item is scored by its verifier, with confidence 1. All other items of all responses go to the critic,
     in ⌈number / `batch_size`⌉ calls. `grape_rewards` takes what comes out:
 
-        evaluation = evaluate(prompts, responses, rubrics, categories, critic=critic)
-        grape_rewards(
-            evaluation.scores, evaluation.confidences, evaluation.weights, item_mask=evaluation.item_mask
-        )
+        found = evaluate(prompts, responses, rubrics, categories, critic=critic)
+        grape_rewards(found.scores, found.confidences, found.weights, item_mask=found.item_mask)
 
     Arguments:
         prompts: P texts, such as the last message of the user or the whole conversation.

@@ -103,7 +103,7 @@ def load_rubrics(path: str | os.PathLike[str], *, verifiers: Mapping[str, Verifi
     missing, given twice, or wrong: with the file, the rubric, the item and the key. Rubrics and items are counted from
     1. ModuleNotFoundError for YAML without PyYAML; OSError for a file that cannot be read.
     """
-    makers = _makers(verifiers or {})
+    makers = _makers({} if verifiers is None else verifiers)
     document = _table(_parse(Path(path)), str(path), required=("rubrics",))
     rubrics: dict[str, Rubric] = {}
     for position, value in enumerate(_list(document["rubrics"], f"{path}, rubrics"), 1):
@@ -139,6 +139,8 @@ def item_place(position: int, text: object) -> str:
 
 def _makers(verifiers: Mapping[str, Verifier]) -> dict[str, Callable[[Mapping[str, object]], Verifier]]:
     """For each name that a file may give: what makes the verifier from its options."""
+    if not isinstance(verifiers, Mapping):
+        raise TypeError(f"verifiers: got {type(verifiers).__name__}, expected a mapping from names to verifiers")
     for name, verifier in verifiers.items():
         check_text("verifiers", name)
         if name in VERIFIERS:

@@ -21,8 +21,7 @@ def main() -> None:
     limit(job["seconds"], job["bytes"], job["file_bytes"])
     os.write(report, b"started ")
     response = run("response", job["response"], {})
-    names = {name: value for name, value in response.items() if not (name.startswith("__") and name.endswith("__"))}
-    run("tests", job["tests"], names)
+    run("tests", job["tests"], response)
     os.write(report, job["token"].encode())
     with suppress(Exception):  # the response may have closed it
         sys.stdout.flush()
@@ -30,9 +29,9 @@ def main() -> None:
 
 
 def run(name: str, source: str, names: dict[str, Any]) -> dict[str, Any]:
-    """Run source code as a module, which dataclasses and others look up by its name; returns its names."""
+    """Run source code, which sees the given names, as a module that can be looked up by its name; returns its names."""
     module = sys.modules[name] = ModuleType(name)
-    module.__dict__.update(names)
+    module.__dict__.update(names | {"__name__": name})
     exec(compile(source, f"<{name}>", "exec", dont_inherit=True), module.__dict__)
     return module.__dict__
 

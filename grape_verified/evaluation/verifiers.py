@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ OUTPUT_LIMIT = 2**24
 #: As many bytes of the output are kept, from its end.
 OUTPUT_KEPT = 10_000
 
-FENCED = re.compile(r"^```[ \t]*(\w*)[^\n]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
+FENCED = re.compile(r"^ {0,3}```[ \t]*(\w*)[^\n]*\n(.*?)^ {0,3}```[ \t\r]*$", re.DOTALL | re.MULTILINE)
 PYTHON = ("", "py", "python", "python3")
 
 #: What only defines names. A reference of nothing else tests nothing.
@@ -188,7 +189,7 @@ def python_code(response: str) -> str:
     blocks = [(label.lower(), code) for label, code in FENCED.findall(response)]
     if not blocks:
         return response
-    return next((code for label, code in reversed(blocks) if label in PYTHON), "")
+    return next((textwrap.dedent(code) for label, code in reversed(blocks) if label in PYTHON), "")
 
 
 def _run_driver(job: bytes, seconds: float) -> tuple[str, bytes, str]:
@@ -241,7 +242,7 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> str:
     except subprocess.TimeoutExpired:
         return f"killed after {seconds:g} s"
     finally:
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):  # nobody is left; macOS says so in the second way
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     return f"exit status {status}" if status >= 0 else f"ended by signal {-status}"
@@ -251,6 +252,7 @@ def _check_tests(tests: str) -> None:
     """Check that unit tests are Python and do something, so that what fails is the response."""
     try:
         statements = ast.parse(tests).body
+        compile(tests, "<tests>", "exec", dont_inherit=True)  # finds what the parser does not, such as a lone return
     except (SyntaxError, ValueError) as error:
         raise ValueError(f"reference: got no Python, expected the unit tests: {error}") from None
     if all(isinstance(statement, DEFINITIONS) or _is_constant(statement) for statement in statements):

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+from grape_verified import grape_rewards
 from grape_verified.evaluation import LanguageModelCritic, evaluate, load_rubrics
 
 TOML = r"""
@@ -100,20 +101,21 @@ def test_from_a_file_to_rewards(tmp_path, model, tokenizer, ask, suffix, text):
             assert not padded.any()
         assert [[len(reasons) for reasons in group] for group in found.reasons][i] == [held] * 3
     assert found.categories.tolist() == [0, 1, 0]
-    expected = torch.tensor([rewards(*group) for group in zip(verdicts, WEIGHTS, strict=True)])
-    torch.testing.assert_close(rewards_of(found), expected, rtol=0, atol=TOLERANCE)
+    tensors = found.scores, found.confidences, found.weights
+    expected = torch.tensor([rewards(*group) for group in zip(verdicts, verdicts, WEIGHTS, strict=True)])
+    got = grape_rewards(*tensors, item_mask=found.item_mask)
+    torch.testing.assert_close(got, expected, rtol=0, atol=TOLERANCE)
+    mathematics = verdicts[0] + verdicts[2]
+    pools = [mathematics, verdicts[1], mathematics]
+    expected = torch.tensor([rewards(*group) for group in zip(verdicts, pools, WEIGHTS, strict=True)])
+    got = grape_rewards(*tensors, item_mask=found.item_mask, confidence="batch", categories=found.categories)
+    torch.testing.assert_close(got, expected, rtol=0, atol=TOLERANCE)
 
 
-def rewards(verdicts, weights):
-    """r_i = Σ_q w_q c̄_q s_iq / Σ_q w_q c̄_q of one group, number by number."""
-    trust = [weight * sum(row[q][1] for row in verdicts) / len(verdicts) for q, weight in enumerate(weights)]
+def rewards(verdicts, pool, weights):
+    """r_i = Σ_q w_q c̄_q s_iq / Σ_q w_q c̄_q of one group, number by number; c̄ is the average over a pool."""
+    trust = [weight * sum(row[q][1] for row in pool) / len(pool) for q, weight in enumerate(weights)]
     return [sum(k * row[q][0] for q, k in enumerate(trust)) / sum(trust) for row in verdicts]
-
-
-def rewards_of(found):
-    """The same formula on the tensors."""
-    trust = (found.weights * found.confidences.mean(1) * found.item_mask).unsqueeze(1)
-    return (trust * found.scores).sum(2) / trust.sum(2)
 
 
 # -- importing ---------------------------------------------------------------------------------------------------------

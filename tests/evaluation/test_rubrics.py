@@ -274,6 +274,8 @@ def test_a_verifier_of_your_own_hides_none_of_ours(tmp_path):
         load_rubrics(path, verifiers={"unit_tests": short})
     with pytest.raises(TypeError, match="verifiers: got int for 'short', expected a callable"):
         load_rubrics(path, verifiers={"short": 3})
+    with pytest.raises(TypeError, match="verifiers: got list, expected a mapping from names to verifiers"):
+        load_rubrics(path, verifiers=[short])
 
 
 @pytest.mark.parametrize(

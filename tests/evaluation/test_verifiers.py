@@ -78,6 +78,9 @@ def test_regular_expression(pattern, response, expected):
         ("```py title='a'\nx = 1\n```\nor\n```Python\nx = 2\n```", "x = 2\n"),
         ("```python\nx = 1\n```\n```sh\npip install x\n```", "x = 1\n"),
         ("```sh\nls\n```", ""),
+        ("1. So:\n   ```python\n   if x:\n       y = 1\n   ```\n", "if x:\n    y = 1\n"),
+        ("```python\r\nx = 1\r\n```\r\n", "x = 1\r\n"),
+        ("```python\nx = 1\n", "```python\nx = 1\n"),
         ("```python\nx = '```'\n```\n", "x = '```'\n"),
     ],
 )
@@ -104,7 +107,8 @@ def test_the_code_of_a_response(response, code):
     ],
 )
 def test_responses_that_pass(response):
-    run = UnitTests().run(response, "def helper():\n    'another one'\n" + TESTS)
+    tests = "import response\nassert __name__ == 'tests' and response.add is add\ndef helper():\n    'another one'\n"
+    run = UnitTests().run(response, tests + TESTS)
     assert run.passed, run
     assert run.ending == "exit status 0"
 
@@ -228,6 +232,7 @@ def test_nothing_is_left_on_disk(tmp_path, monkeypatch):
         (None, TypeError, "reference: got NoneType, expected a str, the unit tests, as Python code"),
         (" \n", ValueError, "reference: got a blank text, expected the unit tests, as Python code"),
         ("assert (", ValueError, "reference: got no Python, expected the unit tests: '(' was never closed"),
+        ("return 1", ValueError, "reference: got no Python, expected the unit tests: 'return' outside function"),
         ("assert 1\x00", ValueError, "reference: got no Python, expected the unit tests: "),
         (
             "'''Tests.'''\nimport math\ndef test_add():\n    assert add(1, 2) == 3\n",
