@@ -255,7 +255,7 @@ def _parse(path: Path) -> object:
 def _parse_toml(path: Path, text: str) -> object:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # beside its own, that of an integer of too many digits
         raise ValueError(f"{path}: got no TOML: {error}") from None
 
 
@@ -289,5 +289,10 @@ def _parse_yaml(path: Path, text: str) -> object:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise ValueError(f"{path}, line {line}: got no YAML: {error.reason}") from None
-    except ValueError as error:  # of a value that looks like a date and is none
+    except (
+        ValueError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+    ) as error:  # of values that are not what they look like
         raise ValueError(f"{path}: got no YAML: {error}") from None
