@@ -65,8 +65,8 @@ def group_advantages(
     Raises: TypeError or ValueError for a wrong type, dtype, shape or option, for a batch that is not a multiple of
     `group_size`, and for a reward that is not finite.
 
-    Error: with scale "std" |error| ≤ 8·u·√G·(|A_i| + 1), with scale "none" |error| ≤ 8·u·d, u the unit roundoff of the
-    compute dtype and d the largest difference of two rewards of the group.
+    Error: with scale "std" |error| ≤ 8·u·(|A_i| + 1), with scale "none" |error| ≤ 8·u·(|A_i| + s) with s at ddof 1, u
+    the unit roundoff of the compute dtype.
 
     Claims: grpo.advantage.zero_sum, grpo.advantage.unit_variance, grpo.advantage.affine, grpo.advantage.degenerate,
     reinforce.leave_one_out.identity.
@@ -173,10 +173,11 @@ def whiten(
 
     Raises: TypeError or ValueError for a wrong type, dtype, shape, device, mask value or option.
 
-    Error: |error| ≤ 8·u·(|y| + d / √(s² + ε)), and 8·u·(|x̄| + d) more where the mean is added back, u the unit roundoff
-    of the compute dtype, y the whitened value and d the largest difference of two counted values.
+    Error: |error| ≤ 8·u·(|y| + 1) for a result y, and 8·u·(|x̄| + s) more where the mean is added back, u the unit
+    roundoff of the compute dtype.
 
-    Claims: advantage.mean, advantage.freedom, advantage.variance, advantage.whitened, advantage.whiten.
+    Claims: advantage.mean, advantage.freedom, advantage.variance, advantage.whitened,
+    advantage.whitened_in_place, advantage.whiten.
 
     Sources: the implementation detail "advantage normalisation" of PPO, S. Huang et al., The 37 Implementation Details
     of Proximal Policy Optimization, ICLR Blog Track 2022, detail 7.
@@ -208,14 +209,20 @@ def _discounted_sums(residuals: Tensor, discount: float, lam: float) -> Tensor:
 def _moments(values: Tensor, counted: Tensor, ddof: int) -> tuple[Tensor, Tensor, Tensor]:
     """Mean of what counts in each row, the deviations from it (0 where nothing counts), and their standard deviation.
 
-    A member is subtracted before averaging, so that nearly equal values keep their differences, equal ones deviate by
-    exactly 0, and so does a single one. Squares are taken in units of the largest deviation, so that none overflows.
+    The mean is taken of the differences from a member, so that equal values, and a single one, deviate by exactly 0; the
+    deviations from it are exact for nearly equal values, and their own mean corrects for its rounding. Squares are taken
+    in units of the largest deviation, so that none overflows.
     """
     count = counted.sum(1, keepdim=True)
+
+    def average(x: Tensor) -> Tensor:
+        return x.masked_fill(~counted, 0).sum(1, keepdim=True) / count.clamp(min=1)
+
     member = values.gather(1, counted.to(torch.uint8).argmax(1, keepdim=True))
-    differences = bounded(values - member).masked_fill(~counted, 0)
-    offset = differences.sum(1, keepdim=True) / count.clamp(min=1)
-    deviations = (differences - offset).masked_fill(~counted, 0)
+    mean = member + average(bounded(values - member))
+    deviations = bounded(values - mean)
+    correction = average(deviations)
+    deviations = (deviations - correction).masked_fill(~counted, 0)
     unit = deviations.abs().amax(1, keepdim=True)
     squares = (deviations / unit.masked_fill(unit == 0, 1)).square().sum(1, keepdim=True)
-    return member + offset, deviations, unit * (squares / (count - ddof).clamp(min=1)).sqrt()
+    return mean + correction, deviations, unit * (squares / (count - ddof).clamp(min=1)).sqrt()

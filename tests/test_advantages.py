@@ -25,8 +25,8 @@ def ragged(dtype=torch.float32, seed=0):
 
 
 def by_definition(rewards, group_size, baseline, scale, ddof, eps):
-    """(r_i − b_i) / (s + ε) with plain loops in 50 digits, and the largest difference within the group of each."""
-    results, spreads = [], []
+    """(r_i − b_i) / (s + ε) with plain loops in 50 digits, and the standard deviation at ddof 1 of the group of each."""
+    results, deviations = [], []
     with localcontext(prec=50):
         rewards = [Decimal(r) for r in rewards.tolist()]
         for first in range(0, len(rewards), group_size):
@@ -42,8 +42,9 @@ def by_definition(rewards, group_size, baseline, scale, ddof, eps):
                     squares = sum((x - mean) ** 2 for x in group)
                     divisor = (squares / (group_size - ddof)).sqrt() + Decimal(eps) if squares else Decimal("Infinity")
                 results.append(float((r - base) / divisor))
-                spreads.append(float(max(group) - min(group)))
-    return torch.tensor(results, dtype=torch.float64), torch.tensor(spreads, dtype=torch.float64)
+                variance = sum((x - mean) ** 2 for x in group) / max(group_size - 1, 1)
+                deviations.append(float(variance.sqrt()))
+    return torch.tensor(results, dtype=torch.float64), torch.tensor(deviations, dtype=torch.float64)
 
 
 @pytest.mark.parametrize(
@@ -117,8 +118,8 @@ def test_documented_bound_of_group_advantages(baseline, options, group_size, dty
     rewards[group_size : 2 * group_size] *= 1e6
     result = group_advantages(rewards, group_size, baseline=baseline, **options).double()
     full = {"scale": "std", "ddof": 1, "eps": 1e-6} | options
-    exact, spread = by_definition(rewards, group_size, baseline, **full)
-    scale = spread if "scale" in options else math.sqrt(group_size) * (exact.abs() + 1)
+    exact, deviation = by_definition(rewards, group_size, baseline, **full)
+    scale = exact.abs() + (deviation if "scale" in options else 1)
     assert ((result - exact).abs() <= 8 * UNIT_ROUNDOFF[dtype] * scale).all()
 
 
@@ -274,10 +275,9 @@ def test_documented_bound_of_whiten(shift_mean, ddof, eps, offset, dtype):
     plain = (x.flatten().tolist() for x in (values, mask))
     exact = torch.tensor(whiten_by_definition(*plain, shift_mean, ddof, eps), dtype=torch.float64).view(7, 300)
     counted = values[mask].double()
-    spread = (counted.max() - counted.min()).item()
-    scale = exact.abs() + spread / math.hypot(counted.std(correction=ddof), math.sqrt(eps))
+    scale = exact.abs() + 1
     if not shift_mean:
-        scale = scale + counted.mean().abs() + spread
+        scale = scale + counted.mean().abs() + counted.std(correction=ddof)
     assert ((result - exact).abs() <= 8 * UNIT_ROUNDOFF[dtype] * scale).all()
 
 

@@ -333,6 +333,17 @@ whitened = define(
     )
 )
 
+whitened_in_place = define(
+    Definition(
+        "advantage.whitened_in_place",
+        "The same with the mean added back.",
+        (number, centre, spread, eps),
+        whitened() + centre,
+        tex=r"w + \bar x",
+        source=HUANG,
+    )
+)
+
 moments = (mean(), variance(centre=mean()))
 white = whitened(estimate[token], *moments)
 plainly_white = whitened(estimate[token], *moments, 0)
@@ -377,7 +388,7 @@ claim(
         by=finite_sum(),
     ),
     holds(
-        equals(sum_over(kept[token] * (white + mean()), token) / count, mean()),
+        equals(sum_over(kept[token] * whitened_in_place(estimate[token], *moments), token) / count, mean()),
         name="the mean is kept where it is added back",
         assuming=[counted, defined],
         by=finite_sum(),

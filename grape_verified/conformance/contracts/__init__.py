@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 
 from grape_verified.conformance.contract import Contract
-from grape_verified.conformance.contracts import aggregation, dpo, policy, ppo
+from grape_verified.conformance.contracts import advantage, aggregation, dpo, policy, ppo, reward
 
 #: Every contract by its name.
 CONTRACTS: Mapping[str, Contract] = {
-    contract.name: contract for module in (policy, aggregation, ppo, dpo) for contract in module.CONTRACTS
+    contract.name: contract
+    for module in (policy, aggregation, advantage, ppo, reward, dpo)
+    for contract in module.CONTRACTS
 }

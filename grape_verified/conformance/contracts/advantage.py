@@ -1,0 +1,156 @@
+"""Contracts of generalised advantage estimation and of whitening."""
+
+from __future__ import annotations
+
+from flint import arb
+from grape_spec.evaluate import evaluate
+from grape_spec.language.registry import definition
+from torch import Tensor
+
+from grape_verified.conformance import strategies
+from grape_verified.conformance.contract import MASKS, Contract, Option, like_first
+from grape_verified.conformance.oracle import Answer, Arithmetic, Target, precisely
+from grape_verified.conformance.strategies import Blueprint, Case
+
+#: Rewards of tokens: most have none.
+REWARDS = strategies._pool((1.0, 0.0, -1.0, 0.5), lambda random: 0.0, strategies._decimals(-3, 3))
+CRITIC = strategies._pool((1.0, 0.5, -0.5, 0.0, 2.0), strategies._decimals(-3, 3), strategies._decimals(-100, 100, 1))
+
+#: Numbers to whiten: often equal, never so far from 0 that their differences drown in the roundings of reading them.
+ESTIMATES = strategies._pool(
+    (1.0, 0.5, -0.5, 0.0, 2.0), strategies._decimals(-3, 3), lambda random: 1.0, strategies._decimals(-40, 40, 1)
+)
+
+CONSTANT = ("signature", "repeatable", "value", "options", "masked values", "padding", "empty batch")
+LAST = ("permutation", "inputs", "dtype")
+
+
+@precisely
+def gae(case: Case, arithmetic: Arithmetic) -> Answer:
+    """advantage.gae and advantage.estimated_return, walked from the last token of each row to its first.
+
+    Scale: the reward, the value and the value handed on, of which a residual is the difference.
+    """
+    rows = [_walked(case, arithmetic, row) for row in range(len(case.tensors["mask"]))]
+    size = sum((abs(scale) for _, scales in rows for scale in scales), arb(0))
+    return Answer([Target(ball) for balls, _ in rows for ball in balls], lambda cotangents: {}, lambda: size)
+
+
+def _walked(case: Case, arithmetic: Arithmetic, row: int) -> tuple[list[arb], list[arb]]:
+    """Advantage and return of each token of a row, 0 where masked, and the scales of its residuals."""
+    near, options = arithmetic.near, case.options
+    given = {"discount": near(options["discount"]), "lam": near(options["lam"])}
+    given |= {"next_value": arb(0), "next_advantage": arb(0)}
+    results: list[arb] = []
+    scales: list[arb] = []
+    for t in reversed(range(case.tensors["mask"].shape[1])):
+        counts = int(case.tensors["mask"][row, t])
+        read = (float(case.tensors[name][row, t]) if counts else 0.0 for name in ("rewards", "values"))
+        given |= dict(zip(("received", "value"), map(near, read), strict=True), counts=arb(counts))
+        scale = abs(given["received"]) + abs(given["value"]) + abs(given["next_value"])
+        own = [arithmetic.rounded(evaluate(definition(name), given), scale) for name in OUTPUTS.values()]
+        results = [*(x if counts else arb(0) for x in own), *results]
+        scales.append(scale)
+        handed_on = arithmetic.rounded(evaluate(definition("advantage.advantage_handed_on"), given), counts * scale)
+        given["next_value"] = evaluate(definition("advantage.value_handed_on"), given)
+        given["next_advantage"] = handed_on
+    return results, scales
+
+
+#: What is returned, and the definition of each.
+OUTPUTS = {"advantages": "advantage.gae", "returns": "advantage.estimated_return"}
+
+
+@precisely
+def whiten(case: Case, arithmetic: Arithmetic) -> Answer:
+    """advantage.whitened of each token at advantage.mean and advantage.variance; 0 where masked.
+
+    Scale: the largest number for the mean, as it is a sum in which terms cancel. Else 0, as the balls around what was
+    read hold what the differences lose.
+    """
+    kept = [int(m) for m in case.tensors["mask"].flatten().tolist()]
+    read = [x if m else 0.0 for x, m in zip(case.tensors["values"].flatten().tolist(), kept, strict=True)]
+    given = {"kept": kept, "estimate": [arithmetic.near(x) for x in read], "eps": arithmetic.near(case.options["eps"])}
+    given["count"] = evaluate(definition("advantage.token_count"), given)
+    given["ddof"] = arb(case.options["ddof"])
+    largest = max(map(abs, read))
+    given["centre"] = arithmetic.rounded(evaluate(definition("advantage.mean"), given), largest, terms=len(kept))
+    spread = arithmetic.rounded(evaluate(definition("advantage.variance"), given), terms=len(kept))
+    given["spread"] = spread.max(arb(0))  # a sum of squares, though its ball may reach below 0
+    result = definition("advantage.whitened" if case.options["shift_mean"] else "advantage.whitened_in_place")
+    balls = [
+        arithmetic.rounded(evaluate(result, {**given, "number": x})) if m else arb(0)
+        for x, m in zip(given["estimate"], kept, strict=True)
+    ]
+    return Answer([Target(ball) for ball in balls], lambda cotangents: {}, lambda: max(map(abs, balls)))
+
+
+def estimates(plan: Blueprint) -> dict[str, Tensor]:
+    """Rewards and values of tokens, and a mask."""
+    return {
+        "rewards": plan.numbers("rewards", REWARDS, plan.columns),
+        "values": plan.numbers("values", CRITIC, plan.columns),
+        "mask": strategies.mask_tensor(plan),
+    }
+
+
+def to_whiten(plan: Blueprint) -> dict[str, Tensor]:
+    """Numbers and a mask."""
+    return {"values": plan.numbers("values", ESTIMATES, plan.columns), "mask": strategies.mask_tensor(plan)}
+
+
+CONTRACTS = (
+    Contract(
+        name="gae",
+        kernel="gae",
+        text="Generalised advantage estimates and returns of tokens, holes in the mask bridged.",
+        tensors=("rewards", "values", "mask"),
+        wrt=(),
+        options={"discount": Option(1.0, (0.99, 0.9, 0.5, 0.0)), "lam": Option(0.95, (1.0, 0.0, 0.9, 0.5))},
+        build=estimates,
+        blocks=("rewards", "values", "mask"),
+        oracle=gae,
+        result=like_first,
+        rests_on=(
+            "advantage.residual",
+            "advantage.gae",
+            "advantage.estimated_return",
+            "advantage.value_handed_on",
+            "advantage.advantage_handed_on",
+            "advantage.gae.recursion",
+            "advantage.gae.limits",
+            "advantage.gae.returns",
+            "advantage.gae.masked",
+        ),  # fmt: skip
+        properties=(*CONSTANT, *LAST),
+        variants=MASKS,
+        outputs=tuple(OUTPUTS),
+    ),
+    Contract(
+        name="whiten",
+        kernel="whiten",
+        text="Values of the tokens that count, brought to mean 0 and variance 1.",
+        tensors=("values", "mask"),
+        wrt=(),
+        options={
+            "shift_mean": Option(True, (False,)),
+            "ddof": Option(1, (0,)),
+            "eps": Option(1e-8, (1e-5, 1e-2, 1.0)),
+        },
+        build=to_whiten,
+        blocks=("values", "mask"),
+        oracle=whiten,
+        result=like_first,
+        rests_on=(
+            "advantage.token_count",
+            "advantage.freedom",
+            "advantage.mean",
+            "advantage.variance",
+            "advantage.whitened",
+            "advantage.whitened_in_place",
+            "advantage.whiten",
+        ),  # fmt: skip
+        properties=(*CONSTANT, *LAST),
+        variants=MASKS,
+    ),
+)
