@@ -183,7 +183,7 @@ def token_tensors(plan: Blueprint) -> dict[str, Tensor]:
 
 def _at_kinks(plan: Blueprint) -> list[float]:
     """Log-ratios where the ratio meets an edge of the clip, and a few roundings beside it."""
-    edges = [1 + plan.options["clip_high"], 1 - plan.options["clip_low"], plan.options["dual_clip"] or 1.0]
+    edges = [1 + plan.options["clip_high"], 1 - plan.options["clip_low"], plan.options.get("dual_clip") or 1.0]
     places = [math.log(edge) for edge in edges if edge > 0]
     rounding = torch.finfo(plan.dtype).eps
     nearby = [place + steps * rounding * (1 + abs(place)) for steps in (0, 1, -1, 2, -2) for place in places]

@@ -10,4 +10,9 @@ CONTRACTS: Mapping[str, Contract] = {
     contract.name: contract
     for module in (policy, aggregation, advantage, ppo, reward, dpo)
     for contract in module.CONTRACTS
+from grape_verified.conformance.contracts import aggregation, dpo, grpo, policy, ppo
+
+#: Every contract by its name.
+CONTRACTS: Mapping[str, Contract] = {
+    contract.name: contract for module in (policy, aggregation, ppo, grpo, dpo) for contract in module.CONTRACTS
 }
