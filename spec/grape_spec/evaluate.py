@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from functools import cache
+from functools import cache, reduce
+from operator import mul
 from typing import Any, TypeAlias
 
 import sympy as sp
@@ -128,6 +129,8 @@ def _power(x: Number, exponent: Fraction) -> Number:
 
 
 def _ball_power(at: arb, exponent: Fraction) -> arb:
+    if exponent.denominator == 1 and exponent > 0:
+        return reduce(mul, [at] * int(exponent))  # FLINT's own power of a ball around 0 is NaN
     if exponent.denominator == 1:
         return at ** int(exponent)
     if exponent.denominator == 2:
