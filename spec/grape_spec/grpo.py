@@ -333,16 +333,25 @@ claim(
         by=finite_sum(),
     ),
     holds(
+        equals(
+            group_advantage(response_reward=success, ddof=0, eps=0),
+            (success[g] - success_rate) / sqrt(success_rate * (1 - success_rate)),
+        ),
+        name="over G, without ε",
+        assuming=[at_rate],
+        by=finite_sum(),
+    ),
+    holds(
         equals(group_advantage(response_reward=success, ddof=0, eps=0), sqrt((1 - success_rate) / success_rate)),
         name="of a success",
         assuming=[at_rate, equals(success[g], 1)],
-        by=smt(given=[fact("grpo.advantage.binary", part="any", ddof=Integer(0), eps=Integer(0))]),
+        by=smt(given=[fact("grpo.advantage.binary", part="over G, without ε")]),
     ),
     holds(
         equals(group_advantage(response_reward=success, ddof=0, eps=0), -sqrt(success_rate / (1 - success_rate))),
         name="of a failure",
         assuming=[at_rate, equals(success[g], 0)],
-        by=smt(given=[fact("grpo.advantage.binary", part="any", ddof=Integer(0), eps=Integer(0))]),
+        by=smt(given=[fact("grpo.advantage.binary", part="over G, without ε")]),
     ),
     wrong=[
         Wrong(

@@ -335,14 +335,7 @@ CONTRACTS = (
         blocks=("rewards",),
         oracle=group_advantages,
         result=like_first,
-        rests_on=(
-            "grpo.centred",
-            "grpo.left_out",
-            "grpo.group_spread",
-            "grpo.scaled_deviation",
-            "grpo.advantage.degenerate",
-            "grpo.advantage.leave_one_out",
-        ),  # fmt: skip
+        rests_on=ADVANTAGE_CLAIMS,
         properties=("signature", "repeatable", "value", "options", *LAST),
         parts=groups,
         fit=fit_scale,
