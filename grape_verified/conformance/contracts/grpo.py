@@ -28,6 +28,7 @@ from grape_verified.conformance.contract import (
     REDUCTION,
     Contract,
     Option,
+    Options,
     fit_reduction,
     like_first,
     number,
@@ -91,33 +92,33 @@ def fit_scale(options: dict[str, Any], varied: Sequence[str]) -> dict[str, Any]:
 def group_advantages(case: Case, arithmetic: Arithmetic) -> Answer:
     """Deviations from a baseline, grpo.centred or grpo.left_out, scaled by grpo.scaled_deviation.
 
-    A group of equal rewards is read exactly: whether it varies is not a matter of rounding. Scale: the largest reward,
-    in units of the scale.
+    Whether a group varies is not a matter of rounding: for equal rewards the spec claims the sum of squares. Scale: the
+    largest reward for a deviation, 0 for a ratio of two.
     """
     by_group = case.tensors["rewards"].reshape(-1, case.options["group_size"]).tolist()
     return constants([value for group in by_group for value in _of_group(group, case, arithmetic)])
 
 
 def _of_group(rewards: list[float], case: Case, arithmetic: Arithmetic) -> list[arb]:
-    read = arithmetic.near if len(set(rewards)) > 1 else arb
-    given = {"response_reward": [read(r) for r in rewards]}
+    given: dict[str, Any] = {"response_reward": [arithmetic.near(r) for r in rewards]}
+    given |= {"divisor": len(rewards) - case.options["ddof"], "eps": arithmetic.near(case.options["eps"])}
+    if len(set(rewards)) > 1:
+        given["squares"] = evaluate(definition("grpo.group_spread"), given)
+    else:
+        given["squares"] = evaluate(right_hand_side("grpo.advantage.degenerate", "equal rewards do not vary"), given)
     largest = max(map(abs, rewards))
     return [_advantage(given | {"g": i + 1}, largest, case.options, arithmetic) for i in range(len(rewards))]
 
 
-def _advantage(given: dict[str, Any], largest: float, options: Any, arithmetic: Arithmetic) -> arb:
-    baselines = {"mean": "grpo.centred", "leave_one_out": "grpo.left_out"}
-    own, size = given["response_reward"][given["g"] - 1], len(given["response_reward"])
-    baseline = options["baseline"]
-    deviation = own if baseline == "none" else evaluate(definition(baselines[baseline]), given)
-    if baseline != "none":
-        deviation = arithmetic.rounded(deviation, largest if deviation != 0 else 0, terms=size)
+def _advantage(given: dict[str, Any], largest: float, options: Options, arithmetic: Arithmetic) -> arb:
+    deviation = given["response_reward"][given["g"] - 1]
+    if options["baseline"] != "none":
+        about = definition({"mean": "grpo.centred", "leave_one_out": "grpo.left_out"}[options["baseline"]])
+        deviation = arithmetic.rounded(evaluate(about, given), largest, terms=len(given["response_reward"]))
     if options["scale"] == "none":
         return deviation
-    given = given | {"deviation": deviation, "divisor": size - options["ddof"], "eps": arithmetic.near(options["eps"])}
-    given["squares"] = evaluate(definition("grpo.group_spread"), given)
-    scaled = evaluate(definition("grpo.scaled_deviation"), given)
-    return arithmetic.rounded(scaled, terms=size) if scaled != 0 else scaled
+    scaled = evaluate(definition("grpo.scaled_deviation"), given | {"deviation": deviation})
+    return arithmetic.rounded(scaled, terms=len(given["response_reward"]))
 
 
 # -- GRPO -------------------------------------------------------------------------------------------------------------
