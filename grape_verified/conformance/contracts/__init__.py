@@ -3,16 +3,9 @@
 from collections.abc import Mapping
 
 from grape_verified.conformance.contract import Contract
-from grape_verified.conformance.contracts import advantage, aggregation, dpo, policy, ppo, reward
+from grape_verified.conformance.contracts import advantage, aggregation, dpo, grpo, policy, ppo, reward
+
+_METHODS = (policy, aggregation, advantage, ppo, reward, grpo, dpo)
 
 #: Every contract by its name.
-CONTRACTS: Mapping[str, Contract] = {
-    contract.name: contract
-    for module in (policy, aggregation, advantage, ppo, reward, dpo)
-    for contract in module.CONTRACTS
-from grape_verified.conformance.contracts import aggregation, dpo, grpo, policy, ppo
-
-#: Every contract by its name.
-CONTRACTS: Mapping[str, Contract] = {
-    contract.name: contract for module in (policy, aggregation, ppo, grpo, dpo) for contract in module.CONTRACTS
-}
+CONTRACTS: Mapping[str, Contract] = {contract.name: contract for method in _METHODS for contract in method.CONTRACTS}
