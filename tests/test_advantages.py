@@ -25,7 +25,7 @@ def ragged(dtype=torch.float32, seed=0):
 
 
 def by_definition(rewards, group_size, baseline, scale, ddof, eps):
-    """(r_i − b_i) / (s + ε) with plain loops in 50 digits, and the standard deviation at ddof 1 of the group of each."""
+    """(r_i − b_i) / (s + ε) with plain loops in 50 digits, and the standard deviation (ddof 1) of the group of each."""
     results, deviations = [], []
     with localcontext(prec=50):
         rewards = [Decimal(r) for r in rewards.tolist()]

@@ -178,7 +178,8 @@ def rejection_sampling_loss(
 
     Error: |error| ≤ 12·u·S, u the unit roundoff of the compute dtype and S the same reduction of w·|logp|.
 
-    Claims: rejection.loss, rejection.loss.gradient, those of the weights and of `aggregate`.
+    Claims: rejection.loss, rejection.loss.gradient, rejection.loss.kept, rejection.kept_tokens,
+    rejection.kept_sequences, those of the weights and of `aggregate`.
     """
     _check_keep(keep, group_size, threshold)
     check_aggregation("aggregation", aggregation, denominator, max_length)

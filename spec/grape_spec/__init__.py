@@ -3,11 +3,39 @@
 Importing this package loads every subject, in the order in which they build on each other, and checks the registry.
 """
 
-from grape_spec import advantage, aggregation, dpo, grape, grpo, kl, policy, ppo, reinforce, reward, trpo
+from grape_spec import (
+    advantage,
+    aggregation,
+    dpo,
+    grape,
+    grpo,
+    kl,
+    policy,
+    ppo,
+    reinforce,
+    rejection,
+    reward,
+    sft,
+    trpo,
+)
 from grape_spec.language.registry import check_registry
 from grape_spec.proof.prove import check_domains
 
 check_registry()
 check_domains()
 
-__all__ = ["advantage", "aggregation", "dpo", "grape", "grpo", "kl", "policy", "ppo", "reinforce", "reward", "trpo"]
+__all__ = [
+    "advantage",
+    "aggregation",
+    "dpo",
+    "grape",
+    "grpo",
+    "kl",
+    "policy",
+    "ppo",
+    "reinforce",
+    "rejection",
+    "reward",
+    "sft",
+    "trpo",
+]

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from grape_verified.conformance.contract import Contract
-from grape_verified.conformance.contracts import advantage, aggregation, dpo, grpo, policy, ppo, reward
+from grape_verified.conformance.contracts import advantage, aggregation, dpo, grpo, policy, ppo, rejection, reward, sft
 
-_METHODS = (policy, aggregation, advantage, ppo, reward, grpo, dpo)
+_METHODS = (policy, aggregation, advantage, sft, rejection, ppo, reward, grpo, dpo)
 
 #: Every contract by its name.
 CONTRACTS: Mapping[str, Contract] = {contract.name: contract for method in _METHODS for contract in method.CONTRACTS}

@@ -121,7 +121,7 @@ CONTRACTS = (
             "advantage.gae.limits",
             "advantage.gae.returns",
             "advantage.gae.masked",
-        ),  # fmt: skip
+        ),
         properties=(*CONSTANT, *LAST),
         variants=MASKS,
         outputs=tuple(OUTPUTS),
@@ -149,7 +149,7 @@ CONTRACTS = (
             "advantage.whitened",
             "advantage.whitened_in_place",
             "advantage.whiten",
-        ),  # fmt: skip
+        ),
         properties=(*CONSTANT, *LAST),
         variants=MASKS,
     ),
