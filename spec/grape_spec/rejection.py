@@ -462,7 +462,7 @@ claim(
 
 # What fine-tuning on kept samples ascends.
 
-kept = family("kept", NonNegative, V, text="how often each answer is kept", tex="a")
+kept = family("kept_share", NonNegative, V, text="how often each answer is kept", tex="a")
 
 kept_share = define(
     Definition(
