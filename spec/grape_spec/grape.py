@@ -10,6 +10,7 @@ from fractions import Fraction
 from sympy import Expr, Lambda, Max, sqrt
 
 from grape_spec.advantage import ddof, eps
+from grape_spec.grpo import centred, group_advantage, group_std, group_variance, left_out
 from grape_spec.language import (
     Definition,
     Diff,
@@ -52,15 +53,13 @@ from grape_spec.ppo import (
     upper_edge,
 )
 from grape_spec.proof.rules import by_terms, fact, finite_sum, smt, termwise
-from grape_spec.reinforce import G
+from grape_spec.reinforce import G, g, h, mean_of_others, response_reward
 
 PATEL = Source("patel2025understanding")
 
 Fractional = Interval("in [0, 1]", Fraction(0), Fraction(1), low_closed=True, high_closed=True)
 
 Q = symbol("Q", Size, "number of items of the rubric")
-response = index("response", G, "a response", tex="i")
-other = index("other", G, "a response that a sum runs over", tex="j")
 item = index("item", Q, "an item of the rubric", tex="q")
 first_item = index("first_item", Q, "an item that is singled out", tex="p")
 second_item = index("second_item", Q, "another item that is singled out", tex="p'")
@@ -74,7 +73,6 @@ trust = family(
     "trust", NonNegative, Q, text="what each item counts: its importance times the confidence in it", tex="k"
 )
 total = symbol("total", Real, "what all items count together", tex="K")
-rewards = family("rewards", Real, G, text="reward of each response to one prompt", tex="r")
 factor = symbol("factor", Positive, "a positive constant", tex="a")
 
 # The reward of a response.
@@ -84,7 +82,7 @@ mean_confidence = define(
         "grape.mean_confidence",
         "Average confidence of the critic in an item, over the responses to one prompt.",
         (item, confidences),
-        sum_over(confidences[other, item], other) / G,
+        sum_over(confidences[h, item], h) / G,
         tex=r"\bar c_{{{item}}}",
         source=PATEL,
     )
@@ -109,9 +107,9 @@ reward = define(
     Definition(
         "grape.reward",
         "Reward of a response: the mean of its scores, each item counting by the trust in it.",
-        (response, scores, trust),
-        sum_over(share * scores[response, item], item),
-        tex="r_{{{response}}}",
+        (g, scores, trust),
+        sum_over(share * scores[g, item], item),
+        tex="r_{{{g}}}",
         source=PATEL,
     )
 )
@@ -120,9 +118,9 @@ reward_sum = define(
     Definition(
         "grape.reward_sum",
         "Reward of a response without normalisation: the sum in place of the mean.",
-        (response, scores, trust),
-        sum_over(trust[item] * scores[response, item], item),
-        tex=r"r^{{\Sigma}}_{{{response}}}",
+        (g, scores, trust),
+        sum_over(trust[item] * scores[g, item], item),
+        tex=r"r^{{\Sigma}}_{{{g}}}",
     )
 )
 
@@ -141,9 +139,9 @@ trusted_reward = define(
     Definition(
         "grape.trusted_reward",
         "Reward of a response; by convention 0 where no item is trusted.",
-        (response, scores, trust),
+        (g, scores, trust),
         reward_sum() / divisor(total_trust),
-        tex="r_{{{response}}}",
+        tex="r_{{{g}}}",
         convention=True,
     )
 )
@@ -151,7 +149,7 @@ trusted_reward = define(
 group_trust = Lambda(item, item_trust())
 group_reward = reward(trust=group_trust)
 some_group_trust = greater(sum_over(item_trust(), item), 0)
-some_confidence = greater(sum_over(weights[item] * confidences[other, item], item), 0)
+some_confidence = greater(sum_over(weights[item] * confidences[h, item], item), 0)
 
 low = symbol("low", Real, "a number that no score of the response lies below", tex="a")
 high = symbol("high", Real, "a number that no score of the response lies above", tex="b")
@@ -164,13 +162,13 @@ claim(
     holds(
         at_least(reward(), low),
         name="lower bound",
-        assuming=[some_trust, at_most(low, scores[response, item])],
+        assuming=[some_trust, at_most(low, scores[g, item])],
         by=termwise(share * low),
     ),
     holds(
         at_most(reward(), high),
         name="upper bound",
-        assuming=[some_trust, at_most(scores[response, item], high)],
+        assuming=[some_trust, at_most(scores[g, item], high)],
         by=termwise(share * high),
     ),
     source=PATEL,
@@ -178,7 +176,7 @@ claim(
         Wrong(
             "the sum lies there, too",
             at_most(reward_sum(), high),
-            assuming=(some_trust, at_most(scores[response, item], high)),
+            assuming=(some_trust, at_most(scores[g, item], high)),
         ),
     ],
 )
@@ -194,11 +192,7 @@ claim(
     ),
     holds(
         equals(
-            reward(
-                trust=Lambda(
-                    item, item_trust(confidences=Lambda((response, item), factor * confidences[response, item]))
-                )
-            ),
+            reward(trust=Lambda(item, item_trust(confidences=Lambda((g, item), factor * confidences[g, item])))),
             group_reward,
         ),
         name="confidences",
@@ -215,8 +209,8 @@ claim(
                         item,
                         item_trust(
                             confidences=Lambda(
-                                (response, item),
-                                (1 + delta(response, first_response)) * confidences[response, item],
+                                (g, item),
+                                (1 + delta(g, first_response)) * confidences[g, item],
                             )
                         ),
                     )
@@ -235,14 +229,10 @@ def exchanged(value: Expr, position: Expr, one: Expr, two: Expr) -> Expr:
     return value + (delta(position, one) - delta(position, two)) * (at_two - at_one)
 
 
-items_exchanged = Lambda((response, item), exchanged(scores[response, item], item, first_item, second_item))
+items_exchanged = Lambda((g, item), exchanged(scores[g, item], item, first_item, second_item))
 trust_exchanged = Lambda(item, exchanged(trust[item], item, first_item, second_item))
-responses_exchanged = Lambda(
-    (response, item), exchanged(scores[response, item], response, first_response, second_response)
-)
-verdicts_exchanged = Lambda(
-    (response, item), exchanged(confidences[response, item], response, first_response, second_response)
-)
+responses_exchanged = Lambda((g, item), exchanged(scores[g, item], g, first_response, second_response))
+verdicts_exchanged = Lambda((g, item), exchanged(confidences[g, item], g, first_response, second_response))
 
 claim(
     "grape.reward.permutation",
@@ -260,7 +250,7 @@ claim(
         by=finite_sum(),
     ),
     holds(
-        equals(reward(scores=responses_exchanged), exchanged(reward(), response, first_response, second_response)),
+        equals(reward(scores=responses_exchanged), exchanged(reward(), g, first_response, second_response)),
         name="scores of responses",
         assuming=[some_trust],
         by=finite_sum(),
@@ -274,11 +264,9 @@ claim(
     ],
 )
 
-never_sure = Lambda((response, item), (1 - delta(item, first_item)) * confidences[response, item])
-once_unsure = Lambda(
-    (response, item), (1 - delta(response, first_response) * delta(item, first_item)) * confidences[response, item]
-)
-shifted_scores = Lambda((response, item), scores[response, item] + delta(item, first_item) * shift)
+never_sure = Lambda((g, item), (1 - delta(item, first_item)) * confidences[g, item])
+once_unsure = Lambda((g, item), (1 - delta(g, first_response) * delta(item, first_item)) * confidences[g, item])
+shifted_scores = Lambda((g, item), scores[g, item] + delta(item, first_item) * shift)
 other_items = Lambda(item, (1 - delta(item, first_item)) * item_trust())
 some_other_trust = greater(sum_over((1 - delta(item, first_item)) * item_trust(), item), 0)
 
@@ -317,7 +305,7 @@ claim(
     wrong=[
         Wrong(
             "every item moves it alike",
-            equals(Diff(reward(response), scores[response, first_item]), 1 / Q),
+            equals(Diff(reward(g), scores[g, first_item]), 1 / Q),
             assuming=(some_trust,),
         ),
     ],
@@ -328,7 +316,7 @@ claim(
     "Where the critic is equally sure of everything, its confidence cancels, and the importances alone count.",
     holds(
         equals(
-            reward(trust=Lambda(item, item_trust(confidences=Lambda((response, item), factor)))),
+            reward(trust=Lambda(item, item_trust(confidences=Lambda((g, item), factor)))),
             reward(trust=weights),
         ),
         assuming=[greater(sum_over(weights[item], item), 0)],
@@ -338,7 +326,7 @@ claim(
         Wrong(
             "it cancels from the sum, too",
             equals(
-                reward_sum(trust=Lambda(item, item_trust(confidences=Lambda((response, item), factor)))),
+                reward_sum(trust=Lambda(item, item_trust(confidences=Lambda((g, item), factor)))),
                 reward_sum(trust=weights),
             ),
         ),
@@ -363,14 +351,24 @@ batch_confidence = define(
         "Average confidence of the critic in an item, over all responses to the prompts of one category that have it; "
         "by convention 0 where none has.",
         (prompt, item, batch_confidences, category, item_mask),
-        sum_over(alike * sum_over(batch_confidences[other_prompt, other, item], other), other_prompt)
+        sum_over(alike * sum_over(batch_confidences[other_prompt, h, item], h), other_prompt)
         / (G * Max(1, sum_over(alike, other_prompt))),
         tex=r"\bar c_{{{prompt},{item}}}",
         convention=True,
     )
 )
 
-own_confidences = Lambda((response, item), batch_confidences[prompt, response, item])
+batch_trust = define(
+    Definition(
+        "grape.batch_trust",
+        "What an item of a prompt counts with the confidence averaged over the batch.",
+        (prompt, item, batch_confidences, category, item_mask, weights),
+        weights[item] * batch_confidence(),
+        tex="k_{{{prompt},{item}}}",
+    )
+)
+
+own_confidences = Lambda((g, item), batch_confidences[prompt, g, item])
 
 claim(
     "grape.confidence.batch",
@@ -393,92 +391,27 @@ claim(
 
 # The advantage of a response.
 
-mean_reward = define(
-    Definition(
-        "grape.mean_reward",
-        "Average reward of all responses to one prompt.",
-        (rewards,),
-        sum_over(rewards[other], other) / G,
-        tex=r"\bar r",
-    )
-)
-
-others_reward = define(
-    Definition(
-        "grape.others_reward",
-        "Average reward of the other responses to the same prompt.",
-        (response, rewards),
-        sum_over((1 - delta(other, response)) * rewards[other], other) / (G - 1),
-        tex=r"\bar r_{{-{response}}}",
-        source=PATEL,
-    )
-)
+rubric_rewards = Lambda(g, reward())
 
 advantage = define(
     Definition(
         "grape.advantage",
         "Advantage of a response: its reward, less the average reward of the others.",
-        (response, rewards),
-        rewards[response] - others_reward(),
-        tex="A_{{{response}}}",
+        (g, scores, trust),
+        left_out(response_reward=rubric_rewards),
+        tex="A_{{{g}}}",
         source=PATEL,
     )
 )
 
-mean_advantage = define(
-    Definition(
-        "grape.advantage.mean",
-        "Advantage with the mean as baseline: its reward, less the average reward of the whole group.",
-        (response, rewards),
-        rewards[response] - mean_reward(),
-        tex=r"A^{{\mu}}_{{{response}}}",
-    )
-)
-
-reward_variance = define(
-    Definition(
-        "grape.reward_variance",
-        "Variance of the rewards of a group.",
-        (rewards, ddof),
-        sum_over((rewards[other] - mean_reward()) ** 2, other) / (G - ddof),
-        tex=r"\mathrm{{var}}({rewards})",
-    )
-)
-
-scaled_advantage = define(
-    Definition(
-        "grape.advantage.std",
-        "Advantage with the mean as baseline, in standard deviations of the rewards.",
-        (response, rewards, ddof, eps),
-        mean_advantage() / (sqrt(reward_variance()) + eps),
-        tex=r"A^{{\sigma}}_{{{response}}}",
-    )
-)
-
-several = greater(G, 1)
-rubric_rewards = Lambda(response, reward())
-unequal = greater(reward_variance(), 0)
+mean_advantage = centred(response_reward=rubric_rewards)
+rubric_variance = group_variance(response_reward=rubric_rewards)
+several = at_least(G, 2)
 freedom = greater(G - ddof, 0)
-
-claim(
-    "grape.advantage.zero_sum",
-    "The advantages of a group sum to zero, whatever the baseline and the scale.",
-    holds(equals(sum_over(advantage(), response), 0), name="leave-one-out", assuming=[several], by=finite_sum()),
-    holds(equals(sum_over(mean_advantage(), response), 0), name="mean", by=finite_sum()),
-    holds(
-        equals(scaled_advantage(), -sum_over((1 - delta(other, response)) * scaled_advantage(other), other)),
-        name="std",
-        assuming=[freedom, unequal],
-        by=finite_sum(),
-    ),
-    wrong=[
-        Wrong(
-            "with the sum of all rewards over the number of the others",
-            equals(sum_over(rewards[response] - sum_over(rewards[other], other) / (G - 1), response), 0),
-            assuming=(several,),
-        ),
-    ],
-)
+spread = greater(group_variance(), 0)
+deviating = greater(group_std(), 0)
+stretch = G / (G - 1)
+stretched = Lambda(g, stretch * centred())
 
 claim(
     "grape.reward.convention",
@@ -496,26 +429,106 @@ claim(
         by=smt(given=[fact("grape.reward.convention", part="the sum is the total times the mean")]),
     ),
     holds(equals(reward_sum(trust=Lambda(item, 0)), 0), name="no item trusted", by=finite_sum()),
-    holds(equals(advantage(rewards=Lambda(response, 0)), 0), name="no advantage", assuming=[several], by=finite_sum()),
+    holds(equals(left_out(response_reward=Lambda(g, 0)), 0), name="no advantage", by=finite_sum()),
     wrong=[
         Wrong(
             "the plain mean of the scores where no item is trusted",
-            equals(trusted_reward(), sum_over(scores[response, item], item) / Q),
+            equals(trusted_reward(), sum_over(scores[g, item], item) / Q),
             assuming=(equals(total_trust, 0),),
         ),
     ],
 )
 
+claim(
+    "grape.baseline",
+    "The advantage is the reward less the average reward of the others. Leaving a response out of its own baseline "
+    "stretches all advantages by one factor, G/(G − 1): divided by the standard deviation of the advantages themselves "
+    "the factor cancels; by that of the rewards, it stays.",
+    holds(
+        equals(left_out() * Max(1, G - 1), (G - 1) * (response_reward[g] - mean_of_others)),
+        name="sum of differences",
+        assuming=[several],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(left_out(), response_reward[g] - mean_of_others),
+        name="leave-one-out",
+        assuming=[several],
+        by=smt(given=[fact("grape.baseline", part="sum of differences")]),
+    ),
+    holds(
+        equals(left_out(), stretch * centred()),
+        name="stretch",
+        assuming=[several],
+        by=smt(given=[fact("grpo.advantage.leave_one_out")]),
+    ),
+    holds(
+        equals(
+            factor * centred() / sqrt(group_variance(response_reward=Lambda(g, factor * centred()))),
+            centred() / sqrt(group_variance()),
+        ),
+        name="any factor cancels",
+        assuming=[freedom, spread],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(left_out() / sqrt(group_variance(response_reward=stretched)), centred() / sqrt(group_variance())),
+        name="over its own standard deviation",
+        assuming=[several, freedom, spread],
+        by=smt(
+            given=[
+                fact("grape.baseline", part="stretch"),
+                fact("grape.baseline", part="any factor cancels", factor=stretch),
+            ]
+        ),
+    ),
+    holds(
+        equals(group_advantage() * (group_std() + eps), centred()),
+        name="scale",
+        assuming=[freedom, deviating],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(left_out() / (group_std() + eps), stretch * group_advantage()),
+        name="over that of the rewards",
+        assuming=[several, freedom, deviating],
+        by=smt(given=[fact("grape.baseline", part="stretch"), fact("grape.baseline", part="scale")]),
+    ),
+    wrong=[
+        Wrong("the mean of the whole group leaves the response out", equals(left_out(), centred()), (several,)),
+        Wrong(
+            "the choice cancels against the standard deviation of the rewards",
+            equals(left_out() / (group_std() + eps), group_advantage()),
+            (several, freedom, deviating),
+        ),
+    ],
+)
+
+claim(
+    "grape.advantage.zero_sum",
+    "The advantages of a group sum to zero, whatever the baseline and the scale.",
+    holds(equals(sum_over(advantage(), g), 0), name="leave-one-out", assuming=[some_trust], by=finite_sum()),
+    holds(equals(sum_over(mean_advantage, g), 0), name="mean", assuming=[some_trust], by=finite_sum()),
+    holds(equals(sum_over(factor * advantage(), g), 0), name="any scale", assuming=[some_trust], by=finite_sum()),
+    wrong=[
+        Wrong(
+            "with the sum of all rewards over the number of the others",
+            equals(sum_over(response_reward[g] - sum_over(response_reward[h], h) / (G - 1), g), 0),
+            assuming=(several,),
+        ),
+    ],
+)
+
 unit_scores = family("unit_scores", Fractional, G, Q, text="scores in [0, 1]", tex="s")
-unit_rewards = Lambda(response, reward(scores=unit_scores))
-pair_share = (1 - delta(other, response)) * share / (G - 1)
-differences = sum_over(pair_share * (unit_scores[response, item] - unit_scores[other, item]), other, item)
+pair_share = (1 - delta(g, h)) * share / (G - 1)
+differences = sum_over(pair_share * (unit_scores[g, item] - unit_scores[h, item]), h, item)
+unit_centred = centred(response_reward=Lambda(g, reward(scores=unit_scores)))
 
 claim(
     "grape.advantage.bound",
     "For scores in [0, 1] no advantage is larger than 1, nor with the mean as baseline larger than 1 − 1/G.",
     holds(
-        equals(advantage(rewards=unit_rewards), differences),
+        equals(advantage(scores=unit_scores) * Max(1, G - 1), (G - 1) * differences),
         name="a mean of differences",
         assuming=[some_trust, several],
         by=finite_sum(),
@@ -523,7 +536,7 @@ claim(
     holds(at_least(differences, -1), name="none below −1", assuming=[some_trust, several], by=termwise(-pair_share)),
     holds(at_most(differences, 1), name="none above 1", assuming=[some_trust, several], by=termwise(pair_share)),
     holds(
-        at_most(abs(advantage(rewards=unit_rewards)), 1),
+        at_most(abs(advantage(scores=unit_scores)), 1),
         name="leave-one-out",
         assuming=[some_trust, several],
         by=smt(
@@ -535,13 +548,13 @@ claim(
         ),
     ),
     holds(
-        equals(advantage(rewards=unit_rewards), G / (G - 1) * mean_advantage(rewards=unit_rewards)),
+        equals(advantage(scores=unit_scores) * Max(1, G - 1), G * unit_centred),
         name="the two baselines",
-        assuming=[some_trust, several],
+        assuming=[some_trust],
         by=finite_sum(),
     ),
     holds(
-        at_most(abs(mean_advantage(rewards=unit_rewards)), 1 - 1 / G),
+        at_most(abs(unit_centred), 1 - 1 / G),
         name="mean",
         assuming=[some_trust, several],
         by=smt(
@@ -553,85 +566,73 @@ claim(
     ),
     wrong=[
         Wrong(
-            "with the others as baseline no larger than 1 − 1/G, either",
-            at_most(advantage(rewards=unit_rewards), 1 - 1 / G),
+            "leaving a response out no larger than 1 − 1/G, either",
+            at_most(advantage(scores=unit_scores), 1 - 1 / G),
             assuming=(some_trust, several),
         ),
         Wrong(
             "without normalisation, too",
-            at_most(advantage(rewards=Lambda(response, reward_sum(scores=unit_scores))), 1),
+            at_most(left_out(response_reward=Lambda(g, reward_sum(scores=unit_scores))), 1),
             assuming=(some_trust, several),
         ),
     ],
 )
 
-after_shift = Lambda(response, reward(scores=shifted_scores))
-own_trust = Lambda(item, weights[item] * confidences[response, item])
+own_trust = Lambda(item, weights[item] * confidences[g, item])
+one_raised = Lambda((g, item), scores[g, item] + delta(g, first_response) * shift)
 
 claim(
     "grape.advantage.item_shift",
     "A constant added to the scores of one item, for the whole group, changes no advantage: an item that is easy for "
     "all, or a critic that is kind to all, does no harm.",
     holds(
-        equals(advantage(rewards=after_shift), advantage(rewards=rubric_rewards)),
+        equals(advantage(scores=shifted_scores), advantage()),
         name="leave-one-out",
-        assuming=[some_trust, several],
+        assuming=[some_trust],
         by=finite_sum(),
     ),
     holds(
-        equals(mean_advantage(rewards=after_shift), mean_advantage(rewards=rubric_rewards)),
+        equals(substitute(mean_advantage, {scores: shifted_scores}), mean_advantage),
         name="mean",
         assuming=[some_trust],
         by=finite_sum(),
     ),
     holds(
-        equals(reward_variance(rewards=after_shift), reward_variance(rewards=rubric_rewards)),
+        equals(substitute(rubric_variance, {scores: shifted_scores}), rubric_variance),
         name="variance",
         assuming=[some_trust, freedom],
         by=finite_sum(),
     ),
     wrong=[
         Wrong(
-            "with the confidence in each response's own score in place of the average",
+            "with the confidence in each score itself in place of the average",
             equals(
-                advantage(rewards=Lambda(response, reward(scores=shifted_scores, trust=own_trust))),
-                advantage(rewards=Lambda(response, reward(trust=own_trust))),
+                left_out(response_reward=Lambda(g, reward(scores=shifted_scores, trust=own_trust))),
+                left_out(response_reward=Lambda(g, reward(trust=own_trust))),
             ),
             assuming=(several, some_confidence),
         ),
         Wrong(
             "a constant added to the scores of one response",
-            equals(
-                advantage(
-                    rewards=Lambda(
-                        response,
-                        reward(
-                            scores=Lambda(
-                                (response, item), scores[response, item] + delta(response, first_response) * shift
-                            )
-                        ),
-                    )
-                ),
-                advantage(rewards=rubric_rewards),
-            ),
+            equals(advantage(scores=one_raised), advantage()),
             assuming=(some_trust, several),
         ),
     ],
 )
 
-item_scores = Lambda(response, scores[response, item])
+item_scores = Lambda(g, scores[g, item])
 
 claim(
     "grape.advantage.decomposition",
     "The advantage is the mean of the advantages in the single items, each counting by the trust in it.",
     holds(
-        equals(advantage(rewards=rubric_rewards), sum_over(share * advantage(rewards=item_scores), item)),
+        equals(advantage(), sum_over(share * left_out(response_reward=item_scores), item)),
         name="leave-one-out",
-        assuming=[some_trust, several],
+        assuming=[some_trust],
         by=finite_sum(),
     ),
     holds(
-        equals(mean_advantage(rewards=rubric_rewards), sum_over(share * mean_advantage(rewards=item_scores), item)),
+        equals(mean_advantage, sum_over(share * centred(response_reward=item_scores), item)),
         name="mean",
         assuming=[some_trust],
         by=finite_sum(),
@@ -639,138 +640,88 @@ claim(
     wrong=[
         Wrong(
             "each item counting alike",
-            equals(advantage(rewards=rubric_rewards), sum_over(advantage(rewards=item_scores), item) / Q),
-            assuming=(some_trust, several),
+            equals(advantage(), sum_over(left_out(response_reward=item_scores), item) / Q),
+            assuming=(some_trust,),
         ),
         Wrong(
             "without normalisation",
-            equals(advantage(rewards=rubric_rewards), sum_over(trust[item] * advantage(rewards=item_scores), item)),
-            assuming=(some_trust, several),
+            equals(advantage(), sum_over(trust[item] * left_out(response_reward=item_scores), item)),
+            assuming=(some_trust,),
         ),
     ],
 )
 
-stretched = Lambda(response, factor * mean_advantage())
-stretch = G / (G - 1)
-
-claim(
-    "grape.baseline",
-    "Leaving a response out of its own baseline stretches all advantages by one factor, G/(G − 1). Divided by the "
-    "standard deviation of the advantages themselves the factor cancels; by that of the rewards, it stays.",
-    holds(equals(advantage(), stretch * mean_advantage()), name="stretch", assuming=[several], by=finite_sum()),
-    holds(
-        equals(
-            factor * mean_advantage() / sqrt(reward_variance(rewards=stretched)),
-            mean_advantage() / sqrt(reward_variance()),
-        ),
-        name="any factor cancels",
-        assuming=[freedom, unequal],
-        by=finite_sum(),
-    ),
-    holds(
-        equals(
-            advantage() / sqrt(reward_variance(rewards=Lambda(response, stretch * mean_advantage()))),
-            mean_advantage() / sqrt(reward_variance()),
-        ),
-        name="scaled by its own standard deviation",
-        assuming=[several, freedom, unequal],
-        by=smt(
-            given=[
-                fact("grape.baseline", part="stretch"),
-                fact("grape.baseline", part="any factor cancels", factor=stretch),
-            ]
-        ),
-    ),
-    holds(
-        equals(advantage() / (sqrt(reward_variance()) + eps), stretch * scaled_advantage()),
-        name="scaled by that of the rewards",
-        assuming=[several, freedom, unequal],
-        by=finite_sum(),
-    ),
-    wrong=[
-        Wrong("the mean of the whole group leaves the response out", equals(advantage(), mean_advantage()), (several,)),
-        Wrong(
-            "the choice cancels against the standard deviation of the rewards",
-            equals(advantage() / sqrt(reward_variance()), mean_advantage() / sqrt(reward_variance())),
-            (several, freedom, unequal),
-        ),
-    ],
-)
-
-sum_rewards = Lambda(response, reward_sum())
+sum_advantage = left_out(response_reward=Lambda(g, reward_sum()))
+multiplied = Lambda(g, factor * response_reward[g])
 
 claim(
     "grape.normalisation",
-    "Without normalisation all advantages are multiplied by the total trust, and scaling takes that factor out again.",
+    "Without normalisation all advantages are multiplied by one factor, the total trust, which the standard deviation "
+    "takes out again.",
     holds(
-        equals(advantage(rewards=sum_rewards), total_trust * advantage(rewards=rubric_rewards)),
+        equals(sum_advantage, total_trust * advantage()),
         name="factor",
-        assuming=[some_trust, several],
+        assuming=[some_trust],
         by=finite_sum(),
     ),
     holds(
-        equals(scaled_advantage(rewards=Lambda(response, factor * rewards[response]), eps=0), scaled_advantage(eps=0)),
+        equals(
+            left_out(response_reward=multiplied) / sqrt(group_variance(response_reward=multiplied)),
+            left_out() / sqrt(group_variance()),
+        ),
         name="any factor of the rewards cancels",
-        assuming=[freedom, unequal],
+        assuming=[freedom, spread],
         by=finite_sum(),
     ),
     wrong=[
-        Wrong(
-            "the advantages are the same",
-            equals(advantage(rewards=sum_rewards), advantage(rewards=rubric_rewards)),
-            (some_trust, several),
-        ),
+        Wrong("the advantages are the same", equals(sum_advantage, advantage()), (some_trust,)),
         Wrong(
             "the factor cancels with a constant added to the standard deviation, too",
-            equals(scaled_advantage(rewards=Lambda(response, factor * rewards[response])), scaled_advantage()),
-            (freedom, unequal),
+            equals(group_advantage(response_reward=multiplied), group_advantage()),
+            (freedom, spread),
         ),
     ],
 )
 
 one_trust = Lambda(item, delta(item, first_item) * item_trust())
-one_score = Lambda(response, scores[response, first_item])
-one_reward = Lambda(response, reward(trust=one_trust))
+one_reward = Lambda(g, reward(trust=one_trust))
+one_score = Lambda(g, scores[g, first_item])
 trusted = greater(item_trust(first_item), 0)
 
 claim(
     "grape.grpo_special_case",
-    "With one item the confidence cancels, and the mean as baseline gives the advantages of GRPO: those without its "
-    "standard deviation, and with the scale those with it. Leaving a response out stretches them.",
+    "With one item its confidence cancels, and with the mean as baseline the advantages are those of GRPO, with its "
+    "standard deviation or without. Leaving a response out stretches them by G/(G − 1).",
+    holds(equals(reward(trust=one_trust), scores[g, first_item]), name="reward", assuming=[trusted], by=finite_sum()),
     holds(
-        equals(reward(trust=one_trust), scores[response, first_item]),
-        name="reward",
+        equals(centred(response_reward=one_reward), centred(response_reward=one_score)),
+        name="not scaled",
         assuming=[trusted],
         by=finite_sum(),
     ),
     holds(
-        equals(mean_advantage(rewards=one_reward), mean_advantage(rewards=one_score)),
-        name="mean",
-        assuming=[trusted],
+        equals(group_advantage(response_reward=one_reward), group_advantage(response_reward=one_score)),
+        name="scaled",
+        assuming=[trusted, freedom, greater(group_variance(response_reward=one_score), 0)],
         by=finite_sum(),
     ),
     holds(
-        equals(scaled_advantage(rewards=one_reward), scaled_advantage(rewards=one_score)),
-        name="std",
-        assuming=[trusted, freedom, greater(reward_variance(rewards=one_score), 0)],
-        by=finite_sum(),
-    ),
-    holds(
-        equals(advantage(rewards=one_reward), stretch * mean_advantage(rewards=one_score)),
+        equals(advantage(trust=one_trust), G / Max(1, G - 1) * centred(response_reward=one_score)),
         name="leave-one-out",
-        assuming=[trusted, several],
+        assuming=[trusted],
         by=finite_sum(),
     ),
     source=PATEL,
+    uses=("grpo.advantage.leave_one_out",),
     wrong=[
         Wrong(
             "leaving a response out gives the same",
-            equals(advantage(rewards=one_reward), mean_advantage(rewards=one_score)),
-            (trusted, several),
+            equals(advantage(trust=one_trust), centred(response_reward=one_score)),
+            (trusted,),
         ),
         Wrong(
             "the confidence cancels from the sum, too",
-            equals(reward_sum(trust=one_trust), scores[response, first_item]),
+            equals(reward_sum(trust=one_trust), scores[g, first_item]),
             (trusted,),
         ),
     ],
@@ -838,45 +789,43 @@ claim(
 surrogate = define(
     Definition(
         "grape.surrogate",
-        "Clipped surrogate objective of a token of a response, to be maximised.",
-        (logp, old_logp, response, scores, trust, clip_low, clip_high),
-        clipped_surrogate(ratio(), advantage(rewards=rubric_rewards)),
+        "Clipped surrogate objective of a token of a g, to be maximised.",
+        (logp, old_logp, g, scores, trust, clip_low, clip_high),
+        clipped_surrogate(ratio(), advantage()),
         tex="L",
         source=PATEL,
     )
 )
 
-own_advantage = advantage(rewards=rubric_rewards)
+no_kink = [differs(ratio(), upper_edge), differs(ratio(), lower_edge)]
 
 claim(
     "grape.gradient",
-    "A token pushes by the advantage of its response, as in PPO; scores and confidences are constants.",
+    "A token pushes by the advantage of its g, as in PPO; scores and confidences are constants.",
     holds(
-        equals(Diff(surrogate(), logp), clip_slope(ratio(), own_advantage)),
+        equals(Diff(surrogate(), logp), clip_slope(ratio(), advantage())),
         name="slope",
-        assuming=[some_trust, several, differs(ratio(), upper_edge), differs(ratio(), lower_edge)],
-        by=by_terms(fact("ppo.clip.gradient", part="in the log-probability", advantage=own_advantage)),
-        equivalent={
-            "right: reward(response) → reward(response) + 1": "a constant in every reward changes no advantage"
-        },
+        assuming=[some_trust, *no_kink],
+        by=by_terms(fact("ppo.clip.gradient", part="in the log-probability", advantage=advantage())),
+        equivalent={"right: reward(g) → reward(g) + 1": "a constant in every reward changes no advantage"},
     ),
     holds(
-        equals(clip_slope(1, own_advantage), own_advantage),
+        equals(clip_slope(1, advantage()), advantage()),
         name="on policy",
-        assuming=[some_trust, several],
+        assuming=[some_trust],
         by=smt(),
     ),
     source=SCHULMAN.eq(7),
     wrong=[
         Wrong(
             "the slope of the unclipped surrogate",
-            equals(Diff(surrogate(), logp), ratio() * own_advantage),
-            (some_trust, several, differs(ratio(), upper_edge), differs(ratio(), lower_edge)),
+            equals(Diff(surrogate(), logp), ratio() * advantage()),
+            (some_trust, *no_kink),
         ),
         Wrong(
             "one reward for the advantage",
             equals(Diff(surrogate(), logp), clip_slope(ratio(), reward())),
-            (some_trust, several, differs(ratio(), upper_edge), differs(ratio(), lower_edge)),
+            (some_trust, *no_kink),
         ),
     ],
 )
