@@ -158,6 +158,19 @@ def masked_values(subject: Subject, case: Case) -> None:
             raise Broken(f"the gradient in {name} behind the mask is {next(filter(None, behind))!r}, expected 0", dirty)
 
 
+def masked_items(subject: Subject, case: Case) -> None:
+    """Whatever is said of an item that a prompt does not have, NaN and inf included, the result does not see it."""
+    masked = case.tensors["item_mask"] == 0
+    behind = {"scores": masked.unsqueeze(1), "confidences": masked.unsqueeze(1), "weights": masked.all(0)}
+    dirty = case.with_tensors(
+        **{
+            name: torch.where(where, _noisy(case, GARBAGE, case.tensors[name].shape).to(case.dtype), case.tensors[name])
+            for name, where in behind.items()
+        }
+    )
+    _compare(subject, dirty, subject(dirty), subject(case), "with ordinary numbers behind the mask over items")
+
+
 def padding(subject: Subject, case: Case) -> None:
     """Masked positions may be put in anywhere, and nothing changes."""
     mask = case.tensors["mask"]
@@ -211,6 +224,7 @@ def partition(subject: Subject, case: Case) -> None:
     count = contract.parts(case)
     if count == 1:
         return
+    case = case.with_options(**contract.divided_at)
     if case.options["denominator"] is None and "token_sum" not in case.options.values():
         case = case.with_options(denominator=7)
     cut = 1 + case.noise[0] % (count - 1)
@@ -329,6 +343,7 @@ _TABLE = (
     Property(
         "masked values", "What stands behind the mask is not seen, NaN and inf included.", _ORDINARY, masked_values
     ),
+    Property("masked items", "What is said of an item that a prompt lacks is not seen.", _ORDINARY, masked_items),
     Property("padding", "Masked positions may be put in anywhere.", _ORDINARY, padding),
     Property(
         "partition",

@@ -86,6 +86,7 @@ class Contract:
         apart: tensors that do not lie along the mask, though their shape may be the same.
         shared: tensors that all parts of a batch share.
         parts: the number of parts of a batch that do not depend on each other.
+        divided_at: values that options must have for the batch to be the sum of its parts.
         outputs: the names of the tensors that it returns, where it returns several; they are stacked last.
         fit: makes drawn options fit each other, given the names of those that vary.
     """
@@ -107,6 +108,7 @@ class Contract:
     apart: tuple[str, ...] = ()
     shared: tuple[str, ...] = ()
     parts: Callable[[Case], int] = rows
+    divided_at: Mapping[str, Any] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
     fit: Callable[[dict[str, Any], Sequence[str]], dict[str, Any]] = fit_reduction
 

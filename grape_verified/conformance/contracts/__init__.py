@@ -9,3 +9,9 @@ _METHODS = (policy, aggregation, advantage, sft, rejection, ppo, reward, grpo, d
 
 #: Every contract by its name.
 CONTRACTS: Mapping[str, Contract] = {contract.name: contract for method in _METHODS for contract in method.CONTRACTS}
+from grape_verified.conformance.contracts import aggregation, dpo, grape, policy, ppo
+
+#: Every contract by its name.
+CONTRACTS: Mapping[str, Contract] = {
+    contract.name: contract for module in (policy, aggregation, ppo, dpo, grape) for contract in module.CONTRACTS
+}

@@ -62,10 +62,11 @@ def ppo_per_token(case: Case, arithmetic: Arithmetic) -> Answer:
     return unreduced(terms, ["logps"], arithmetic)
 
 
-def clipped_term(case: Case, arithmetic: Arithmetic, i: int, t: int) -> Term:
-    """The clipped surrogate of one token, negative as in a loss."""
+def clipped_term(case: Case, arithmetic: Arithmetic, i: int, t: int, advantage: arb | None = None) -> Term:
+    """The clipped surrogate of one token, negative as in a loss, at an advantage of the case, or at a given one."""
     logp, old = (case.tensors[name][i, t].item() for name in ("logps", "old_logps"))
-    advantage = entry(case.tensors["advantages"], i, t)
+    if advantage is None:
+        advantage = arithmetic.near(entry(case.tensors["advantages"], i, t))
     reach = math.log(arithmetic.range_end) if arithmetic.unit else math.inf
     if logp - old <= reach:
         return _clipped_at(case, arithmetic, logp, old, advantage)
@@ -73,9 +74,9 @@ def clipped_term(case: Case, arithmetic: Arithmetic, i: int, t: int) -> Term:
     return replace(_clipped_at(case, arithmetic, logp, old, advantage), limited=limited)
 
 
-def _clipped_at(case: Case, arithmetic: Arithmetic, logp: float, old_logp: float, advantage: float) -> Term:
+def _clipped_at(case: Case, arithmetic: Arithmetic, logp: float, old_logp: float, advantage: arb) -> Term:
     near, options = arithmetic.near, case.options
-    given = {"logp": near(logp, 1), "old_logp": near(old_logp, 1), "advantage": near(advantage)}
+    given = {"logp": near(logp, 1), "old_logp": near(old_logp, 1), "advantage": advantage}
     given |= {"clip_low": near(options["clip_low"], 1), "clip_high": near(options["clip_high"], 1)}
     objective, slope_of = definition("ppo.clipped_surrogate"), definition("ppo.clip.slope")
     if options.get("dual_clip") is not None:

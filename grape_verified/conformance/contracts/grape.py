@@ -1,0 +1,256 @@
+"""Contracts of GRAPE: rewards from the items of a rubric, advantages within the group, and the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from flint import arb
+from grape_spec.evaluate import evaluate
+from grape_spec.language.registry import definition
+from torch import Tensor
+
+from grape_verified.conformance import strategies
+from grape_verified.conformance.contract import (
+    AGGREGATION_CLAIMS,
+    CLIPPING,
+    EVERY,
+    LAST,
+    MASKED,
+    MASKS,
+    REDUCTION,
+    Contract,
+    Option,
+    fit_reduction,
+    number,
+    without_vocabulary,
+)
+from grape_verified.conformance.contracts.ppo import clipped_term
+from grape_verified.conformance.oracle import Aggregation, Answer, Arithmetic, constants, precisely, reduced
+from grape_verified.conformance.strategies import Blueprint, Case
+
+JUDGED = ("scores", "confidences", "weights", "item_mask", "categories")
+
+#: Verdicts that are exact in every dtype come first and often, so that some rewards are equal and some items untrusted.
+SCORES = [1.0, 0.0, 0.5, 0.25] * 24 + [round(i / 160, 3) for i in range(160)]
+CONFIDENCES = [1.0, 0.5, 0.0, 0.25] * 24 + [round(1 - i / 160, 3) for i in range(160)]
+WEIGHTS = [1.0, 2.0, 0.0, 0.5] * 24 + [round(i / 16, 2) for i in range(160)]
+
+REWARD_OPTIONS = {"confidence": Option("group", ("batch",)), "normalisation": Option("mean", ("sum",))}
+ADVANTAGE_OPTIONS = REWARD_OPTIONS | {
+    "baseline": Option("leave_one_out", ("mean",)),
+    "scale": Option("none", ("std",)),
+    "ddof": Option(1, (0,)),
+    "eps": Option(1e-6, (0.0, 1e-4, 0.5)),
+}
+BY_SEQUENCE = {"aggregation": Option("sequence_mean", ("token_mean", "sequence_sum", "token_sum", "fixed_length"))}
+
+REWARD_CLAIMS = (
+    "grape.mean_confidence", "grape.trust", "grape.batch_confidence", "grape.batch_trust", "grape.reward_sum",
+    "grape.trusted_reward", "grape.reward.convention", "grape.reward.untrusted_item",
+)  # fmt: skip
+ADVANTAGE_CLAIMS = (
+    *REWARD_CLAIMS, "grape.advantage", "grape.baseline", "grpo.centred", "grpo.left_out", "grpo.group_spread",
+    "grpo.scaled_deviation", "grpo.advantage.degenerate",
+)  # fmt: skip
+LOSS_CLAIMS = (
+    *ADVANTAGE_CLAIMS, "grape.surrogate", "grape.gradient", "ppo.ratio", "ppo.clipped_surrogate", "ppo.clip.slope",
+)  # fmt: skip
+
+
+# -- inputs -----------------------------------------------------------------------------------------------------------
+
+
+def verdict_tensors(plan: Blueprint) -> dict[str, Tensor]:
+    """Verdicts on the responses to some prompts, one response for each row; some groups have equal scores."""
+    first, count = plan.rows[0], len(plan.rows)
+    sizes = [size for size in (4, 3, 2, 1) if count % size == 0]
+    group, items = sizes[first["scores"][0] % len(sizes)], 1 + first["weights"][0] % 3
+    scores, confidences = (
+        plan.numbers(name, pool, items).reshape(-1, group, items)
+        for name, pool in (("scores", SCORES), ("confidences", CONFIDENCES))
+    )
+    if first["scores"][1] % 8 == 7:
+        scores = scores[:, :1].expand_as(scores).clone()
+    firsts = plan.rows[::group]
+    counted = torch.tensor([strategies._counted(row["item_mask"], items) for row in firsts])
+    return {
+        "scores": scores,
+        "confidences": confidences,
+        "weights": plan.numbers("weights", WEIGHTS, items)[0],
+        "item_mask": counted if plan.variant.mask == "bool" else counted.to(plan.dtype),
+        "categories": torch.tensor([row["categories"][0] % 2 for row in firsts]),
+    }
+
+
+def judged_token_tensors(plan: Blueprint) -> dict[str, Tensor]:
+    """The same, with the log-probabilities of the responses and a mask over their tokens."""
+    drawn = strategies.masked_token_tensors(plan)
+    return {name: drawn[name] for name in ("logps", "old_logps")} | verdict_tensors(plan) | {"mask": drawn["mask"]}
+
+
+def prompts(case: Case) -> int:
+    """The number of prompts."""
+    return len(case.tensors["scores"])
+
+
+def fit_scale(options: dict[str, Any], varied: Sequence[str]) -> dict[str, Any]:
+    """Without a scale there is neither a ddof nor an ε."""
+    if options["scale"] == "none":
+        options |= {name: ADVANTAGE_OPTIONS[name].default for name in ("ddof", "eps")}
+    return fit_reduction(options, varied)
+
+
+# -- what they should give --------------------------------------------------------------------------------------------
+
+
+@precisely
+def grape_rewards(case: Case, arithmetic: Arithmetic) -> Answer:
+    """grape.trusted_reward or grape.reward_sum, at grape.trust or grape.batch_trust. Scale: 0, as nothing cancels."""
+    return constants([arithmetic.rounded(reward) for group in _rewards(case, arithmetic) for reward in group])
+
+
+@precisely
+def grape_advantages(case: Case, arithmetic: Arithmetic) -> Answer:
+    """Deviations of the rewards from a baseline, scaled. Scale: the largest reward, in units of the scale."""
+    return constants([advantage for group in _advantages(case, arithmetic) for advantage in group])
+
+
+@precisely
+def grape(case: Case, arithmetic: Arithmetic) -> Answer:
+    """GRAPE's loss: PPO's with these advantages. Scale: 0, as what is read covers how they are rounded."""
+    how = Aggregation.of(case, arithmetic)
+    advantages = [advantage for group in _advantages(case, arithmetic) for advantage in group]
+    terms = {(i, t): clipped_term(case, arithmetic, i, t, advantages[i]) for i, t in how.counted()}
+    return reduced(terms, how, ["logps"], arithmetic)
+
+
+def _rewards(case: Case, arithmetic: Arithmetic) -> list[list[arb]]:
+    """The reward of each response to each prompt."""
+    read = _read(case, arithmetic)
+    reward = definition("grape.reward_sum" if case.options["normalisation"] == "sum" else "grape.trusted_reward")
+    result = []
+    for prompt, scores in enumerate(read["scores"]):
+        given = {"scores": scores, "trust": _trust(read, prompt, case.options["confidence"])}
+        result.append([evaluate(reward, given | {"g": i + 1}) for i in range(len(scores))])
+    return result
+
+
+def _read(case: Case, arithmetic: Arithmetic) -> dict[str, Any]:
+    """The verdicts as balls, with 0 for an item that a prompt does not have."""
+    tensors, near = case.tensors, arithmetic.near
+    counted = tensors["item_mask"] != 0
+    scores, confidences = (
+        torch.where(counted.unsqueeze(1), tensors[name], 0).tolist() for name in ("scores", "confidences")
+    )
+    weights = torch.where(counted, tensors["weights"], 0).tolist()
+    return {
+        "scores": [[[near(x) for x in response] for response in group] for group in scores],
+        "batch_confidences": [[[near(x) for x in response] for response in group] for group in confidences],
+        "weights": [[near(x) for x in row] for row in weights],
+        "item_mask": counted.int().tolist(),
+        "category": tensors["categories"].tolist(),
+    }
+
+
+def _trust(read: dict[str, Any], prompt: int, confidence: str) -> list[arb]:
+    """What each item of a prompt counts."""
+    given = {"confidences": read["batch_confidences"][prompt]}
+    trust = definition("grape.trust")
+    if confidence == "batch":
+        given = {name: read[name] for name in ("batch_confidences", "item_mask", "category")} | {"prompt": prompt + 1}
+        trust = definition("grape.batch_trust")
+    weights = read["weights"][prompt]
+    return [evaluate(trust, given | {"weights": weights, "item": q + 1}) for q in range(len(weights))]
+
+
+def _advantages(case: Case, arithmetic: Arithmetic) -> list[list[arb]]:
+    """The advantage of each response to each prompt.
+
+    A group with the same scores throughout is read exactly: whether its rewards vary is not a matter of rounding.
+    """
+    result = []
+    for prompt, rewards in enumerate(_rewards(case, arithmetic)):
+        counted = case.tensors["item_mask"][prompt] != 0
+        scores = case.tensors["scores"][prompt][:, counted]
+        same = rewards if (scores != scores[:1]).any() else [arb(float(rewards[0].mid()))] * len(rewards)
+        result.append([_advantage(same, i, case.options, arithmetic) for i in range(len(rewards))])
+    return result
+
+
+def _advantage(rewards: list[arb], i: int, options: Any, arithmetic: Arithmetic) -> arb:
+    given: dict[str, Any] = {"response_reward": rewards, "g": i + 1}
+    baseline = definition("grpo.left_out" if options["baseline"] == "leave_one_out" else "grpo.centred")
+    deviation = evaluate(baseline, given)
+    largest = max(abs(reward).upper() for reward in rewards)
+    deviation = arithmetic.rounded(deviation, largest if deviation != 0 else 0, terms=len(rewards))
+    if options["scale"] == "none":
+        return deviation
+    given |= {"squares": evaluate(definition("grpo.group_spread"), given), "eps": arithmetic.near(options["eps"])}
+    given |= {"deviation": deviation, "divisor": len(rewards) - options["ddof"]}
+    scaled = evaluate(definition("grpo.scaled_deviation"), given, hull=True)
+    return arithmetic.rounded(scaled, terms=len(rewards)) if scaled != 0 else scaled
+
+
+#: The mask over items is always passed, the categories where confidences are averaged over the batch.
+BY_KEYWORD = {"item_mask": "", "categories": "confidence"}
+
+CONTRACTS = (
+    Contract(
+        name="grape_rewards",
+        kernel="grape_rewards",
+        text="GRAPE's rewards: scores of rubric items, weighted by importance and average confidence.",
+        tensors=JUDGED,
+        wrt=(),
+        options=REWARD_OPTIONS,
+        build=verdict_tensors,
+        blocks=JUDGED,
+        oracle=grape_rewards,
+        result=without_vocabulary,
+        rests_on=REWARD_CLAIMS,
+        properties=("signature", "repeatable", "value", "options", "masked items", *LAST),
+        variants=MASKS,
+        by_keyword=BY_KEYWORD,
+        shared=("weights",),
+    ),
+    Contract(
+        name="grape_advantages",
+        kernel="grape_advantages",
+        text="GRAPE's advantages: rewards relative to those of the other responses to the same prompt.",
+        tensors=JUDGED,
+        wrt=(),
+        options=ADVANTAGE_OPTIONS,
+        build=verdict_tensors,
+        blocks=JUDGED,
+        oracle=grape_advantages,
+        result=without_vocabulary,
+        rests_on=ADVANTAGE_CLAIMS,
+        properties=("signature", "repeatable", "value", "options", "masked items", *LAST),
+        variants=MASKS,
+        by_keyword=BY_KEYWORD,
+        shared=("weights",),
+        fit=fit_scale,
+    ),
+    Contract(
+        name="grape",
+        kernel="grape_loss",
+        text="GRAPE's loss: the clipped surrogate with these advantages, aggregated over the tokens that count.",
+        tensors=("logps", "old_logps", "scores", "confidences", "weights", "mask", "item_mask", "categories"),
+        wrt=("logps",),
+        options=ADVANTAGE_OPTIONS | CLIPPING | BY_SEQUENCE | REDUCTION,
+        build=judged_token_tensors,
+        blocks=("logps", "old_logps", "advantages", *JUDGED, "mask"),
+        oracle=grape,
+        result=number,
+        rests_on=LOSS_CLAIMS + AGGREGATION_CLAIMS,
+        properties=(*EVERY, *MASKED, "masked items", "kinks", "extremes", *LAST),
+        variants=MASKS,
+        by_keyword=BY_KEYWORD,
+        apart=("item_mask",),
+        shared=("weights",),
+        parts=prompts,
+        divided_at={"confidence": "group"},
+        fit=fit_scale,
+    ),
+)
