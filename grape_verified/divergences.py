@@ -48,8 +48,9 @@ def kl_estimate(
     for k1, 4·u·value for k2 and 4·u·((|x| + 1)·|exp(x) − 1| + |x|) for k3. Slope: exact for k1, |error| ≤ u·|x| for
     k2 and 4·u·((|x| + 1)·exp(x) + 1) for k3, each before it is rounded to the dtype of logps.
 
-    Claims: kl.k1, kl.k2, kl.k3, kl.k1.unbiased, kl.k3.unbiased, kl.k3.nonnegative, kl.k1.loss_gradient,
-    kl.k2.loss_gradient, kl.k3.loss_gradient, kl.k1.reward_gradient, kl.k3.reward_gradient, kl.sign.
+    Claims: kl.k1, kl.k2, kl.k3, kl.estimate.gradient, kl.k1.unbiased, kl.k3.unbiased, kl.k3.nonnegative,
+    kl.k1.loss_gradient, kl.k2.loss_gradient, kl.k3.loss_gradient, kl.k1.reward_gradient, kl.k3.reward_gradient,
+    kl.sign.
 
     Sources: J. Schulman, Approximating KL Divergence, 2020 (not checked against the source).
     """
@@ -91,11 +92,11 @@ def categorical_kl(
 
     Error: with u the unit roundoff of the compute dtype, the log-ratio d_v = log(π_v/q_v), the weight
     W_v = |log π_v| + |log q_v| + 1 and a logarithm of 0 counted as 0,
-    |error| ≤ 4·u·Σ_v W_v (|π_v − q_v| + q_v − π_v + π_v d_v). Each entry of the gradient, before it is rounded to the
-    dtype of its argument: |error| ≤ 4·u·π_k (W_k (1 + |d_k|) + Σ_v π_v W_v (1 + |d_v|)) in logits and
+    |error| ≤ 4·u·Σ_v W_v (|π_v − q_v| + q_v − π_v + π_v d_v + u·π_v W_v). Each entry of the gradient, before it is
+    rounded to the dtype of its argument: |error| ≤ 4·u·π_k (W_k (1 + |d_k|) + Σ_v π_v W_v (1 + |d_v|)) in logits and
     |error| ≤ 4·u·(π_k + q_k) W_k in other logits.
 
-    Claims: kl.divergence, kl.nonnegative, kl.reverse.gradient, kl.forward.gradient.
+    Claims: kl.reverse, kl.divergence, kl.nonnegative, kl.reverse.gradient, kl.forward.gradient.
     """
     check_logits(logits)
     check_floating("other_logits", other_logits)

@@ -13,8 +13,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from grape_verified.conformance.oracle import EXACT, Arithmetic, Target
-from grape_verified.conformance.strategies import ADVANTAGES, COTANGENTS, GARBAGE, LOGPS, NOISE, Case, Regime
+from grape_verified.conformance.oracle import EXACT, Arithmetic, Target, expected_gradient
+from grape_verified.conformance.strategies import (
+    ADVANTAGES,
+    COTANGENTS,
+    GARBAGE,
+    LOGPS,
+    NOISE,
+    Case,
+    Regime,
+    Vocabulary,
+)
 from grape_verified.conformance.subject import Broken, Outcome, Subject
 
 #: Unit roundoffs by which two results may differ that should be the same number, summed in another order.
@@ -75,6 +84,29 @@ def value_and_gradient(subject: Subject, case: Case) -> None:
 def kinks(subject: Subject, case: Case) -> None:
     """At a kink the gradient is one of the one-sided slopes, or between them."""
     _compare_with_spec(subject, case, _ones(subject, case), values=False, any_branch=True)
+
+
+def expectation(subject: Subject, case: Case) -> None:
+    """Over all tokens, each weighted with its probability, the gradient in the logits is what the claims say."""
+    how, words = subject.contract.expectation, Vocabulary.of(case)
+    assert how is not None, f"{subject.contract.name} promises no expectation"
+    logits = words.logits.requires_grad_()
+    logps = logits.log_softmax(-1)
+    tensors = how.tensors(words, logps, case.variant)
+    case = case.with_tensors(**{name: tensor.detach() for name, tensor in tensors.items()})
+    samples = [case.with_tensors(**{name: tensor[[i]] for name, tensor in tensors.items()}) for i in range(len(logps))]
+    results = torch.stack([subject.call(sample, sample.tensors).sum() for sample in samples])
+    if not results.requires_grad:
+        raise Broken(f"the {_noun(subject)} has no gradient with respect to the log-probabilities", case)
+    weights = logps.detach().exp()
+    (got,) = torch.autograd.grad((weights * results).sum(), logits)
+    arithmetic = Arithmetic.of(results.dtype, case.dtype, strict=subject.strict)
+    targets = expected_gradient(how.gradient(case.options), words, samples[0], arithmetic)
+    for place, (number, target) in enumerate(zip(got.tolist(), targets, strict=True)):
+        if not target.accepts(number):
+            what = f"the expected gradient in logit {place} is {number!r}, the spec gives {target}"
+            remarks = [what, f"over tokens, one in each row, of the probabilities {weights.tolist()}"]
+            raise Broken(what, case, remarks=remarks)
 
 
 def _compare_gradient(subject: Subject, case: Case, cotangent: Tensor) -> None:
@@ -354,6 +386,12 @@ _TABLE = (
     ),
     Property(
         "empty batch", "Where no token counts, loss and gradients are 0.", Regime(nothing_counts=True), empty_batch
+    ),
+    Property(
+        "expectation",
+        "Over all tokens of a vocabulary, weighted with their probabilities, the gradient is that of the claims.",
+        _ORDINARY,
+        expectation,
     ),
     Property("kinks", "At a kink the gradient lies between the one-sided slopes.", Regime(numbers="kinks"), kinks),
     Property(

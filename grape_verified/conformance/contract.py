@@ -11,7 +11,7 @@ from torch import Tensor
 
 from grape_verified.conformance import strategies
 from grape_verified.conformance.oracle import Oracle
-from grape_verified.conformance.strategies import Blueprint, Case, Regime, Variant
+from grape_verified.conformance.strategies import Blueprint, Case, Regime, Variant, Vocabulary
 
 Options = Mapping[str, Any]
 
@@ -65,6 +65,20 @@ def fit_reduction(options: dict[str, Any], varied: Sequence[str]) -> dict[str, A
 
 
 @dataclass(frozen=True)
+class Expectation:
+    """What becomes of a function of sampled tokens in expectation, as the policy draws them.
+
+    Arguments:
+        tensors: the arguments with every token of a vocabulary as a sample, one in each row, given the
+            log-probabilities under the policy and the form of the tensors.
+        gradient: the right-hand side of the claim on the expected gradient in a logit, for the options.
+    """
+
+    tensors: Callable[[Vocabulary, Tensor, Variant], Mapping[str, Tensor]]
+    gradient: Callable[[Options], Any]
+
+
+@dataclass(frozen=True)
 class Contract:
     """A public function, bound to definitions of the spec.
 
@@ -89,6 +103,7 @@ class Contract:
         divided_at: values that options must have for the batch to be the sum of its parts.
         outputs: the names of the tensors that it returns, where it returns several; they are stacked last.
         fit: makes drawn options fit each other, given the names of those that vary.
+        expectation: what it is in expectation over sampled tokens; None where the spec does not say.
     """
 
     name: str
@@ -111,6 +126,7 @@ class Contract:
     divided_at: Mapping[str, Any] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
     fit: Callable[[dict[str, Any], Sequence[str]], dict[str, Any]] = fit_reduction
+    expectation: Expectation | None = None
 
     @property
     def reduced(self) -> bool:

@@ -28,7 +28,7 @@ from grape_spec.evaluate import PRECISION, evaluate
 from grape_spec.language.registry import claim_of, definition
 from torch import Tensor
 
-from grape_verified.conformance.strategies import Case
+from grape_verified.conformance.strategies import Case, Vocabulary
 
 #: Roundings allowed at every number that is read, and again at every result.
 ROUNDINGS = 4
@@ -290,3 +290,23 @@ def slope_target(term: Term, name: str, factor: arb, arithmetic: Arithmetic) -> 
 
 def target(exact: arb, limited: arb, arithmetic: Arithmetic) -> Target:
     return Target(exact, limited, arithmetic.may_overflow) if abs(exact) > arithmetic.range_end else Target(exact)
+
+
+# -- expectations over sampled tokens ---------------------------------------------------------------------------------
+
+
+def expected_gradient(rhs: Any, words: Vocabulary, sample: Case, arithmetic: Arithmetic) -> list[Target]:
+    """The expected gradient in each logit, over tokens sampled from the policy, for the weight that one sample has.
+
+    Scale: the largest numbers that it is made from, as a rare token may add much before it is weighted.
+    """
+    with ctx.workprec(PRECISION):
+        policy, other = ([arithmetic.near(z, 1) for z in x.tolist()] for x in (words.logits, words.ref_logits))
+        tokens = range(1, len(policy) + 1)
+        reference = [evaluate(definition("policy.softmax"), {"logits": other, "a": a}) for a in tokens]
+        rewards = [arithmetic.near(r) for r in words.rewards.tolist()]
+        given = {"logits": policy, "reference": reference, "token_reward": rewards}
+        scale = 1 + sum(x.abs().max().item() for x in (words.logits, words.ref_logits, words.rewards))
+        weight = Aggregation.of(sample, arithmetic).weight(0, 0) if "mask" in sample.tensors else arb(1)
+        slopes = (arithmetic.rounded(evaluate(rhs, {**given, "k": k}), scale) for k in tokens)
+        return [Target(arithmetic.returned(arithmetic.rounded(slope * weight))) for slope in slopes]

@@ -66,6 +66,22 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Vocabulary:
+    """A vocabulary small enough to take every token of it as a sample, each weighted with its probability."""
+
+    logits: Tensor
+    ref_logits: Tensor
+    rewards: Tensor
+
+    @classmethod
+    def of(cls, case: Case) -> Vocabulary:
+        """That which the noise of a case draws."""
+        size, pools = 2 + case.noise[0] % (VOCAB - 1), (LOGITS["ordinary"], LOGITS["ordinary"], ADVANTAGES)
+        drawn = [[pool[byte] for byte in case.noise[1 + i :: 3][:size]] for i, pool in enumerate(pools)]
+        return cls(*(torch.tensor(numbers, dtype=case.dtype) for numbers in drawn))
+
+
+@dataclass(frozen=True)
 class Regime:
     """The part of the input space that a property looks at.
 
@@ -214,11 +230,11 @@ def pair_tensors(plan: Blueprint) -> dict[str, Tensor]:
 
 def logit_tensors(plan: Blueprint) -> dict[str, Tensor]:
     """Logits of one or two positions, (positions, 1, vocab), with ties, scales, offsets and perhaps −inf entries."""
-    positions = [_logits(plan, row) for row in plan.rows[:2]]
+    positions = [row_of_logits(plan, row) for row in plan.rows[:2]]
     return {"logits": torch.tensor(positions, dtype=plan.dtype).unsqueeze(1)}
 
 
-def _logits(plan: Blueprint, row: Mapping[str, bytes]) -> list[float]:
+def row_of_logits(plan: Blueprint, row: Mapping[str, bytes]) -> list[float]:
     """The logits of one position; the entry of its target is never −inf."""
     pool, scales, offsets = (table[plan.regime.numbers] for table in (LOGITS, LOGIT_SCALES, LOGIT_OFFSETS))
     kind = row["targets"]

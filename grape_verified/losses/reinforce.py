@@ -33,8 +33,8 @@ def reinforce_per_token(
     Error: |error| ≤ u·|value|, u the unit roundoff of the compute dtype; the gradient is −A, exactly, before it
     is rounded to the dtype of logps.
 
-    Claims: reinforce.surrogate, reinforce.policy_gradient, reinforce.closed_form, reinforce.baseline.unbiased,
-    reinforce.reward_to_go.
+    Claims: reinforce.token_loss, reinforce.surrogate, reinforce.policy_gradient, reinforce.closed_form,
+    reinforce.baseline.unbiased, reinforce.reward_to_go.
 
     Sources: Williams 1992 (not checked against the source).
     """

@@ -14,7 +14,7 @@ from grape_verified.conformance.checks import PROPERTIES
 from grape_verified.conformance.oracle import EXACT, Arithmetic, Target
 from grape_verified.conformance.strategies import Case
 
-from ..conformance import planted
+from ..conformance import planted, planted_kl
 
 BREAKS = {
     "repeatable": (planted.noisy, "ppo"),
@@ -26,6 +26,7 @@ BREAKS = {
     "padding": (planted.wrong_when_wide, "ppo"),
     "partition": (planted.denominator_ignored, "ppo"),
     "empty batch": (planted.zero_over_zero, "ppo"),
+    "expectation": (planted_kl.k3_with_the_gradient_of_k2, "kl_estimate"),
     "kinks": (planted.kink_shared_wrongly, "ppo"),
     "forbidden tokens": (planted.naive_entropies, "token_entropies"),
     "extremes": (planted.cut_to_zero, "ppo"),

@@ -14,4 +14,11 @@ from grape_verified.conformance.contracts import aggregation, dpo, grape, policy
 #: Every contract by its name.
 CONTRACTS: Mapping[str, Contract] = {
     contract.name: contract for module in (policy, aggregation, ppo, dpo, grape) for contract in module.CONTRACTS
+from grape_verified.conformance.contracts import aggregation, dpo, kl, policy, ppo, reinforce
+
+#: Every contract by its name.
+CONTRACTS: Mapping[str, Contract] = {
+    contract.name: contract
+    for module in (policy, kl, aggregation, reinforce, ppo, dpo)
+    for contract in module.CONTRACTS
 }

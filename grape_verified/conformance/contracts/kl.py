@@ -1,0 +1,200 @@
+"""Contracts of the divergence between two policies and of its estimates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from flint import arb
+from grape_spec.evaluate import evaluate
+from grape_spec.language.registry import definition
+from torch import Tensor
+
+from grape_verified.conformance.contract import (
+    EVERY,
+    LAST,
+    Contract,
+    Expectation,
+    Option,
+    like_first,
+    without_vocabulary,
+)
+from grape_verified.conformance.oracle import Answer, Arithmetic, Target, Term, precisely, right_hand_side, unreduced
+from grape_verified.conformance.strategies import (
+    LOG_RATIOS,
+    LOGPS,
+    Blueprint,
+    Case,
+    Variant,
+    Vocabulary,
+    row_of_logits,
+)
+
+CLAIMS = (
+    "kl.k1", "kl.k2", "kl.k3", "kl.estimate.gradient", "kl.k1.loss_gradient", "kl.k2.loss_gradient",
+    "kl.k3.loss_gradient",
+)  # fmt: skip
+
+
+# -- estimates from sampled tokens ------------------------------------------------------------------------------------
+
+
+@precisely
+def kl_estimate(case: Case, arithmetic: Arithmetic) -> Answer:
+    """The estimates of all tokens, kl.k1, kl.k2 or kl.k3."""
+    rows, columns = case.tensors["logps"].shape
+    terms = [_estimate(case, arithmetic, i, t) for i in range(rows) for t in range(columns)]
+    return unreduced(terms, ["logps"], arithmetic)
+
+
+def _estimate(case: Case, arithmetic: Arithmetic, i: int, t: int) -> Term:
+    logp, ref_logp = (case.tensors[name][i, t].item() for name in ("logps", "ref_logps"))
+    reach = math.log(arithmetic.range_end) if arithmetic.unit else math.inf
+    term = _estimate_at(case, arithmetic, logp, ref_logp)
+    if ref_logp - logp <= reach:
+        return term
+    return replace(term, limited=_estimate_at(case, arithmetic, ref_logp - reach, ref_logp))
+
+
+def _estimate_at(case: Case, arithmetic: Arithmetic, logp: float, ref_logp: float) -> Term:
+    """Scale: that of the other terms beside the result, |log-ratio| and 1 for k3; for the others nothing cancels."""
+    name = case.options["estimator"]
+    given = {"logp": arithmetic.near(logp, 1), "ref_logp": arithmetic.near(ref_logp, 1)}
+    scale = 1 + 2 * abs(logp - ref_logp) if name == "k3" else 0.0
+    slope = arithmetic.rounded(evaluate(right_hand_side("kl.estimate.gradient", name), given), float(name == "k3"))
+    return Term(arithmetic.rounded(evaluate(definition(f"kl.{name}"), given), scale), lambda wrt: slope)
+
+
+def token_tensors(plan: Blueprint) -> dict[str, Tensor]:
+    """Log-probabilities under the policy and under the reference."""
+    ref_logps = plan.numbers("ref_logps", LOGPS, plan.columns)
+    ratios = plan.numbers("logps", LOG_RATIOS[plan.regime.numbers], plan.columns)
+    return {"logps": ref_logps + ratios, "ref_logps": ref_logps}
+
+
+def samples(words: Vocabulary, logps: Tensor, variant: Variant) -> dict[str, Tensor]:
+    """Every token as a sample."""
+    return {"logps": logps[:, None], "ref_logps": words.ref_logits.log_softmax(-1)[:, None]}
+
+
+# -- the divergence over the vocabulary -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Position:
+    """The logits of one position, π's and q's. An entry of −inf has probability 0: it is left out of the vocabulary."""
+
+    logits: dict[int, arb]
+    other: dict[int, arb]
+    size: int
+    scale: float
+
+    @classmethod
+    def of(cls, rows: tuple[Sequence[float], Sequence[float]], arithmetic: Arithmetic) -> _Position:
+        """Read one position. Scale: the largest log-probability, and 1."""
+        allowed = [{v: z for v, z in enumerate(row) if z != -math.inf} for row in rows]
+        scale = 1 + sum(max(row.values()) - min(row.values()) + math.log(len(row)) for row in allowed)
+        logits, other = ({v: arithmetic.near(z, 1) for v, z in row.items()} for row in allowed)
+        return cls(logits, other, len(rows[0]), scale)
+
+    def divergence(self) -> Any:
+        """What the divergence, and its gradient in π's logits, are evaluated at."""
+        others = _probabilities(self.other)
+        return {"logits": list(self.logits.values()), "reference": [others[v] for v in self.logits]}
+
+    def turned(self) -> Any:
+        """What its gradient in q's logits is evaluated at: that of the forward divergence of π from q."""
+        own = _probabilities(self.logits)
+        return {"logits": list(self.other.values()), "reference": [own.get(v, arb(0)) for v in self.other]}
+
+
+def _probabilities(logits: Mapping[int, arb]) -> dict[int, arb]:
+    given = {"logits": list(logits.values())}
+    softmax = definition("policy.softmax")
+    return {v: evaluate(softmax, {**given, "a": a}) for a, v in enumerate(logits, start=1)}
+
+
+@precisely
+def categorical_kl(case: Case, arithmetic: Arithmetic) -> Answer:
+    """Divergences, kl.reverse, with the gradients of both directions."""
+    pairs = zip(*(case.tensors[name].flatten(0, -2).tolist() for name in ("logits", "other_logits")), strict=True)
+    positions = [_Position.of(pair, arithmetic) for pair in pairs]
+    reverse, forward = right_hand_side("kl.reverse.gradient"), right_hand_side("kl.forward.gradient")
+
+    def gradients(cotangents: Sequence[float]) -> dict[str, list[Target]]:
+        weighted = list(zip(positions, cotangents, strict=True))
+        return {
+            "logits": [
+                x for at, c in weighted for x in _slopes(at, at.logits, reverse, at.divergence(), c, arithmetic)
+            ],
+            "other_logits": [
+                x for at, c in weighted for x in _slopes(at, at.other, forward, at.turned(), c, arithmetic)
+            ],
+        }
+
+    values = [arithmetic.rounded(evaluate(definition("kl.reverse"), at.divergence()), at.scale) for at in positions]
+    return Answer([Target(value) for value in values], gradients)
+
+
+def _slopes(
+    at: _Position, allowed: Mapping[int, arb], rhs: Any, given: Any, cotangent: float, arithmetic: Arithmetic
+) -> list[Target]:
+    """Cotangent × the derivative in each logit; 0 for those that are left out."""
+    targets = [Target(arb(0))] * at.size
+    for k, v in enumerate(allowed, start=1):
+        slope = arithmetic.rounded(evaluate(rhs, {**given, "k": k}), at.scale)
+        targets[v] = Target(arithmetic.returned(arithmetic.rounded(slope * cotangent)))
+    return targets
+
+
+def logit_tensors(plan: Blueprint) -> dict[str, Tensor]:
+    """Logits of one or two positions, q's often near π's. What q forbids, π forbids, or the divergence were +inf."""
+    pairs = [_two_rows(plan, row) for row in plan.rows[:2]]
+    logits, other = (torch.tensor(rows, dtype=plan.dtype).unsqueeze(1) for rows in zip(*pairs, strict=True))
+    return {"logits": logits, "other_logits": other}
+
+
+def _two_rows(plan: Blueprint, row: Mapping[str, bytes]) -> tuple[list[float], list[float]]:
+    logits = row_of_logits(plan, row)
+    if plan.regime.numbers == "extreme":
+        return logits, row_of_logits(plan, {**row, "logits": row["other_logits"]})
+    steps = [LOG_RATIOS["ordinary"][byte] for byte in row["other_logits"][-len(logits) :]]
+    other = [z + step for z, step in zip(logits, steps, strict=True)]
+    kept = [byte % 2 == 0 for byte in row["forbidden"][-len(logits) :]]
+    return logits, [step if z == -math.inf and keep else z for z, step, keep in zip(other, steps, kept, strict=True)]
+
+
+CONTRACTS = (
+    Contract(
+        name="kl_estimate",
+        kernel="kl_estimate",
+        text="An estimate of the divergence of the policy from a reference, from each sampled token.",
+        tensors=("logps", "ref_logps"),
+        wrt=("logps",),
+        options={"estimator": Option("k3", ("k1", "k2"))},
+        build=token_tensors,
+        blocks=("logps", "ref_logps"),
+        oracle=kl_estimate,
+        result=like_first,
+        rests_on=CLAIMS,
+        properties=(*EVERY, "cotangents", "options", "expectation", "extremes", *LAST),
+        expectation=Expectation(samples, lambda options: right_hand_side(f"kl.{options['estimator']}.loss_gradient")),
+    ),
+    Contract(
+        name="categorical_kl",
+        kernel="categorical_kl",
+        text="The divergence between two distributions over the vocabulary, from the logits of both.",
+        tensors=("logits", "other_logits"),
+        wrt=("logits", "other_logits"),
+        options={},
+        build=logit_tensors,
+        blocks=("logits", "other_logits", "forbidden", "targets"),
+        oracle=categorical_kl,
+        result=without_vocabulary,
+        rests_on=("policy.softmax", "kl.reverse", "kl.reverse.gradient", "kl.forward.gradient"),
+        properties=(*EVERY, "cotangents", "forbidden tokens", "extremes", *LAST),
+    ),
+)

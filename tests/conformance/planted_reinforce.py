@@ -1,0 +1,59 @@
+"""REINFORCE to check: a correct one in another style than the kernels, and wrong ones, each with one mistake."""
+
+import itertools
+from types import SimpleNamespace
+
+import torch
+
+
+def token_by_token(logps, advantages, mask, *, denominator=None):
+    """One token at a time, each with its weight."""
+    dtype = torch.promote_types(logps.dtype, torch.float32)
+    total = 0 * logps.nan_to_num(0, 0, 0).to(dtype).sum()
+    for i, t in itertools.product(*map(range, logps.shape)):
+        if mask[i, t]:
+            weight = (advantages[i] if advantages.ndim == 1 else advantages[i, t]).to(dtype)
+            total = total - weight * logps[i, t].to(dtype)
+    return SimpleNamespace(loss=total / (denominator or len(logps)))
+
+
+def _reinforce(per_token=lambda logps, gains: -gains * logps, reduce=lambda x, mask: x.sum() / len(x)):
+    """A loss from the loss of one token and a reduction."""
+
+    def reinforce(logps, advantages, mask):
+        dtype = torch.promote_types(logps.dtype, torch.float32)
+        gains = advantages[:, None].expand_as(logps) if advantages.ndim == 1 else advantages
+        keep = mask.bool()
+        clean = [torch.where(keep, x.to(dtype), 0) for x in (logps, gains)]
+        return reduce(torch.where(keep, per_token(*clean), 0), keep)
+
+    return reinforce
+
+
+wrong_sign = _reinforce(lambda logps, gains: gains * logps)
+probability_for_its_logarithm = _reinforce(lambda logps, gains: -gains * logps.exp())
+mean_over_tokens = _reinforce(reduce=lambda x, mask: x.sum() / mask.sum().clamp(min=1))
+mean_of_means = _reinforce(reduce=lambda x, mask: (x.sum(1) / mask.sum(1).clamp(min=1)).mean())
+centred_again = _reinforce(lambda logps, gains: -(gains - gains.mean()) * logps)
+positive_advantages_only = _reinforce(lambda logps, gains: -gains.clamp(min=0) * logps)
+clamped_logps = _reinforce(lambda logps, gains: -gains * logps.clamp(min=-50))
+without_gradient = _reinforce(lambda logps, gains: -gains * logps.detach())
+
+
+def mask_times_nan(logps, advantages, mask):
+    """Multiplies with the mask what may be NaN."""
+    dtype = torch.promote_types(logps.dtype, torch.float32)
+    gains = (advantages[:, None] if advantages.ndim == 1 else advantages).to(dtype)
+    return (-gains * logps.to(dtype) * mask).sum() / len(logps)
+
+
+def denominator_ignored(logps, advantages, mask, *, denominator=None):
+    """The mean over the rows that it was given, whatever the whole batch holds."""
+    return token_by_token(logps, advantages, mask)
+
+
+def surrogate_of_the_value_one(logps, advantages):
+    """exp(logp − logp) has the right gradient, and is its own derivative only once."""
+    dtype = torch.promote_types(logps.dtype, torch.float32)
+    gains = (advantages[:, None] if advantages.ndim == 1 else advantages).to(dtype)
+    return -gains * (logps.to(dtype) - logps.detach().to(dtype)).exp()
