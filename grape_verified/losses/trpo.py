@@ -30,6 +30,7 @@ from grape_verified.arguments import (
     counted_tokens,
     token_inputs,
 )
+from grape_verified.divergences import categorical_kl
 from grape_verified.logprobs import token_logps
 from grape_verified.losses.output import LossOutput
 from grape_verified.numerics import bounded, bounded_exp, compute_dtype, exp_limit
@@ -503,20 +504,7 @@ def _change(sample: _Sample, old: _Measured) -> tuple[float, float]:
     new = sample.measured()
     log_ratio = bounded(new.logps - old.logps)
     gain = log_ratio.clamp(max=exp_limit(log_ratio.dtype)).expm1() * sample.advantages
-    return _mean_divergence(old.logits, new.logits).item(), gain.mean().item()
-
-
-def _mean_divergence(old_logits: Tensor, logits: Tensor) -> Tensor:
-    """Mean of KL(old‖new) = Σ_v p(expm1(d) − d), p = π_old and d = log(π_new/π_old): no term is negative.
-
-    A term is π_new − p − pd where d is large or p = 0, so that no exponential overflows.
-    """
-    old_logps, logps = old_logits.log_softmax(-1), logits.log_softmax(-1)
-    old_probabilities = old_logps.exp()
-    log_ratio = (logps - old_logps).masked_fill(old_probabilities == 0, 1)
-    near = old_probabilities * (log_ratio.expm1() - log_ratio)
-    far = logps.exp() - old_probabilities - old_probabilities * log_ratio
-    return torch.where(log_ratio < 1, near, far).sum(-1).mean()
+    return categorical_kl(old.logits, new.logits).mean().item(), gain.mean().item()
 
 
 def _move(parameters: Sequence[Tensor], saved: Sequence[Tensor], step: Tensor) -> None:

@@ -5,15 +5,17 @@ gᵀd, where a quadratic model of the divergence, ½ dᵀFd, is at most δ. F is
 and g as Fx: x is the solution that conjugate gradients find.
 """
 
-from sympy import Lambda, Rational, log, sqrt
+from sympy import Add, Expr, IndexedBase, Integer, Lambda, Rational, log, sqrt
 
-from grape_spec.kl import n, p, q, y
+from grape_spec.kl import divergence, n, p, q, y
 from grape_spec.language import (
     At,
     Definition,
     Diff,
+    Open,
     Positive,
     Real,
+    Simplex,
     Size,
     Source,
     Wrong,
@@ -30,7 +32,7 @@ from grape_spec.language import (
     sum_over,
     symbol,
 )
-from grape_spec.policy import V, a, k, l, logits, softmax, v
+from grape_spec.policy import P, T, V, a, j, k, l, logits, next_token, prefixes, softmax, v
 from grape_spec.ppo import advantage, logp, old_logp, ratio
 from grape_spec.proof.rules import algebra, fact, finite_sum, smt, termwise
 
@@ -395,6 +397,7 @@ penalised = define(
 )
 
 penalised_step = Lambda(row, solution[row] / multiplier)
+half_of_it = Lambda(row, solution[row] / (2 * multiplier))
 beyond = Lambda(row, direction[row] - solution[row] / multiplier)
 
 claim(
@@ -445,9 +448,449 @@ claim(
         ),
         Wrong(
             "without the half in the quadratic model",
+            equals(At(Diff(penalised(), direction[varied]), direction, half_of_it), 0),
+        ),
+    ],
+)
+
+
+# Conjugate gradients, which find x by products with the matrix alone. They know vectors by inner products only, so
+# any orthonormal basis will do: here one in which b lies along the first vector and A is tridiagonal. There always is
+# one. A is LDLᵀ, with positive pivots D, and an L of ones with multipliers below them; the sign of a multiplier is
+# that of a basis vector, and where one is 0, the iteration ends before.
+
+unknowns = symbol("unknowns", Size, "number of unknowns", tex="n")
+pivot = family("pivot", Positive, unknowns, text="pivots of the matrix, all positive: it is positive definite", tex="D")
+multipliers = family("multipliers", Positive, unknowns, text="entries of L next to its diagonal", tex="\\ell")
+right_side = symbol("right_side", Positive, "the length of b", tex="b")
+
+
+def matrix(i: int, j: int) -> Expr:
+    """Entry of the matrix LDLᵀ."""
+    if i == j:
+        return pivot[i] + (multipliers[i - 1] ** 2 * pivot[i - 1] if i > 1 else 0)
+    return multipliers[min(i, j)] * pivot[min(i, j)] if abs(i - j) == 1 else Integer(0)
+
+
+def dot(first: list[Expr], second: list[Expr]) -> Expr:
+    """Inner product."""
+    return Add(*(one * other for one, other in zip(first, second, strict=True)))
+
+
+def times_matrix(vector: list[Expr]) -> list[Expr]:
+    """Product of the matrix and a vector."""
+    count = range(1, len(vector) + 1)
+    return [Add(*(matrix(i, j) * vector[j - 1] for j in count)) for i in count]
+
+
+def conjugate_gradients(target: list[Expr], steps: int, *, conjugate: bool = True) -> list[Expr]:
+    """The approximate solution after a number of steps from zero; without ``conjugate``, by steepest descent."""
+    found, residual, search = [Integer(0)] * len(target), target, target
+    for _ in range(steps):
+        moved = times_matrix(search)
+        length = dot(residual, residual) / dot(search, moved)
+        found = [x + length * d for x, d in zip(found, search, strict=True)]
+        shorter = [r - length * h for r, h in zip(residual, moved, strict=True)]
+        kept = dot(shorter, shorter) / dot(residual, residual)
+        search = [r + kept * d for r, d in zip(shorter, search, strict=True)] if conjugate else shorter
+        residual = shorter
+    return found
+
+
+def along_first(size: int) -> list[Expr]:
+    """The right side of the equations."""
+    return [right_side, *[Integer(0)] * (size - 1)]
+
+
+def by_substitution(size: int) -> list[Expr]:
+    """The solution: forwards through L, divided by the pivots, backwards through Lᵀ."""
+    forwards = [right_side]
+    for i in range(1, size):
+        forwards.append(-multipliers[i] * forwards[-1])
+    found = [forwards[-1] / pivot[size]]
+    for i in range(size - 1, 0, -1):
+        found.insert(0, forwards[i - 1] / pivot[i] - multipliers[i] * found[0])
+    return found
+
+
+claim(
+    "trpo.conjugate_gradient",
+    "After as many steps as there are unknowns, conjugate gradients end with the exact solution, for every positive "
+    "definite matrix, in an orthonormal basis that makes it tridiagonal and begins with the right side.",
+    *(
+        holds(
+            equals(times_matrix(by_substitution(size))[i], along_first(size)[i]),
+            name=f"n = {size}: what solves equation {i + 1}",
+            by=algebra(sizes={unknowns: size}),
+        )
+        for size in (2, 3)
+        for i in range(size)
+    ),
+    *(
+        holds(
+            equals(conjugate_gradients(along_first(size), size)[i], by_substitution(size)[i]),
+            name=f"n = {size}: unknown {i + 1} is found",
+            by=algebra(sizes={unknowns: size}),
+        )
+        for size in (2, 3)
+        for i in range(size)
+    ),
+    source=HESTENES,
+    wrong=[
+        Wrong(
+            "one step fewer is enough",
+            equals(conjugate_gradients(along_first(2), 1)[0], by_substitution(2)[0]),
+        ),
+        Wrong(
+            "steps along the residuals alone, as of steepest descent",
+            equals(conjugate_gradients(along_first(2), 2, conjugate=False)[0], by_substitution(2)[0]),
+        ),
+    ],
+)
+
+
+# What a new policy gains, over whole answers.
+
+new_next_token = family(
+    "new_next_token", Simplex, P, V, text="probability of each next token under the new policy", tex=r"\pi'"
+)
+continuation_value = family(
+    "continuation_value", Real, V, text="value of a prefix that goes on with token v, old policy", tex="Q"
+)
+later_gain = family("later_gain", Real, V, text="what the new policy gains after token v", tex=r"\Delta")
+
+prefix_value = define(
+    Definition(
+        "trpo.prefix_value",
+        "Value of a prefix: the expectation of what follows.",
+        (j, next_token, continuation_value),
+        sum_over(next_token[j, v] * continuation_value[v], v),
+        tex=r"V_{{{j}}}({next_token})",
+        source=SCHULMAN.section(2),
+    )
+)
+
+prefix_advantage = define(
+    Definition(
+        "trpo.prefix_advantage",
+        "Advantage of a token after a prefix: its value less that of the prefix.",
+        (v, j, next_token, continuation_value),
+        continuation_value[v] - prefix_value(),
+        tex=r"A_{{{j}}}({v})",
+        source=SCHULMAN.section(2),
+    )
+)
+
+answer_count = symbol("answer_count", Size, "number of answers", tex="N")
+reward_of_answer = family("reward_of_answer", Real, answer_count, text="reward of each answer", tex="r")
+
+
+def gain_of_tree(vocabulary: int, length: int) -> tuple[Expr, Expr]:
+    """Expected sum of advantages under the new policy, and what it gains in expected reward, over a tree of answers.
+
+    Every prefix has its own rows of probabilities; token 1 ends an answer, and the length limit does.
+    """
+    rows = {prefix: row for row, prefix in enumerate(prefixes(vocabulary, length), 1)}
+    answers: dict[tuple[int, ...], int] = {}
+    tokens = range(1, vocabulary + 1)
+
+    def value(prefix: tuple[int, ...], policy: IndexedBase) -> Expr:
+        if prefix not in rows:
+            return reward_of_answer[answers.setdefault(prefix, len(answers) + 1)]
+        return Add(*(policy[rows[prefix], token] * value((*prefix, token), policy) for token in tokens))
+
+    def advantages(prefix: tuple[int, ...]) -> Expr:
+        if prefix not in rows:
+            return Integer(0)
+        own = value(prefix, next_token)
+        return Add(
+            *(
+                new_next_token[rows[prefix], token]
+                * (value((*prefix, token), next_token) - own + advantages((*prefix, token)))
+                for token in tokens
+            )
+        )
+
+    return advantages(()), value((), new_next_token) - value((), next_token)
+
+
+trees = {(2, 2): 3, (2, 3): 4, (3, 2): 7}
+
+claim(
+    "trpo.performance_difference",
+    "What a new policy gains is its own expectation of the sum of the old policy's advantages: by induction on the "
+    "tokens left.",
+    holds(
+        equals(
+            prefix_value(j, new_next_token, Lambda(v, continuation_value[v] + later_gain[v])) - prefix_value(),
+            sum_over(new_next_token[j, v] * (prefix_advantage(v) + later_gain[v]), v),
+        ),
+        name="one token more",
+        by=finite_sum(),
+    ),
+    *(
+        holds(
+            equals(*gain_of_tree(vocabulary, length)),
+            name=f"V = {vocabulary}, T = {length}",
+            by=algebra(sizes={V: vocabulary, T: length, P: len(prefixes(vocabulary, length)), answer_count: answers}),
+        )
+        for (vocabulary, length), answers in trees.items()
+    ),
+    source=KAKADE,
+    wrong=[
+        Wrong(
+            "expected under the old policy",
             equals(
-                At(Diff(penalised(), direction[varied]), direction, Lambda(row, solution[row] / (2 * multiplier))), 0
+                prefix_value(j, new_next_token) - prefix_value(),
+                sum_over(next_token[j, v] * prefix_advantage(v), v),
             ),
         ),
+        Wrong(
+            "advantages of the new policy",
+            equals(
+                prefix_value(j, new_next_token) - prefix_value(),
+                sum_over(new_next_token[j, v] * prefix_advantage(v, next_token=new_next_token), v),
+            ),
+        ),
+    ],
+)
+
+
+# How far the surrogate is from the truth.
+
+total_variation = define(
+    Definition(
+        "trpo.total_variation",
+        "Half the sum of the absolute differences of two distributions.",
+        (p, q),
+        sum_over(abs(p[y] - q[y]) / 2, y),
+        tex=r"\mathrm{{TV}}({p}, {q})",
+        source=SCHULMAN.section(3),
+    )
+)
+
+root_distance = (sqrt(p[y]) - sqrt(q[y])) ** 2
+excess = multiplier / 2 * p[y] * log(p[y] / q[y]) + (p[y] + q[y]) / multiplier - abs(p[y] - q[y])
+
+claim(
+    "trpo.pinsker",
+    "The square of the total variation is at most the divergence.",
+    holds(
+        at_least(p[y] * log(p[y] / q[y]), root_distance + p[y] - q[y]),
+        name="a term of the divergence",
+        by=smt(given=[fact("kl.log_bound", part="bound", x=sqrt(q[y] / p[y]))]),
+        equivalent={
+            "right: 2 → 3": "true and weaker, as no probability is above 1",
+            "right: 2 → 4": "true and weaker, as no probability is above 1",
+            "right: -q[y] → -1": "true and weaker, as no probability is above 1",
+        },
+    ),
+    holds(
+        at_most(abs(p[y] - q[y]), multiplier / 2 * root_distance + (p[y] + q[y]) / multiplier),
+        name="a term of the total variation",
+        by=smt(),
+        equivalent={
+            "right: multiplier*(sqrt(p[y]) - sqrt(q[y]))**2/2 → multiplier/2": "true and weaker, as no root is above 1",
+            "right: sqrt(p[y]) → 1/sqrt(p[y])": "true and weaker, as 1/√p is at least 1, and so farther from √q",
+            "right: sqrt(q[y]) → 1/sqrt(q[y])": "true and weaker, as 1/√q is at least 1, and so farther from √p",
+        },
+    ),
+    holds(
+        at_least(sum_over(excess, y), 0),
+        name="summed",
+        by=termwise(
+            multiplier / 2 * (p[y] - q[y]),
+            given=[
+                fact("trpo.pinsker", part="a term of the divergence"),
+                fact("trpo.pinsker", part="a term of the total variation"),
+            ],
+        ),
+    ),
+    holds(
+        equals(sum_over(excess, y), multiplier / 2 * divergence() + 2 / multiplier - 2 * total_variation()),
+        name="what the sum is",
+        by=finite_sum(),
+    ),
+    holds(at_least(total_variation(), 0), name="not negative", by=termwise(Rational(0))),
+    holds(
+        at_least(multiplier / 2 * divergence() + 2 / multiplier, 2 * total_variation()),
+        name="for every multiplier",
+        by=smt(
+            given=[
+                fact("trpo.pinsker", part="summed"),
+                fact("trpo.pinsker", part="what the sum is"),
+                fact("trpo.pinsker", part="not negative"),
+            ]
+        ),
+    ),
+    holds(
+        at_most(total_variation() ** 2, divergence()),
+        name="where the distributions differ",
+        assuming=[greater(total_variation(), 0)],
+        by=smt(given=[fact("trpo.pinsker", part="for every multiplier", multiplier=2 / total_variation())]),
+    ),
+    holds(
+        at_most(total_variation() ** 2, divergence()),
+        name="everywhere",
+        by=smt(
+            given=[
+                fact("trpo.pinsker", part="where the distributions differ"),
+                fact("trpo.pinsker", part="not negative"),
+                fact("kl.nonnegative", part="bound"),
+            ]
+        ),
+    ),
+    source=SCHULMAN.section(3),
+    wrong=[
+        Wrong("without the square", at_most(total_variation(), divergence())),
+        Wrong("the other way round", at_least(total_variation() ** 2, divergence())),
+    ],
+)
+
+# Answers of two tokens. After a first token the worth of a second one lies within ε of some number; where that number
+# is the old value of the first token, no advantage of a second token is larger than ε.
+
+opening = index("opening", n, "the first token", tex="o")
+second = family("second", Simplex, n, n, text="probability of each second token, old policy", tex=r"\pi")
+new_second = family("new_second", Simplex, n, n, text="probability of each second token, new policy", tex=r"\pi'")
+middle = family("middle", Real, n, text="a number for each first token", tex="c")
+opinion = family("opinion", Open(-1, 1), n, n, text="worth of the second token, on a scale from −1 to 1", tex="s")
+largest = symbol("largest", Positive, "the scale, which no advantage of a second token exceeds", tex=r"\varepsilon")
+
+worth = middle[opening] + largest * opinion[opening, y]
+old_worth = sum_over(second[opening, y] * worth, y)
+
+two_token_return = define(
+    Definition(
+        "trpo.two_token_return",
+        "Expected reward of an answer of two tokens.",
+        (p, second, middle, opinion, largest),
+        sum_over(p[opening] * old_worth, opening),
+        tex=r"J({p}, {second})",
+    )
+)
+
+local_return = define(
+    Definition(
+        "trpo.local_return",
+        "What the surrogate makes of it: old advantages under new probabilities, but after old first tokens.",
+        (p, q, second, new_second, middle, opinion, largest),
+        two_token_return()
+        + sum_over(q[opening] * (old_worth - two_token_return()), opening)
+        + sum_over(p[opening] * sum_over(new_second[opening, y] * (worth - old_worth), y), opening),
+        tex=r"L({q}, {new_second})",
+        source=SCHULMAN.eq(3),
+    )
+)
+
+bound_coefficient = define(
+    Definition(
+        "trpo.bound_coefficient",
+        "How much of the return a divergence may cost at most, in answers of two tokens: C = 4ε.",
+        (largest,),
+        4 * largest,
+        tex="C",
+        domain=Positive,
+        source=SCHULMAN.eq(9),
+    )
+)
+
+row_of_old, row_of_new = Lambda(y, second[opening, y]), Lambda(y, new_second[opening, y])
+row_variation = total_variation(row_of_old, row_of_new)
+turn = (new_second[opening, y] - second[opening, y]) * opinion[opening, y]
+turned = sum_over(turn, y)
+size_of_turn = abs(new_second[opening, y] - second[opening, y])
+root = sqrt(max_kl)
+missed = sum_over((q[opening] - p[opening]) * turned, opening)
+missed_and_more = sum_over((q[opening] - p[opening]) * turned + 2 * root * abs(q[opening] - p[opening]), opening)
+first_is_close = at_most(divergence(p, q), max_kl)
+second_is_close = at_most(divergence(row_of_old, row_of_new), max_kl)
+
+doubled_variation = "2*total_variation(y ↦ second[opening, y], y ↦ new_second[opening, y])"
+
+claim(
+    "trpo.bound",
+    "The return of the new policy is at least what the surrogate makes of it, less C times the largest divergence: the "
+    "bound of monotonic improvement, for answers of two tokens and any vocabulary.",
+    holds(
+        equals(two_token_return(q, new_second) - local_return(), largest * missed),
+        name="what the surrogate misses",
+        by=finite_sum(),
+    ),
+    holds(at_least(sum_over(size_of_turn - turn, y), 0), name="a row from above", by=termwise(Rational(0))),
+    holds(at_least(sum_over(size_of_turn + turn, y), 0), name="a row from below", by=termwise(Rational(0))),
+    holds(
+        equals(sum_over(size_of_turn - turn, y), 2 * row_variation - turned),
+        name="the sum from above",
+        by=finite_sum(),
+    ),
+    holds(
+        equals(sum_over(size_of_turn + turn, y), 2 * row_variation + turned),
+        name="the sum from below",
+        by=finite_sum(),
+    ),
+    holds(
+        at_most(abs(turned), 2 * row_variation),
+        name="the second token",
+        by=smt(
+            given=[
+                fact("trpo.bound", part="a row from above"),
+                fact("trpo.bound", part="a row from below"),
+                fact("trpo.bound", part="the sum from above"),
+                fact("trpo.bound", part="the sum from below"),
+                fact("trpo.pinsker", part="not negative", p=row_of_old, q=row_of_new),
+            ]
+        ),
+        equivalent={
+            f"right: {doubled_variation} → 2": "true and weaker, as no total variation is above 1",
+            **{
+                f"right: {of} → {changed}": f"true and weaker: {reason}"
+                for of, other in (("second[opening, y]", "π′"), ("new_second[opening, y]", "π"))
+                for changed, reason in (
+                    (f"-{of}", "the sum of |π + π′| is 2"),
+                    (f"{of} + 1", f"the sum over tokens is n, as {other} − 1 is nowhere above the other"),
+                    (f"2*{of}", "doubling one of two distributions moves them no closer"),
+                )
+            },
+        },
+    ),
+    holds(
+        at_least(missed_and_more, 0),
+        name="both tokens",
+        assuming=[second_is_close],
+        by=termwise(
+            Rational(0),
+            given=[
+                fact("trpo.bound", part="the second token"),
+                fact("trpo.pinsker", part="everywhere", p=row_of_old, q=row_of_new),
+                fact("trpo.pinsker", part="not negative", p=row_of_old, q=row_of_new),
+            ],
+        ),
+    ),
+    holds(
+        equals(missed_and_more, missed + 4 * root * total_variation()),
+        name="the sum over first tokens",
+        by=finite_sum(),
+    ),
+    holds(
+        at_least(two_token_return(q, new_second), local_return() - bound_coefficient() * max_kl),
+        name="bound",
+        assuming=[first_is_close, second_is_close],
+        by=smt(
+            given=[
+                fact("trpo.bound", part="what the surrogate misses"),
+                fact("trpo.bound", part="both tokens"),
+                fact("trpo.bound", part="the sum over first tokens"),
+                fact("trpo.pinsker", part="everywhere"),
+                fact("trpo.pinsker", part="not negative"),
+            ]
+        ),
+        equivalent={
+            "right: -max_kl*bound_coefficient → -bound_coefficient": "true by itself, as no total variation is above 1",
+        },
+    ),
+    source=SCHULMAN.eq(9),
+    wrong=[
+        Wrong("with no divergence at all", at_least(two_token_return(q, new_second), local_return())),
     ],
 )
