@@ -1,0 +1,81 @@
+"""The rooms are readable: short functions, and the spec and the losses of a method side by side."""
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from grape_spec.language.registry import CLAIMS, DEFINITIONS
+
+import grape_verified
+from grape_verified.conformance import CONTRACTS
+
+ROOT = Path(__file__).parent.parent
+LOSSES = ROOT / "grape_verified" / "losses"
+SPEC = ROOT / "spec" / "grape_spec"
+METHODS = [path.stem for path in sorted(LOSSES.glob("*.py")) if path.stem not in {"__init__", "output"}]
+LONGEST = 40
+
+#: Definitions and claims in the order in which the spec enters them.
+ORDER = {id: place for place, id in enumerate([*DEFINITIONS, *CLAIMS])}
+
+
+def functions(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+
+
+def length(function):
+    """Lines of a function from its signature to its end, its docstring not counted."""
+    docstring = function.body[0] if ast.get_docstring(function) else None
+    lines = function.end_lineno - function.lineno + 1
+    return lines - (docstring.end_lineno - docstring.lineno + 1 if docstring else 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_functions_of_the_losses_are_short(method):
+    for function in functions(LOSSES / f"{method}.py"):
+        assert length(function) <= LONGEST, f"{method}.{function.name}: {length(function)} lines"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_its_page_in_the_spec_and_its_contracts(method):
+    assert (SPEC / f"{method}.py").exists()
+    assert (ROOT / "grape_verified" / "conformance" / "contracts" / f"{method}.py").exists()
+
+
+def public(method):
+    """The public functions of a method, in the order of its file."""
+    found = [function.name for function in functions(LOSSES / f"{method}.py")]
+    return [name for name in found if name in grape_verified.__all__]
+
+
+def claims_of(name):
+    """The ids that a docstring names under Claims."""
+    docstring = inspect.getdoc(getattr(grape_verified, name)) or ""
+    stated = re.search(r"^Claims: (.*?)(?:\n\n|\Z)", docstring, re.DOTALL | re.MULTILINE)
+    return re.findall(r"[a-z]\w*(?:\.\w+)+", stated.group(1)) if stated else []
+
+
+@pytest.mark.parametrize("name", [n for n in grape_verified.__all__ if inspect.isfunction(getattr(grape_verified, n))])
+def test_a_docstring_names_claims_that_exist(name):
+    docstring = inspect.getdoc(getattr(grape_verified, name))
+    assert "Claims:" in docstring
+    assert set(claims_of(name)) <= set(ORDER)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_spec_and_losses_are_in_the_same_order(method):
+    """The first definition or claim of its own method that a function names comes in the order of the functions."""
+    first = {}
+    for name in public(method):
+        own = [id for id in claims_of(name) if id.startswith(f"{method}.") and id in DEFINITIONS]
+        if own:
+            first[name] = min(ORDER[id] for id in own)
+    assert list(first) == sorted(first, key=first.get)
+
+
+@pytest.mark.parametrize("name", CONTRACTS)
+def test_a_contract_binds_a_public_function(name):
+    assert CONTRACTS[name].kernel in grape_verified.__all__
