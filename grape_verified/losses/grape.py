@@ -187,16 +187,9 @@ def grape_loss(
     rewards = _rewards(items, trust, normalisation)
     advantages = _among_group(rewards, baseline, scale, ddof, eps)
     loss, per_token, metrics = ppo_loss(
-        logps,
-        old_logps,
-        advantages.flatten(),
-        mask,
-        clip_low=clip_low,
-        clip_high=clip_high,
-        aggregation=aggregation,
-        denominator=denominator,
-        max_length=max_length,
-    )
+        logps, old_logps, advantages.flatten(), mask, clip_low=clip_low, clip_high=clip_high,
+        aggregation=aggregation, denominator=denominator, max_length=max_length,
+    )  # fmt: skip
     metrics["reward_mean"] = rewards.mean().to(loss.dtype)
     metrics["untrusted_groups"] = (trust == 0).all(1).sum().to(loss.dtype)
     return LossOutput(loss, per_token, metrics)

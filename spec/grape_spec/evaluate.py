@@ -341,11 +341,7 @@ class Evaluator:
         if formula in (sp.true, sp.false):
             return bool(formula)
         if isinstance(formula, Relational):
-            left, right = (exact(self._number(side, env)) for side in formula.args)
-            order = self._compare(left, right, flat_is_equal=False)
-            if order is None:
-                return _unequal(left, right, formula)
-            return _RELATIONS[type(formula)](order)
+            return self.relation(formula, *(exact(self._number(side, env)) for side in formula.args))
         parts = [self._truth(arg, env) for arg in formula.args]
         if isinstance(formula, sp.Not):
             return None if parts[0] is None else not parts[0]
@@ -358,6 +354,11 @@ class Evaluator:
         if isinstance(formula, sp.And):
             return _not(_any([_not(p) for p in parts]))
         raise TypeError(f"cannot decide {type(formula).__name__}: {formula}")
+
+    def relation(self, formula: Relational, left: Number, right: Number) -> bool | None:
+        """Whether a comparison holds for given values of its sides."""
+        order = self._compare(left, right, flat_is_equal=False)
+        return _unequal(left, right, formula) if order is None else _RELATIONS[type(formula)](order)
 
     def _compare(self, a: Number, b: Number, *, flat_is_equal: bool = True) -> int | None:
         """−1, 0 or 1 where the order of two numbers is certain, else None; at an exact tie the ordered ε decides.

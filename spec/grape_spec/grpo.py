@@ -189,6 +189,7 @@ claim(
         name="scaled",
         assuming=[several, spread],
         by=finite_sum(),
+        equivalent={"left: eps → -eps": "true wherever it has a value, as the numerators sum to zero"},
     ),
     holds(equals(sum_over(centred(), g), 0), name="not scaled", by=finite_sum()),
     wrong=[

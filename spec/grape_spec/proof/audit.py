@@ -24,9 +24,12 @@ from grape_spec.language.symbols import DECLARATIONS
 from grape_spec.proof.derivatives import NotAlgebraic
 from grape_spec.proof.mutate import mutants
 from grape_spec.proof.prove import prove
-from grape_spec.proof.refute import Search, refute, refutes
+from grape_spec.proof.refute import Search, SharedPoints, refute, refutes
 from grape_spec.proof.rules import Context, Unknown
 from grape_spec.render import unicode
+
+#: Points of the claim at which all its mutants are tried before anything else.
+SHARED_POINTS = 8
 
 #: Effective points at which a mutant may survive before it is handed to the prover.
 POINTS_PER_MUTANT = 30
@@ -67,7 +70,11 @@ def assumptions_can_hold(part: Part, search: Search) -> bool:
 
 def audit_mutants(part: Part, *, claim_id: str = "", earlier: tuple[Part, ...] = (), seed: int = 0) -> list[Mutant]:
     """The fate of every mutant of a statement."""
-    return [_fate(part, text, changed, claim_id, earlier, seed) for text, changed in mutants(part.statement)]
+    shared = SharedPoints(part.statement, part.assuming, part.by.at_sizes(), SHARED_POINTS, seed)
+    return [
+        Mutant(text, "refuted") if shared.refute(changed) else _fate(part, text, changed, claim_id, earlier, seed)
+        for text, changed in mutants(part.statement)
+    ]
 
 
 def _fate(part: Part, text: str, changed: Boolean, claim_id: str, earlier: tuple[Part, ...], seed: int) -> Mutant:

@@ -95,6 +95,53 @@ def _symbols(statement: Boolean, assuming: tuple[Boolean, ...]) -> set:
     return set().union(*(symbols_of(f) for f in (statement, *assuming)))
 
 
+class SharedPoints:
+    """Points at which a statement holds, with the value of its left side there: its mutants are tried there first."""
+
+    def __init__(
+        self, statement: Boolean, assuming: tuple[Boolean, ...], sizes: Mapping[sp.Symbol, int], count: int, seed: int
+    ) -> None:
+        self.statement = statement
+        self._axes = {s for s in symbols_of(statement) if size_of_axis(s) is not None}
+        self._points: list[tuple[dict[Any, Any], Any]] = []
+        random = Random(seed)
+        symbols = sorted(_symbols(statement, assuming), key=str)
+        boundaries = _boundaries((statement, *assuming))
+        for _ in range(4 * count):
+            point = sample(symbols, random, sizes)
+            if random.random() < 0.5:
+                _onto_boundary(point, boundaries, random)
+            if _try_point(statement, assuming, point):
+                self._points.append((point, self._left(point)))
+            if len(self._points) == count:
+                break
+
+    def _left(self, point: dict[Any, Any]) -> Any:
+        if not isinstance(self.statement, Relational):
+            return None
+        with ctx.workprec(PRECISIONS[0]):
+            return Evaluator(point).number(self.statement.lhs)
+
+    def refute(self, mutant: Boolean) -> bool:
+        """Whether a mutant is certainly false, or has no value, at one of the points."""
+        if not self._axes <= symbols_of(mutant):
+            return False  # what is assumed of an index that it does not speak of is assumed of every one
+        return any(self._refuted_at(mutant, point, left) for point, left in self._points)
+
+    def _refuted_at(self, mutant: Boolean, point: dict[Any, Any], left: Any) -> bool:
+        with ctx.workprec(PRECISIONS[0]):
+            try:
+                if left is None or mutant.lhs != self.statement.lhs:
+                    return _decide(mutant, point) is False
+                evaluator = Evaluator(point)
+                right = evaluator.number(mutant.rhs)
+                return value_of(right).is_finite() and evaluator.relation(mutant, left, right) is False
+            except Undecided:
+                return False
+            except Undefined:
+                return True
+
+
 # -- points -----------------------------------------------------------------------------------------------------
 
 
@@ -240,10 +287,11 @@ def _decide(statement: Boolean, point: dict[Any, Any]) -> bool | None:
         return None
     if not isinstance(statement, Relational):
         return evaluator.truth(statement)
-    sides = [value_of(evaluator.number(side)) for side in statement.args]
+    numbers = [evaluator.number(side) for side in statement.args]
+    sides = [value_of(number) for number in numbers]
     if not all(side.is_finite() for side in sides):
         return None
-    truth = evaluator.truth(statement)
+    truth = evaluator.relation(statement, *numbers)
     if truth is None and all(side.rad() <= TIGHT * abs(side.mid()).max(arb(1)) for side in sides):
         return True
     return truth

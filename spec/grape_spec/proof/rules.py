@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import sympy as sp
 from sympy.logic.boolalg import Boolean
 
-from grape_spec.language.domains import IndexUpTo, Interval, Naturals, Positive, Real, RowDomain, SimplexDomain
+from grape_spec.language.domains import IndexUpTo, Interval, Naturals, OneOf, Positive, Real, RowDomain, SimplexDomain
 from grape_spec.language.expressions import Apply, At, Diff, OneSided, implies, rebuild, substitute, unfold, walk
 from grape_spec.language.registry import claim_of
 from grape_spec.language.symbols import DECLARATIONS, declared_name, size_of_axis, symbols_of
@@ -471,6 +471,8 @@ def _lies_in_domain(thing: Any, value: Any, context: Context) -> bool:
         return DECLARATIONS[value].domain == entry.domain and DECLARATIONS[value].sizes == entry.sizes
     if isinstance(value, sp.Lambda):
         return runs_over_axes_of(thing, value) and _family_in_domain(entry, value, context)
+    if isinstance(entry.domain, OneOf):
+        return bool(value.is_Integer) and int(value) in entry.domain.values
     if not isinstance(entry.domain, Interval):
         return False
     if entry.domain in (Real, Positive):
