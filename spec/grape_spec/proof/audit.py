@@ -28,9 +28,6 @@ from grape_spec.proof.refute import Search, SharedPoints, refute, refutes
 from grape_spec.proof.rules import Context, Unknown
 from grape_spec.render import unicode
 
-#: Points of the claim at which all its mutants are tried before anything else.
-SHARED_POINTS = 8
-
 #: Effective points at which a mutant may survive before it is handed to the prover.
 POINTS_PER_MUTANT = 30
 
@@ -70,16 +67,18 @@ def assumptions_can_hold(part: Part, search: Search) -> bool:
 
 def audit_mutants(part: Part, *, claim_id: str = "", earlier: tuple[Part, ...] = (), seed: int = 0) -> list[Mutant]:
     """The fate of every mutant of a statement."""
-    shared = SharedPoints(part.statement, part.assuming, part.by.at_sizes(), SHARED_POINTS, seed)
-    return [
-        Mutant(text, "refuted") if shared.refute(changed) else _fate(part, text, changed, claim_id, earlier, seed)
-        for text, changed in mutants(part.statement)
-    ]
+    shared = SharedPoints(part.statement, part.assuming, part.by.at_sizes(), POINTS_PER_MUTANT, seed)
+    return [_fate(part, text, changed, claim_id, earlier, shared) for text, changed in mutants(part.statement)]
 
 
-def _fate(part: Part, text: str, changed: Boolean, claim_id: str, earlier: tuple[Part, ...], seed: int) -> Mutant:
+def _fate(
+    part: Part, text: str, changed: Boolean, claim_id: str, earlier: tuple[Part, ...], shared: SharedPoints
+) -> Mutant:
     sizes = part.by.at_sizes()
-    if refute(changed, part.assuming, sizes=sizes, points=POINTS_PER_MUTANT, seed=seed).refuted:
+    refuted = shared.refute(changed)
+    if refuted is None:
+        refuted = refute(changed, part.assuming, sizes=sizes, points=POINTS_PER_MUTANT).refuted
+    if refuted:
         return Mutant(text, "refuted")
     difference = _difference(part, changed)
     if _holds(difference, _context(part)):
@@ -88,7 +87,7 @@ def _fate(part: Part, text: str, changed: Boolean, claim_id: str, earlier: tuple
         return Mutant(text, "implied", "the proof of the claim proves it, too")
     if _try(lambda: refutes(changed, part.assuming, _context(part).solver().counterexample(difference) or {})):
         return Mutant(text, "refuted")
-    if refute(changed, part.assuming, sizes=sizes, points=MORE_POINTS, seed=seed + 1).refuted:
+    if refute(changed, part.assuming, sizes=sizes, points=MORE_POINTS, seed=1).refuted:
         return Mutant(text, "refuted")
     if text in part.equivalent:
         return Mutant(text, "listed", part.equivalent[text])

@@ -96,37 +96,52 @@ def _symbols(statement: Boolean, assuming: tuple[Boolean, ...]) -> set:
 
 
 class SharedPoints:
-    """Points at which a statement holds, with the value of its left side there: its mutants are tried there first."""
+    """Points at which a statement holds, with the value of its left side there: its mutants are tried there first.
+
+    They are drawn as they are needed, and as for the statement: its boundaries come often.
+    """
 
     def __init__(
         self, statement: Boolean, assuming: tuple[Boolean, ...], sizes: Mapping[sp.Symbol, int], count: int, seed: int
     ) -> None:
         self.statement = statement
         self._axes = {s for s in symbols_of(statement) if size_of_axis(s) is not None}
-        self._points: list[tuple[dict[Any, Any], Any]] = []
-        random = Random(seed)
-        symbols = sorted(_symbols(statement, assuming), key=str)
-        boundaries = _boundaries((statement, *assuming))
-        for _ in range(4 * count):
+        self._known: list[tuple[dict[Any, Any], Any]] = []
+        self._more = self._draw(assuming, sizes, count, Random(seed))
+
+    def refute(self, mutant: Boolean) -> bool | None:
+        """Whether a mutant is certainly false, or has no value, at one of the points; None where they are not its."""
+        if not self._axes <= symbols_of(mutant):
+            return None  # what is assumed of an index that it does not speak of is assumed of every one
+        return any(self._refuted_at(mutant, point, left) for point, left in self._points())
+
+    def _points(self) -> Iterator[tuple[dict[Any, Any], Any]]:
+        yield from self._known
+        for drawn in self._more:
+            self._known.append(drawn)
+            yield drawn
+
+    def _draw(
+        self, assuming: tuple[Boolean, ...], sizes: Mapping[sp.Symbol, int], count: int, random: Random
+    ) -> Iterator[tuple[dict[Any, Any], Any]]:
+        symbols = sorted(_symbols(self.statement, assuming), key=str)
+        boundaries = _boundaries((self.statement, *assuming))
+        found = 0
+        for _ in range(PATIENCE * count):
             point = sample(symbols, random, sizes)
             if random.random() < 0.5:
                 _onto_boundary(point, boundaries, random)
-            if _try_point(statement, assuming, point):
-                self._points.append((point, self._left(point)))
-            if len(self._points) == count:
-                break
+            if _try_point(self.statement, assuming, point):
+                found += 1
+                yield point, self._left(point)
+            if found == count:
+                return
 
     def _left(self, point: dict[Any, Any]) -> Any:
         if not isinstance(self.statement, Relational):
             return None
         with ctx.workprec(PRECISIONS[0]):
             return Evaluator(point).number(self.statement.lhs)
-
-    def refute(self, mutant: Boolean) -> bool:
-        """Whether a mutant is certainly false, or has no value, at one of the points."""
-        if not self._axes <= symbols_of(mutant):
-            return False  # what is assumed of an index that it does not speak of is assumed of every one
-        return any(self._refuted_at(mutant, point, left) for point, left in self._points)
 
     def _refuted_at(self, mutant: Boolean, point: dict[Any, Any], left: Any) -> bool:
         with ctx.workprec(PRECISIONS[0]):
