@@ -220,10 +220,21 @@ def uniform_gain(u: Expr) -> Expr:
 
 level = symbol("level", Positive, "a value of the density", tex="s")
 density = samples * all_of(samples, x) / x
-over_tangent = (
-    uniform_gain(x) - uniform_gain(Integer(1)) - (1 + log(level)) * (all_of(samples, x) - 1) + level * (x - 1)
+
+over_tangent = define(
+    Definition(
+        "rejection.best_of_n.over_tangent",
+        "By how much t log t exceeds its tangent at s, with t = n uⁿ⁻¹, added up over u from 1 to x.",
+        (x, level, samples),
+        uniform_gain(x) - uniform_gain(Integer(1)) - (1 + log(level)) * (all_of(samples, x) - 1) + level * (x - 1),
+        tex=r"T({x}, {level})",
+    )
 )
 
+lift_of_density = lift() * below / all_of(samples, below)
+reward_excess = uniform_gain(up_to_it) - uniform_gain(below) - own * lift() * log(lift())
+scaled = all_of(samples, below) * over_tangent(up_to_it / below, lift_of_density)
+off_the_law = own * lift() + all_of(samples, below) - all_of(samples, up_to_it)
 own_mass = up_to(y) - up_to(y - 1)
 own_lift = lift(up_to(y - 1), own_mass)
 own_gain = own_mass * own_lift * log(own_lift)
@@ -238,23 +249,26 @@ claim(
     "The divergence of best of n from the policy is at most log n − (n − 1)/n: for each reward at most what uniform "
     "numbers would add there, as t log t lies above its tangents.",
     holds(
-        at_least(over_tangent, 0),
-        name="above the tangent at s",
+        at_least(over_tangent(), 0),
+        name="above the tangent",
         assuming=[at_least(x, 1)],
-        by=from_minimum(of=over_tangent, over=x, at=1, given=[fact("kl.log_bound", part="bound", x=level / density)]),
+        by=from_minimum(of=over_tangent(), over=x, at=1, given=[fact("kl.log_bound", part="bound", x=level / density)]),
     ),
     holds(
-        at_least(uniform_gain(up_to_it) - uniform_gain(below) - own * lift() * log(lift()), 0),
+        equals(reward_excess, scaled),
+        name="one reward against the tangent",
+        by=chain(
+            step(scaled - (1 + log(lift())) * off_the_law, by=finite_sum()),
+            step(scaled, by=rewrite(LAW, part="any number of samples")),
+        ),
+    ),
+    holds(
+        at_least(reward_excess, 0),
         name="one reward",
         by=smt(
             given=[
-                fact(
-                    BOUND,
-                    part="above the tangent at s",
-                    x=up_to_it / below,
-                    level=lift() * below / all_of(samples, below),
-                ),
-                fact(LAW, part="any number of samples"),
+                fact(BOUND, part="one reward against the tangent"),
+                fact(BOUND, part="above the tangent", x=up_to_it / below, level=lift_of_density),
             ]
         ),
     ),

@@ -1,0 +1,84 @@
+"""SFT functions to check: a correct one in another style than the kernel, and wrong ones, each with one mistake."""
+
+import itertools
+
+import torch
+
+# -- correct, in another style ----------------------------------------------------------------------------------------
+
+
+def looping_sft(logps, mask, *, denominator=None):
+    """One token at a time, the count by the way."""
+    wide = logps.to(torch.promote_types(logps.dtype, torch.float32))
+    total, count = 0 * wide.nan_to_num(0, 0, 0).sum(), 0
+    for i, t in itertools.product(*map(range, logps.shape)):
+        if mask[i, t]:
+            total, count = total - wide[i, t], count + 1
+    return total / (denominator or max(1, count))
+
+
+def weighted_sft_per_token(logps):
+    """The product with −1."""
+    return logps.to(torch.promote_types(logps.dtype, torch.float32)) * -1
+
+
+# -- one mistake each -------------------------------------------------------------------------------------------------
+
+
+def _mean(per_token, mask, denominator):
+    return per_token.sum() / (denominator or mask.sum().clamp(min=1))
+
+
+def _sft(reduce=_mean, of_token=lambda logp: -logp):
+    """The loss of supervised fine-tuning from the loss of one token and a reduction; right as it stands."""
+
+    def sft(logps, mask, *, denominator=None):
+        keep = mask.bool()
+        clean = torch.where(keep, logps.to(torch.promote_types(logps.dtype, torch.float32)), 0)
+        return reduce(torch.where(keep, of_token(clean), 0), keep, denominator)
+
+    return sft
+
+
+correct_sft = _sft()
+
+wrong_sign = _sft(of_token=lambda logp: logp)
+probability_for_log = _sft(of_token=lambda logp: -logp.exp())
+detached = _sft(of_token=lambda logp: -logp.detach() + 0 * logp)
+padded_mean = _sft(lambda x, mask, denominator: x.sum() / (denominator or mask.numel()))
+mean_of_means = _sft(lambda x, mask, denominator: (x.sum(1) / mask.sum(1).clamp(min=1)).sum() / (denominator or len(x)))
+zero_over_zero = _sft(lambda x, mask, denominator: x.sum() / (denominator or mask.sum()))
+denominator_ignored = _sft(lambda x, mask, denominator: _mean(x, mask, None))
+clamped = _sft(of_token=lambda logp: -logp.clamp(min=-100))
+
+
+def shifted_again(logps, mask, *, denominator=None):
+    """Drops the first position, as if the log-probabilities had not been aligned with their tokens."""
+    return correct_sft(logps[:, 1:], mask[:, 1:], denominator=denominator)
+
+
+def mask_times_nan(logps, mask, *, denominator=None):
+    """Multiplies with the mask what may be NaN."""
+    wide = logps.to(torch.promote_types(logps.dtype, torch.float32))
+    return -(wide * mask).sum() / (denominator or mask.sum().clamp(min=1))
+
+
+def half_precision(logps, mask, *, denominator=None):
+    """Sums in the dtype that it is given."""
+    return -torch.where(mask.bool(), logps, 0).sum() / (denominator or mask.sum().clamp(min=1))
+
+
+def positive_per_token(logps):
+    """Log-probabilities, not their negatives."""
+    return logps.to(torch.promote_types(logps.dtype, torch.float32)) * 1
+
+
+def summed_gradient(logps):
+    """The values are right, but every token has the gradient of the first."""
+    wide = -logps.to(torch.promote_types(logps.dtype, torch.float32))
+    return wide.detach() + (wide[:, :1] - wide[:, :1].detach())
+
+
+def clamped_per_token(logps):
+    """Cuts the loss of unlikely tokens off, and with it their gradient."""
+    return -logps.to(torch.promote_types(logps.dtype, torch.float32)).clamp(min=-100)
