@@ -206,7 +206,11 @@ claim(
             "one draw is it and the others are worse",
             equals(own * lift(), samples * own * all_of(samples - 1, below)),
         ),
-        Wrong("answers that tie share it equally", equals(share_of_best(3, (1, 2, 2), 2), (1 - p[1] ** 2) / 2)),
+        Wrong(
+            "answers that tie share it equally",
+            equals(share_of_best(3, (1, 2, 2), 2), (1 - p[1] ** 2) / 2),
+            assuming=(equals(n, 3),),
+        ),
     ],
 )
 

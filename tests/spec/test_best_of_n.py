@@ -1,0 +1,51 @@
+"""What the claims of best of n speak of is what every tuple of samples, one after the other, comes to."""
+
+import itertools
+import math
+
+import pytest
+from flint import arb
+from grape_spec import rejection
+from grape_spec.evaluate import evaluate
+
+CHANCES, PRIZES = [0.25, 0.5, 0.0625, 0.1875], [-1.0, 0.5, 2.0, 2.5]
+CUMULATIVE = list(itertools.accumulate(CHANCES))
+RISING = {
+    "n": 3,
+    "theta": 0,
+    "ladder": lambda outcome, theta: arb(2 * CUMULATIVE[int(outcome)]),  # the factor must not matter
+    "prize": lambda outcome, theta: arb(PRIZES[int(outcome)]),
+}
+
+
+def best_of(n):
+    """The probability of each outcome to be the best of n."""
+    best = [0.0] * len(CHANCES)
+    for drawn in itertools.product(range(len(CHANCES)), repeat=n):
+        best[max(drawn)] += math.prod(CHANCES[one] for one in drawn)
+    return best
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_lift_divergence_and_mean_are_those_of_every_tuple(n):
+    best = best_of(n)
+    for outcome in (1, 2, 3):
+        given = {"own": CHANCES[outcome], "below": CUMULATIVE[outcome - 1], "samples": n}
+        assert float(evaluate(rejection.lift, given).mid()) * CHANCES[outcome] == pytest.approx(best[outcome])
+    divergence = sum(b * math.log(b / p) for b, p in zip(best, CHANCES, strict=True))
+    assert float(evaluate(rejection.divergence_of_best, {**RISING, "samples": n}).mid()) == pytest.approx(divergence)
+    mean = sum(b * r for b, r in zip(best, PRIZES, strict=True))
+    expected = rejection.expected_best(rejection.exponent)
+    assert float(evaluate(expected, {**RISING, "exponent": n}).mid()) == pytest.approx(mean)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "weights"),
+    [([1.0], [1]), ([1.0, 3.0, 2.0], [0, 1, 0]), ([3.0, 1.0, 3.0], [0.5, 0, 0.5]), ([2.0] * 4, [0.25] * 4)],
+)
+def test_the_weights_of_a_group(rewards, weights):
+    got = [
+        float(evaluate(rejection.best_weight, {"sample_reward": rewards, "sample": i}).mid())
+        for i in range(1, len(rewards) + 1)
+    ]
+    assert got == weights
