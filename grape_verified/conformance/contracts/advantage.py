@@ -8,21 +8,30 @@ from grape_spec.language.registry import definition
 from torch import Tensor
 
 from grape_verified.conformance import strategies
-from grape_verified.conformance.contract import MASKS, Contract, Option, like_first
+from grape_verified.conformance.contract import CONSTANT, LAST, MASKS, Contract, Option, like_first
 from grape_verified.conformance.oracle import Answer, Arithmetic, Target, precisely
-from grape_verified.conformance.strategies import Blueprint, Case
+from grape_verified.conformance.strategies import Blueprint, Case, _decimals, _pool
 
 #: Rewards of tokens: most have none.
-REWARDS = strategies._pool((1.0, 0.0, -1.0, 0.5), lambda random: 0.0, strategies._decimals(-3, 3))
-CRITIC = strategies._pool((1.0, 0.5, -0.5, 0.0, 2.0), strategies._decimals(-3, 3), strategies._decimals(-100, 100, 1))
+REWARDS = _pool((1.0, 0.0, -1.0, 0.5), lambda random: 0.0, _decimals(-3, 3))
+CRITIC = _pool((1.0, 0.5, -0.5, 0.0, 2.0), _decimals(-3, 3), _decimals(-100, 100, 1))
 
 #: Numbers to whiten: often equal, never so far from 0 that their differences drown in the roundings of reading them.
-ESTIMATES = strategies._pool(
-    (1.0, 0.5, -0.5, 0.0, 2.0), strategies._decimals(-3, 3), lambda random: 1.0, strategies._decimals(-40, 40, 1)
-)
+ESTIMATES = _pool((1.0, 0.5, -0.5, 0.0, 2.0), _decimals(-3, 3), lambda random: 1.0, _decimals(-40, 40, 1))
 
-CONSTANT = ("signature", "repeatable", "value", "options", "masked values", "padding", "empty batch")
-LAST = ("permutation", "inputs", "dtype")
+#: What is returned, and the definition of each.
+OUTPUTS = {"advantages": "advantage.gae", "returns": "advantage.estimated_return"}
+
+
+GAE_CLAIMS = (
+    "advantage.residual", "advantage.gae", "advantage.estimated_return", "advantage.value_handed_on",
+    "advantage.advantage_handed_on", "advantage.gae.recursion", "advantage.gae.limits", "advantage.gae.returns",
+    "advantage.gae.masked",
+)  # fmt: skip
+WHITEN_CLAIMS = (
+    "advantage.token_count", "advantage.freedom", "advantage.mean", "advantage.variance", "advantage.whitened",
+    "advantage.whitened_in_place", "advantage.whiten",
+)  # fmt: skip
 
 
 @precisely
@@ -55,10 +64,6 @@ def _walked(case: Case, arithmetic: Arithmetic, row: int) -> tuple[list[arb], li
         given["next_value"] = evaluate(definition("advantage.value_handed_on"), given)
         given["next_advantage"] = handed_on
     return results, scales
-
-
-#: What is returned, and the definition of each.
-OUTPUTS = {"advantages": "advantage.gae", "returns": "advantage.estimated_return"}
 
 
 @precisely
@@ -111,17 +116,7 @@ CONTRACTS = (
         blocks=("rewards", "values", "mask"),
         oracle=gae,
         result=like_first,
-        rests_on=(
-            "advantage.residual",
-            "advantage.gae",
-            "advantage.estimated_return",
-            "advantage.value_handed_on",
-            "advantage.advantage_handed_on",
-            "advantage.gae.recursion",
-            "advantage.gae.limits",
-            "advantage.gae.returns",
-            "advantage.gae.masked",
-        ),
+        rests_on=GAE_CLAIMS,
         properties=(*CONSTANT, *LAST),
         variants=MASKS,
         outputs=tuple(OUTPUTS),
@@ -141,15 +136,7 @@ CONTRACTS = (
         blocks=("values", "mask"),
         oracle=whiten,
         result=like_first,
-        rests_on=(
-            "advantage.token_count",
-            "advantage.freedom",
-            "advantage.mean",
-            "advantage.variance",
-            "advantage.whitened",
-            "advantage.whitened_in_place",
-            "advantage.whiten",
-        ),
+        rests_on=WHITEN_CLAIMS,
         properties=(*CONSTANT, *LAST),
         variants=MASKS,
     ),
