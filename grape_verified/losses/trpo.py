@@ -79,7 +79,8 @@ def trpo_loss(
     """TRPO's policy loss: the aggregate of `trpo_per_token` over the tokens that count.
 
     It bounds nothing: what keeps the policies close is the constraint of `trpo_step`. Masked entries may hold
-    anything, NaN and inf included. If no token counts, the loss is 0 with zero gradients.
+    anything, NaN and inf included. If no token counts, the loss is 0 with zero gradients. Where ratios saturate for
+    advantages of both signs the loss is some finite number; the slope of each token keeps its sign.
 
     Arguments:
         logps: (batch, time), any floating-point dtype, read in fp32 (fp64 stays fp64).

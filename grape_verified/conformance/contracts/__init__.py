@@ -16,9 +16,10 @@ from grape_verified.conformance.contracts import (
     rejection,
     reward,
     sft,
+    trpo,
 )
 
-_METHODS = (policy, kl, aggregation, advantage, sft, rejection, reinforce, ppo, reward, grpo, dpo, grape)
+_METHODS = (policy, kl, aggregation, advantage, sft, rejection, reinforce, trpo, ppo, reward, grpo, dpo, grape)
 
 #: Every contract by its name.
 CONTRACTS: Mapping[str, Contract] = {contract.name: contract for method in _METHODS for contract in method.CONTRACTS}
