@@ -32,9 +32,9 @@ from grape_spec.language import (
     sum_over,
     symbol,
 )
-from grape_spec.policy import P, T, V, a, j, k, l, logits, next_token, prefixes, softmax, v
+from grape_spec.policy import P, T, V, a, j, k, l, logits, next_token, prefixes, softmax, t, v
 from grape_spec.ppo import advantage, logp, old_logp, ratio
-from grape_spec.proof.rules import algebra, fact, finite_sum, smt, termwise
+from grape_spec.proof.rules import algebra, fact, finite_sum, induction, smt, termwise
 
 SCHULMAN = Source("schulman2015trust")
 KAKADE = Source("kakade2002approximately", "lemma 6.1")
@@ -292,6 +292,10 @@ claim(
     ),
     holds(at_least(squared_length(), 0), name="not negative", by=termwise(Rational(0))),
     holds(equals(gain(solved), along_solution), name="gᵀx = xᵀFx", by=finite_sum()),
+    wrong=[
+        Wrong("the length of the step itself", equals(squared_length(), sum_over(direction[row] ** 2, row))),
+        Wrong("gᵀx is that of g", equals(gain(solved), squared_length(Lambda(row, gradient(row))))),
+    ],
 )
 
 claim(
@@ -322,7 +326,12 @@ claim(
             "right: solution[parameter] → -solution[parameter]": "the same: xᵀFx does not see the sign of x",
         },
     ),
+    wrong=[
+        Wrong("without the square", at_most(gain(), along_solution * squared_length())),
+        Wrong("with equality", equals(gain() ** 2, along_solution * squared_length())),
+    ],
 )
+
 
 claim(
     "trpo.step.gain",
@@ -335,6 +344,15 @@ claim(
         assuming=[ascends],
         by=smt(given=[fact("trpo.step.gain", part="value")]),
     ),
+    source=SCHULMAN.section("C"),
+    wrong=[
+        Wrong(
+            "without the 2 of the quadratic model",
+            equals(gain(best), sqrt(max_kl * along_solution)),
+            assuming=(ascends,),
+        ),
+        Wrong("linear in δ", equals(gain(best), 2 * max_kl * along_solution), assuming=(ascends,)),
+    ],
 )
 
 claim(
@@ -892,5 +910,49 @@ claim(
     source=SCHULMAN.eq(9),
     wrong=[
         Wrong("with no divergence at all", at_least(two_token_return(q, new_second), local_return())),
+    ],
+)
+
+# Answers of any length. Summed over the tokens, C is 2T(T − 1)ε in place of 4ε, as the distance grows with every token.
+
+reach = family("reach", Simplex, P, text="probability of each prefix of one length, old policy", tex="d")
+new_reach = family("new_reach", Simplex, P, text="probability of each prefix of one length, new policy", tex="d'")
+closeness = symbol("closeness", Positive, "no total variation of next tokens is larger", tex=r"\alpha")
+
+moved_apart = abs(new_reach[j] * new_next_token[j, v] - reach[j] * next_token[j, v])
+apart = abs(new_reach[j] - reach[j])
+parting = abs(new_next_token[j, v] - next_token[j, v])
+spare = sum_over(apart * new_next_token[j, v] + reach[j] * parting - moved_apart, j, v)
+
+claim(
+    "trpo.bound.horizon",
+    "With every token, the distance of the two distributions over prefixes grows by no more than the expected distance "
+    "of the next tokens; over T tokens, what the surrogate misses adds up to no more than 2T(T − 1)εα².",
+    holds(at_least(spare, 0), name="one token more: what is to spare is not negative", by=termwise(Rational(0))),
+    holds(
+        equals(
+            spare,
+            sum_over(apart, j) + sum_over(reach[j] * sum_over(parting, v), j) - sum_over(moved_apart, j, v),
+        ),
+        name="what is to spare",
+        by=finite_sum(),
+    ),
+    holds(
+        equals(
+            sum_over((t - 1) * 2 * closeness * 2 * closeness * largest, t), 2 * T * (T - 1) * largest * closeness**2
+        ),
+        name="all tokens",
+        by=induction(T),
+    ),
+    source=SCHULMAN.section("A"),
+    wrong=[
+        Wrong(
+            "the distance does not grow",
+            at_most(sum_over(moved_apart, j, v), sum_over(apart, j)),
+        ),
+        Wrong(
+            "linear in the number of tokens",
+            equals(sum_over((t - 1) * 2 * closeness * 2 * closeness * largest, t), 4 * T * largest * closeness**2),
+        ),
     ],
 )
