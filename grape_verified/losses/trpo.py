@@ -35,6 +35,9 @@ from grape_verified.logprobs import token_logps
 from grape_verified.losses.output import LossOutput
 from grape_verified.numerics import bounded, bounded_exp, compute_dtype, exp_limit
 
+#: The attention kernel whose backward pass can be differentiated; it is also the one while checkpoints are recomputed.
+TWICE_DIFFERENTIABLE = SDPBackend.MATH
+
 
 def trpo_per_token(
     logps: Float[Tensor, "batch time"],
@@ -158,8 +161,9 @@ def fisher_vector_product(
     parameters = _trained(model)
     _check_vector(vector, parameters)
     policy = _Policy(model, _checked_inputs(inputs), counted_tokens(mask, "mask", mask))
-    product = _fisher_product(policy.differentiable_logits(), parameters, damping)
-    return product(vector.detach().to(compute_dtype(*parameters)))
+    with sdpa_kernel(TWICE_DIFFERENTIABLE):
+        product = _fisher_product(policy.differentiable_logits(), parameters, damping)
+        return product(vector.detach().to(compute_dtype(*parameters)))
 
 
 class NonPositiveCurvature(ValueError):
@@ -297,7 +301,8 @@ def trpo_step(
     sample = _sample(model, inputs, targets, advantages, mask)
     try:
         old = _measured_start(sample)
-        step = _full_step(sample, parameters, max_kl, damping, cg_steps)
+        with sdpa_kernel(TWICE_DIFFERENTIABLE):
+            step = _full_step(sample, parameters, max_kl, damping, cg_steps)
         fractions = [backtrack_ratio**k for k in range(backtracks + 1)]
         return _line_search(sample, old, parameters, step, max_kl, fractions)
     except (_NoStep, NonPositiveCurvature) as reason:
@@ -333,8 +338,8 @@ class _Policy:
         return logits[self.counted].to(compute_dtype(logits))
 
     def differentiable_logits(self) -> Float[Tensor, "tokens vocab"]:
-        """The same, by operations whose backward pass can be differentiated."""
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        """The same, to be differentiated."""
+        with torch.enable_grad():
             logits = self.logits()
         if not logits.requires_grad:
             raise ValueError("model: got logits without a gradient, expected logits that depend on its parameters")

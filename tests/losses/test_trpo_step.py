@@ -504,6 +504,20 @@ def test_half_precision_parameters_are_measured_as_they_are_stored():
     assert result.surrogate_after == pytest.approx(surrogate, rel=1e-4)
 
 
+def test_gradient_checkpointing_changes_nothing():
+    steps = []
+    for checkpointing in (False, True):
+        model, (inputs, targets) = llama(torch.float64, use_cache=False), llama_batch()
+        if checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            model.train()  # where transformers checkpoints; there is no dropout in this model
+        assert model.is_gradient_checkpointing is checkpointing
+        result = trpo_step(model, inputs, targets, normal(3, 4, seed=9), MASK)
+        assert result.accepted
+        steps.append(flat(model.parameters()))
+    torch.testing.assert_close(*steps, rtol=1e-9, atol=1e-12)
+
+
 def test_what_a_step_leaves_alone():
     model, (inputs, targets) = llama(), llama_batch()
     frozen = model.model.layers[0]
