@@ -2,7 +2,7 @@
 
 J. Schulman et al., Trust Region Policy Optimization, arXiv:1502.05477. The step maximises the gain of a linear model,
 gᵀd, where a quadratic model of the divergence, ½ dᵀFd, is at most δ. F is written as LLᵀ, which every Fisher matrix is,
-and g as Fx: x is the solution that conjugate gradients find.
+with damping too, and g as Fx: x is the solution that conjugate gradients find.
 """
 
 from sympy import Add, Expr, IndexedBase, Integer, Lambda, Rational, log, sqrt
