@@ -185,8 +185,14 @@ claim(
     "grpo.advantage.zero_sum",
     "The advantages of a group sum to zero, with and without the scale.",
     holds(
-        equals(sum_over(group_advantage(), g), 0),
-        name="scaled",
+        equals(sum_over(group_advantage(eps=0), g), 0),
+        name="scaled, without ε",
+        assuming=[several, spread],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(sum_over((1 - delta(g, h)) * group_advantage(h), h), -group_advantage()),
+        name="scaled, any ε: each is minus the sum of the others",
         assuming=[several, spread],
         by=finite_sum(),
         equivalent={"left: eps → -eps": "true wherever it has a value, as the numerators sum to zero"},

@@ -135,6 +135,29 @@ def divergence_outside_the_mask(logps, old_logps, advantages, mask, *, ref_logps
     return loss + kl_coef * _k3(logps.to(loss.dtype), ref_logps.to(loss.dtype)).mean()
 
 
+# -- DAPO and Dr. GRPO: one mistake each ------------------------------------------------------------------------------
+
+
+def dapo_as_grpo(logps, old_logps, advantages, mask):
+    """One edge for both sides."""
+    return mean_over_all_tokens(logps, old_logps, advantages, mask)
+
+
+def _dr_grpo(divisor):
+    """Dr. GRPO from what the sum of every sequence is divided by."""
+
+    def dr_grpo(logps, old_logps, advantages, mask, *, max_length):
+        total = _grpo(reduce=lambda x, keep: (x.sum(1) / divisor(keep, max_length)).mean())
+        return total(logps, old_logps, advantages, mask)
+
+    return dr_grpo
+
+
+correct_dr_grpo = _dr_grpo(lambda keep, max_length: max_length)
+own_length = _dr_grpo(lambda keep, max_length: keep.sum(1).clamp(min=1))
+longest_length = _dr_grpo(lambda keep, max_length: keep.sum(1).max().clamp(min=1))
+padded_length = _dr_grpo(lambda keep, max_length: keep.shape[1])
+
 # -- GSPO: one mistake each -------------------------------------------------------------------------------------------
 
 

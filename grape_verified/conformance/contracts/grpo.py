@@ -34,7 +34,7 @@ from grape_verified.conformance.contract import (
     number,
     rows,
 )
-from grape_verified.conformance.contracts.ppo import TOKEN, clipped_term
+from grape_verified.conformance.contracts.ppo import TOKEN, clipped_term, ppo
 from grape_verified.conformance.oracle import (
     Aggregation,
     Answer,
@@ -128,6 +128,8 @@ WEIGHTS = {"clip_low": Option(1.0, (0.2, 0.5, 0.0)), "clip_high": Option(4.0, (0
 SEQUENCES = {"clip_low": Option(3e-4, (0.2, 0.1, 0.0, 1.0)), "clip_high": Option(4e-4, (0.2, 0.5, 0.0, 4.0))}
 BY_SEQUENCE = {"aggregation": Option("sequence_mean", ("token_mean", "sequence_sum", "token_sum", "fixed_length"))}
 BY_TOKEN = {"aggregation": Option("token_mean", ("sequence_mean", "sequence_sum", "token_sum", "fixed_length"))}
+DAPO_CLIPPING = CLIPPING | {"clip_high": Option(0.28, (0.2, 0.5, 0.0, 4.0))}
+LENGTH = {"max_length": Option(6, (100, 1, 3))}
 DENOMINATOR = {"denominator": REDUCTION["denominator"]}
 
 CLAIMS = (
@@ -217,6 +219,18 @@ def _grpo_at(case: Case, arithmetic: Arithmetic, logps: tuple[float, float, floa
         return -stated
 
     return Term(-evaluate(objective, given, hull=True), slope)
+
+
+@precisely
+def dapo(case: Case, arithmetic: Arithmetic) -> Answer:
+    """DAPO's loss: that of PPO at the options that grpo.dapo names. Scale: 0, as nothing cancels."""
+    return ppo(case.with_options(aggregation="token_mean"), arithmetic)
+
+
+@precisely
+def dr_grpo(case: Case, arithmetic: Arithmetic) -> Answer:
+    """Dr. GRPO's loss: that of PPO at the options that grpo.dr_grpo names. Scale: 0, as nothing cancels."""
+    return ppo(case.with_options(aggregation="fixed_length"), arithmetic)
 
 
 # -- CISPO ------------------------------------------------------------------------------------------------------------
@@ -374,6 +388,36 @@ CONTRACTS = (
         variants=ADVANTAGES,
         by_keyword={"ref_logps": "kl_coef"},
         fit=fit_divergence,
+    ),
+    Contract(
+        name="dapo",
+        kernel="dapo_loss",
+        text="DAPO's loss, clipped higher above than below, the mean over the tokens that count.",
+        tensors=(*TOKEN, "mask"),
+        wrt=("logps",),
+        options=DAPO_CLIPPING | DENOMINATOR,
+        build=strategies.masked_token_tensors,
+        blocks=(*TOKEN, "mask"),
+        oracle=dapo,
+        result=number,
+        rests_on=(*CLAIMS, "grpo.dapo", "aggregation.token_mean", "aggregation.gradient", "aggregation.partition"),
+        properties=(*EVERY, *MASKED, "kinks", "extremes", *LAST),
+        variants=MASKS_AND_ADVANTAGES,
+    ),
+    Contract(
+        name="dr_grpo",
+        kernel="dr_grpo_loss",
+        text="Dr. GRPO's loss, every sequence divided by one fixed length.",
+        tensors=(*TOKEN, "mask"),
+        wrt=("logps",),
+        options=LENGTH | CLIPPING | DENOMINATOR,
+        build=strategies.masked_token_tensors,
+        blocks=(*TOKEN, "mask"),
+        oracle=dr_grpo,
+        result=number,
+        rests_on=(*CLAIMS, "grpo.dr_grpo", "aggregation.fixed_length", "aggregation.gradient", "aggregation.partition"),
+        properties=(*EVERY, *MASKED, "kinks", "extremes", *LAST),
+        variants=MASKS_AND_ADVANTAGES,
     ),
     Contract(
         name="gspo",
