@@ -14,7 +14,7 @@ from grape_verified.conformance.checks import PROPERTIES
 from grape_verified.conformance.oracle import EXACT, Arithmetic, Target
 from grape_verified.conformance.strategies import Case
 
-from ..conformance import planted, planted_kl
+from ..conformance import planted, planted_grape, planted_kl
 
 BREAKS = {
     "repeatable": (planted.noisy, "ppo"),
@@ -23,6 +23,7 @@ BREAKS = {
     "cotangents": (planted.first_cotangent, "ppo_per_token"),
     "options": (planted.clip_high_ignored, "ppo"),
     "masked values": (planted.mask_times_nan, "ppo"),
+    "masked items": (planted_grape.items_times_nan, "grape_rewards"),
     "padding": (planted.wrong_when_wide, "ppo"),
     "partition": (planted.denominator_ignored, "ppo"),
     "empty batch": (planted.zero_over_zero, "ppo"),

@@ -168,7 +168,8 @@ def _trust(read: dict[str, Any], prompt: int, confidence: str) -> list[arb]:
 def _advantages(case: Case, arithmetic: Arithmetic) -> list[list[arb]]:
     """The advantage of each response to each prompt.
 
-    A group with the same scores throughout is read exactly: whether its rewards vary is not a matter of rounding.
+    A group with the same scores throughout is read exactly where it is scaled: whether its rewards vary is then not a
+    matter of rounding.
     """
     result = []
     for prompt, rewards in enumerate(_rewards(case, arithmetic)):
@@ -184,9 +185,10 @@ def _advantage(rewards: list[arb], i: int, options: Any, arithmetic: Arithmetic)
     baseline = definition("grpo.left_out" if options["baseline"] == "leave_one_out" else "grpo.centred")
     deviation = evaluate(baseline, given)
     largest = max(abs(reward).upper() for reward in rewards)
-    deviation = arithmetic.rounded(deviation, largest if deviation != 0 else 0, terms=len(rewards))
+    rounded = arithmetic.rounded(deviation, largest, terms=len(rewards))
     if options["scale"] == "none":
-        return deviation
+        return rounded
+    deviation = rounded if deviation != 0 else deviation
     given |= {"squares": evaluate(definition("grpo.group_spread"), given), "eps": arithmetic.near(options["eps"])}
     given |= {"deviation": deviation, "divisor": len(rewards) - options["ddof"]}
     scaled = evaluate(definition("grpo.scaled_deviation"), given, hull=True)
