@@ -22,12 +22,21 @@ from grape_verified.conformance.contract import (
     REDUCTION,
     Contract,
     Option,
+    Options,
     fit_reduction,
     number,
     without_vocabulary,
 )
 from grape_verified.conformance.contracts.ppo import clipped_term
-from grape_verified.conformance.oracle import Aggregation, Answer, Arithmetic, constants, precisely, reduced
+from grape_verified.conformance.oracle import (
+    Aggregation,
+    Answer,
+    Arithmetic,
+    constants,
+    precisely,
+    reduced,
+    right_hand_side,
+)
 from grape_verified.conformance.strategies import Blueprint, Case
 
 JUDGED = ("scores", "confidences", "weights", "item_mask", "categories")
@@ -168,31 +177,33 @@ def _trust(read: dict[str, Any], prompt: int, confidence: str) -> list[arb]:
 def _advantages(case: Case, arithmetic: Arithmetic) -> list[list[arb]]:
     """The advantage of each response to each prompt.
 
-    A group with the same scores throughout is read exactly where it is scaled: whether its rewards vary is then not a
-    matter of rounding.
+    Whether a group varies is not a matter of rounding: for equal scores the spec claims the sum of squares.
     """
+    options = case.options
     result = []
     for prompt, rewards in enumerate(_rewards(case, arithmetic)):
-        counted = case.tensors["item_mask"][prompt] != 0
-        scores = case.tensors["scores"][prompt][:, counted]
-        same = rewards if (scores != scores[:1]).any() else [arb(float(rewards[0].mid()))] * len(rewards)
-        result.append([_advantage(same, i, case.options, arithmetic) for i in range(len(rewards))])
+        given: dict[str, Any] = {"response_reward": rewards, "eps": arithmetic.near(options["eps"])}
+        given |= {"divisor": len(rewards) - options["ddof"], "squares": evaluate(_squares(case, prompt), given)}
+        result.append([_advantage(given | {"g": i + 1}, options, arithmetic) for i in range(len(rewards))])
     return result
 
 
-def _advantage(rewards: list[arb], i: int, options: Any, arithmetic: Arithmetic) -> arb:
-    given: dict[str, Any] = {"response_reward": rewards, "g": i + 1}
+def _squares(case: Case, prompt: int) -> Any:
+    scores = case.tensors["scores"][prompt][:, case.tensors["item_mask"][prompt] != 0]
+    if (scores != scores[:1]).any():
+        return definition("grpo.group_spread")
+    return right_hand_side("grpo.advantage.degenerate", "equal rewards do not vary")
+
+
+def _advantage(given: dict[str, Any], options: Options, arithmetic: Arithmetic) -> arb:
+    rewards = given["response_reward"]
     baseline = definition("grpo.left_out" if options["baseline"] == "leave_one_out" else "grpo.centred")
-    deviation = evaluate(baseline, given)
     largest = max(abs(reward).upper() for reward in rewards)
-    rounded = arithmetic.rounded(deviation, largest, terms=len(rewards))
+    deviation = arithmetic.rounded(evaluate(baseline, given), largest, terms=len(rewards))
     if options["scale"] == "none":
-        return rounded
-    deviation = rounded if deviation != 0 else deviation
-    given |= {"squares": evaluate(definition("grpo.group_spread"), given), "eps": arithmetic.near(options["eps"])}
-    given |= {"deviation": deviation, "divisor": len(rewards) - options["ddof"]}
-    scaled = evaluate(definition("grpo.scaled_deviation"), given, hull=True)
-    return arithmetic.rounded(scaled, terms=len(rewards)) if scaled != 0 else scaled
+        return deviation
+    scaled = evaluate(definition("grpo.scaled_deviation"), given | {"deviation": deviation}, hull=True)
+    return arithmetic.rounded(scaled, terms=len(rewards))
 
 
 #: The mask over items is always passed, the categories where confidences are averaged over the batch.
