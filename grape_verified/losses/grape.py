@@ -70,8 +70,9 @@ def grape_rewards(
     Error: |error| ≤ 16·u·r, u the unit roundoff of the compute dtype, measured for up to 2¹⁰ responses and items,
     where weights that are not 0 differ by factors of at most 2³⁰ and confidences are 0 or at least 2⁻³⁰.
 
-    Claims: grape.mean_confidence, grape.batch_confidence, grape.reward, grape.reward_sum, grape.reward.range,
-    grape.reward.scale, grape.reward.permutation, grape.reward.untrusted_item, grape.reward.convention.
+    Claims: grape.mean_confidence, grape.trust, grape.batch_confidence, grape.batch_trust, grape.reward,
+    grape.reward_sum, grape.trusted_reward, grape.reward.range, grape.reward.scale, grape.reward.permutation,
+    grape.reward.untrusted_item, grape.reward.uniform_confidence, grape.reward.convention.
 
     Sources: Patel, arXiv:2509.04501 (not checked against the full text).
     """
@@ -114,9 +115,9 @@ def grape_advantages(
     Error: |error| ≤ 64·u·max r with scale "none", |error| ≤ 64·u·(1 + |A_i|)·max r / (std + ε) with scale "std", u the
     unit roundoff of the compute dtype and max over the group, under the conditions of `grape_rewards`.
 
-    Claims: those of `grape_rewards`, grape.advantage.leave_one_out, grape.advantage.mean, grape.advantage.std,
-    grape.advantage.zero_sum, grape.advantage.bound, grape.advantage.item_shift, grape.advantage.decomposition,
-    grape.baseline, grape.grpo_special_case.
+    Claims: those of `grape_rewards` and `group_advantages`, grape.advantage, grape.advantage.zero_sum,
+    grape.advantage.bound, grape.advantage.item_shift, grape.advantage.decomposition, grape.baseline,
+    grape.normalisation, grape.grpo_special_case.
 
     Sources: those of `grape_rewards`.
     """

@@ -39,7 +39,6 @@ from grape_spec.language import (
     symbol,
 )
 from grape_spec.language.domains import Interval
-from grape_spec.policy import shift
 from grape_spec.ppo import (
     SCHULMAN,
     clip_high,
@@ -74,6 +73,7 @@ trust = family(
 )
 total = symbol("total", Real, "what all items count together", tex="K")
 factor = symbol("factor", Positive, "a positive constant", tex="a")
+leniency = symbol("leniency", Real, "a constant that is added to some scores", tex="b")
 
 # The reward of a response.
 
@@ -266,7 +266,7 @@ claim(
 
 never_sure = Lambda((g, item), (1 - delta(item, first_item)) * confidences[g, item])
 once_unsure = Lambda((g, item), (1 - delta(g, first_response) * delta(item, first_item)) * confidences[g, item])
-shifted_scores = Lambda((g, item), scores[g, item] + delta(item, first_item) * shift)
+shifted_scores = Lambda((g, item), scores[g, item] + delta(item, first_item) * leniency)
 other_items = Lambda(item, (1 - delta(item, first_item)) * item_trust())
 some_other_trust = greater(sum_over((1 - delta(item, first_item)) * item_trust(), item), 0)
 
@@ -428,7 +428,12 @@ claim(
         assuming=[some_trust],
         by=smt(given=[fact("grape.reward.convention", part="the sum is the total times the mean")]),
     ),
-    holds(equals(reward_sum(trust=Lambda(item, 0)), 0), name="no item trusted", by=finite_sum()),
+    holds(equals(reward_sum(trust=Lambda(item, 0)), 0), name="nothing to add up", by=finite_sum()),
+    holds(
+        equals(reward_sum(trust=Lambda(item, 0)) / divisor(0), 0),
+        name="no item trusted",
+        by=smt(given=[fact("grape.reward.convention", part="nothing to add up")]),
+    ),
     holds(equals(left_out(response_reward=Lambda(g, 0)), 0), name="no advantage", by=finite_sum()),
     wrong=[
         Wrong(
@@ -517,6 +522,7 @@ claim(
             assuming=(several,),
         ),
     ],
+    uses=("grpo.advantage.zero_sum",),
 )
 
 unit_scores = family("unit_scores", Fractional, G, Q, text="scores in [0, 1]", tex="s")
@@ -579,7 +585,7 @@ claim(
 )
 
 own_trust = Lambda(item, weights[item] * confidences[g, item])
-one_raised = Lambda((g, item), scores[g, item] + delta(g, first_response) * shift)
+one_raised = Lambda((g, item), scores[g, item] + delta(g, first_response) * leniency)
 
 claim(
     "grape.advantage.item_shift",
@@ -789,7 +795,7 @@ claim(
 surrogate = define(
     Definition(
         "grape.surrogate",
-        "Clipped surrogate objective of a token of a g, to be maximised.",
+        "Clipped surrogate objective of a token of a response, to be maximised.",
         (logp, old_logp, g, scores, trust, clip_low, clip_high),
         clipped_surrogate(ratio(), advantage()),
         tex="L",
@@ -801,7 +807,7 @@ no_kink = [differs(ratio(), upper_edge), differs(ratio(), lower_edge)]
 
 claim(
     "grape.gradient",
-    "A token pushes by the advantage of its g, as in PPO; scores and confidences are constants.",
+    "A token pushes by the advantage of its response, as in PPO; scores and confidences are constants.",
     holds(
         equals(Diff(surrogate(), logp), clip_slope(ratio(), advantage())),
         name="slope",
