@@ -7,10 +7,10 @@ choice, each option has its definition here, and claims say what the choice chan
 
 from fractions import Fraction
 
-from sympy import Expr, Lambda, Max, sqrt
+from sympy import Expr, Integer, Lambda, Max, sqrt
 
 from grape_spec.advantage import ddof, eps
-from grape_spec.grpo import centred, group_advantage, group_std, group_variance, left_out
+from grape_spec.grpo import centred, group_advantage, group_spread, group_variance, left_out
 from grape_spec.language import (
     Definition,
     Diff,
@@ -51,7 +51,7 @@ from grape_spec.ppo import (
     ratio,
     upper_edge,
 )
-from grape_spec.proof.rules import by_terms, fact, finite_sum, smt, termwise
+from grape_spec.proof.rules import by_terms, chain, fact, finite_sum, rewrite, smt, step, termwise
 from grape_spec.reinforce import G, g, h, mean_of_others, response_reward
 
 PATEL = Source("patel2025understanding")
@@ -408,8 +408,8 @@ mean_advantage = centred(response_reward=rubric_rewards)
 rubric_variance = group_variance(response_reward=rubric_rewards)
 several = at_least(G, 2)
 freedom = greater(G - ddof, 0)
-spread = greater(group_variance(), 0)
-deviating = greater(group_std(), 0)
+spread = greater(group_spread(), 0)
+standard_deviation = sqrt(group_spread() / (G - ddof))
 stretch = G / (G - 1)
 stretched = Lambda(g, stretch * centred())
 
@@ -428,12 +428,8 @@ claim(
         assuming=[some_trust],
         by=smt(given=[fact("grape.reward.convention", part="the sum is the total times the mean")]),
     ),
-    holds(equals(reward_sum(trust=Lambda(item, 0)), 0), name="nothing to add up", by=finite_sum()),
-    holds(
-        equals(reward_sum(trust=Lambda(item, 0)) / divisor(0), 0),
-        name="no item trusted",
-        by=smt(given=[fact("grape.reward.convention", part="nothing to add up")]),
-    ),
+    holds(equals(reward_sum(trust=Lambda(item, 0)), 0), name="no item trusted: nothing to add up", by=finite_sum()),
+    holds(equals(divisor(), 1), name="no item trusted: divided by one", assuming=[equals(total, 0)], by=smt()),
     holds(equals(left_out(response_reward=Lambda(g, 0)), 0), name="no advantage", by=finite_sum()),
     wrong=[
         Wrong(
@@ -488,23 +484,17 @@ claim(
         ),
     ),
     holds(
-        equals(group_advantage() * (group_std() + eps), centred()),
-        name="scale",
-        assuming=[freedom, deviating],
-        by=finite_sum(),
-    ),
-    holds(
-        equals(left_out() / (group_std() + eps), stretch * group_advantage()),
+        equals(left_out() / (standard_deviation + eps), stretch * group_advantage()),
         name="over that of the rewards",
-        assuming=[several, freedom, deviating],
-        by=smt(given=[fact("grape.baseline", part="stretch"), fact("grape.baseline", part="scale")]),
+        assuming=[several, freedom, spread],
+        by=smt(given=[fact("grape.baseline", part="stretch"), fact("grpo.advantage.degenerate", part="scale")]),
     ),
     wrong=[
         Wrong("the mean of the whole group leaves the response out", equals(left_out(), centred()), (several,)),
         Wrong(
             "the choice cancels against the standard deviation of the rewards",
-            equals(left_out() / (group_std() + eps), group_advantage()),
-            (several, freedom, deviating),
+            equals(left_out() / (standard_deviation + eps), group_advantage()),
+            (several, freedom, spread),
         ),
     ],
 )
@@ -658,7 +648,7 @@ claim(
 )
 
 sum_advantage = left_out(response_reward=Lambda(g, reward_sum()))
-multiplied = Lambda(g, factor * response_reward[g])
+multiplied = Lambda(h, factor * response_reward[h])
 
 claim(
     "grape.normalisation",
@@ -671,64 +661,65 @@ claim(
         by=finite_sum(),
     ),
     holds(
-        equals(
-            left_out(response_reward=multiplied) / sqrt(group_variance(response_reward=multiplied)),
-            left_out() / sqrt(group_variance()),
-        ),
+        equals(group_advantage(response_reward=multiplied, eps=0), group_advantage(eps=0)),
         name="any factor of the rewards cancels",
-        assuming=[freedom, spread],
-        by=finite_sum(),
+        assuming=[freedom, greater(group_variance(), 0)],
+        by=smt(given=[fact("grpo.advantage.affine", part="unit and origin", gain=factor, bonus=Integer(0))]),
     ),
     wrong=[
         Wrong("the advantages are the same", equals(sum_advantage, advantage()), (some_trust,)),
         Wrong(
             "the factor cancels with a constant added to the standard deviation, too",
             equals(group_advantage(response_reward=multiplied), group_advantage()),
-            (freedom, spread),
+            (freedom, greater(group_variance(), 0)),
         ),
     ],
 )
 
-one_trust = Lambda(item, delta(item, first_item) * item_trust())
+sure = family("sure", Positive, G, Q, text="confidences none of which is zero", tex="c")
+important = family("important", Positive, Q, text="importances none of which is zero", tex="w")
+one_trust = Lambda(item, delta(item, first_item) * item_trust(confidences=sure, weights=important))
 one_reward = Lambda(g, reward(trust=one_trust))
 one_score = Lambda(g, scores[g, first_item])
-trusted = greater(item_trust(first_item), 0)
 
 claim(
     "grape.grpo_special_case",
-    "With one item its confidence cancels, and with the mean as baseline the advantages are those of GRPO, with its "
-    "standard deviation or without. Leaving a response out stretches them by G/(G − 1).",
-    holds(equals(reward(trust=one_trust), scores[g, first_item]), name="reward", assuming=[trusted], by=finite_sum()),
+    "With one item any positive confidence cancels, and with the mean as baseline the advantages are those of GRPO, "
+    "with its standard deviation or without. Leaving a response out stretches them by G/(G − 1).",
+    holds(equals(reward(trust=one_trust), scores[g, first_item]), name="reward", by=finite_sum()),
     holds(
         equals(centred(response_reward=one_reward), centred(response_reward=one_score)),
         name="not scaled",
-        assuming=[trusted],
-        by=finite_sum(),
+        by=chain(step(centred(response_reward=one_score), by=rewrite("grape.grpo_special_case", part="reward"))),
     ),
     holds(
         equals(group_advantage(response_reward=one_reward), group_advantage(response_reward=one_score)),
         name="scaled",
-        assuming=[trusted, freedom, greater(group_variance(response_reward=one_score), 0)],
-        by=finite_sum(),
+        assuming=[freedom, greater(group_variance(response_reward=one_score), 0)],
+        by=chain(
+            step(group_advantage(response_reward=one_score), by=rewrite("grape.grpo_special_case", part="reward"))
+        ),
     ),
     holds(
-        equals(advantage(trust=one_trust), G / Max(1, G - 1) * centred(response_reward=one_score)),
+        equals(left_out(response_reward=one_reward), G / Max(1, G - 1) * centred(response_reward=one_score)),
         name="leave-one-out",
-        assuming=[trusted],
-        by=finite_sum(),
+        by=chain(
+            step(left_out(response_reward=one_score), by=rewrite("grape.grpo_special_case", part="reward")),
+            step(
+                G / Max(1, G - 1) * centred(response_reward=one_score),
+                by=rewrite("grpo.advantage.leave_one_out", response_reward=one_score),
+            ),
+        ),
     ),
     source=PATEL,
-    uses=("grpo.advantage.leave_one_out",),
     wrong=[
         Wrong(
             "leaving a response out gives the same",
-            equals(advantage(trust=one_trust), centred(response_reward=one_score)),
-            (trusted,),
+            equals(left_out(response_reward=one_reward), centred(response_reward=one_score)),
         ),
         Wrong(
             "the confidence cancels from the sum, too",
             equals(reward_sum(trust=one_trust), scores[g, first_item]),
-            (trusted,),
         ),
     ],
 )
