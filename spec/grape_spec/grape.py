@@ -512,7 +512,6 @@ claim(
             assuming=(several,),
         ),
     ],
-    uses=("grpo.advantage.zero_sum",),
 )
 
 unit_scores = family("unit_scores", Fractional, G, Q, text="scores in [0, 1]", tex="s")
