@@ -6,13 +6,14 @@ probabilities and rewards that weigh a score stand outside of its derivative: th
 
 from collections.abc import Callable
 
-from sympy import Add, Expr, Lambda, Mul, Symbol, exp, log
+from sympy import Add, Expr, Lambda, Mul, exp, log
 
 from grape_spec.dpo import beta, reward
 from grape_spec.kl import expected, k3, n, prefix_probability, q, reference, reverse, y
 from grape_spec.language import (
     Definition,
     Diff,
+    Positive,
     Real,
     Size,
     Smooth,
@@ -101,43 +102,33 @@ continued = first_token(v, theta) * completion(v, y, theta) * completion_reward[
 first_score = Diff(log(first_token(v, theta)), theta)
 later_score = Diff(log(completion(v, y, theta)), theta)
 
-# The same as a tree, for chosen sizes: logits that depend on the parameter in any way follow each prefix.
+# The tree of all answers, written out: logits that depend on the parameter in any way follow each prefix.
 
 Tokens = list[tuple[int, int]]
 
-next_logit = function("next_logit", Smooth, "logit of each next token after prefix j, by parameter", tex="z")
+VOCABULARY, LENGTH = 2, 2
+tree = {V: VOCABULARY, T: LENGTH, P: len(prefixes(VOCABULARY, LENGTH)), n: len(sequences(VOCABULARY, LENGTH))}
+tree_logit = function("tree_logit", Smooth, "logit of each next token after prefix j, by parameter", tex="z")
 
 
-def next_probability(row: int | Expr, token: int | Expr) -> Expr:
+def tree_probability(row: int, token: int) -> Expr:
     """The probability of a next token after a prefix."""
-    return softmax(token, Lambda(v, next_logit(row, v, theta)))
+    return softmax(token, Lambda(v, tree_logit(row, v, theta)))
 
 
-def next_score(row: int | Expr, token: int | Expr) -> Expr:
-    """The derivative of its logarithm in the parameter."""
-    return Diff(log(next_probability(row, token)), theta)
+def tree_score(*tokens: tuple[int, int]) -> Expr:
+    """The score of tokens, the sum of the derivatives of their log-probabilities."""
+    return Add(*(Diff(log(tree_probability(*at)), theta) for at in tokens))
 
 
-def total_score(tokens: Tokens) -> Expr:
-    """The score of a sequence, the sum of those of its tokens."""
-    return Add(*(next_score(*at) for at in tokens))
-
-
-def over_sequences(vocabulary: int, length: int, weight: Callable[[int, Tokens], Expr]) -> Expr:
-    """The sum over all sequences of their probability, times a weight from their number and their tokens."""
+def over_answers(weight: Callable[[int, Tokens], Expr]) -> Expr:
+    """The sum over all answers of their probability, times a weight from their number and their tokens."""
     terms = []
-    for number, sequence in enumerate(sequences(vocabulary, length), 1):
-        tokens = over_tokens(sequence, vocabulary, length)
-        terms.append(Mul(*(next_probability(*at) for at in tokens)) * weight(number, tokens))
+    for number, answer in enumerate(sequences(VOCABULARY, LENGTH), 1):
+        tokens = over_tokens(answer, VOCABULARY, LENGTH)
+        terms.append(Mul(*(tree_probability(*at) for at in tokens)) * weight(number, tokens))
     return Add(*terms)
 
-
-def sizes_of_tree(vocabulary: int, length: int) -> dict[Symbol, int]:
-    """The sizes at which sums over the tree are written out."""
-    return {V: vocabulary, T: length, P: len(prefixes(vocabulary, length)), n: len(sequences(vocabulary, length))}
-
-
-TREES = ((2, 2),)
 
 claim(
     "reinforce.policy_gradient",
@@ -160,16 +151,13 @@ claim(
         name="one token more",
         by=finite_sum(),
     ),
-    *(
-        holds(
-            equals(
-                Diff(over_sequences(*size, lambda number, tokens: reward[number]), theta),
-                over_sequences(*size, lambda number, tokens: reward[number] * total_score(tokens)),
-            ),
-            name=f"tree of V = {size[0]}, T = {size[1]}",
-            by=algebra(sizes=sizes_of_tree(*size)),
-        )
-        for size in TREES
+    holds(
+        equals(
+            Diff(over_answers(lambda number, tokens: reward[number]), theta),
+            over_answers(lambda number, tokens: reward[number] * tree_score(*tokens)),
+        ),
+        name="a tree of answers",
+        by=algebra(sizes=tree),
     ),
     uses=["policy.sequence.log_prob"],
     source=WILLIAMS,
@@ -189,6 +177,24 @@ claim(
     ],
 )
 
+# The next token after each prefix of an answer.
+
+row_logits = family("row_logits", Real, P, V, text="logits of each next token after prefix j", tex="z")
+prefix = index("prefix", P, "the prefix after which a logit is varied", tex="j'")
+
+next_probability = define(
+    Definition(
+        "reinforce.next_probability",
+        "Probability of the next token after a prefix.",
+        (j, a, row_logits),
+        softmax(a, Lambda(v, row_logits[j, v])),
+        tex=r"\pi_{{{j}{a}}}",
+        domain=Positive,
+    )
+)
+
+next_score = Diff(log(next_probability()), row_logits[prefix, k])
+
 prefix_baseline = family("prefix_baseline", Real, P, text="a number for each prefix", tex="b")
 
 claim(
@@ -198,29 +204,11 @@ claim(
     holds(equals(expected((token_reward[a] - baseline) * score), policy_gradient), name="one token", by=finite_sum()),
     holds(
         equals(
-            sum_over(
-                prefix_probability[j] * prefix_baseline[j] * sum_over(next_probability(j, v) * next_score(j, v), v), j
-            ),
+            sum_over(prefix_probability[j] * prefix_baseline[j] * sum_over(next_probability() * next_score, a), j),
             0,
         ),
         name="a number for each prefix",
         by=finite_sum(),
-    ),
-    *(
-        holds(
-            equals(
-                over_sequences(
-                    *size,
-                    lambda number, tokens: Add(
-                        *(prefix_baseline[row] * next_score(row, token) for row, token in tokens)
-                    ),
-                ),
-                0,
-            ),
-            name=f"tree of V = {size[0]}, T = {size[1]}",
-            by=algebra(sizes=sizes_of_tree(*size)),
-        )
-        for size in TREES
     ),
     uses=["policy.score.mean_zero"],
     source=WILLIAMS,
@@ -289,14 +277,10 @@ claim(
         by=finite_sum(),
     ),
     holds(
-        at_least(second_moment(), second_moment(baseline=best_baseline())),
+        at_least(second_moment() - second_moment(baseline=best_baseline()), 0),
         name="no baseline does better",
         assuming=[some_score],
         by=smt(given=[fact("reinforce.baseline.optimal", part="excess")]),
-        equivalent={
-            "right: second_moment(best_baseline) → -second_moment(best_baseline)": "true and weaker, as neither second "
-            "moment is negative"
-        },
     ),
     source=GREENSMITH,
     wrong=[
@@ -322,39 +306,30 @@ claim(
     "A reward given before a token says nothing of it: each score need be weighted with later rewards only.",
     holds(
         equals(
-            sum_over(
-                prefix_probability[j] * earlier_reward[j] * sum_over(next_probability(j, v) * next_score(j, v), v), j
-            ),
+            sum_over(prefix_probability[j] * earlier_reward[j] * sum_over(next_probability() * next_score, a), j),
             0,
         ),
         name="an earlier reward",
         by=rewrite("reinforce.baseline.unbiased", part="a number for each prefix", prefix_baseline=earlier_reward),
     ),
-    *(
-        holds(
-            equals(
-                over_sequences(*size, lambda number, tokens: rewards_from(0, tokens) * total_score(tokens)),
-                over_sequences(
-                    *size,
-                    lambda number, tokens: Add(
-                        *(rewards_from(position, tokens) * next_score(*at) for position, at in enumerate(tokens))
-                    ),
-                ),
+    holds(
+        equals(
+            over_answers(lambda number, tokens: rewards_from(0, tokens) * tree_score(*tokens)),
+            over_answers(
+                lambda number, tokens: Add(
+                    *(rewards_from(position, tokens) * tree_score(at) for position, at in enumerate(tokens))
+                )
             ),
-            name=f"tree of V = {size[0]}, T = {size[1]}",
-            by=algebra(sizes=sizes_of_tree(*size)),
-        )
-        for size in TREES
+        ),
+        name="a tree of answers",
+        by=algebra(sizes=tree),
     ),
     source=SUTTON,
     wrong=[
         Wrong(
             "the reward for the token itself says nothing either",
             equals(
-                sum_over(
-                    prefix_probability[j] * sum_over(next_probability(j, v) * step_reward[j, v] * next_score(j, v), v),
-                    j,
-                ),
+                sum_over(prefix_probability[j] * sum_over(next_probability() * step_reward[j, a] * next_score, a), j),
                 0,
             ),
         )
