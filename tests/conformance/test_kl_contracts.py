@@ -20,7 +20,7 @@ DIVERGENCE = {"value", "gradient", "cotangents", "forbidden tokens", "extremes"}
 @pytest.fixture
 def quick(monkeypatch):
     """Fewer attempts to make a counterexample smaller, where only the verdict matters."""
-    monkeypatch.setattr(checking, "REDUCTIONS", 10)
+    monkeypatch.setattr(checking, "REDUCTIONS", 3)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def quick(monkeypatch):
     ],
 )
 def test_accepts_a_correct_function_in_another_style(function, contract):
-    report = check(function, contract, examples=100)
+    report = check(function, contract, examples=30)
     assert report.accepted, [(f.name, f.text, f.counterexample) for f in report.properties if f.status == "failed"]
 
 
@@ -57,7 +57,7 @@ WRONG = [
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("function", "contract", "must", "may"), WRONG)
 def test_rejects_a_wrong_function_by_the_right_properties(function, contract, must, may):
-    report = check(function, contract, examples=40)
+    report = check(function, contract, examples=20)
     failed = set(report.failed)
     assert must <= failed <= must | may
     for name in failed:
@@ -65,8 +65,9 @@ def test_rejects_a_wrong_function_by_the_right_properties(function, contract, mu
         assert "Traceback" not in report.finding(name).text
 
 
+@pytest.mark.usefixtures("quick")
 def test_only_a_strict_check_minds_that_a_ratio_overflows():
-    strict = check(planted_kl.textbook_estimate, "kl_estimate", examples=100, strict=True)
+    strict = check(planted_kl.textbook_estimate, "kl_estimate", examples=30, strict=True)
     assert set(strict.failed) == {"extremes"}
 
 

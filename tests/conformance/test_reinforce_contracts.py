@@ -16,11 +16,11 @@ SPEC = {"value", "gradient", "expectation", "extremes"}
 @pytest.fixture
 def quick(monkeypatch):
     """Fewer attempts to make a counterexample smaller, where only the verdict matters."""
-    monkeypatch.setattr(checking, "REDUCTIONS", 10)
+    monkeypatch.setattr(checking, "REDUCTIONS", 3)
 
 
 def test_accepts_a_correct_function_in_another_style():
-    report = check(planted_reinforce.token_by_token, "reinforce", examples=100)
+    report = check(planted_reinforce.token_by_token, "reinforce", examples=30)
     assert report.accepted, [(f.name, f.text, f.counterexample) for f in report.properties if f.status == "failed"]
 
 
@@ -42,7 +42,7 @@ WRONG = [
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("function", "contract", "must", "may"), WRONG)
 def test_rejects_a_wrong_function_by_the_right_properties(function, contract, must, may):
-    report = check(function, contract, examples=40)
+    report = check(function, contract, examples=20)
     failed = set(report.failed)
     assert must <= failed <= must | may
     for name in failed:
