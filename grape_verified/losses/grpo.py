@@ -238,7 +238,7 @@ def gspo_per_sequence(
 
     Raises: TypeError or ValueError for a wrong type, dtype, shape, device, mask value or option.
 
-    Error: |error| ≤ 8·u·(mean of |logp − old_logp| + 1)·|value|, u the unit roundoff of the compute dtype, where s
+    Error: |error| ≤ 4·u·(mean of |logp − old_logp| + 1)·|value|, u the unit roundoff of the compute dtype, where s
     neither saturates nor underflows.
 
     Claims: grpo.gspo.ratio, grpo.gspo.objective, grpo.gspo.gradient, ppo.clip.gradient.

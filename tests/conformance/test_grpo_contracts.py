@@ -179,7 +179,7 @@ def term_scales(case, answer):
     ("name", "constant", "scales", "text"),
     [
         ("cispo_per_token", 4, value_scales, "4·u·(|logp − old_logp| + 1)·|value|"),
-        ("gspo_per_sequence", 8, sequence_scales, "8·u·(mean of |logp − old_logp| + 1)·|value|"),
+        ("gspo_per_sequence", 4, sequence_scales, "4·u·(mean of |logp − old_logp| + 1)·|value|"),
         (
             "grpo_per_token",
             4,
