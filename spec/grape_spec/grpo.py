@@ -195,7 +195,6 @@ claim(
         name="scaled, any ε: each is minus the sum of the others",
         assuming=[several, spread],
         by=finite_sum(),
-        equivalent={"left: eps → -eps": "true wherever it has a value, as the numerators sum to zero"},
     ),
     holds(equals(sum_over(centred(), g), 0), name="not scaled", by=finite_sum()),
     wrong=[
