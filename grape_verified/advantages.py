@@ -209,8 +209,8 @@ def _discounted_sums(residuals: Tensor, discount: float, lam: float) -> Tensor:
 def _moments(values: Tensor, counted: Tensor, ddof: int) -> tuple[Tensor, Tensor, Tensor]:
     """Mean of what counts in each row, the deviations from it (0 where nothing counts), and their standard deviation.
 
-    The mean is taken of the differences from a member, so that equal values, and a single one, deviate by exactly 0;
-    the deviations from it are exact for nearly equal values, and their own mean corrects for its rounding. Squares are
+    The mean is taken of the differences from a member, whose sum does not overflow. The deviations from it are exact
+    for nearly equal values, and 0 for equal ones or a single one; their own mean corrects for its rounding. Squares are
     taken in units of the largest deviation, so that none overflows.
     """
     count = counted.sum(1, keepdim=True)

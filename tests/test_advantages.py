@@ -107,6 +107,11 @@ def test_the_difference_of_two_largest_floats_saturates():
     assert (group_advantages(rewards, 2, scale="none").sign() == torch.tensor([1, -1])).all()
 
 
+def test_rewards_whose_sum_overflows():
+    rewards = torch.tensor([3e38, 2.9e38])
+    torch.testing.assert_close(group_advantages(rewards, 2, eps=0), torch.tensor([1.0, -1.0]) / math.sqrt(2))
+
+
 @pytest.mark.parametrize("baseline", ["mean", "leave_one_out", "none"])
 @pytest.mark.parametrize("options", [{"scale": "none"}, {"eps": 0}, {"ddof": 0, "eps": 0.1}])
 @pytest.mark.parametrize("group_size", [2, 3, 64])
@@ -279,6 +284,15 @@ def test_documented_bound_of_whiten(shift_mean, ddof, eps, offset, dtype):
     if not shift_mean:
         scale = scale + counted.mean().abs() + counted.std(correction=ddof)
     assert ((result - exact).abs() <= 8 * UNIT_ROUNDOFF[dtype] * scale).all()
+
+
+def test_the_mean_that_is_added_back_withstands_an_outlier():
+    values = torch.randn(1, 3000, generator=torch.Generator().manual_seed(0))
+    values[0, 0] = 1e5
+    result = whiten(values, torch.ones(1, 3000), shift_mean=False).double()
+    exact = torch.tensor([whiten_by_definition(values[0].tolist(), [1] * 3000, False, 1, 1e-8)], dtype=torch.float64)
+    scale = exact.abs() + 1 + values.double().mean().abs() + values.double().std()
+    assert ((result - exact).abs() <= 8 * 2.0**-24 * scale).all()
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e25, 1e30])
