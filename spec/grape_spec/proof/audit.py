@@ -31,8 +31,8 @@ from grape_spec.render import unicode
 #: Effective points at which a mutant may survive before it is handed to the prover.
 POINTS_PER_MUTANT = 30
 
-#: Points for a mutant that neither the first search nor the prover could decide.
-MORE_POINTS = 400
+#: Points for a mutant that neither the first search nor the prover could decide, and for one that is listed as true.
+MORE_POINTS, POINTS_IF_LISTED = 400, 100
 
 #: Milliseconds that the solver may take to show that a mutant follows from its claim.
 TIME_PER_MUTANT = 300
@@ -87,7 +87,8 @@ def _fate(
         return Mutant(text, "implied", "the proof of the claim proves it, too")
     if _try(lambda: refutes(changed, part.assuming, _context(part).solver().counterexample(difference) or {})):
         return Mutant(text, "refuted")
-    if refute(changed, part.assuming, sizes=sizes, points=MORE_POINTS, seed=1).refuted:
+    points = POINTS_IF_LISTED if text in part.equivalent else MORE_POINTS
+    if refute(changed, part.assuming, sizes=sizes, points=points, seed=1).refuted:
         return Mutant(text, "refuted")
     if text in part.equivalent:
         return Mutant(text, "listed", part.equivalent[text])

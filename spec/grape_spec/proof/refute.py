@@ -287,13 +287,20 @@ def _try_point(statement: Boolean, assuming: tuple[Boolean, ...], point: dict[An
 
 def _holds_for_all(assumption: Boolean, statement: Boolean, point: dict[Any, Any]) -> bool:
     """Whether an assumption certainly holds, for every value of an index that the statement does not fix."""
-    loose = symbols_of(assumption) - symbols_of(statement)
-    own = {s: axis for s in loose if (axis := size_of_axis(s)) is not None}
-    ranges = [range(1, _size(axis, point) + 1) for axis in own.values()]
+    own = _loose_axes(assumption, statement)
+    ranges = [range(1, _size(axis, point) + 1) for _, axis in own]
+    names = [name for name, _ in own]
     return all(
-        Evaluator({**point, **dict(zip(own, values, strict=True))}).truth(assumption) is True
+        Evaluator({**point, **dict(zip(names, values, strict=True))}).truth(assumption) is True
         for values in product(*ranges)
     )
+
+
+@lru_cache(maxsize=4096)
+def _loose_axes(assumption: Boolean, statement: Boolean) -> tuple[tuple[sp.Symbol, sp.Expr], ...]:
+    """The indices that only the assumption speaks of, each with the size of its axis."""
+    loose = sorted(symbols_of(assumption) - symbols_of(statement), key=str)
+    return tuple((s, axis) for s in loose if (axis := size_of_axis(s)) is not None)
 
 
 def _decide(statement: Boolean, point: dict[Any, Any]) -> bool | None:

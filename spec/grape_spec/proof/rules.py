@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, ClassVar
 
 import sympy as sp
@@ -44,9 +45,12 @@ class Context:
 
     def solver(self) -> Solver:
         """A solver under the assumptions that it can read, those on sums also with every definition unfolded."""
+        return Solver(self._readable, self.queries, self.milliseconds)
+
+    @cached_property
+    def _readable(self) -> tuple[Boolean, ...]:
         unfolded = (f for f in map(unfold, self.assumptions) if f.atoms(sp.Sum, sp.exp, sp.log))
-        readable = (f for f in (*self.assumptions, *unfolded) if _is_readable(f))
-        return Solver(tuple(dict.fromkeys(readable)), self.queries, self.milliseconds)
+        return tuple(f for f in dict.fromkeys((*self.assumptions, *unfolded)) if _is_readable(f))
 
     def entails(self, statement: Boolean, given: Iterable[Boolean] = ()) -> bool:
         """Whether the SMT solver proves a statement here."""

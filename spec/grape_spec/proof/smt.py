@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 
 import sympy as sp
 import z3
 from sympy.core.relational import Relational
 
 from grape_spec.language.domains import IndexUpTo
-from grape_spec.language.expressions import Apply
+from grape_spec.language.expressions import Apply, occurring
 from grape_spec.language.symbols import DECLARATIONS
 from grape_spec.proof.derivatives import NotAlgebraic
-from grape_spec.proof.normal_form import NormalForm, is_positive, is_root, shown_positive
+from grape_spec.proof.normal_form import NormalForm, Polynomial, is_positive, is_root, shown_positive
 
 #: Milliseconds that the solver may take for one query.
 TIME_LIMIT = 10_000
@@ -132,14 +133,14 @@ class Solver:
         return self._variables[root]
 
     def _from_normal_form(self, expr: sp.Basic) -> z3.ArithRef:
-        form = NormalForm()
+        polynomial, nonzero = _normal_form(expr, _domains_in(expr))
         total = z3.RealVal(0)
-        for monomial, c in form.of(expr).items():
+        for monomial, c in polynomial.items():
             product = z3.RealVal(f"{c.numerator}/{c.denominator}")
             for atom, n in monomial:
                 product = product * (self._power_of_atom(atom, n))
             total = total + product
-        for divisor in form.nonzero:
+        for divisor in nonzero:
             self._divisors[divisor] = self.term(divisor)
         return total
 
@@ -165,13 +166,29 @@ class Solver:
 
     def _domain(self, atom: sp.Basic, variable: z3.ArithRef) -> list[z3.BoolRef]:
         if isinstance(atom, Apply):
-            return [variable > 0] if shown_positive(atom) else []
+            return [variable > 0] if _shown_positive(atom, _domains_in(atom)) else []
         if isinstance(atom, sp.KroneckerDelta):
             return [z3.Or(variable == 0, variable == 1)]
         entry = DECLARATIONS.get(atom.base if isinstance(atom, sp.Indexed) else atom)
         if entry is None or isinstance(entry.domain, IndexUpTo):
             return [variable > 0] if is_positive(atom) else []
         return [self.formula(entry.domain.constraint(atom))]
+
+
+def _domains_in(expr: sp.Basic) -> frozenset:
+    """The domain of everything declared that an expression speaks of: what its normal form depends on besides it."""
+    return frozenset((thing, DECLARATIONS[thing]) for thing in occurring(expr) if thing in DECLARATIONS)
+
+
+@lru_cache(maxsize=10_000)
+def _normal_form(expr: sp.Basic, domains: frozenset) -> tuple[Polynomial, frozenset]:
+    form = NormalForm()
+    return form.of(expr), frozenset(form.nonzero)
+
+
+@lru_cache(maxsize=10_000)
+def _shown_positive(expr: sp.Basic, domains: frozenset) -> bool:
+    return shown_positive(expr)
 
 
 def is_arithmetic(body: sp.Basic) -> bool:
