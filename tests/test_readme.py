@@ -23,7 +23,7 @@ def test_the_claims_that_it_names_exist():
 
 
 def test_it_lists_every_contract():
-    listed = re.search(r"Contracts: (.*?)\.\n", README).group(1)
+    listed = re.search(r"Contracts: (.*?)\.\n", README, re.DOTALL).group(1)
     assert sorted(re.findall(r"`(\w+)`", listed)) == sorted(CONTRACTS)
 
 

@@ -55,27 +55,6 @@ def best_of_n_weights(rewards: Float[Tensor, " batch"], group_size: int) -> Floa
     return _best(rewards, torch.ones_like(rewards, dtype=torch.bool), group_size, compute_dtype(rewards))
 
 
-def threshold_weights(rewards: Float[Tensor, " batch"], threshold: float) -> Float[Tensor, " batch"]:
-    """Weight of each sample under a threshold: 1 where its reward is at least the threshold, else 0.
-
-    Arguments:
-        rewards: (batch,), any floating-point dtype, finite.
-        threshold: a finite number. It is rounded to the dtype of rewards, so that a reward that was given as the same
-            number is kept.
-
-    Returns: (batch,), constants, fp32 (fp64 for fp64 rewards).
-
-    Raises: TypeError or ValueError for a wrong type, dtype, shape or option, or a reward that is not finite.
-
-    Error: none.
-
-    Claims: rejection.threshold_weight, rejection.filter.gradient.
-    """
-    _check_finite_number("threshold", threshold)
-    _check_rewards(rewards)
-    return (rewards >= _like(rewards, threshold)).to(compute_dtype(rewards))
-
-
 def acceptance_probabilities(
     rewards: Float[Tensor, " batch"], *, beta: float, max_reward: float
 ) -> Float[Tensor, " batch"]:
@@ -131,6 +110,27 @@ def acceptance_weights(
     check_same_shape("uniforms", uniforms, "rewards", rewards)
     _check_uniforms(uniforms)
     return (uniforms < probabilities).to(probabilities.dtype)
+
+
+def threshold_weights(rewards: Float[Tensor, " batch"], threshold: float) -> Float[Tensor, " batch"]:
+    """Weight of each sample under a threshold: 1 where its reward is at least the threshold, else 0.
+
+    Arguments:
+        rewards: (batch,), any floating-point dtype, finite.
+        threshold: a finite number. It is rounded to the dtype of rewards, so that a reward that was given as the same
+            number is kept.
+
+    Returns: (batch,), constants, fp32 (fp64 for fp64 rewards).
+
+    Raises: TypeError or ValueError for a wrong type, dtype, shape or option, or a reward that is not finite.
+
+    Error: none.
+
+    Claims: rejection.threshold_weight, rejection.filter.gradient.
+    """
+    _check_finite_number("threshold", threshold)
+    _check_rewards(rewards)
+    return (rewards >= _like(rewards, threshold)).to(compute_dtype(rewards))
 
 
 def rejection_sampling_loss(
