@@ -1,10 +1,10 @@
-"""GRAPE's contracts accept correct functions in another style and reject wrong ones; the bound of the rewards."""
+"""GRAPE's contracts accept correct functions in another style and reject wrong ones."""
 
 import pytest
 
 from grape_verified.conformance import CONTRACTS, check, checking
 
-from . import bounds, planted_grape
+from . import planted_grape
 
 
 @pytest.fixture
@@ -65,13 +65,3 @@ def test_rejects_a_wrong_function_by_the_right_properties(function, contract, br
 def test_multiplying_with_the_mask_is_right_as_long_as_numbers_stand_behind_it():
     subject = checking.read(planted_grape.items_times_nan, CONTRACTS["grape_rewards"], {})
     assert checking.run_property(subject, checking.PROPERTIES["value"], 60).status == "passed"
-
-
-def reward_scales(case, answer):
-    """r."""
-    return [abs(bounds.middle(target)) for target in answer.values]
-
-
-def test_bound_in_the_docstring(record_property):
-    largest = bounds.largest_error("grape_rewards", 16, reward_scales, "16·u·r")
-    record_property("largest error in units of the bound's u · scale", largest)

@@ -1,4 +1,4 @@
-"""The contracts of GRPO and its variants: what they accept, what they reject and by which property, and the bounds."""
+"""The contracts of GRPO and its variants: what they accept, what they reject and by which property."""
 
 import math
 
@@ -9,7 +9,7 @@ from grape_verified.conformance import CONTRACTS, check, checking
 from grape_verified.conformance.oracle import EXACT
 from grape_verified.conformance.strategies import Case
 
-from . import bounds, planted_grpo
+from . import planted_grpo
 from .bounds import middle
 
 SPEC = {"value", "gradient", "options", "extremes"}
@@ -144,66 +144,3 @@ def test_the_oracle_of_cispo_by_hand():
 def test_the_oracle_of_group_advantages_by_hand(options, expected):
     got = answer("group_advantages", {"rewards": torch.tensor([1.0, 0.0, 0.0, 0.0]).double()}, **options)
     assert [middle(x) for x in got.values] == pytest.approx(expected)
-
-
-# -- the bounds in the docstrings -------------------------------------------------------------------------------------
-
-
-def distances(case):
-    return (case.tensors["logps"].double() - case.tensors["old_logps"].double()).abs()
-
-
-def value_scales(case, answer):
-    """(|logp − old_logp| + 1)·|value|."""
-    spread = (distances(case) + 1).flatten().tolist()
-    return [d * abs(middle(target)) for d, target in zip(spread, answer.values, strict=True)]
-
-
-def sequence_scales(case, answer):
-    """(mean of |logp − old_logp| + 1)·|value|."""
-    counted = case.tensors["mask"].double()
-    means = (distances(case) * counted).sum(1) / counted.sum(1).clamp(min=1)
-    return [(d + 1) * abs(middle(target)) for d, target in zip(means.tolist(), answer.values, strict=True)]
-
-
-def term_scales(case, answer):
-    """That of the first term, and of the divergence for k3."""
-    first = value_scales(case, CONTRACTS["grpo_per_token"].oracle(case.with_options(kl_coef=0.0), EXACT))
-    x = (case.tensors["ref_logps"].double() - case.tensors["logps"].double()).flatten().tolist()
-    coefficient = case.options["kl_coef"]
-    second = [coefficient * (abs(d) + 2) * (math.exp(d) + abs(d) + 1) for d in x]
-    return [math.inf if case.options["kl_estimator"] != "k3" else a + b for a, b in zip(first, second, strict=True)]
-
-
-@pytest.mark.parametrize(
-    ("name", "constant", "scales", "text"),
-    [
-        ("cispo_per_token", 4, value_scales, "4·u·(|logp − old_logp| + 1)·|value|"),
-        ("gspo_per_sequence", 4, sequence_scales, "4·u·(mean of |logp − old_logp| + 1)·|value|"),
-        (
-            "grpo_per_token",
-            4,
-            term_scales,
-            "4·u·((|logp − old_logp| + 1)·|first term| + β·(|d| + 2)·(exp(d) + |d| + 1))",
-        ),
-    ],
-)
-def test_bound_in_the_docstring(name, constant, scales, text, record_property):
-    largest = bounds.largest_error(name, constant, scales, text)
-    record_property("largest error in units of the bound's u · scale", largest)
-
-
-def advantage_scales(case, answer):
-    """√G·(|A_i| + 1) with scale "std"; with "none" the largest difference of two rewards of the group."""
-    size = case.options["group_size"]
-    if case.options["scale"] == "std":
-        return [math.sqrt(size) * (abs(middle(target)) + 1) for target in answer.values]
-    groups = case.tensors["rewards"].double().reshape(-1, size)
-    differences = (groups.amax(1) - groups.amin(1)).repeat_interleave(size).tolist()
-    return [d or 2.0**-200 for d in differences]  # a third is not exact in a ball either
-
-
-def test_bound_of_group_advantages_in_the_docstring(record_property):
-    text = '|error| ≤ 8·u·√G·(|A_i| + 1), with scale "none" |error| ≤ 8·u·d'
-    largest = bounds.largest_error("group_advantages", 8, advantage_scales, text)
-    record_property("largest error in units of the bound's u · scale", largest)

@@ -16,6 +16,7 @@ from grape_verified.conformance.strategies import Case, Regime
 
 from . import bounds
 from .bounds import EXAMPLES, middle, subject_of
+from .stated import STATED
 
 PROMISES = [(name, prop) for name, contract in CONTRACTS.items() for prop in contract.properties if prop != "signature"]
 
@@ -35,52 +36,6 @@ def test_kernel_keeps_the_property(name, prop):
 
 
 # -- the bound in the docstring is the bound that is asserted ---------------------------------------------------------
-
-
-def ppo_scales(case, answer):
-    """(|logp − old_logp| + 1)·|value|."""
-    distances = (case.tensors["logps"].double() - case.tensors["old_logps"].double()).abs().flatten().tolist()
-    return [(d + 1) * abs(middle(target)) for d, target in zip(distances, answer.values, strict=True)]
-
-
-def dpo_scales(case, answer):
-    """β|l_w − l_w^ref| + β|l_l − l_l^ref| + 1."""
-    pairs = {name: tensor.double() for name, tensor in case.tensors.items()}
-    chosen = (pairs["chosen_logps"] - pairs["ref_chosen_logps"]).abs()
-    rejected = (pairs["rejected_logps"] - pairs["ref_rejected_logps"]).abs()
-    return (case.options["beta"] * (chosen + rejected) + 1).tolist()
-
-
-def logp_scales(case, answer):
-    """|log π(y)| + H + 1."""
-    entropies = CONTRACTS["token_entropies"].oracle(case, EXACT).values
-    return [abs(middle(x)) + middle(H) + 1 for x, H in zip(answer.values, entropies, strict=True)]
-
-
-def entropy_scales(case, answer):
-    """1 + H + S with the spread S = Σ_v π_v |log π_v| |log π_v + H|."""
-    shape = case.tensors["logits"].shape
-    scales = [1 + middle(H) for H in answer.values]
-    for v in range(shape[-1]):
-        of_v = case.with_tensors(targets=torch.full(shape[:-1], v))
-        for i, x in enumerate(CONTRACTS["token_logps"].oracle(of_v, EXACT).values):
-            scales[i] += math.exp(middle(x)) * abs(middle(x)) * abs(middle(x) + middle(answer.values[i]))
-    return scales
-
-
-def aggregate_scales(case, answer):
-    """The same reduction of |x|."""
-    return [answer.size()]
-
-
-#: Constant, scale and text of the bound in the docstring of a kernel.
-STATED = {
-    "ppo_per_token": (4, ppo_scales, "4·u·(|logp − old_logp| + 1)·|value|"),
-    "dpo_per_pair": (8, dpo_scales, "8·u·(β|l_w − l_w^ref| + β|l_l − l_l^ref| + 1)"),
-    "token_logps": (4, logp_scales, "4·u·(|log π(y)| + H + 1)"),
-    "token_entropies": (4, entropy_scales, "4·u·(1 + H + S)"),
-    "aggregate": (8, aggregate_scales, "8·u·S"),
-}
 
 
 @pytest.mark.parametrize("name", STATED)

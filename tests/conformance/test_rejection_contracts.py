@@ -4,7 +4,6 @@ import pytest
 
 from grape_verified.conformance import check, checking
 
-from . import bounds
 from . import planted_rejection as planted
 
 WEIGHTS = {"value", "options", "extremes"}
@@ -70,24 +69,3 @@ def test_rejects_a_wrong_function_by_the_right_properties(function, contract, mu
     report = check(function, contract, examples=40)
     assert must <= set(report.failed) <= must | may
     assert all(report.finding(name).counterexample for name in report.failed)
-
-
-def acceptance_scales(case, answer):
-    """((|r| + |r_max|)/β + 1)·value."""
-    sizes = (case.tensors["rewards"].double().abs() + abs(case.options["max_reward"])) / case.options["beta"] + 1
-    return [size * bounds.middle(target) for size, target in zip(sizes.tolist(), answer.values, strict=True)]
-
-
-#: Constant, scale and text of the bound in the docstring of a kernel.
-STATED = {
-    "best_of_n_weights": (1, lambda case, answer: map(bounds.middle, answer.values), "1/m is rounded to the nearest"),
-    "threshold_weights": (0, lambda case, answer: [0] * len(answer.values), "Error: none."),
-    "acceptance_probabilities": (4, acceptance_scales, "4·u·((|r| + |r_max|)/β + 1)·value"),
-    "rejection_sampling": (12, lambda case, answer: [answer.size()], "12·u·S"),
-}
-
-
-@pytest.mark.parametrize("name", STATED)
-def test_bound_in_the_docstring(name, record_property):
-    largest = bounds.largest_error(name, *STATED[name])
-    record_property("largest error in units of the bound's u · scale", largest)

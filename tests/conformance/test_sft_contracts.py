@@ -1,10 +1,9 @@
-"""`check` and the contracts of SFT: what it accepts, what it rejects and by which properties, and the stated bounds."""
+"""`check` and the contracts of SFT: what it accepts, what it rejects and by which properties."""
 
 import pytest
 
 from grape_verified.conformance import check, checking
 
-from . import bounds
 from . import planted_sft as planted
 
 SPEC = {"value", "gradient", "options", "extremes"}
@@ -57,8 +56,3 @@ def test_rejects_a_wrong_function_by_the_right_properties(function, contract, mu
 
 def test_half_precision_is_noted():
     assert "dtype" in check(planted.half_precision, "sft", examples=40).named("noted")
-
-
-def test_the_bounds_in_the_docstrings():
-    bounds.largest_error("sft_per_token", 0, lambda case, answer: [0] * len(answer.values), "none, where the value")
-    bounds.largest_error("sft", 8, lambda case, answer: [answer.size()], "that of `aggregate`")

@@ -49,8 +49,9 @@ COMPARISONS = {
 
 #: Functions that are taken for each other.
 TAKEN_FOR = {
-    "min": "max", "max": "min", "amin": "amax", "amax": "amin", "sum": "mean", "mean": "sum", "any": "all", "all": "any",
-    "expm1": "exp", "log1p": "log", "zeros_like": "ones_like", "ones_like": "zeros_like", "no_grad": "enable_grad",
+    "min": "max", "max": "min", "amin": "amax", "amax": "amin", "sum": "mean", "mean": "sum", "any": "all",
+    "all": "any", "expm1": "exp", "log1p": "log", "zeros_like": "ones_like", "ones_like": "zeros_like",
+    "no_grad": "enable_grad",
 }  # fmt: skip
 
 #: Methods and functions of one tensor that are forgotten.

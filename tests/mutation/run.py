@@ -313,9 +313,7 @@ def settle(outcome: Outcome, listed: dict[Key, str], modules: Sequence[str], *, 
     survivors = [key for key, verdict in outcome.verdicts.items() if not verdict.killed_by]
     outcome.unknown = [key for key in survivors if key not in listed]
     outcome.stale = [
-        key
-        for key in listed
-        if key.module in modules and key not in survivors and (whole or key in outcome.verdicts)
+        key for key in listed if key.module in modules and key not in survivors and (whole or key in outcome.verdicts)
     ]
 
 

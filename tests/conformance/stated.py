@@ -1,0 +1,171 @@
+"""The error bounds that docstrings state: the constant and the scale of each, and its words."""
+
+import math
+
+import torch
+
+from grape_verified.conformance import CONTRACTS
+from grape_verified.conformance.oracle import EXACT
+
+from .bounds import middle
+
+
+def aggregate_scales(case, answer):
+    """The same reduction of |x|."""
+    return [answer.size()]
+
+
+def exact(case, answer):
+    """0: no error at all."""
+    return [0] * len(answer.values)
+
+
+def value_scales(case, answer):
+    """|value|."""
+    return [abs(middle(target)) for target in answer.values]
+
+
+def distances(case):
+    """|logp − old_logp|."""
+    return (case.tensors["logps"].double() - case.tensors["old_logps"].double()).abs()
+
+
+def ratio_scales(case, answer):
+    """(|logp − old_logp| + 1)·|value|."""
+    spread = (distances(case) + 1).flatten().tolist()
+    return [d * abs(middle(target)) for d, target in zip(spread, answer.values, strict=True)]
+
+
+def clipped_value_scales(case, answer):
+    """value + √(2·value)·(|V_old| + c), or value without a clip."""
+    values, clip = value_scales(case, answer), case.options["clip"]
+    if clip is None:
+        return values
+    old_values = case.tensors["old_values"].double().abs().flatten().tolist()
+    return [value + math.sqrt(2 * value) * (old + clip) for value, old in zip(values, old_values, strict=True)]
+
+
+def sequence_scales(case, answer):
+    """(mean of |logp − old_logp| + 1)·|value|."""
+    counted = case.tensors["mask"].double()
+    means = (distances(case) * counted).sum(1) / counted.sum(1).clamp(min=1)
+    return [(d + 1) * abs(middle(target)) for d, target in zip(means.tolist(), answer.values, strict=True)]
+
+
+def grpo_scales(case, answer):
+    """That of the first term, and of the divergence for k3."""
+    first = ratio_scales(case, CONTRACTS["grpo_per_token"].oracle(case.with_options(kl_coef=0.0), EXACT))
+    x = (case.tensors["ref_logps"].double() - case.tensors["logps"].double()).flatten().tolist()
+    coefficient = case.options["kl_coef"]
+    second = [coefficient * (abs(d) + 2) * (math.exp(d) + abs(d) + 1) for d in x]
+    return [math.inf if case.options["kl_estimator"] != "k3" else a + b for a, b in zip(first, second, strict=True)]
+
+
+def logp_scales(case, answer):
+    """|log π(y)| + H + 1."""
+    entropies = CONTRACTS["token_entropies"].oracle(case, EXACT).values
+    return [abs(middle(x)) + middle(H) + 1 for x, H in zip(answer.values, entropies, strict=True)]
+
+
+def entropy_scales(case, answer):
+    """1 + H + S with the spread S = Σ_v π_v |log π_v| |log π_v + H|."""
+    shape = case.tensors["logits"].shape
+    scales = [1 + middle(H) for H in answer.values]
+    for v in range(shape[-1]):
+        of_v = case.with_tensors(targets=torch.full(shape[:-1], v))
+        for i, x in enumerate(CONTRACTS["token_logps"].oracle(of_v, EXACT).values):
+            scales[i] += math.exp(middle(x)) * abs(middle(x)) * abs(middle(x) + middle(answer.values[i]))
+    return scales
+
+
+def estimate_scales(case, answer):
+    """(|x| + 1)·|exp(x) − 1| + |x| for k3, |value| for k2 and a quarter of it for k1."""
+    estimator = case.options["estimator"]
+    values = value_scales(case, answer)
+    if estimator != "k3":
+        return [value / 4 if estimator == "k1" else value for value in values]
+    x = (case.tensors["ref_logps"].double() - case.tensors["logps"].double()).flatten()
+    return ((x.abs() + 1) * x.expm1().abs() + x.abs()).tolist()
+
+
+def divergence_scales(case, answer):
+    """Σ_v W_v (|π_v − q_v| + q_v − π_v + π_v d_v + u·π_v W_v) with W_v = |log π_v| + |log q_v| + 1."""
+    logp, logq = (case.tensors[name].double().log_softmax(-1).flatten(0, -2) for name in ("logits", "other_logits"))
+    p, q = logp.exp(), logq.exp()
+    weights = logp.abs() + logq.abs() + 1
+    unit = torch.finfo(torch.promote_types(case.dtype, torch.float32)).eps / 2
+    terms = (p - q).abs() + q - p + p * (logp - logq) + unit * p * weights
+    return (weights * terms).sum(-1).tolist()
+
+
+def advantage_scales(case, answer):
+    """√G·(|A_i| + 1) with scale "std"; with "none" the largest difference of two rewards of the group."""
+    size = case.options["group_size"]
+    if case.options["scale"] == "std":
+        return [math.sqrt(size) * (abs(middle(target)) + 1) for target in answer.values]
+    groups = case.tensors["rewards"].double().reshape(-1, size)
+    differences = (groups.amax(1) - groups.amin(1)).repeat_interleave(size).tolist()
+    return [d or 2.0**-200 for d in differences]  # a third is not exact in a ball either
+
+
+def acceptance_scales(case, answer):
+    """((|r| + |r_max|)/β + 1)·value."""
+    sizes = (case.tensors["rewards"].double().abs() + abs(case.options["max_reward"])) / case.options["beta"] + 1
+    return [size * middle(target) for size, target in zip(sizes.tolist(), answer.values, strict=True)]
+
+
+def log_ratios(case):
+    """Both log-ratios of every pair, in absolute value."""
+    pairs = {name: tensor.double() for name, tensor in case.tensors.items()}
+    return [(pairs[f"{side}_logps"] - pairs[f"ref_{side}_logps"]).abs() for side in ("chosen", "rejected")]
+
+
+def dpo_scales(case, answer):
+    """β|l_w − l_w^ref| + β|l_l − l_l^ref| + 1."""
+    chosen, rejected = log_ratios(case)
+    return (case.options["beta"] * (chosen + rejected) + 1).tolist()
+
+
+def robust_scales(case, answer):
+    """(β|l_w − l_w^ref| + β|l_l − l_l^ref| + 1) / (1−2ε)."""
+    return [scale / (1 - 2 * case.options["flip_probability"]) for scale in dpo_scales(case, answer)]
+
+
+def ipo_scales(case, answer):
+    """(|l_w − l_w^ref|/n_w + |l_l − l_l^ref|/n_l + 1/(2β))²."""
+    chosen, rejected = log_ratios(case)
+    if case.options["log_ratio"] == "mean":
+        chosen, rejected = chosen / case.tensors["chosen_lengths"], rejected / case.tensors["rejected_lengths"]
+    return ((chosen + rejected + 1 / (2 * case.options["beta"])) ** 2).tolist()
+
+
+#: Constant, scale and text of the bound in the docstring of a kernel.
+STATED = {
+    "token_logps": (4, logp_scales, "4·u·(|log π(y)| + H + 1)"),
+    "token_entropies": (4, entropy_scales, "4·u·(1 + H + S)"),
+    "kl_estimate": (4, estimate_scales, "4·u·((|x| + 1)·|exp(x) − 1| + |x|)"),
+    "categorical_kl": (4, divergence_scales, "4·u·Σ_v W_v (|π_v − q_v| + q_v − π_v + π_v d_v + u·π_v W_v)"),
+    "aggregate": (8, aggregate_scales, "8·u·S"),
+    "group_advantages": (
+        8, advantage_scales, '|error| ≤ 8·u·√G·(|A_i| + 1), with scale "none" |error| ≤ 8·u·d',
+    ),
+    "sft_per_token": (0, exact, "none, where the value"),
+    "sft": (8, aggregate_scales, "that of `aggregate`"),
+    "best_of_n_weights": (1, value_scales, "1/m is rounded to the nearest"),
+    "threshold_weights": (0, exact, "Error: none."),
+    "acceptance_probabilities": (4, acceptance_scales, "4·u·((|r| + |r_max|)/β + 1)·value"),
+    "rejection_sampling": (12, aggregate_scales, "12·u·S"),
+    "reinforce_per_token": (1, value_scales, "|error| ≤ u·|value|"),
+    "trpo_per_token": (4, ratio_scales, "4·u·(|logp − old_logp| + 1)·|value|"),
+    "ppo_per_token": (4, ratio_scales, "4·u·(|logp − old_logp| + 1)·|value|"),
+    "value_per_token": (4, clipped_value_scales, "4·u·(value + √(2·value)·(|V_old| + c))"),
+    "grpo_per_token": (
+        4, grpo_scales, "4·u·((|logp − old_logp| + 1)·|first term| + β·(|d| + 2)·(exp(d) + |d| + 1))",
+    ),
+    "gspo_per_sequence": (8, sequence_scales, "8·u·(mean of |logp − old_logp| + 1)·|value|"),
+    "cispo_per_token": (4, ratio_scales, "4·u·(|logp − old_logp| + 1)·|value|"),
+    "dpo_per_pair": (8, dpo_scales, "8·u·(β|l_w − l_w^ref| + β|l_l − l_l^ref| + 1)"),
+    "robust_dpo_per_pair": (8, robust_scales, "8·u·(β|l_w − l_w^ref| + β|l_l − l_l^ref| + 1) / (1−2ε)"),
+    "ipo_per_pair": (8, ipo_scales, "8·u·(|l_w − l_w^ref|/n_w + |l_l − l_l^ref|/n_l + 1/(2β))²"),
+    "grape_rewards": (16, value_scales, "16·u·r"),
+}  # fmt: skip
