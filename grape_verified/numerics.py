@@ -25,7 +25,7 @@ def exp_limit(dtype: torch.dtype) -> float:
     return math.log(value_limit(dtype))
 
 
-def relative_to_top(logits: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+def relative_to_top(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Position of a largest logit m, and (z − m)/τ in the compute dtype with −inf at that position.
 
     The weight of the top is exactly 1. Left out of the sum and put back by log1p, it rounds away no digit of the

@@ -107,6 +107,13 @@ def test_dtype(dtype, mode, options):
     assert torch.autograd.grad(result, values)[0].dtype == dtype
 
 
+def test_a_denominator_is_a_constant():
+    values, denominator = torch.ones(2, 3, requires_grad=True), torch.tensor(2.0, requires_grad=True)
+    aggregate(values, torch.ones(2, 3), "token_mean", denominator=denominator).backward()
+    assert torch.equal(values.grad, torch.full((2, 3), 0.5))
+    assert denominator.grad is None
+
+
 def test_sums_in_single_precision_not_in_half():
     assert aggregate(torch.ones(1, 4097, dtype=torch.float16), torch.ones(1, 4097), "token_sum").item() == 4097
 

@@ -31,6 +31,11 @@ def test_compute_dtype(dtypes, expected):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_values_saturate_where_the_docstrings_say(dtype):
+    assert value_limit(dtype) == torch.finfo(dtype).max * 2.0**-24
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_bounded_exp_is_finite_and_its_own_derivative(dtype):
     x = every_kind_of_float(dtype)
     y = bounded_exp(x)

@@ -120,10 +120,15 @@ def test_an_all_masked_batch_is_zero_with_zero_gradients():
 
 
 def test_metrics_by_hand():
-    logps = torch.tensor([[-1.0, -2.0, -9.0], [-3.0, -9.0, -6.0], [-9.0, -9.0, -9.0]])
+    logps = torch.tensor([[-1.0, -2.0, -9.0], [-3.0, -9.0, -6.0], [-9.0, -9.0, -9.0]], requires_grad=True)
     metrics = reinforce_loss(logps, torch.tensor([2.0, -1.0, 5.0]), MASK).metrics
     assert {name: metric.item() for name, metric in metrics.items()} == {"logp_mean": -3, "advantage_mean": 0.5}
     assert all(metric.shape == () and not metric.requires_grad for metric in metrics.values())
+
+
+def test_metrics_are_finite_for_the_largest_advantages():
+    metrics = reinforce_loss(torch.full((2, 3), -1.0), torch.full((2, 3), LARGEST), torch.ones(2, 3)).metrics
+    assert all(metric.isfinite() for metric in metrics.values())
 
 
 def test_only_logps_is_differentiated():

@@ -47,15 +47,16 @@ def test_gradients_are_finite_for_every_difference(sign, size):
 
 
 def test_loss_and_metrics_by_hand():
-    chosen, rejected = torch.tensor([2.0, 0.0, 0.0]), torch.tensor([0.0, 4.0, 0.0])
+    chosen, rejected = torch.tensor([0.5, 0.0, 0.0, 3.0]), torch.tensor([0.0, 4.0, 0.0, 0.0])
+    chosen.requires_grad_()
     output = bradley_terry_loss(chosen, rejected)
     assert {name: metric.item() for name, metric in output.metrics.items()} == pytest.approx(
-        {"accuracy": 1 / 3, "margin": -2 / 3}
+        {"accuracy": 2 / 4, "margin": -1 / 8}
     )
     assert all(metric.shape == () and not metric.requires_grad for metric in output.metrics.values())
-    expected = [math.log1p(math.exp(-2)), math.log1p(math.exp(4)), math.log(2)]
+    expected = [math.log1p(math.exp(-0.5)), math.log1p(math.exp(4)), math.log(2), math.log1p(math.exp(-3))]
     assert output.per_pair.tolist() == pytest.approx(expected)
-    assert output.loss.item() == pytest.approx(sum(expected) / 3)
+    assert output.loss.item() == pytest.approx(sum(expected) / 4)
 
 
 def test_micro_batches_with_the_global_denominator_add_up():

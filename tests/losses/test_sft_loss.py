@@ -116,6 +116,7 @@ def test_the_loss_is_the_aggregate_of_its_terms(options):
     mode = options.pop("aggregation")
     assert torch.equal(output.loss, aggregate(output.per_token, MASK, mode, **options))
     assert not output.metrics["nll"].requires_grad
+    assert torch.equal(output.metrics["nll"], aggregate(output.per_token.detach(), MASK, "token_mean"))
     assert output.metrics["nll"].shape == ()
 
 

@@ -62,7 +62,7 @@ FORGOTTEN = {
 
 #: Whose first argument is a dimension, and whose two arguments may be exchanged.
 ALONG = {"sum", "mean", "flip", "cumsum", "unsqueeze", "squeeze", "gather", "scatter", "argmax", "amax", "softmax"}
-SYMMETRIC = {"min", "max", "hypot", "equal"}
+SYMMETRIC = {"min", "max", "hypot", "equal", "compute_dtype"}
 
 #: Names of options that are taken for each other.
 OPTIONS = {

@@ -65,6 +65,7 @@ EXAMPLES = 40
 
 #: Mutants alive at once, the seconds of a processor that each may take, and the share of them that has to be killed.
 AT_ONCE, SECONDS, SHARE = 2, 120, 0.95
+ASLEEP = 10
 
 
 @dataclass(frozen=True)
@@ -224,10 +225,10 @@ class _Child:
     said: bytes = b""
 
 
-def judged(jobs: Sequence[tuple[Mutant | None, str]], seconds: int = SECONDS) -> Iterator[tuple[int, Verdict]]:
+def judged(jobs: Sequence[tuple[Mutant | None, str]], seconds: int) -> Iterator[tuple[int, Verdict]]:
     """The verdict on each mutant, with its number, as they come in.
 
-    One that sleeps for ever is ended too, after ten times the seconds, as a busy machine may take that long for one.
+    One that sleeps for ever is ended too, after so many times the seconds, as a busy machine may take that long.
     """
     selector, waiting = selectors.DefaultSelector(), list(enumerate(jobs))[::-1]
     while waiting or selector.get_map():
@@ -238,7 +239,7 @@ def judged(jobs: Sequence[tuple[Mutant | None, str]], seconds: int = SECONDS) ->
         ready = {key.fd for key, _ in selector.select(timeout=1.0)}
         for key in list(selector.get_map().values()):
             child = key.data
-            late = time.monotonic() - child.started > 10 * seconds
+            late = time.monotonic() - child.started > ASLEEP * seconds
             said = os.read(key.fd, 65536) if key.fd in ready else b""
             child.said += said
             if said or (key.fd not in ready and not late):
@@ -298,13 +299,13 @@ def mutants_of(module: str) -> list[Mutant]:
     return mutants(module, path_of(module).read_text(encoding="utf-8"))
 
 
-def accepted(path: Path = ACCEPTED) -> dict[Key, str]:
+def accepted() -> dict[Key, str]:
     """The survivors that are accepted, each with its reason."""
-    entries = tomllib.loads(path.read_text(encoding="utf-8")).get("survivor", [])
+    entries = tomllib.loads(ACCEPTED.read_text(encoding="utf-8")).get("survivor", [])
     listed = {Key(*(entry[name] for name in ("module", "function", "line", "mutation"))): entry for entry in entries}
     for key, entry in listed.items():
         if not entry.get("reason", "").strip():
-            raise ValueError(f"{path.name}: got no reason, expected one for {key}")
+            raise ValueError(f"{ACCEPTED.name}: got no reason, expected one for {key}")
     return {key: entry["reason"] for key, entry in listed.items()}
 
 
@@ -320,13 +321,13 @@ def settle(outcome: Outcome, listed: dict[Key, str], modules: Sequence[str], *, 
 def run(modules: Sequence[str], limit: int | None, say: Callable[[str], None]) -> Outcome:
     """Judge the unmutated modules, then every mutant or so many of each module, evenly spread."""
     import_what_is_slow()
-    for number, verdict in judged([(None, module) for module in modules]):
+    for number, verdict in judged([(None, module) for module in modules], SECONDS):
         if verdict.killed_by:
             raise SystemExit(f"{modules[number]}: not mutated, and yet killed by {verdict.killed_by}: {verdict.what}")
     say(f"{len(modules)} modules as they are: everything holds")
     outcome, made = Outcome(), {module: mutants_of(module) for module in modules}
     chosen = [m for some in made.values() for m in some[:: max(1, -(-len(some) // limit)) if limit else 1]]
-    for done, (number, verdict) in enumerate(judged([(m, m.key.module) for m in chosen]), 1):
+    for done, (number, verdict) in enumerate(judged([(m, m.key.module) for m in chosen], SECONDS), 1):
         outcome.verdicts[chosen[number].key] = verdict
         if not verdict.killed_by:
             say(f"survived: {chosen[number].key}")
