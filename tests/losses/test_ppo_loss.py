@@ -133,13 +133,29 @@ def test_metrics_by_hand():
     ratios = torch.tensor([[2.0, 1.0, 0.5, 9.0], [2.0, 0.5, 4.0, 2.0]], dtype=torch.float64)
     advantages = torch.tensor([[1.0, 1.0, 1.0, 1.0], [-1.0, -1.0, -1.0, 0.0]])
     mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
-    metrics = ppo_loss(ratios.log(), torch.zeros_like(ratios), advantages, mask, dual_clip=3.0).metrics
+    old_logps = torch.full_like(ratios, -0.25)
+    logps = (ratios.log() + old_logps).requires_grad_()
+    metrics = ppo_loss(logps, old_logps, advantages, mask, dual_clip=3.0).metrics
     # Clipped: ratio 2 at A > 0, ratio 0.5 and ratio 4 at A < 0.
     assert metrics["clip_fraction"].item() == pytest.approx(3 / 7)
     assert metrics["ratio_mean"].item() == pytest.approx(12 / 7)
     # Σ (ρ − 1 − log ρ): the logarithms are 1 + 0 − 1 + 1 − 1 + 2 + 1 = 3 times log 2.
     assert metrics["approx_kl"].item() == pytest.approx((12 - 7 - 3 * math.log(2)) / 7)
     assert all(metric.shape == () and not metric.requires_grad for metric in metrics.values())
+
+
+@pytest.mark.parametrize("dual_clip", [None, 3.0, math.exp(2.0)])
+@pytest.mark.parametrize("clip", [0.0, 0.2])
+@pytest.mark.parametrize("advantage", [1.0, 0.5, 0.0, -0.5, -1.0])
+@pytest.mark.parametrize("log_ratio", [-2.0, -0.1, 0.0, 0.1, 0.5, 2.0])
+def test_clipped_is_where_the_slope_is_taken_away(log_ratio, advantage, clip, dual_clip):
+    if dual_clip == math.exp(2.0):  # the same number, as the kernel rounds it: at the kink itself the slope is kept
+        dual_clip = torch.tensor(2.0, dtype=torch.float64).exp().item()
+    logps = torch.tensor([[log_ratio]], dtype=torch.float64, requires_grad=True)
+    options = {"clip_low": clip, "clip_high": clip, "dual_clip": dual_clip}
+    output = ppo_loss(logps, torch.zeros_like(logps), torch.tensor([advantage]), torch.ones(1, 1), **options)
+    output.loss.backward()
+    assert output.metrics["clip_fraction"].item() == (advantage != 0 and logps.grad.item() == 0)
 
 
 def test_only_logps_is_differentiated():

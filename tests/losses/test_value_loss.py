@@ -105,12 +105,13 @@ def test_an_all_masked_batch_is_zero_with_zero_gradients():
 
 
 def test_metrics_by_hand():
-    values, returns = torch.tensor([[3.0, 3.0, 0.5, 7.0]]), torch.tensor([[5.0, 1.0, 1.0, 0.0]])
-    mask = torch.tensor([[1, 1, 1, 0]])
-    metrics = value_loss(values, returns, mask, old_values=torch.zeros(1, 4), clip=1.0).metrics
+    values = torch.tensor([[3.0, 3.0, 0.5, 7.0], [1.0, 9.0, 9.0, 9.0]], requires_grad=True)
+    returns = torch.tensor([[5.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    mask = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]])
+    metrics = value_loss(values, returns, mask, old_values=torch.zeros(2, 4), clip=1.0).metrics
     # The first one moved beyond the clip towards its target; the second one away from it.
-    assert metrics["clip_fraction"].item() == pytest.approx(1 / 3)
-    assert metrics["value_error"].item() == pytest.approx((-2 + 2 - 0.5) / 3)
+    assert metrics["clip_fraction"].item() == pytest.approx(1 / 4)
+    assert metrics["value_error"].item() == pytest.approx((-2 + 2 - 0.5 + 1) / 4)
     assert all(metric.shape == () and not metric.requires_grad for metric in metrics.values())
     assert value_loss(values, returns, mask).metrics["clip_fraction"].item() == 0
 
