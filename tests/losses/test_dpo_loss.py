@@ -88,11 +88,12 @@ def test_long_sequences_do_not_lose_the_margin():
 
 
 def test_loss_and_metrics_by_hand():
-    chosen, rejected = torch.tensor([2.0, 0.0, 0.0]), torch.tensor([0.0, 4.0, 0.0])
-    zero = torch.zeros(3)
+    chosen, rejected = torch.tensor([0.5, 0.0, 0.0, 3.0]), torch.tensor([0.0, 4.0, 0.0, 0.0])
+    chosen.requires_grad_()
+    zero = torch.zeros(4)
     output = dpo_loss(chosen, rejected, zero, zero, beta=0.5)
     assert {name: metric.item() for name, metric in output.metrics.items()} == pytest.approx(
-        {"accuracy": 1 / 3, "margin": -1 / 3, "chosen_reward": 1 / 3, "rejected_reward": 2 / 3}
+        {"accuracy": 2 / 4, "margin": -1 / 16, "chosen_reward": 7 / 16, "rejected_reward": 1 / 2}
     )
     assert all(metric.shape == () and not metric.requires_grad for metric in output.metrics.values())
     assert output.loss.item() == pytest.approx(output.per_pair.mean().item())

@@ -163,12 +163,14 @@ def test_gspo_sequence_by_sequence(clipping, seed):
 def test_gspo_metrics_by_hand():
     ratios = torch.tensor([[4.0, 1.0], [0.25, 9.0], [3.0, 3.0]], dtype=torch.float64)
     mask = torch.tensor([[1, 1], [1, 0], [0, 0]])
-    output = gspo_loss(ratios.log(), torch.zeros_like(ratios), torch.tensor([1.0, 1.0, math.nan]), mask, clip_high=0.5)
+    logps = ratios.log().requires_grad_()
+    output = gspo_loss(logps, torch.zeros_like(ratios), torch.tensor([1.0, 1.0, math.nan]), mask, clip_high=0.5)
     # Ratios of the sequences: √(4·1) = 2, clipped at 1.5, and 0.25.
     assert output.loss.item() == pytest.approx(-(1.5 + 0.25) / 3)
     assert {name: metric.item() for name, metric in output.metrics.items()} == pytest.approx(
         {"clip_fraction": 1 / 2, "ratio_mean": 2.25 / 2}
     )
+    assert not any(metric.requires_grad for metric in output.metrics.values())
 
 
 @pytest.mark.parametrize(
