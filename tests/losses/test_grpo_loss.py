@@ -228,6 +228,7 @@ def test_masked_entries_reach_nothing(name, hidden, position):
     assert torch.equal(terms_of(clean), terms_of(dirty))
     assert torch.equal(clean_gradient, dirty_gradient)
     assert clean.metrics == dirty.metrics
+    assert (terms_of(clean)[MASK.sum(1) == 0 if name == "gspo" else MASK == 0] == 0).all()
     assert (clean_gradient[MASK == 0] == 0).all()
     assert (clean_gradient[MASK == 1] != 0).any()
 
@@ -272,6 +273,16 @@ def test_the_divergence_saturates_and_keeps_its_slope(estimator, distance):
     expected = {"k1": 2, "k2": 2 * min(abs(distance), 2e31) * (1 if distance > 0 else -1)}
     expected["k3"] = 2 if distance > 0 else -4e31
     assert slope.item() == pytest.approx(expected[estimator], rel=0.05)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_large_coefficient_saturates_the_divergence_and_not_its_slope(sign):
+    logps = torch.tensor([[sign * 1e30]], requires_grad=True)
+    zero, tensors = torch.zeros(1, 1), (logps, logps.detach(), torch.zeros(1, 1))
+    losses = grpo_per_token(*tensors, ref_logps=zero, kl_coef=1e30, kl_estimator="k1")
+    (slope,) = torch.autograd.grad(losses.sum(), logps)
+    assert losses.item() == sign * LARGEST * 2.0**-24
+    assert slope.item() == pytest.approx(1e30)
 
 
 @pytest.mark.parametrize("pair", [(LARGEST, -LARGEST), (-LARGEST, LARGEST)])
