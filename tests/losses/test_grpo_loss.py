@@ -195,12 +195,26 @@ def test_cispo_by_hand(ratio, options, weight, advantage):
 
 
 def test_cispo_metrics_by_hand():
-    ratios = torch.tensor([[8.0, 1.0], [0.5, 0.1]], dtype=torch.float64)
-    mask = torch.tensor([[1, 1], [1, 0]])
+    ratios = torch.tensor([[8.0, 1.0, 2.0], [0.5, 0.1, 0.1]], dtype=torch.float64)
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
     metrics = cispo_loss(ratios.log(), torch.zeros_like(ratios), torch.zeros(2), mask, clip_low=0.25).metrics
-    assert metrics["clip_fraction"].item() == pytest.approx(2 / 3)
-    assert metrics["ratio_mean"].item() == pytest.approx(9.5 / 3)
-    assert metrics["approx_kl"].item() == pytest.approx((9.5 - 3 - math.log(4)) / 3)
+    assert metrics["clip_fraction"].item() == pytest.approx(2 / 4)
+    assert metrics["ratio_mean"].item() == pytest.approx(11.5 / 4)
+    assert metrics["approx_kl"].item() == pytest.approx((11.5 - 4 - math.log(8)) / 4)
+
+
+def test_a_cispo_weight_at_the_edge_of_the_clip_is_the_ratio():
+    zeros = torch.zeros(1, 2)
+    metrics = cispo_loss(zeros, zeros, torch.ones(1), torch.ones(1, 2), clip_low=0.0, clip_high=0.0).metrics
+    assert metrics["clip_fraction"].item() == 0
+
+
+def test_a_cispo_loss_beyond_the_range_saturates_and_keeps_its_slope():
+    logps = torch.tensor([[-1e30]], requires_grad=True)
+    losses = cispo_per_token(logps, logps.detach(), torch.tensor([1e30]))
+    (slope,) = torch.autograd.grad(losses.sum(), logps)
+    assert losses.item() == LARGEST * 2.0**-24
+    assert slope.item() == pytest.approx(-1e30)
 
 
 # -- masks ------------------------------------------------------------------------------------------------------------

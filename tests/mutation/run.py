@@ -64,7 +64,7 @@ FIRST = ("value", "gradient", "options")
 EXAMPLES = 40
 
 #: Mutants alive at once, the seconds of a processor that each may take, and the share of them that has to be killed.
-AT_ONCE, SECONDS, SHARE = 2, 120, 0.95
+AT_ONCE, SECONDS, SHARE = 2, 60, 0.95
 ASLEEP = 10
 
 
