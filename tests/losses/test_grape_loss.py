@@ -192,6 +192,12 @@ def test_only_the_proportions_of_weights_matter(size):
     torch.testing.assert_close(grape_rewards(scores, confidences, weights * size), rewards)
 
 
+def test_the_largest_weights_beside_a_small_one():
+    scores, confidences, _ = verdicts(dtype=torch.float32)
+    rewards = grape_rewards(scores, confidences, torch.tensor([LARGEST, LARGEST, LARGEST, 1.0]))
+    torch.testing.assert_close(rewards, grape_rewards(scores, confidences, torch.tensor([1.0, 1.0, 1.0, 0.0])))
+
+
 def test_only_the_proportions_of_confidences_matter():
     scores, confidences, weights = verdicts(dtype=torch.float32)
     rewards = grape_rewards(scores, confidences, weights)

@@ -107,6 +107,12 @@ def test_a_reward_at_the_threshold_is_kept_in_every_dtype(dtype, threshold):
     assert weights.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
 
 
+@pytest.mark.parametrize("threshold", [math.nan, INF, -INF])
+def test_a_threshold_is_finite(threshold):
+    with pytest.raises(ValueError, match=f"threshold: got {threshold}, expected a finite number"):
+        threshold_weights(torch.zeros(2), threshold)
+
+
 def test_thresholds_that_the_dtype_of_the_rewards_cannot_hold():
     rewards = torch.tensor([-65504.0, 65504.0], dtype=torch.float16)
     assert threshold_weights(rewards, 1e6).tolist() == [0, 0]
