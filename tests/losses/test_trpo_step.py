@@ -1,6 +1,7 @@
 """TRPO's step: Fisher products against dense matrices, conjugate gradients, what a step guarantees on real models."""
 
 import copy
+import inspect
 import math
 
 import pytest
@@ -692,6 +693,16 @@ def test_an_error_within_the_model_leaves_the_parameters_as_they_were(call):
     assert unchanged(before, model)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e25])
+def test_only_the_proportions_of_advantages_matter(scale):
+    model, inputs, targets, advantages = linear_case()
+    model, inputs, advantages = model.float(), inputs.float(), advantages.float()
+    other = copy.deepcopy(model)
+    assert trpo_step(model, inputs, targets, advantages, MASK).accepted
+    assert trpo_step(other, inputs, targets, advantages * scale, MASK).accepted
+    torch.testing.assert_close(other.weight, model.weight)
+
+
 # -- what is refused ---------------------------------------------------------------------------------------------------
 
 
@@ -703,6 +714,24 @@ def test_dropout_is_detected():
         trpo_step(model, inputs, targets, advantages, MASK)
     assert unchanged(before, model)
     assert trpo_step(model.eval(), inputs, targets, advantages, MASK).accepted
+
+
+def test_what_is_on_another_device_is_refused():
+    model, inputs, targets, advantages = linear_case()
+    with pytest.raises(ValueError, match="mask: got device meta, expected cpu"):
+        fisher_vector_product(model, inputs, MASK.to("meta"), torch.zeros(28))
+    with pytest.raises(ValueError, match="advantages: got device meta, expected cpu"):
+        trpo_step(model, inputs, targets, advantages.to("meta"), MASK)
+
+
+def test_defaults():
+    for function, expected in {
+        fisher_vector_product: {"damping": 0.0},
+        conjugate_gradient: {"steps": 10, "tolerance": 1e-10},
+        trpo_step: {"max_kl": 0.01, "damping": 0.1, "cg_steps": 10, "backtracks": 10, "backtrack_ratio": 0.5},
+    }.items():
+        parameters = inspect.signature(function).parameters.values()
+        assert {p.name: p.default for p in parameters if p.default is not p.empty} == expected
 
 
 class Fixed(Module):
