@@ -162,7 +162,7 @@ STATED = {
     "grpo_per_token": (
         4, grpo_scales, "4·u·((|logp − old_logp| + 1)·|first term| + β·(|d| + 2)·(exp(d) + |d| + 1))",
     ),
-    "gspo_per_sequence": (8, sequence_scales, "8·u·(mean of |logp − old_logp| + 1)·|value|"),
+    "gspo_per_sequence": (4, sequence_scales, "4·u·(mean of |logp − old_logp| + 1)·|value|"),
     "cispo_per_token": (4, ratio_scales, "4·u·(|logp − old_logp| + 1)·|value|"),
     "dpo_per_pair": (8, dpo_scales, "8·u·(β|l_w − l_w^ref| + β|l_l − l_l^ref| + 1)"),
     "robust_dpo_per_pair": (8, robust_scales, "8·u·(β|l_w − l_w^ref| + β|l_l − l_l^ref| + 1) / (1−2ε)"),
