@@ -128,7 +128,7 @@ def train_reinforce(run, updates=200):
         run.update(gv.reinforce_loss(logps_of(run.model, batch), advantages, batch.mask).loss)
 
 
-def train_trpo(run, updates=100):
+def train_trpo(run, updates=60):
     for _ in range(updates):
         batch, rewards, _ = run.sampled()
         advantages = gv.group_advantages(rewards, GROUP, scale="none")
@@ -189,7 +189,7 @@ def train_grpo(run, updates=150):
             run.update(out.loss)
 
 
-def train_dpo(run, updates=150):
+def train_dpo(run, updates=300):
     """Online: of the responses to each prompt, one with the highest reward is preferred to one with the lowest."""
     for _ in range(updates):
         batch, rewards, _ = run.sampled()
