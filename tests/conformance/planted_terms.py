@@ -1,0 +1,243 @@
+"""Functions without reduction, and the reduction itself: correct ones in another style, and wrong ones."""
+
+import itertools
+import math
+
+import torch
+from torch.nn.functional import logsigmoid
+
+
+def _wide(x):
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _safe_exp(x):
+    """exp that saturates and keeps its slope."""
+    ceiling = math.log(torch.finfo(x.dtype).max) - 20
+    return torch.exp(x - (x.detach() - ceiling).clamp(min=0))
+
+
+def _of_tokens(loss):
+    """The loss of each token, from its log-ratio, its log-probability and its advantage."""
+
+    def per_token(logps, old_logps, advantages):
+        gains = advantages[:, None].expand_as(logps) if advantages.ndim == 1 else advantages
+        logps, old_logps, gains = _wide(logps), _wide(old_logps), _wide(gains)
+        return loss(logps - old_logps, logps, gains)
+
+    return per_token
+
+
+def _clip(ratio, gains, low, high):
+    return -torch.where(gains >= 0, ratio.clamp(max=high), ratio.clamp(min=low)) * gains
+
+
+# -- PPO, TRPO, REINFORCE, CISPO --------------------------------------------------------------------------------------
+
+ppo = _of_tokens(lambda d, logp, gain: _clip(_safe_exp(d), gain, 0.8, 1.2))
+ppo_wrong = {
+    "no minimum": _of_tokens(lambda d, logp, gain: -_safe_exp(d).clamp(0.8, 1.2) * gain),
+    "ratio upside down": _of_tokens(lambda d, logp, gain: _clip(_safe_exp(-d), gain, 0.8, 1.2)),
+    "advantage of the other sign": _of_tokens(lambda d, logp, gain: _clip(_safe_exp(d), -gain, 0.8, 1.2)),
+}
+
+trpo = _of_tokens(lambda d, logp, gain: -gain * _safe_exp(d))
+trpo_wrong = {
+    "log-ratio for ratio": _of_tokens(lambda d, logp, gain: -gain * d),
+    "ratio upside down": _of_tokens(lambda d, logp, gain: -gain * _safe_exp(-d)),
+    "ratio held constant": _of_tokens(lambda d, logp, gain: -gain * _safe_exp(d.detach()) + 0 * d),
+}
+
+
+def _reinforce(loss):
+    def per_token(logps, advantages):
+        gains = advantages[:, None].expand_as(logps) if advantages.ndim == 1 else advantages
+        return loss(_wide(logps), _wide(gains))
+
+    return per_token
+
+
+reinforce = _reinforce(lambda logp, gain: -(logp * gain))
+reinforce_wrong = {
+    "wrong sign": _reinforce(lambda logp, gain: logp * gain),
+    "probability for its logarithm": _reinforce(lambda logp, gain: -gain * logp.exp()),
+    "positive advantages alone": _reinforce(lambda logp, gain: -gain.clamp(min=0) * logp),
+}
+
+cispo = _of_tokens(lambda d, logp, gain: -(_safe_exp(d.detach()).clamp(0, 5) * gain * logp))
+cispo_wrong = {
+    "weight differentiated": _of_tokens(lambda d, logp, gain: -(_safe_exp(d).clamp(0, 5) * gain * logp)),
+    "cap without the one": _of_tokens(lambda d, logp, gain: -(_safe_exp(d.detach()).clamp(0, 4) * gain * logp)),
+    "ratio alone": _of_tokens(lambda d, logp, gain: -(_safe_exp(d).clamp(0, 5) * gain)),
+}
+
+# -- GRPO, GSPO -------------------------------------------------------------------------------------------------------
+
+
+def _grpo(divergence):
+    def per_token(logps, old_logps, advantages, *, ref_logps=None, kl_coef=0.0):
+        losses = ppo(logps, old_logps, advantages)
+        return losses if ref_logps is None else losses + kl_coef * divergence(_wide(ref_logps) - _wide(logps))
+
+    return per_token
+
+
+grpo = _grpo(lambda below: _safe_exp(below) - 1 - below)
+grpo_wrong = {
+    "divergence rewarded": _grpo(lambda below: below + 1 - _safe_exp(below)),
+    "policy and reference exchanged": _grpo(lambda below: _safe_exp(-below) - 1 + below),
+    "k1 for k3": _grpo(lambda below: -below),
+}
+
+
+def _gspo(log_ratio):
+    def per_sequence(logps, old_logps, advantages, mask):
+        keep = mask.bool()
+        differences = torch.where(keep, _wide(logps) - _wide(old_logps), 0)
+        gains = torch.where(keep.any(1), _wide(advantages), 0)
+        return _clip(_safe_exp(log_ratio(differences, keep)), gains, 1 - 3e-4, 1 + 4e-4)
+
+    return per_sequence
+
+
+gspo = _gspo(lambda d, keep: d.sum(1) / keep.sum(1).clamp(min=1))
+gspo_wrong = {
+    "sum of log-ratios": _gspo(lambda d, keep: d.sum(1)),
+    "mean over padding": _gspo(lambda d, keep: d.mean(1)),
+    "the last token alone": _gspo(lambda d, keep: d[:, -1]),
+}
+
+# -- DPO --------------------------------------------------------------------------------------------------------------
+
+
+def _of_pairs(loss, **defaults):
+    """The loss of each pair, from the difference of its log-ratios."""
+
+    def per_pair(chosen, rejected, ref_chosen, ref_rejected, *, beta=0.1):
+        w, l, ref_w, ref_l = map(_wide, (chosen, rejected, ref_chosen, ref_rejected))
+        return loss((w - ref_w) - (l - ref_l), beta)
+
+    return per_pair
+
+
+dpo = _of_pairs(lambda h, beta: torch.logaddexp(torch.zeros_like(h), -beta * h))
+dpo_wrong = {
+    "β outside": _of_pairs(lambda h, beta: -beta * logsigmoid(h)),
+    "labels exchanged": _of_pairs(lambda h, beta: -logsigmoid(-beta * h)),
+    "hinge": _of_pairs(lambda h, beta: (1 - beta * h).clamp(min=0)),
+}
+
+ipo = _of_pairs(lambda h, beta: h * h - h / beta + 1 / (4 * beta * beta))
+ipo_wrong = {
+    "target of 1/β": _of_pairs(lambda h, beta: (h - 1 / beta) ** 2),
+    "β on the log-ratio": _of_pairs(lambda h, beta: (beta * h - 0.5) ** 2),
+    "half of the square": _of_pairs(lambda h, beta: (h - 0.5 / beta) ** 2 / 2),
+}
+
+
+def _robust(combine):
+    def per_pair(chosen, rejected, ref_chosen, ref_rejected, *, beta=0.1, flip_probability):
+        w, l, ref_w, ref_l = map(_wide, (chosen, rejected, ref_chosen, ref_rejected))
+        margin = beta * ((w - ref_w) - (l - ref_l))
+        return combine(-logsigmoid(margin), -logsigmoid(-margin), flip_probability)
+
+    return per_pair
+
+
+robust_dpo = _robust(lambda kept, other, flips: kept + flips * (kept - other) / (1 - 2 * flips))
+robust_dpo_wrong = {
+    "not divided": _robust(lambda kept, other, flips: (1 - flips) * kept - flips * other),
+    "smoothed": _robust(lambda kept, other, flips: (1 - flips) * kept + flips * other),
+    "divided by one flip": _robust(lambda kept, other, flips: ((1 - flips) * kept - flips * other) / (1 - flips)),
+}
+
+# -- DAPO -------------------------------------------------------------------------------------------------------------
+
+
+def _dapo(low=0.8, high=1.28, reduce=lambda x, keep: x.sum() / keep.sum().clamp(min=1)):
+    def loss(logps, old_logps, advantages, mask):
+        keep = mask.bool()
+        gains = advantages[:, None].expand_as(logps) if advantages.ndim == 1 else advantages
+        clean = [torch.where(keep, _wide(x), 0) for x in (logps, old_logps, gains)]
+        return reduce(_clip(_safe_exp(clean[0] - clean[1]), clean[2], low, high), keep)
+
+    return loss
+
+
+dapo = _dapo()
+dapo_wrong = {
+    "both clips the same": _dapo(high=1.2),
+    "the wider clip below": _dapo(low=0.72, high=1.2),
+    "mean of the means of sequences": _dapo(reduce=lambda x, keep: (x.sum(1) / keep.sum(1).clamp(min=1)).mean()),
+}
+
+# -- logits and the reduction -----------------------------------------------------------------------------------------
+
+
+def token_logps(logits, targets, *, temperature=1.0):
+    """One position at a time."""
+    z = _wide(logits) / temperature
+    rows = [row[y] - row.logsumexp(0) for row, y in zip(z.flatten(0, -2), targets.flatten(), strict=True)]
+    return torch.stack(rows).reshape(targets.shape)
+
+
+def shifted(logits, targets, *, temperature=1.0):
+    """The token after the target's."""
+    return token_logps(logits, (targets + 1) % logits.shape[-1], temperature=temperature)
+
+
+def multiplied(logits, targets, *, temperature=1.0):
+    """Multiplies by the temperature."""
+    return token_logps(logits, targets, temperature=1 / temperature)
+
+
+def probabilities(logits, targets, *, temperature=1.0):
+    """Not their logarithms."""
+    return token_logps(logits, targets, temperature=temperature).exp()
+
+
+def token_entropies(logits, *, temperature=1.0):
+    """log Σ exp z less the mean of z."""
+    z = _wide(logits) / temperature
+    mean = (z.softmax(-1) * z.masked_fill(z == -math.inf, 0)).sum(-1)
+    return z.logsumexp(-1) - mean
+
+
+def negative_entropies(logits, *, temperature=1.0):
+    """Σ p log p."""
+    return -token_entropies(logits, temperature=temperature)
+
+
+def entropies_in_bits(logits, *, temperature=1.0):
+    """With the logarithm to base two."""
+    return token_entropies(logits, temperature=temperature) / math.log(2)
+
+
+def entropies_at_one(logits, *, temperature=1.0):
+    """At temperature one."""
+    return token_entropies(logits)
+
+
+def _aggregate(divisor):
+    def aggregate(per_token, mask, *, denominator=None):
+        keep = mask.bool()
+        values = torch.where(keep, _wide(per_token), 0)
+        return values.sum() / (denominator or divisor(keep))
+
+    return aggregate
+
+
+def aggregate(per_token, mask, *, denominator=None):
+    """One token at a time."""
+    total, count = 0 * _wide(per_token).nan_to_num(0, 0, 0).sum(), 0
+    for i, t in itertools.product(*map(range, per_token.shape)):
+        if mask[i, t]:
+            total, count = total + _wide(per_token[i, t]), count + 1
+    return total / (denominator or max(count, 1))
+
+
+aggregate_wrong = {
+    "padding counts": _aggregate(lambda keep: keep.numel()),
+    "mean over rows": _aggregate(len),
+    "no mean": _aggregate(lambda keep: 1),
+}
