@@ -119,12 +119,14 @@ def test_an_all_masked_batch_is_zero_with_zero_gradients():
 
 
 def test_metrics_by_hand():
-    ratios = torch.tensor([[2.0, 1.0, 9.0], [0.5, 4.0, 9.0]], dtype=torch.float64)
-    mask = torch.tensor([[1, 1, 0], [1, 1, 0]])
-    metrics = trpo_loss(ratios.log(), torch.zeros_like(ratios), torch.ones(2), mask).metrics
-    assert metrics["ratio_mean"].item() == pytest.approx(7.5 / 4)
-    # Σ (ρ − 1 − log ρ): the logarithms are 1 + 0 − 1 + 2 = 2 times log 2.
-    assert metrics["approx_kl"].item() == pytest.approx((7.5 - 4 - 2 * math.log(2)) / 4)
+    ratios = torch.tensor([[2.0, 1.0, 2.0], [0.5, 4.0, 9.0]], dtype=torch.float64)
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
+    old_logps = torch.full_like(ratios, -0.25)
+    logps = (ratios.log() + old_logps).requires_grad_()
+    metrics = trpo_loss(logps, old_logps, torch.ones(2), mask).metrics
+    assert metrics["ratio_mean"].item() == pytest.approx(9.5 / 5)
+    # Σ (ρ − 1 − log ρ): the logarithms are 1 + 0 + 1 − 1 + 2 = 3 times log 2.
+    assert metrics["approx_kl"].item() == pytest.approx((9.5 - 5 - 3 * math.log(2)) / 5)
     assert all(metric.shape == () and not metric.requires_grad for metric in metrics.values())
 
 

@@ -785,6 +785,7 @@ BAD_STEP = [
     ({"backtracks": -1}, ValueError, "backtracks: got -1, expected an integer >= 0"),
     ({"backtracks": True}, TypeError, "backtracks: got True, expected an integer >= 0"),
     ({"backtrack_ratio": 1.0}, ValueError, "backtrack_ratio: got 1.0, expected a number in (0, 1)"),
+    ({"backtrack_ratio": 0.0}, ValueError, "backtrack_ratio: got 0.0, expected a number in (0, 1)"),
 ]
 BAD_PRODUCT = [
     ({"vector": torch.ones(27)}, ValueError, "vector: got shape (27,), expected (28,), one entry for each trained"),
