@@ -99,13 +99,14 @@ def divergence_scales(case, answer):
 
 
 def advantage_scales(case, answer):
-    """√G·(|A_i| + 1) with scale "std"; with "none" the largest difference of two rewards of the group."""
-    size = case.options["group_size"]
+    """|A_i| + 1 with scale "std", |A_i| + s with "none"."""
+    values, size = value_scales(case, answer), case.options["group_size"]
     if case.options["scale"] == "std":
-        return [math.sqrt(size) * (abs(middle(target)) + 1) for target in answer.values]
+        return [value + 1 for value in values]
     groups = case.tensors["rewards"].double().reshape(-1, size)
-    differences = (groups.amax(1) - groups.amin(1)).repeat_interleave(size).tolist()
-    return [d or 2.0**-200 for d in differences]  # a third is not exact in a ball either
+    spreads = groups.std(1, correction=int(size > 1)).repeat_interleave(size).tolist()
+    # A third is not exact in a ball either, so that the oracle's 0 is not quite one.
+    return [max(value + s, 2.0**-200) for value, s in zip(values, spreads, strict=True)]
 
 
 def acceptance_scales(case, answer):
@@ -147,7 +148,7 @@ STATED = {
     "categorical_kl": (4, divergence_scales, "4·u·Σ_v W_v (|π_v − q_v| + q_v − π_v + π_v d_v + u·π_v W_v)"),
     "aggregate": (8, aggregate_scales, "8·u·S"),
     "group_advantages": (
-        8, advantage_scales, '|error| ≤ 8·u·√G·(|A_i| + 1), with scale "none" |error| ≤ 8·u·d',
+        8, advantage_scales, '|error| ≤ 8·u·(|A_i| + 1), with scale "none" |error| ≤ 8·u·(|A_i| + s)',
     ),
     "sft_per_token": (0, exact, "none, where the value"),
     "sft": (8, aggregate_scales, "that of `aggregate`"),

@@ -26,6 +26,8 @@ def test_kernel_takes_everything_that_the_contract_offers(name):
     subject = subject_of(name)
     assert subject.offered == tuple(CONTRACTS[name].options)
     assert subject.variants == CONTRACTS[name].variants
+    usual = CONTRACTS[name].defaults({})  # None where an option has to be given
+    assert all(default in (usual[option], None) for option, default in subject.defaults.items())
 
 
 @pytest.mark.parametrize(("name", "prop"), PROMISES)

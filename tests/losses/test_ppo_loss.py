@@ -145,14 +145,14 @@ def test_metrics_by_hand():
 
 
 @pytest.mark.parametrize("dual_clip", [None, 3.0, math.exp(2.0)])
-@pytest.mark.parametrize("clip", [0.0, 0.2])
+@pytest.mark.parametrize("clips", [(0.0, 0.0), (0.2, 0.5), (0.5, 0.2)])
 @pytest.mark.parametrize("advantage", [1.0, 0.5, 0.0, -0.5, -1.0])
-@pytest.mark.parametrize("log_ratio", [-2.0, -0.1, 0.0, 0.1, 0.5, 2.0])
-def test_clipped_is_where_the_slope_is_taken_away(log_ratio, advantage, clip, dual_clip):
+@pytest.mark.parametrize("log_ratio", [-2.0, -0.3, -0.1, 0.0, 0.1, 0.3, 0.5, 2.0])
+def test_clipped_is_where_the_slope_is_taken_away(log_ratio, advantage, clips, dual_clip):
     if dual_clip == math.exp(2.0):  # the same number, as the kernel rounds it: at the kink itself the slope is kept
         dual_clip = torch.tensor(2.0, dtype=torch.float64).exp().item()
     logps = torch.tensor([[log_ratio]], dtype=torch.float64, requires_grad=True)
-    options = {"clip_low": clip, "clip_high": clip, "dual_clip": dual_clip}
+    options = {"clip_low": clips[0], "clip_high": clips[1], "dual_clip": dual_clip}
     output = ppo_loss(logps, torch.zeros_like(logps), torch.tensor([advantage]), torch.ones(1, 1), **options)
     output.loss.backward()
     assert output.metrics["clip_fraction"].item() == (advantage != 0 and logps.grad.item() == 0)

@@ -105,10 +105,10 @@ def test_an_all_masked_batch_is_zero_with_zero_gradients():
 
 
 def test_metrics_by_hand():
-    values = torch.tensor([[3.0, 3.0, 0.5, 7.0], [1.0, 9.0, 9.0, 9.0]], requires_grad=True)
-    returns = torch.tensor([[5.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    values = torch.tensor([[3.0, 3.0, -0.5, 7.0], [1.0, 9.0, 9.0, 9.0]], requires_grad=True)
+    returns = torch.tensor([[5.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
     mask = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]])
-    metrics = value_loss(values, returns, mask, old_values=torch.zeros(2, 4), clip=1.0).metrics
+    metrics = value_loss(values, returns, mask, old_values=torch.full((2, 4), 0.25), clip=1.0).metrics
     # The first one moved beyond the clip towards its target; the second one away from it.
     assert metrics["clip_fraction"].item() == pytest.approx(1 / 4)
     assert metrics["value_error"].item() == pytest.approx((-2 + 2 - 0.5 + 1) / 4)

@@ -181,7 +181,12 @@ def _by_contract(name: str, properties: Sequence[str]) -> Verdict | None:
         subject = checking.read(getattr(grape_verified, contract.kernel), contract, {}, strict=True)
     except Broken as broken:
         return Verdict("contracts", f"{name}: signature: {broken.sentence}")
-    if subject.offered != tuple(contract.options) or subject.variants != contract.variants:
+    usual = contract.defaults({})
+    if (
+        subject.offered != tuple(contract.options)
+        or subject.variants != contract.variants
+        or any(default not in (usual[option], None) for option, default in subject.defaults.items())
+    ):
         return Verdict("contracts", f"{name}: signature")
     chosen = [p for p in contract.properties[1:] if (p in FIRST) == (properties == FIRST)]
     for prop in chosen:
