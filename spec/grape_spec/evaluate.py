@@ -209,7 +209,14 @@ class Evaluator:
             return 1 / x
         if exponent.q == 2 and self.hull and isinstance(x, arb) and x.contains(0):
             x = x.nonnegative_part()  # what a square root is taken of is not negative: only the ball is too wide
+        if exponent.q != 1 and isinstance(x, Jet) and self._turns_negative(x):
+            raise Undefined("a root of what is zero here and negative next to it")
         return _power(x, Fraction(int(exponent.p), int(exponent.q)))
+
+    def _turns_negative(self, x: Jet) -> bool:
+        """Whether a number is exactly zero and moves, other than upwards along the side of a one-sided slope."""
+        moving = {mask: part for mask, part in x.parts.items() if mask and (part > 0 or part < 0)}
+        return x.value.is_zero() and any(mask != self._ordered or part < 0 for mask, part in moving.items())
 
     def _sum(self, expr: sp.Sum, env: dict[Any, Any]) -> Any:
         return self._fold(expr, env, _plus, 0)

@@ -29,11 +29,23 @@ from grape_spec.language import (
     sum_over,
     symbol,
 )
+from grape_spec.language.expressions import At, OneSided
 from grape_spec.proof.mutate import mutants
-from grape_spec.proof.prove import prove
+from grape_spec.proof.prove import check_domains, prove
 from grape_spec.proof.refute import refute
-from grape_spec.proof.rules import algebra, by_terms, fact, finite_sum, from_minimum, near, smt, termwise, unproved
-from sympy import Max, exp, log, sqrt
+from grape_spec.proof.rules import (
+    algebra,
+    by_terms,
+    fact,
+    finite_sum,
+    from_minimum,
+    near,
+    rewrite,
+    smt,
+    termwise,
+    unproved,
+)
+from sympy import Abs, Max, exp, log, sqrt
 
 
 class World:
@@ -138,6 +150,20 @@ def test_a_mutant_leaves_the_root_out(w):
     assert "right: sqrt(t_a) → t_a" in texts
 
 
+def test_a_root_that_ends_at_the_point_has_no_derivative_there(w):
+    cube, slope = w.e ** sp.Rational(3, 2), sp.Rational(3, 2) * sqrt(w.e)
+    planted(equals(Diff(cube, w.e), slope), finite_sum())
+    planted(equals(Diff(w.x ** sp.Rational(3, 2) + w.x, w.x), 3 * sqrt(w.x) / 2 + 1), by_terms(), [at_least(w.x, 0)])
+    root = define(Definition("t.root", "", (w.y,), sqrt(w.y)))
+    planted(equals(Diff(root(w.x) ** 2, w.x), 1), smt(), [at_least(w.x, 0)])
+    assert status(equals(Diff(root(w.x) ** 2, w.x), 1), finite_sum(), [greater(w.x, 0)]) == "proved"
+    assert status(equals(Diff(root(w.e) * w.x, w.x), sqrt(w.e)), finite_sum()) == "proved", "another is varied"
+    assert not refute(equals(Diff(root(w.a) ** 3, w.a), 3 * root(w.a) / 2), ()).refuted
+    upwards = OneSided(w.x ** sp.Rational(3, 2), w.x, 0, 1)
+    assert not refute(equals(upwards, 0 * w.y), ()).refuted
+    assert refute(equals(OneSided(w.x ** sp.Rational(3, 2), w.x, 0, -1), 0 * w.y), ()).refuted
+
+
 # -- zeros and ones ---------------------------------------------------------------------------------------------------
 
 
@@ -159,6 +185,17 @@ def test_a_mask_is_differentiated_as_it_is_written(w):
 def test_an_argument_that_is_no_mask_is_not_its_own_square(w):
     square = define(Definition("t.square", "", (w.m,), w.m**2))
     planted(equals(square(w.x), w.x), finite_sum())
+
+
+@pytest.mark.parametrize("kind", ["mask", "row"])
+def test_a_definition_is_positive_for_what_is_a_mask_or_a_row_only(w, kind):
+    row = family("t_row", Simplex, w.size, text="")
+    of, body, wide = (w.m, 1 + w.m - w.m**2, w.e) if kind == "mask" else (row, 2 - sum_over(row[w.j], w.j), w.q)
+    vouched = define(Definition("t.vouched", "", (of,), body, domain=Positive))
+    magnitude = define(Definition("t.magnitude", "", (w.x,), Abs(w.x)))
+    check_domains()
+    planted(equals(magnitude(vouched(wide)), vouched(wide)), smt())
+    assert vouched(of).is_positive
 
 
 def test_a_delta_is_zero_or_one_to_the_solver(w):
@@ -216,6 +253,56 @@ def test_the_last_entry_of_a_row_is_positive_at_a_size(w):
     assert status(hot, algebra(sizes={w.size: 2})) == "unknown", "an entry of a one-hot row may be zero"
     planted_at_two = equals(sum_over(1 / row[w.j], w.j), 1 / row[1] - 1 / row[2])
     assert status(planted_at_two, algebra(sizes={w.size: 2})) == "unknown"
+
+
+def test_what_is_proved_at_no_size_is_not_proved(w):
+    planted(equals(sum_over(w.u[w.j], w.j), 0), algebra(sizes={w.size: 0}))
+    planted(equals(w.x**2, w.x), algebra(sizes={w.x: 1}))
+
+
+@pytest.mark.parametrize("position", ["number", "next", "none", "other axis", "under a sum", "in a definition", "at"])
+def test_a_position_beyond_its_axis_has_no_value(w, position):
+    other = index("t_other", symbol("t_longer", Size, ""), "")
+    entry = define(Definition("t.entry", "", (w.i, w.q), w.q[w.i]))
+    read = {
+        "number": w.q[2],
+        "next": w.q[w.i + 1],
+        "none": w.q[0],
+        "other axis": w.q[other],
+        "under a sum": sum_over(w.q[w.i + 1], w.i),
+        "in a definition": entry(w.i + 1),
+        "at": At(w.q[w.i], w.i, 2),
+    }
+    planted(greater(read[position], 0), smt())
+    assert status(greater(w.q[1], 0), smt()) == "proved", "no axis is empty"
+    assert status(equals(2 * w.q[2], w.q[2] + w.q[2]), algebra(sizes={w.size: 2})) == "proved"
+
+
+def test_a_row_that_is_bound_does_not_keep_what_is_assumed_of_one(w):
+    rows = symbol("t_rows", Size, "")
+    one, named = index("t_one", rows, ""), index("t_named", rows, "")
+    inside, wide = family("t_p", Simplex, rows, w.size, text=""), family("t_w", Positive, rows, w.size, text="")
+    claim("t.rows", "text", holds(equals(sum_over(inside[one, w.j], w.j), 1), by=finite_sum()))
+    by = smt(given=[fact("t.rows", t_p=sp.Lambda((named, w.j), wide[named, w.j]))])
+    assumed = equals(sum_over(wide[named, w.j], w.j), 1)
+    others = sum_over(wide[one, w.j], w.j)
+    planted(equals(others + wide[named, w.i], 1 + wide[named, w.i]), by, [assumed])
+    assert status(equals(2 * others, 2), by, [assumed]) == "proved", "here it is assumed of every row"
+
+
+def test_a_rewrite_under_a_binder_does_not_use_what_is_assumed_outside(w):
+    magnitude = define(Definition("t.magnitude", "", (w.x,), Abs(w.x)))
+    claim("t.magnitude.positive", "text", holds(equals(magnitude(w.a), w.a), by=smt()))
+    claim("t.magnitude.other", "text", holds(equals(magnitude(w.e), w.e), by=smt()))
+    total, plain = sum_over(magnitude(w.u[w.j]), w.j), sum_over(w.u[w.j], w.j)
+    by = rewrite("t.magnitude.positive", t_a=w.u[w.j])
+    planted(equals(total + w.u[w.j], plain + w.u[w.j]), by, [greater(w.u[w.j], 0)])
+    assert status(equals(total, plain), by, [greater(w.u[w.j], 0)]) == "proved", "here it is assumed of every term"
+    moved = equals(At(magnitude(w.x + 1), w.x, sp.Integer(-3)), At(w.x + 1, w.x, sp.Integer(-3)))
+    planted(moved, rewrite("t.magnitude.positive", t_a=w.x + 1), [greater(w.x, 0)])
+    kink = equals(Diff(magnitude(w.x + w.y), w.x), Diff(w.x + w.y, w.x))
+    at_the_edge = rewrite("t.magnitude.other", t_e=w.x + w.y)
+    assert status(kink, at_the_edge, [at_least(w.x + w.y, 0)]) == "unknown"
 
 
 def test_terms_of_nested_sums(w):

@@ -115,9 +115,22 @@ class Apply(_RealNode):
 def _keeps_sign(parameter: Any, argument: Any) -> bool:
     """Whether an argument has the sign that its parameter was declared with."""
     declared, given = (_number_in(thing) for thing in (parameter, argument))
-    return bool(
+    return _keeps_values(parameter, argument) and bool(
         (not declared.is_positive or given.is_positive) and (not declared.is_nonnegative or given.is_nonnegative)
     )
+
+
+def _keeps_values(parameter: Any, argument: Any) -> bool:
+    """Whether an argument is a mask or a row where its parameter is one: a sign alone does not make it that."""
+    from grape_spec.language.domains import OneOf, RowDomain
+    from grape_spec.language.symbols import DECLARATIONS
+
+    entry = DECLARATIONS[parameter]
+    if not isinstance(entry.domain, OneOf | RowDomain):
+        return True
+    given = DECLARATIONS.get(argument.base if isinstance(argument, sp.Indexed) else argument)
+    same_axes = isinstance(entry.domain, OneOf) or (given is not None and given.sizes == entry.sizes)
+    return given is not None and given.domain == entry.domain and same_axes
 
 
 def _number_in(thing: Any) -> sp.Expr:

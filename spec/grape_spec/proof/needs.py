@@ -12,11 +12,11 @@ import sympy as sp
 from sympy.concrete.expr_with_limits import ExprWithLimits
 from sympy.core.symbol import Str
 
-from grape_spec.language.expressions import Apply, At, OneSided, bound_things, substitute
+from grape_spec.language.expressions import Apply, At, Diff, OneSided, bound_things, occurring, substitute
 from grape_spec.language.symbols import DECLARATIONS, size_of_axis
 from grape_spec.proof.derivatives import NotAlgebraic
 
-Need = tuple[Literal["positive", "non-negative", "nonzero"], sp.Expr]
+Need = tuple[Literal["positive", "non-negative", "nonzero", "a position of its axis"], sp.Expr]
 
 
 def needs_of(expr: sp.Basic) -> Iterator[Need]:
@@ -36,6 +36,9 @@ def needs_of(expr: sp.Basic) -> Iterator[Need]:
     if isinstance(expr, ExprWithLimits | sp.Lambda):
         yield from _needs_under(expr)
         return
+    if isinstance(expr, Diff):
+        yield from (_around(need, expr.variable) for need in needs_of(expr.expr))
+        return
     if isinstance(expr, Apply):
         mapping = _arguments(expr)
         yield from _put(needs_of(expr.definition.body), mapping)
@@ -48,6 +51,31 @@ def needs_of(expr: sp.Basic) -> Iterator[Need]:
     for arg in expr.args:
         if not isinstance(arg, sp.IndexedBase | Str):
             yield from needs_of(arg)
+
+
+def _around(need: Need, variable: sp.Expr) -> Need:
+    """The same for a derivative: what only touches zero at the point may be negative on one side of it."""
+    kind, needed = need
+    varied = variable.base if isinstance(variable, sp.Indexed) else variable
+    return ("positive", needed) if kind == "non-negative" and varied in occurring(needed) else need
+
+
+def positions_of(expr: sp.Basic) -> Iterator[tuple[sp.Expr, sp.Expr]]:
+    """Every position at which a family is read, also within definitions, with the size of the axis that it is on."""
+    if isinstance(expr, sp.Indexed) and expr.base in DECLARATIONS:
+        yield from zip(expr.indices, DECLARATIONS[expr.base].sizes, strict=True)
+    put = [(expr.replaced, expr.value)] if isinstance(expr, At) else []
+    if isinstance(expr, Apply):
+        put = list(zip(expr.definition.of, expr.arguments, strict=True))
+        yield from positions_of(expr.definition.body)
+    for thing, value in put:
+        if size_of_axis(thing) is not None:
+            yield value, size_of_axis(thing)
+        if isinstance(value, sp.IndexedBase) and value in DECLARATIONS:
+            yield from zip(DECLARATIONS[value].sizes, DECLARATIONS[thing].sizes, strict=True)
+    for arg in expr.args:
+        if not isinstance(arg, sp.IndexedBase | Str):
+            yield from positions_of(arg)
 
 
 def _put(needs: Iterator[Need], mapping: dict[Any, Any]) -> Iterator[Need]:

@@ -153,7 +153,7 @@ class SharedPoints:
                 return value_of(right).is_finite() and evaluator.relation(mutant, left, right) is False
             except Undecided:
                 return False
-            except Undefined:
+            except (Undefined, IndexError):
                 return True
 
 
@@ -278,7 +278,7 @@ def _try_point(statement: Boolean, assuming: tuple[Boolean, ...], point: dict[An
                 outcome = _decide(statement, point)
             except Undecided:
                 outcome = None
-            except Undefined:
+            except (Undefined, IndexError):
                 return False
         if outcome is not None:
             return outcome
@@ -333,7 +333,7 @@ def _side(side: sp.Expr, point: dict[Any, Any]) -> str:
     with ctx.workprec(PRECISIONS[-1]):
         try:
             return value_of(Evaluator(point).number(side)).str(20)
-        except (Undefined, Undecided) as failure:
+        except (Undefined, Undecided, IndexError) as failure:
             return f"no value: {failure}"
 
 

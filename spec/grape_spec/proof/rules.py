@@ -17,12 +17,23 @@ import sympy as sp
 from sympy.logic.boolalg import Boolean
 
 from grape_spec.language.domains import IndexUpTo, Interval, Naturals, OneOf, Positive, Real, RowDomain, SimplexDomain
-from grape_spec.language.expressions import Apply, At, Diff, OneSided, implies, rebuild, substitute, unfold, walk
+from grape_spec.language.expressions import (
+    Apply,
+    At,
+    Diff,
+    OneSided,
+    bound_things,
+    implies,
+    rebuild,
+    substitute,
+    unfold,
+    walk,
+)
 from grape_spec.language.registry import claim_of
 from grape_spec.language.symbols import DECLARATIONS, declared_name, size_of_axis, symbols_of
 from grape_spec.proof.derivatives import NotAlgebraic, derivative, plain, resolve
 from grape_spec.proof.field import is_zero
-from grape_spec.proof.needs import Need, needs_of, runs_over_axes_of
+from grape_spec.proof.needs import Need, needs_of, positions_of, runs_over_axes_of
 from grape_spec.proof.normal_form import NormalForm, add, is_positive, scale, shown_positive, to_expr
 from grape_spec.proof.smt import TIME_LIMIT, Solver
 
@@ -42,6 +53,10 @@ class Context:
     parts: Mapping[str, Any] = field(default_factory=dict)
     queries: list[str] = field(default_factory=list)
     milliseconds: int = TIME_LIMIT
+
+    def anywhere(self) -> Context:
+        """The same without any assumption."""
+        return replace(self, assumptions=())
 
     def solver(self) -> Solver:
         """A solver under the assumptions that it can read, those on sums also with every definition unfolded."""
@@ -85,6 +100,9 @@ class Context:
 
     def unmet_need(self, expr: sp.Basic, sizes: Mapping[sp.Symbol, int] | None = None) -> Need | None:
         """The first thing that an expression needs to have a value and that is not shown here; None if it has one."""
+        for position, axis in positions_of(expr):
+            if not _is_on_axis(position, axis, sizes or {}):
+                return "a position of its axis", position
         for kind, needed in needs_of(expr):
             sized = substitute(needed, sizes or {})
             here = self.at_sizes(sized, sizes or {})
@@ -131,6 +149,15 @@ class Context:
     def _positive(self, expr: sp.Expr) -> bool:
         readable = not expr.atoms(sp.exp, sp.log, sp.Sum, sp.Product)
         return is_positive(expr) or (readable and self.entails(sp.Gt(expr, 0, evaluate=False)))
+
+
+def _is_on_axis(position: sp.Expr, axis: sp.Expr, sizes: Mapping[sp.Symbol, int]) -> bool:
+    """Whether a position is an index of its axis, or a number within it, of which the first is always there."""
+    length = substitute(axis, sizes)
+    if position.is_Integer:
+        return bool(position == 1 or (length.is_Integer and 1 <= position <= length))
+    own = size_of_axis(position)
+    return length == substitute(position if own is None else own, sizes)
 
 
 def _is_readable(formula: Boolean) -> bool:
@@ -222,6 +249,10 @@ class Algebra(Rule):
 
     def prove(self, statement: Boolean, context: Context) -> str:
         sizes = self.at_sizes()
+        for size, n in sizes.items():
+            domain = DECLARATIONS[size].domain if size in DECLARATIONS else None
+            if not (isinstance(domain, Naturals) and domain.contains(Fraction(n))):
+                raise Unknown(f"{size} = {n} is not a size")
         left, right = (resolve(side) for side in _sides(statement))
         if not sizes and (left.atoms(sp.Sum, sp.Product) or right.atoms(sp.Sum, sp.Product)):
             raise Unknown("a sum of general length is not for this rule")
@@ -341,6 +372,8 @@ class Rewrite(Rule):
         args = [self._replace(arg, left, right, context) for arg in node.args]
         if all(new is old for new, old in zip(args, node.args, strict=True)):
             return node
+        if isinstance(node, Diff | At) or not context.speaks_of.isdisjoint(bound_things(node)):
+            self._refuse_assumed(context)
         if isinstance(node, OneSided) and args[0] != node.args[0]:
             raise Unknown(f"{self.claim} is not shown on one side of a point alone")
         if isinstance(node, Diff) and not _can_be_varied(node.variable):
@@ -348,6 +381,12 @@ class Rewrite(Rule):
         if isinstance(node, At) and not _lies_in_domain(node.replaced, node.value, context):
             raise Unknown(f"{self.claim} is not shown at {node.value}")
         return rebuild(node, args)
+
+    def _refuse_assumed(self, context: Context) -> None:
+        """What is assumed at a point holds neither around it nor for an index that a sum binds under the same name."""
+        for name, value in self.bindings:
+            if not _lies_in_domain(declared_name(name), value, context.anywhere()):
+                raise Unknown(f"{value} is in the domain of {name} only where the assumptions hold")
 
     def uses(self) -> tuple[str, ...]:
         return (self.claim,)
@@ -489,7 +528,8 @@ def _family_in_domain(entry: Any, value: sp.Lambda, context: Context) -> bool:
         return entry.domain == Real
     *_, axis = value.signature
     total = sp.Sum(value.expr, (axis, 1, entry.sizes[-1]))
-    return shown_positive(value.expr) and context.agree(total, sp.Integer(1))
+    for_all = context if context.speaks_of.isdisjoint(value.signature) else context.anywhere()
+    return shown_positive(value.expr) and for_all.agree(total, sp.Integer(1))
 
 
 def _can_be_varied(variable: sp.Expr) -> bool:
