@@ -215,7 +215,7 @@ class Evaluator:
 
     def _turns_negative(self, x: Jet) -> bool:
         """Whether a number is exactly zero and moves, other than upwards along the side of a one-sided slope."""
-        moving = {mask: part for mask, part in x.parts.items() if mask and (part > 0 or part < 0)}
+        moving = {mask: part for mask, part in x.parts.items() if mask.bit_count() == 1 and (part > 0 or part < 0)}
         return x.value.is_zero() and any(mask != self._ordered or part < 0 for mask, part in moving.items())
 
     def _sum(self, expr: sp.Sum, env: dict[Any, Any]) -> Any:

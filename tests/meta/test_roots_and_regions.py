@@ -36,12 +36,14 @@ from grape_spec.proof.refute import refute
 from grape_spec.proof.rules import (
     algebra,
     by_terms,
+    chain,
     fact,
     finite_sum,
     from_minimum,
     near,
     rewrite,
     smt,
+    step,
     termwise,
     unproved,
 )
@@ -305,6 +307,21 @@ def test_a_rewrite_under_a_binder_does_not_use_what_is_assumed_outside(w):
     assert status(kink, at_the_edge, [at_least(w.x + w.y, 0)]) == "unknown"
 
 
+def test_what_stands_between_the_two_sides_has_a_value(w):
+    magnitude = define(Definition("t.magnitude", "", (w.x,), Abs(w.x)))
+    logarithm = define(Definition("t.logarithm", "", (w.x,), log(w.x)))
+    hidden = exp(logarithm(w.x))  # x where x > 0, else without a value: SymPy takes it for positive
+    links = (
+        step(hidden, by=finite_sum()),
+        step(magnitude(hidden), by=smt()),
+        step(magnitude(w.x), by=finite_sum()),
+    )
+    planted(equals(w.x, magnitude(w.x)), chain(*links))
+    assert status(equals(w.x, magnitude(w.x)), chain(*links), [greater(w.x, 0)]) == "proved"
+    total, least = sum_over(w.x * w.q[w.i], w.i), magnitude(hidden) * w.q[w.i]
+    planted(at_least(total, magnitude(w.x) * sum_over(w.q[w.i], w.i)), termwise(least))
+
+
 def test_terms_of_nested_sums(w):
     squares = sum_over((w.u[w.i] - w.u[w.j]) ** 2, w.i, w.j)
     assert status(at_least(squares, 0), termwise(0)) == "proved"
@@ -348,6 +365,13 @@ def test_a_local_form_holds_within_its_region(w):
     planted(equals(Diff(function, w.x), w.x), near(w.x**2, radius=w.x), right)
     assert status(equals(Diff(function, w.x), 2 * w.x), near(w.x**2, radius=w.x + 1), right) == "unknown"
     assert status(equals(Diff(function, w.x), 2 * w.x), near(w.x**2, radius=0), right) == "unknown"
+
+
+def test_what_has_no_derivative_has_none_times_two(w):
+    step, total = delta(w.x, 1), sum_over(w.u[w.j], w.j)
+    assert status(equals(Diff(2 * step, w.x), 2 * Diff(step, w.x)), finite_sum()) == "unknown", "at x = 1"
+    assert status(equals(Diff(2 * total, w.size), 2 * Diff(total, w.size)), finite_sum()) == "unknown"
+    assert status(equals(Diff(w.i * w.x, w.i), w.x), finite_sum()) == "unknown", "an index does not move"
 
 
 def test_touching_at_the_point_alone_is_not_enough(w):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sympy as sp
+from sympy.core.function import AppliedUndef
 
 from grape_spec.language.expressions import At, Diff, avoid, occurring, substitute, unfold, walk
 
@@ -61,6 +62,8 @@ def derivative(expr: sp.Expr, variable: sp.Expr) -> sp.Expr:
 
     SymPy differentiates those through Heaviside(0) = 1/2, which is wrong at a kink.
     """
+    if variable.is_integer:
+        raise NotAlgebraic(f"{variable} takes whole values, so that there is no derivative in it")
     expr = avoid(expr, occurring(variable))
     stand_ins: dict[sp.Basic, sp.Basic] = {}
 
@@ -73,6 +76,9 @@ def derivative(expr: sp.Expr, variable: sp.Expr) -> sp.Expr:
 
     smooth = walk(expr, set_aside)
     result = sp.diff(smooth, variable)
+    untaken = (node for node in result.atoms(sp.Derivative) if not isinstance(node.expr, AppliedUndef))
+    if (node := next(untaken, None)) is not None:
+        raise NotAlgebraic(f"{node} is not shown to exist")
     back = {stand_in: node for node, stand_in in stand_ins.items()}
     return result.replace(lambda node: node in back, lambda node: back[node])
 

@@ -218,6 +218,13 @@ def _change(value: Any, f: Callable[[Any], Any]) -> Any:
     return value
 
 
+def _refuse_without_value(expr: sp.Expr, context: Context, sizes: Mapping[sp.Symbol, int] | None = None) -> None:
+    """Refuse an expression between the two sides of a statement that is not shown to have a value itself."""
+    unmet = context.unmet_need(expr, sizes)
+    if unmet is not None:
+        raise Unknown(f"{unmet[1]} is not shown to be {unmet[0]}, as {expr} needs it to be")
+
+
 def _sides(statement: Boolean) -> tuple[sp.Expr, sp.Expr]:
     if not isinstance(statement, sp.Eq):
         raise Unknown(f"this rule proves equations, not {statement}")
@@ -421,6 +428,7 @@ class Chain(Rule):
             raise Unknown("the links hold at different sizes")
         for link in self.links:
             scopes.append(link.by.prove(sp.Eq(here, link.expr, evaluate=False), context))
+            _refuse_without_value(link.expr, context, at)
             here = link.expr
         if here != right:
             raise Unknown(f"the chain ends at {here}, not at the right side")
@@ -579,6 +587,7 @@ class Slope(Rule):
             point, allowed = left.variable, sp.Ne(h, 0)
         else:
             raise Unknown(f"this rule proves slopes in a symbol, not {left}")
+        _refuse_without_value(self.radius, context)
         if not context.entails(sp.Gt(self.radius, 0, evaluate=False)):
             raise Unknown("the radius is not shown to be positive")
         own = plain(left.variable)
@@ -614,6 +623,7 @@ class Locally(Rule):
         if not isinstance(left, Diff) or not isinstance(left.variable, sp.Symbol):
             raise Unknown(f"this rule proves derivatives in a symbol, not {left}")
         x, h = left.variable, sp.Dummy("step", real=True)
+        _refuse_without_value(self.radius, context)
         if not context.entails(sp.Gt(self.radius, 0, evaluate=False)):
             raise Unknown("the radius is not shown to be positive")
         own = plain(x)
@@ -802,6 +812,7 @@ class Termwise(Rule):
             term, limits = term.function, [*term.limits, *limits]
         if context.speaks_of & {limit[0] for limit in limits}:
             raise Unknown("the statement speaks of the index of the sum: what is assumed need not hold for every term")
+        _refuse_without_value(self.bound, context)
         facts = [fact.instance(context) for fact in self.given]
         if not context.entails(statement.func(term, self.bound, evaluate=False), facts):
             raise Unknown("a term is not shown to keep its bound")
