@@ -6,6 +6,7 @@ from grape_spec.language.expressions import _unfolded
 from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
 from grape_spec.language.symbols import _BY_NAME, DECLARATIONS
 from grape_spec.proof.refute import _lines
+from grape_spec.proof.smt import _normal_form, _shown_positive
 from hypothesis import settings
 
 settings.register_profile("the same examples every time", derandomize=True, deadline=None)
@@ -23,3 +24,5 @@ def scratch_registry():
         table.update(saved)
     _unfolded.cache_clear()
     _lines.cache_clear()
+    _normal_form.cache_clear()
+    _shown_positive.cache_clear()
