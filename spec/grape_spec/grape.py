@@ -415,7 +415,7 @@ stretched = Lambda(g, stretch * centred())
 
 claim(
     "grape.reward.convention",
-    "Where no item is trusted there is no signal: by convention the rewards are 0, and so are the advantages.",
+    "Where every trust is 0 there is no signal: by convention the rewards are 0, and so are the advantages.",
     holds(
         equals(reward_sum(), total_trust * reward()),
         name="the sum is the total times the mean",

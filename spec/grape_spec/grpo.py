@@ -259,7 +259,8 @@ spread_by_one = greater(group_variance(ddof=1), 0)
 
 claim(
     "grpo.advantage.bound",
-    "No advantage is larger than (G − 1)/√G, whatever the rewards and ε; a single success reaches it at ε = 0.",
+    "With the variance over G − 1 no advantage is larger than (G − 1)/√G, whatever the rewards and ε; a single success "
+    "reaches it at ε = 0.",
     holds(
         equals(unlike, (G - 1) * group_variance(ddof=1) - G / (G - 1) * centred() ** 2),
         name="squares",
@@ -325,7 +326,8 @@ at_rate = equals(sum_over(success[h], h), success_rate * G)
 
 claim(
     "grpo.advantage.binary",
-    "For rewards of 0 and 1, the advantages depend on the success rate of the group alone.",
+    "For rewards of 0 and 1, an advantage depends on the success rate of the group and on whether the response succeeds "
+    "alone, but for the ddof and ε of the scale.",
     holds(
         equals(group_variance(success, ddof), success_rate * (1 - success_rate) * G / (G - ddof)),
         name="variance",

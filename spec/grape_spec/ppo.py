@@ -459,7 +459,8 @@ RESTS = {
 
 claim(
     "ppo.value_clip.gradient",
-    "A value moves as if unclipped, but rests where it has moved towards its target by more than the clip.",
+    "A value moves as if unclipped, but rests outside of the clip while it is nearer to its target than the clipped "
+    "value is.",
     holds(
         equals(Diff(value_objective, value), value - target),
         name="within the clip",

@@ -315,8 +315,8 @@ claim(
         ),
         equivalent={
             "right: log(samples) → samples": "true and weaker, as log n < n",
-            "right: samples → samples + 1": "true and weaker: the logarithm rises, and what is taken off it falls",
-            "right: samples → 2*samples": "true and weaker: the logarithm rises, and what is taken off it falls",
+            "right: samples → samples + 1 (2)": "true and weaker, as the logarithm rises",
+            "right: samples → 2*samples (3)": "true and weaker, as the logarithm rises",
         },
     ),
     source=BEIRAMI,

@@ -121,8 +121,8 @@ token_divergence = sum_over(data[v] * log(data[v] / softmax(v)), v)
 
 claim(
     "sft.kl_equivalence",
-    "The expected loss is the entropy of the data plus the divergence of the policy from the data, and so has the "
-    "gradient of that divergence.",
+    "The expected loss is the entropy of the data plus the divergence of the policy from the data, and so its gradient "
+    "is that of the divergence.",
     holds(equals(cross_entropy(), cross_entropy(p, p) + divergence()), name="value", by=finite_sum()),
     holds(
         equals(Diff(token_cross_entropy, logits[k]), softmax(k) - data[k]),
@@ -214,7 +214,7 @@ claim(
         name="the next token",
         by=finite_sum(),
         equivalent={
-            "left: bigram[read_token, v] → bigram[read_token, v] + 1": "a constant on every logit changes nothing",
+            "left: bigram[read_token, v] → bigram[read_token, v] + 1 (2)": "a constant on every logit changes nothing",
         },
     ),
     holds(

@@ -533,8 +533,9 @@ def by_substitution(size: int) -> list[Expr]:
 
 claim(
     "trpo.conjugate_gradient",
-    "After as many steps as there are unknowns, conjugate gradients end with the exact solution, for every positive "
-    "definite matrix, in an orthonormal basis that makes it tridiagonal and begins with the right side.",
+    "After as many steps as there are unknowns, conjugate gradients end with the exact solution, for a positive definite "
+    "matrix in an orthonormal basis that makes it tridiagonal and begins with the right side, as long as no step ends "
+    "before.",
     *(
         holds(
             equals(times_matrix(by_substitution(size))[i], along_first(size)[i]),
@@ -927,7 +928,7 @@ spare = sum_over(apart * new_next_token[j, v] + reach[j] * parting - moved_apart
 claim(
     "trpo.bound.horizon",
     "With every token, the distance of the two distributions over prefixes grows by no more than the expected distance "
-    "of the next tokens; over T tokens, what the surrogate misses adds up to no more than 2T(T − 1)εα².",
+    "of the next tokens; and what T tokens miss, the t-th no more than 4(t − 1)εα², adds up to 2T(T − 1)εα².",
     holds(at_least(spare, 0), name="one token more: what is to spare is not negative", by=termwise(Rational(0))),
     holds(
         equals(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import sympy as sp
@@ -15,13 +16,14 @@ from grape_spec.render import unicode
 
 
 def mutants(statement: Boolean) -> Iterator[tuple[str, Boolean]]:
-    """Every statement that differs from this one in a single node, with what was changed."""
-    seen = {statement}
+    """Every statement that differs from this one in a single node, with what was changed; equal texts are numbered."""
+    seen, texts = {statement}, Counter[str]()
     indices = [s for s in symbols_of(statement) if size_of_axis(s) is not None]
     for text, changed in _anywhere_below(statement, sorted(indices, key=str)):
         if changed not in seen and changed not in (sp.true, sp.false):
             seen.add(changed)
-            yield text, changed
+            texts[text] += 1
+            yield text if texts[text] == 1 else f"{text} ({texts[text]})", changed
 
 
 def _anywhere_below(statement: Boolean, indices: list[sp.Symbol]) -> Iterator[tuple[str, Boolean]]:
