@@ -326,7 +326,7 @@ at_rate = equals(sum_over(success[h], h), success_rate * G)
 
 claim(
     "grpo.advantage.binary",
-    "For rewards of 0 and 1, an advantage depends on the success rate of the group and on whether the response succeeds "
+    "For rewards of 0 and 1, an advantage depends on the success rate of the group and on the response's own success "
     "alone, but for the ddof and ε of the scale.",
     holds(
         equals(group_variance(success, ddof), success_rate * (1 - success_rate) * G / (G - ddof)),
@@ -688,7 +688,7 @@ claim(
     ),
     holds(
         equals(clipped_surrogate(), rho * advantage),
-        name="a higher edge lets a rising token move further",
+        name="a rising token moves up to its own edge",
         assuming=[greater(advantage, 0), at_most(rho, upper_edge)],
         by=smt(),
     ),

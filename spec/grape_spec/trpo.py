@@ -533,9 +533,9 @@ def by_substitution(size: int) -> list[Expr]:
 
 claim(
     "trpo.conjugate_gradient",
-    "After as many steps as there are unknowns, conjugate gradients end with the exact solution, for a positive definite "
-    "matrix in an orthonormal basis that makes it tridiagonal and begins with the right side, as long as no step ends "
-    "before.",
+    "After as many steps as there are unknowns, conjugate gradients end with the exact solution, for a positive "
+    "definite matrix in an orthonormal basis that makes it tridiagonal and begins with the right side, as long as they "
+    "do not end before.",
     *(
         holds(
             equals(times_matrix(by_substitution(size))[i], along_first(size)[i]),
