@@ -1,4 +1,4 @@
-"""A second opinion: cvc5 is asked every query that the proofs asked z3."""
+"""A second opinion: cvc5 is asked every query by which z3 proved something."""
 
 import cvc5
 import pytest
@@ -7,10 +7,10 @@ from grape_spec.language.registry import CLAIMS
 from grape_spec.proof.prove import prove_claim
 
 #: Milliseconds that cvc5 may take for one query.
-TIME_LIMIT = 3000
+TIME_LIMIT = 300
 
-#: Queries of the whole registry that cvc5 may leave open within that time.
-LEFT_OPEN = 3
+#: The share of queries that cvc5 may leave open within that time; it was 6 % of 794 within 500 ms.
+LEFT_OPEN = 0.1
 
 
 def answer_of_cvc5(query: str) -> str:
@@ -35,19 +35,18 @@ def answer_of_z3(query: str) -> str:
 
 @pytest.fixture(scope="module")
 def answers():
-    """What both solvers say to every query of every proof."""
-    queries = [q for claim in CLAIMS.values() for proof in prove_claim(claim) for q in proof.queries]
-    return [(answer_of_z3(query), answer_of_cvc5(query)) for query in queries]
+    """What cvc5 says to every query of a proof that z3 answers with unsat: what the proof rests on."""
+    asked = dict.fromkeys(q for claim in CLAIMS.values() for proof in prove_claim(claim) for q in proof.queries)
+    return [answer_of_cvc5(query) for query in asked if answer_of_z3(query) == "unsat"]
 
 
-def test_the_solvers_never_contradict_each_other(answers):
-    assert not {("sat", "unsat"), ("unsat", "sat")} & set(answers)
+def test_the_second_solver_contradicts_no_proof(answers):
+    assert "sat" not in answers
 
 
 def test_the_second_solver_confirms_nearly_every_query(answers):
-    proved = [second for first, second in answers if first == "unsat"]
-    assert len(proved) >= 40
-    assert sum(second != "unsat" for second in proved) <= LEFT_OPEN
+    assert len(answers) >= 500
+    assert sum(answer != "unsat" for answer in answers) <= LEFT_OPEN * len(answers)
 
 
 def test_the_second_solver_can_say_no():
