@@ -2,12 +2,15 @@
 
 import grape_spec  # noqa: F401 - the registry is full before any test adds to it
 import pytest
+import torch
 from grape_spec.language.expressions import _unfolded
 from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
 from grape_spec.language.symbols import _BY_NAME, DECLARATIONS
 from grape_spec.proof.refute import _lines
 from grape_spec.proof.smt import _normal_form, _shown_positive
 from hypothesis import settings
+
+torch.set_num_threads(1)  # the tensors are small, and tests that run side by side share the cores
 
 settings.register_profile("the same examples every time", derandomize=True, deadline=None)
 settings.load_profile("the same examples every time")
