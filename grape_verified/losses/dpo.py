@@ -100,9 +100,8 @@ def dpo_loss(
     per_pair = dpo_per_pair(
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta=beta, label_smoothing=label_smoothing
     )
-    loss = divide(per_pair.sum(), denominator, default=per_pair.shape[0])
     log_ratios = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
-    return PairLossOutput(loss, per_pair, _metrics(*log_ratios, beta))
+    return _mean_of_pairs(per_pair, log_ratios, beta, denominator)
 
 
 def robust_dpo_per_pair(
@@ -177,9 +176,8 @@ def robust_dpo_loss(
     per_pair = robust_dpo_per_pair(
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta=beta, flip_probability=flip_probability
     )
-    loss = divide(per_pair.sum(), denominator, default=per_pair.shape[0])
     log_ratios = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
-    return PairLossOutput(loss, per_pair, _metrics(*log_ratios, beta))
+    return _mean_of_pairs(per_pair, log_ratios, beta, denominator)
 
 
 def ipo_per_pair(
@@ -263,9 +261,8 @@ def ipo_loss(
     per_pair = ipo_per_pair(
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta=beta, log_ratio=log_ratio, **lengths
     )
-    loss = divide(per_pair.sum(), denominator, default=per_pair.shape[0])
     log_ratios = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
-    return PairLossOutput(loss, per_pair, _metrics(*_by_length(log_ratios, **lengths), beta))
+    return _mean_of_pairs(per_pair, _by_length(log_ratios, **lengths), beta, denominator)
 
 
 def _log_ratios(
@@ -293,6 +290,14 @@ def _by_length(
         chosen / sequence_lengths("chosen_lengths", chosen_lengths, "chosen_logps", chosen),
         rejected / sequence_lengths("rejected_lengths", rejected_lengths, "chosen_logps", rejected),
     )
+
+
+def _mean_of_pairs(
+    per_pair: Tensor, log_ratios: tuple[Tensor, Tensor], beta: float, denominator: float | Tensor | None
+) -> PairLossOutput:
+    """The sum over the pairs, divided by a denominator or their number, with the metrics."""
+    loss = divide(per_pair.sum(), denominator, default=per_pair.shape[0])
+    return PairLossOutput(loss, per_pair, _metrics(*log_ratios, beta))
 
 
 @torch.no_grad()

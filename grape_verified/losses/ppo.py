@@ -28,7 +28,7 @@ from grape_verified.arguments import (
 )
 from grape_verified.divergences import kl_estimate
 from grape_verified.losses.output import LossOutput
-from grape_verified.numerics import bounded, bounded_exp, exp_limit
+from grape_verified.numerics import bounded, bounded_exp
 
 
 def ppo_per_token(
@@ -145,13 +145,11 @@ def clipped_tokens(
 @torch.no_grad()
 def ratio_metrics(tokens: TokenInputs, clipped: Tensor, counted: Tensor) -> dict[str, Tensor]:
     """The metrics that `ppo_loss` defines."""
-    log_ratio = bounded(tokens.logps - tokens.old_logps)
-    ratio = bounded_exp(log_ratio)
-    surprise = log_ratio.clamp(max=exp_limit(log_ratio.dtype)).expm1() - log_ratio
+    ratio = bounded_exp(tokens.logps - tokens.old_logps)
     return {
         "clip_fraction": aggregate(clipped.to(ratio.dtype), counted, "token_mean"),
         "ratio_mean": aggregate(ratio, counted, "token_mean"),
-        "approx_kl": aggregate(surprise, counted, "token_mean"),
+        "approx_kl": aggregate(kl_estimate(tokens.old_logps, tokens.logps), counted, "token_mean"),
     }
 
 

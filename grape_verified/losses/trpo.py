@@ -30,7 +30,7 @@ from grape_verified.arguments import (
     counted_tokens,
     token_inputs,
 )
-from grape_verified.divergences import categorical_kl
+from grape_verified.divergences import categorical_kl, kl_estimate
 from grape_verified.logprobs import token_logps
 from grape_verified.losses.output import LossOutput
 from grape_verified.numerics import bounded, bounded_exp, compute_dtype, exp_limit
@@ -528,11 +528,9 @@ def _copy(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 @torch.no_grad()
 def _metrics(tokens: TokenInputs, counted: Tensor) -> dict[str, Tensor]:
     """The metrics that `trpo_loss` defines."""
-    log_ratio = bounded(tokens.logps - tokens.old_logps)
-    surprise = log_ratio.clamp(max=exp_limit(log_ratio.dtype)).expm1() - log_ratio
     return {
-        "ratio_mean": aggregate(bounded_exp(log_ratio), counted, "token_mean"),
-        "approx_kl": aggregate(surprise, counted, "token_mean"),
+        "ratio_mean": aggregate(bounded_exp(tokens.logps - tokens.old_logps), counted, "token_mean"),
+        "approx_kl": aggregate(kl_estimate(tokens.old_logps, tokens.logps), counted, "token_mean"),
     }
 
 

@@ -1,6 +1,7 @@
 """DPO, robust DPO and IPO: values at the reference and far from it, smoothing, and inputs at the edge of the floats."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -357,3 +358,23 @@ def test_variants_compiled(loss, per_pair, options):
     assert eager.metrics == other.metrics
     gradients = [torch.autograd.grad(output.loss, inputs[0])[0] for output in (eager, other)]
     assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("loss_of", [dpo_loss, partial(robust_dpo_loss, flip_probability=0.49)])
+def test_a_margin_beyond_the_range_saturates(loss_of, sign):
+    """β(l_w − l_l) overflows in fp32, though neither factor does."""
+    chosen = torch.tensor([sign * 1e30], requires_grad=True)
+    zero = torch.zeros(1)
+    out = loss_of(chosen, zero, zero, zero, beta=1e10)
+    out.loss.backward()
+    assert out.per_pair.isfinite().all()
+    assert chosen.grad.isfinite().all()
+    assert all(value.isfinite() for value in out.metrics.values())
+    assert out.metrics["margin"] * sign > 1e30
+
+
+@pytest.mark.parametrize("loss_of", [dpo_loss, partial(robust_dpo_loss, flip_probability=0.1), ipo_loss])
+def test_a_denominator_that_is_none_is_refused(loss_of):
+    with pytest.raises(ValueError, match="denominator: got -1"):
+        loss_of(*[torch.zeros(2)] * 4, denominator=-1)

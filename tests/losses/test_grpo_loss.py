@@ -371,10 +371,8 @@ def test_micro_batches_with_the_global_denominator_add_up(name):
     torch.testing.assert_close(sum(parts), whole)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", sorted(set(LOSSES) - {"cispo"}))  # whose slope is no derivative of its value
 def test_gradcheck(name):
-    if name == "cispo":
-        pytest.skip("its weight is held constant, so its slope is no derivative of its value")
     logps, *others = ragged(dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x: LOSSES[name](x, *others, MASK).loss, logps)
 
