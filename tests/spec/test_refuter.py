@@ -19,7 +19,7 @@ from grape_spec.language import (
     sum_over,
 )
 from grape_spec.language.registry import CLAIMS
-from grape_spec.proof.refute import refute, refutes
+from grape_spec.proof.refute import SharedPoints, refute, refutes
 from sympy import Max, Min, exp, log
 
 
@@ -151,3 +151,12 @@ def test_a_slope_at_its_own_variable_has_a_point(words):
 def test_an_absolute_value_can_be_refuted(words):
     """|x| = x is false."""
     assert refute(equals(sp.Abs(words.x), words.x)).refuted
+
+
+def test_shared_points_whose_left_side_takes_more_bits(words):
+    """A case that 96 bits do not decide is decided with 384 where the points are drawn, and left to those elsewhere."""
+    hair = sp.Integer(2) ** -150
+    left = sp.Piecewise((words.x, exp(words.x) + hair * words.y > exp(words.x)), (words.y, True))
+    shared = SharedPoints(sp.Le(left, Max(words.x, words.y)), (), {}, count=4, seed=0)
+    assert shared.refute(sp.Le(words.x, words.x - 1, evaluate=False))
+    assert not shared.refute(sp.Le(left, Max(words.x, words.y) - 1000))

@@ -138,10 +138,14 @@ class SharedPoints:
                 return
 
     def _left(self, point: dict[Any, Any]) -> Any:
+        """The value of the left side; None where there is none, or where a case of it takes more bits to decide."""
         if not isinstance(self.statement, Relational):
             return None
         with ctx.workprec(PRECISIONS[0]):
-            return Evaluator(point).number(self.statement.lhs)
+            try:
+                return Evaluator(point).number(self.statement.lhs)
+            except Undecided:
+                return None
 
     def _refuted_at(self, mutant: Boolean, point: dict[Any, Any], left: Any) -> bool:
         with ctx.workprec(PRECISIONS[0]):
