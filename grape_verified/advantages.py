@@ -139,7 +139,7 @@ def gae(
     # The counted tokens of a row move to its front; behind them, and in one more column for all that is masked, stay 0.
     time = rewards.shape[1]
     slots = torch.where(counted, counted.cumsum(1) - 1, time)
-    front = torch.zeros(rewards.shape[0], time + 1, dtype=dtype, device=rewards.device)
+    front = rewards.new_zeros(rewards.shape[0], time + 1)
     reward, value = front.scatter(1, slots, rewards), front.scatter(1, slots, values)
     residuals = reward + discount * pad(value[:, 1:], (0, 1)) - value
     advantages = _discounted_sums(residuals, discount, lam).gather(1, slots)
@@ -209,14 +209,14 @@ def _discounted_sums(residuals: Tensor, discount: float, lam: float) -> Tensor:
 def _moments(values: Tensor, counted: Tensor, ddof: int) -> tuple[Tensor, Tensor, Tensor]:
     """Mean of what counts in each row, the deviations from it (0 where nothing counts), and their standard deviation.
 
-    The mean is taken of the differences from a member, whose sum does not overflow. The deviations from it are exact
-    for nearly equal values, and 0 for equal ones or a single one; their own mean corrects for its rounding. Squares are
-    taken in units of the largest deviation, so that none overflows.
+    The mean is taken of the differences from a member, whose sum does not overflow; that of nothing is NaN. The
+    deviations from it are exact for nearly equal values, and 0 for equal ones or a single one; their own mean corrects
+    for its rounding. Squares are taken in units of the largest deviation, so that none overflows.
     """
     count = counted.sum(1, keepdim=True)
 
     def average(x: Tensor) -> Tensor:
-        return x.masked_fill(~counted, 0).sum(1, keepdim=True) / count.clamp(min=1)
+        return x.masked_fill(~counted, 0).sum(1, keepdim=True) / count
 
     member = values.gather(1, counted.to(torch.uint8).argmax(1, keepdim=True))
     mean = member + average(bounded(values - member))

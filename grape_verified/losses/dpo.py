@@ -138,7 +138,7 @@ def robust_dpo_per_pair(
     check_positive("beta", beta)
     check_flip_probability(flip_probability)
     chosen, rejected = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
-    margin = bounded(beta * (chosen - rejected))
+    margin = beta * (chosen - rejected)
     # As L(−m) = L(m) + m, the formula above is L(m) − ε·m/(1−2ε), which has no difference of two large losses.
     return bounded(-logsigmoid(margin) - flip_probability / (1 - 2 * flip_probability) * margin)
 

@@ -20,7 +20,6 @@ from grape_verified.arguments import (
     check_categories,
     check_choice,
     check_clip_range,
-    check_floating,
     check_rows,
     check_scale,
     item_inputs,
@@ -208,9 +207,9 @@ def _items(
     """Check all that makes a reward."""
     check_choice("confidence", confidence, get_args(Confidence))
     check_choice("normalisation", normalisation, get_args(Normalisation))
-    check_floating("scores", scores, "(prompts, group, items)")
+    items = item_inputs(scores, confidences, weights, item_mask)
     check_categories(categories, scores, confidence)
-    return item_inputs(scores, confidences, weights, item_mask)
+    return items
 
 
 def _among_group(

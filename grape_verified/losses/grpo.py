@@ -246,8 +246,8 @@ def gspo_per_sequence(
     Sources: Zheng et al., arXiv:2507.18071.
     """
     check_clip_range(clip_low, clip_high, None)
-    sequences, nonempty = _sequences(logps, old_logps, advantages, mask)
-    return _clipped_sequences(sequences, nonempty, clip_low, clip_high)
+    sequences, _ = _sequences(logps, old_logps, advantages, mask)
+    return _clipped_sequences(sequences, clip_low, clip_high)
 
 
 def gspo_loss(
@@ -286,7 +286,7 @@ def gspo_loss(
     check_clip_range(clip_low, clip_high, None)
     check_denominator(denominator)
     sequences, nonempty = _sequences(logps, old_logps, advantages, mask)
-    per_sequence = _clipped_sequences(sequences, nonempty, clip_low, clip_high)
+    per_sequence = _clipped_sequences(sequences, clip_low, clip_high)
     loss = divide(per_sequence.sum(), denominator, default=per_sequence.shape[0])
     metrics = ratio_metrics(sequences, clipped_tokens(sequences, clip_low, clip_high), nonempty)
     return SequenceLossOutput(loss, per_sequence, {name: metrics[name] for name in ("clip_fraction", "ratio_mean")})
@@ -397,9 +397,8 @@ def _sequences(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tenso
     return TokenInputs(log_ratio, torch.zeros_like(log_ratio), own), length > 0
 
 
-def _clipped_sequences(sequences: TokenInputs, nonempty: Tensor, clip_low: float, clip_high: float) -> Tensor:
+def _clipped_sequences(sequences: TokenInputs, clip_low: float, clip_high: float) -> Tensor:
     """The clipped surrogate of each sequence, 0 for one without tokens."""
-    per_sequence = ppo_per_token(
+    return ppo_per_token(
         sequences.logps, sequences.old_logps, sequences.advantages, clip_low=clip_low, clip_high=clip_high
-    )
-    return per_sequence.masked_fill(~nonempty, 0).squeeze(1)
+    ).squeeze(1)

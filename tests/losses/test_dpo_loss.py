@@ -361,17 +361,20 @@ def test_variants_compiled(loss, per_pair, options):
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-@pytest.mark.parametrize("loss_of", [dpo_loss, partial(robust_dpo_loss, flip_probability=0.49)])
-def test_a_margin_beyond_the_range_saturates(loss_of, sign):
-    """β(l_w − l_l) overflows in fp32, though neither factor does."""
-    chosen = torch.tensor([sign * 1e30], requires_grad=True)
-    zero = torch.zeros(1)
-    out = loss_of(chosen, zero, zero, zero, beta=1e10)
+@pytest.mark.parametrize("response", [0, 1])
+@pytest.mark.parametrize("flip_probability", [None, 0.49, 0.5 - 1e-10])
+def test_a_margin_beyond_the_range_saturates(flip_probability, response, sign):
+    """β(l_w − l_l) overflows in fp32, though neither factor does; with labels nearly random, so does the loss."""
+    options = {} if flip_probability is None else {"flip_probability": flip_probability}
+    logps = [torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)]
+    logps[response] = torch.tensor([sign * 1e30], requires_grad=True)
+    loss_of = dpo_loss if flip_probability is None else robust_dpo_loss
+    out = loss_of(*logps, torch.zeros(1), torch.zeros(1), beta=1e10, **options)
     out.loss.backward()
     assert out.per_pair.isfinite().all()
-    assert chosen.grad.isfinite().all()
+    assert all(x.grad.isfinite().all() for x in logps)
     assert all(value.isfinite() for value in out.metrics.values())
-    assert out.metrics["margin"] * sign > 1e30
+    assert out.metrics["margin"] * sign * (-1) ** response > 1e30
 
 
 @pytest.mark.parametrize("loss_of", [dpo_loss, partial(robust_dpo_loss, flip_probability=0.1), ipo_loss])

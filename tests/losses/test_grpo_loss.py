@@ -195,12 +195,47 @@ def test_cispo_by_hand(ratio, options, weight, advantage):
 
 
 def test_cispo_metrics_by_hand():
-    ratios = torch.tensor([[8.0, 1.0, 2.0], [0.5, 0.1, 0.1]], dtype=torch.float64)
+    ratios = torch.tensor([[5.5, 1.0, 2.0], [0.5, 0.1, 0.1]], dtype=torch.float64)
     mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
-    metrics = cispo_loss(ratios.log(), torch.zeros_like(ratios), torch.zeros(2), mask, clip_low=0.25).metrics
+    old_logps = torch.full_like(ratios, -0.75)
+    metrics = cispo_loss(old_logps + ratios.log(), old_logps, torch.zeros(2), mask, clip_low=0.25).metrics
     assert metrics["clip_fraction"].item() == pytest.approx(2 / 4)
-    assert metrics["ratio_mean"].item() == pytest.approx(11.5 / 4)
-    assert metrics["approx_kl"].item() == pytest.approx((11.5 - 4 - math.log(8)) / 4)
+    assert metrics["ratio_mean"].item() == pytest.approx(9 / 4)
+    assert metrics["approx_kl"].item() == pytest.approx((9 - 4 - math.log(5.5)) / 4)
+
+
+@pytest.mark.parametrize(("ratios", "advantage"), [((1.3, 1.6), 1.0), ((0.8, 0.95), -1.0)])
+@pytest.mark.parametrize("loss", [grpo_loss, gspo_loss])
+def test_each_side_is_clipped_at_its_own_edge(loss, ratios, advantage):
+    """A rising ratio is clipped above 1.5 and a falling one below 0.9: one of each two."""
+    logps = torch.tensor(ratios, dtype=torch.float64).log().unsqueeze(1)
+    advantages, mask = torch.full((2,), advantage), torch.ones(2, 1)
+    metrics = loss(logps, torch.zeros_like(logps), advantages, mask, clip_low=0.1, clip_high=0.5).metrics
+    assert metrics["clip_fraction"].item() == 1 / 2
+
+
+@pytest.mark.parametrize("loss", [grpo, plain(cispo_loss)])
+def test_metrics_carry_no_gradient(loss):
+    metrics = loss(*ragged(), MASK).metrics
+    assert not any(metric.requires_grad for metric in metrics.values())
+
+
+@pytest.mark.parametrize("advantage", [0.0, 1.0])
+def test_a_cispo_token_that_the_policy_forbids(advantage):
+    """−∞ times an advantage of 0, or times a weight of 0, is 0."""
+    logps = torch.tensor([[-math.inf]], requires_grad=True)
+    losses = cispo_per_token(logps, torch.zeros(1, 1), torch.tensor([advantage]))
+    losses.sum().backward()
+    assert losses.item() == 0
+    assert logps.grad.item() == 0
+
+
+@pytest.mark.parametrize("options", [{"clip_low": 1.5}, {"clip_high": -1.0}])
+def test_a_clip_that_is_none_is_refused(options):
+    (name,) = options
+    for per_token in (grpo_per_token, cispo_per_token):
+        with pytest.raises(ValueError, match=f"{name}: got "):
+            per_token(torch.zeros(1, 1), torch.zeros(1, 1), torch.zeros(1), **options)
 
 
 def test_a_cispo_weight_at_the_edge_of_the_clip_is_the_ratio():
@@ -316,6 +351,24 @@ def test_gspo_with_log_ratios_that_cancel():
     (slopes,) = torch.autograd.grad(loss, logps)
     assert loss.isfinite()
     assert slopes.isfinite().all()
+
+
+def test_gspo_with_log_ratios_whose_infinities_cancel():
+    logps = torch.tensor([[LARGEST, -LARGEST]], requires_grad=True)
+    loss = gspo_loss(logps, -logps.detach(), torch.ones(1), torch.ones(1, 2)).loss
+    (slopes,) = torch.autograd.grad(loss, logps)
+    assert loss.item() == -1
+    assert slopes.isfinite().all()
+
+
+def test_a_sequence_without_tokens_reaches_nothing_in_gspo():
+    """Whatever its advantage is."""
+    logps = torch.tensor([[0.5], [math.nan]], requires_grad=True)
+    mask = torch.tensor([[1], [0]])
+    terms = gspo_per_sequence(logps, torch.zeros(2, 1), torch.tensor([1.0, math.nan]), mask, clip_high=9.0)
+    terms.sum().backward()
+    assert terms.tolist() == pytest.approx([-math.exp(0.5), 0])
+    assert logps.grad.flatten().tolist() == pytest.approx([-math.exp(0.5), 0])
 
 
 # -- dtypes, constants, reductions ------------------------------------------------------------------------------------
