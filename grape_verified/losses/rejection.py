@@ -285,4 +285,4 @@ def _check_uniforms(uniforms: Tensor) -> None:
 
 def _like(rewards: Tensor, number: float) -> Tensor:
     """A number in the dtype of the rewards, so that the two compare as they were given."""
-    return torch.tensor(number, dtype=rewards.dtype, device=rewards.device)
+    return rewards.new_tensor(number)

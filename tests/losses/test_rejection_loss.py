@@ -247,6 +247,15 @@ def test_loss_and_metrics_by_hand():
     assert all(metric.shape == () and not metric.requires_grad for metric in output.metrics.values())
 
 
+def test_metrics_of_a_single_sample_and_of_rewards_that_carry_a_gradient():
+    rewards = torch.tensor([3.0, 9.0], requires_grad=True)
+    metrics = rejection_sampling_loss(torch.zeros(2, 1), rewards, torch.tensor([[1], [0]]), group_size=2).metrics
+    assert {name: metric.item() for name, metric in metrics.items()} == {
+        "kept_fraction": 1, "reward": 3, "kept_reward": 3
+    }  # fmt: skip
+    assert not any(metric.requires_grad for metric in metrics.values())
+
+
 @pytest.mark.parametrize("mode", ["token_mean", "sequence_mean", "sequence_sum", "token_sum"])
 @pytest.mark.parametrize("shape", [(6, 2**14), (3 * 2**12, 32)])
 def test_documented_bound(mode, shape):

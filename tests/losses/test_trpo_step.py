@@ -312,6 +312,22 @@ def test_conjugate_gradient_of_zero_is_zero_without_a_product():
     assert torch.equal(conjugate_gradient(product, torch.zeros(3)), torch.zeros(3))
 
 
+def test_conjugate_gradient_of_a_target_without_a_positive_entry():
+    target = torch.tensor([0.0, -3.0])
+    assert torch.equal(conjugate_gradient(lambda vector: 2 * vector, target), target / 2)
+
+
+def test_conjugate_gradient_ends_where_nothing_is_left_even_without_a_tolerance():
+    target = torch.tensor([2.0, -4.0])
+    assert torch.equal(conjugate_gradient(lambda vector: vector, target, tolerance=0.0), target)
+
+
+def test_solutions_and_products_are_constants():
+    vector = normal(28).requires_grad_()
+    assert not conjugate_gradient(lambda v: 2 * v, vector).requires_grad
+    assert not fisher_vector_product(linear(), normal(3, 4, 3), MASK, vector).requires_grad
+
+
 @pytest.mark.parametrize("scale", [1e-38, 1e-25, 1e25, 1e37])
 def test_conjugate_gradient_neither_overflows_nor_vanishes(scale):
     matrix, target = positive_definite(4, 4).float(), normal(4, seed=1, dtype=torch.float32)
@@ -335,9 +351,10 @@ def test_a_direction_of_non_positive_curvature_is_named(matrix):
         conjugate_gradient(matrix.mv, torch.tensor([2.0, 1.0]))
 
 
-def test_the_curvature_that_is_named_is_that_of_the_direction():
-    with pytest.raises(NonPositiveCurvature, match=r"got the curvature -3 along direction 1, expected > 0"):
-        conjugate_gradient(lambda vector: -3 * vector, torch.tensor([2.0, 0.0]))
+@pytest.mark.parametrize("curvature", [-3, 0])
+def test_the_curvature_that_is_named_is_that_of_the_direction(curvature):
+    with pytest.raises(NonPositiveCurvature, match=f"got the curvature {curvature} along direction 1, expected > 0"):
+        conjugate_gradient(lambda vector: curvature * vector, torch.tensor([2.0, 0.0]))
 
 
 def test_a_curvature_that_is_not_a_number_is_refused():
