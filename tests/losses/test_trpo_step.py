@@ -167,6 +167,15 @@ def test_fisher_product_is_that_of_the_dense_matrix(model, inputs, damping):
     torch.testing.assert_close(product, fisher @ vector + damping * vector, rtol=1e-12, atol=1e-13)
 
 
+def test_the_fisher_matrix_of_a_single_token():
+    model, inputs, vector = linear(), normal(3, 4, 3), normal(28, seed=3)
+    mask = torch.zeros(3, 4, dtype=torch.bool)
+    mask[1, 2] = True
+    torch.testing.assert_close(
+        fisher_vector_product(model, inputs, mask, vector), dense_fisher(model, inputs, mask) @ vector
+    )
+
+
 def test_the_fisher_matrix_is_the_hessian_of_the_mean_divergence():
     """An independent road to it: differentiate KL(old‖new) twice, without the Gauss-Newton form."""
     model, inputs = Sequential(Embedding(VOCAB, 3, dtype=torch.float64), torch.nn.Tanh(), linear()), tokens(3, 4)
@@ -659,15 +668,18 @@ def test_without_an_acceptable_step_the_parameters_stay_bit_for_bit(given, reaso
     case["model"] = case["model"]()
     before = bits(case["model"])
     result = trpo_step(**case)
-    assert not result.accepted
+    assert result.accepted is False
     assert result.reason.startswith(reason)
     assert (result.kl, result.fraction) == (0.0, 0.0)
+    assert isinstance(result.kl, float)
     assert unchanged(before, case["model"])
     assert all(parameter.grad is None for parameter in case["model"].parameters())
     before_after = torch.tensor([result.surrogate_before, result.surrogate_after])
     assert torch.equal(before_after[:1].isnan(), before_after[1:].isnan())
     if before_after.isfinite().all():
         assert result.surrogate_before == result.surrogate_after
+    if not case["mask"].any():
+        assert result.surrogate_before == 0
 
 
 def test_a_singular_fisher_matrix_without_damping_is_a_reason():
@@ -739,6 +751,9 @@ def test_what_is_on_another_device_is_refused():
         fisher_vector_product(model, inputs, MASK.to("meta"), torch.zeros(28))
     with pytest.raises(ValueError, match="advantages: got device meta, expected cpu"):
         trpo_step(model, inputs, targets, advantages.to("meta"), MASK)
+    model.bias = Parameter(model.bias.to("meta"))
+    with pytest.raises(ValueError, match="model: got parameters on cpu, meta, expected one device"):
+        trpo_step(model, inputs, targets, advantages, MASK)
 
 
 def test_defaults():
