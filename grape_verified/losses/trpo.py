@@ -426,9 +426,7 @@ def _fisher_product(
 
 def _flat_gradient(output: Tensor, parameters: Sequence[Tensor], cotangent: Tensor | None = None) -> Tensor:
     """Gradient in all parameters, flat, 0 for those that take no part; the graph is kept for more."""
-    gradients = torch.autograd.grad(
-        output, parameters, cotangent, retain_graph=True, allow_unused=True, materialize_grads=True
-    )
+    gradients = torch.autograd.grad(output, parameters, cotangent, retain_graph=True, materialize_grads=True)
     return torch.cat([gradient.reshape(-1).to(compute_dtype(*parameters)) for gradient in gradients])
 
 
