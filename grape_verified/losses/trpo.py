@@ -33,7 +33,7 @@ from grape_verified.arguments import (
 from grape_verified.divergences import categorical_kl, kl_estimate
 from grape_verified.logprobs import token_logps
 from grape_verified.losses.output import LossOutput
-from grape_verified.numerics import bounded, bounded_exp, compute_dtype, exp_limit
+from grape_verified.numerics import bounded_exp, compute_dtype, exp_limit
 
 #: The attention kernel whose backward pass can be differentiated; it is also the one while checkpoints are recomputed.
 TWICE_DIFFERENTIABLE = SDPBackend.MATH
@@ -506,8 +506,8 @@ def _line_search(
 def _change(sample: _Sample, old: _Measured) -> tuple[float, float]:
     """Mean KL(old‖new), and what the surrogate has gained: the mean of (ρ − 1)A, in which nothing cancels."""
     new = sample.measured()
-    log_ratio = bounded(new.logps - old.logps)
-    gain = log_ratio.clamp(max=exp_limit(log_ratio.dtype)).expm1() * sample.advantages
+    log_ratio = (new.logps - old.logps).clamp(max=exp_limit(new.logps.dtype))
+    gain = log_ratio.expm1() * sample.advantages
     return categorical_kl(old.logits, new.logits).mean().item(), gain.mean().item()
 
 

@@ -638,6 +638,13 @@ def with_nan_parameter():
     return model
 
 
+def with_forbidden_token():
+    model = linear(seed=5)
+    with torch.no_grad():
+        model.bias[linear_case()[2][0, 0]] = -math.inf
+    return model
+
+
 def with_infinite_gradient():
     model = linear(seed=5)
     model.bias.register_hook(lambda gradient: gradient * math.inf)
@@ -649,6 +656,18 @@ NOTHING = {
     "advantages of zero": ({"advantages": torch.zeros(3)}, "the gradient of the surrogate is zero"),
     "an advantage of NaN": ({"advantages": torch.full((3,), math.nan)}, "an advantage that counts is not finite"),
     "an advantage of inf": ({"advantages": torch.full((3,), math.inf)}, "an advantage that counts is not finite"),
+    "one advantage of NaN": (
+        {"advantages": torch.tensor([1.0, math.nan, 2.0])},
+        "an advantage that counts is not finite",
+    ),
+    "a forbidden target": (
+        {"model": with_forbidden_token},
+        "the log-probability of a target that counts is not finite",
+    ),
+    "a step too small for the parameters": (
+        {"model": lambda: linear(seed=5).bfloat16(), "inputs": linear_case()[1].bfloat16(), "max_kl": 1e-12},
+        "no fraction of the step from 1 to 0.000977 has KL <= 1e-12",
+    ),
     "a parameter of NaN": ({"model": with_nan_parameter}, "the log-probability of a target that counts is not finite"),
     "an infinite gradient": ({"model": with_infinite_gradient}, "the gradient of the surrogate is not finite"),
     "NaN after the step": ({"model": Overflowing}, "no fraction of the step from 1 to 0.000977 has KL <= 0.01"),
@@ -732,12 +751,31 @@ def test_only_the_proportions_of_advantages_matter(scale):
     torch.testing.assert_close(other.weight, model.weight)
 
 
+def test_a_step_of_a_single_parameter_that_has_to_fall():
+    """Every entry of the solution is then negative."""
+
+    class Tilted(Module):
+        def __init__(self):
+            super().__init__()
+            self.slope = Parameter(torch.zeros(1, dtype=torch.float64))
+
+        def forward(self, inputs):
+            return self.slope * torch.arange(VOCAB, dtype=torch.float64).expand(*inputs.shape, VOCAB)
+
+    model, mask = Tilted(), torch.ones(1, 1)
+    result = trpo_step(model, torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.long), torch.ones(1), mask)
+    assert result.accepted
+    assert result.surrogate_after > result.surrogate_before
+    assert model.slope < 0
+
+
 # -- what is refused ---------------------------------------------------------------------------------------------------
 
 
 def test_dropout_is_detected():
+    torch.manual_seed(0)
     model, inputs, targets, advantages = linear_case()
-    model = Sequential(Dropout(0.1), model)
+    model = Sequential(Dropout(0.5), model)
     before = bits(model)
     with pytest.raises(ValueError, match="model: got different logits from two evaluations at the same parameters"):
         trpo_step(model, inputs, targets, advantages, MASK)
