@@ -3,7 +3,6 @@
 J. Schulman et al., Trust Region Policy Optimization, arXiv:1502.05477.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from grape_verified.arguments import (
     check_floating,
     check_integer,
     check_logits,
+    check_non_negative,
     check_number,
     check_positive,
     check_same_device,
@@ -157,7 +157,7 @@ def fisher_vector_product(
 
     Sources: Schulman et al., arXiv:1502.05477, appendix C.1.
     """
-    check_number("damping", damping, "a finite number >= 0", lambda x: 0 <= x < math.inf)
+    check_non_negative("damping", damping)
     parameters = _trained(model)
     _check_vector(vector, parameters)
     policy = _Policy(model, _checked_inputs(inputs), counted_tokens(mask, "mask", mask))
@@ -555,13 +555,13 @@ def _check_system(target: Tensor, steps: int, tolerance: float) -> None:
     if not target.isfinite().all():
         raise ValueError("target: got a value that is not finite, expected finite numbers")
     check_integer("steps", steps, at_least=1)
-    check_number("tolerance", tolerance, "a finite number >= 0", lambda x: 0 <= x < math.inf)
+    check_non_negative("tolerance", tolerance)
 
 
 def _check_step_options(max_kl: float, damping: float, cg_steps: int, backtracks: int, backtrack_ratio: float) -> None:
     """Check the options of `trpo_step`."""
     check_positive("max_kl", max_kl)
-    check_number("damping", damping, "a finite number >= 0", lambda x: 0 <= x < math.inf)
+    check_non_negative("damping", damping)
     check_integer("cg_steps", cg_steps, at_least=1)
     check_integer("backtracks", backtracks, at_least=0)
     check_number("backtrack_ratio", backtrack_ratio, "a number in (0, 1)", lambda x: 0 < x < 1)

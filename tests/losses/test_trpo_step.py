@@ -769,6 +769,27 @@ def test_a_step_of_a_single_parameter_that_has_to_fall():
     assert model.slope < 0
 
 
+def test_a_ratio_beyond_the_range_does_not_spoil_the_gain():
+    """A target of advantage 0 becomes e¹⁰⁰ times as likely, which fp32 cannot hold: 0 · ∞ would be NaN."""
+
+    class Steep(Module):
+        def __init__(self):
+            super().__init__()
+            self.slope = Parameter(torch.zeros(1))
+
+        def forward(self, inputs):
+            slope = self.slope
+            rare = torch.stack([slope * 0, slope * 0, 1e4 * slope - 200], -1)
+            return torch.stack([torch.stack([slope, -slope, slope * 0], -1), rare], 1)
+
+    mask, advantages = torch.ones(1, 2), torch.tensor([[1.0, 0.0]])
+    model, targets = Steep(), torch.tensor([[0, 2]])
+    result = trpo_step(model, torch.zeros(1, 2), targets, advantages, mask, max_kl=1e-4, damping=0.0)
+    assert model.slope > 0.0095  # so that the rare logit is above −105
+    assert result.accepted
+    assert 0 < result.surrogate_after - result.surrogate_before < 1
+
+
 # -- what is refused ---------------------------------------------------------------------------------------------------
 
 
@@ -787,6 +808,8 @@ def test_what_is_on_another_device_is_refused():
     model, inputs, targets, advantages = linear_case()
     with pytest.raises(ValueError, match="mask: got device meta, expected cpu"):
         fisher_vector_product(model, inputs, MASK.to("meta"), torch.zeros(28))
+    with pytest.raises(ValueError, match="vector: got device meta, expected cpu"):
+        fisher_vector_product(model, inputs, MASK, torch.zeros(28, device="meta"))
     with pytest.raises(ValueError, match="advantages: got device meta, expected cpu"):
         trpo_step(model, inputs, targets, advantages.to("meta"), MASK)
     model.bias = Parameter(model.bias.to("meta"))
@@ -850,6 +873,7 @@ BAD_STEP = [
     ),
     ({"max_kl": 0.0}, ValueError, "max_kl: got 0.0, expected a finite number > 0"),
     ({"damping": -0.1}, ValueError, "damping: got -0.1, expected a finite number >= 0"),
+    ({"damping": math.inf}, ValueError, "damping: got inf, expected a finite number >= 0"),
     ({"cg_steps": 0}, ValueError, "cg_steps: got 0, expected an integer >= 1"),
     ({"cg_steps": 1.0}, TypeError, "cg_steps: got 1.0, expected an integer >= 1"),
     ({"backtracks": -1}, ValueError, "backtracks: got -1, expected an integer >= 0"),
@@ -887,10 +911,15 @@ def test_bad_arguments_of_a_fisher_product(given, error, text):
     [
         ({"target": [1.0]}, TypeError, "target: got list, expected a tensor"),
         ({"target": torch.ones(2, 2)}, ValueError, "target: got shape (2, 2), expected shape (parameters,)"),
-        ({"target": torch.tensor([math.nan])}, ValueError, "target: got a value that is not finite, expected finite"),
+        (
+            {"target": torch.tensor([1.0, math.nan])},
+            ValueError,
+            "target: got a value that is not finite, expected finite",
+        ),
         ({"product": torch.linalg.norm}, ValueError, "product: got shape (), expected (2,), the shape of target"),
         ({"steps": 0}, ValueError, "steps: got 0, expected an integer >= 1"),
         ({"tolerance": -1.0}, ValueError, "tolerance: got -1.0, expected a finite number >= 0"),
+        ({"tolerance": math.inf}, ValueError, "tolerance: got inf, expected a finite number >= 0"),
     ],
 )
 def test_bad_arguments_of_conjugate_gradient(given, error, text):
