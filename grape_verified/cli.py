@@ -135,7 +135,7 @@ def check(
     target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="The function to check.")],
     contract: Annotated[str, typer.Option("--as", help=f"What it should be: {', '.join(CONTRACTS)}.")],
     option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Hold an option at one value.")] = None,
-    examples: Annotated[int, typer.Option(min=1, help="Inputs for each property.")] = 200,
+    examples: Annotated[int, typer.Option(min=1, help="Inputs for each property; twice as many for options.")] = 200,
     strict: Annotated[bool, typer.Option("--strict", help="Hold it to what our own kernels promise, too.")] = False,
     as_json: Json = False,
 ) -> None:

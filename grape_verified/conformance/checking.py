@@ -40,7 +40,7 @@ def check(
     Arguments:
         function: any implementation.
         contract: the name of a contract, such as "ppo".
-        examples: how many inputs each property is tried on.
+        examples: how many inputs each property is tried on; twice as many for the options.
         options: options to hold at one value, for a function that has it built in or knows no other.
         strict: hold it to what our own kernels promise, too: fp64 to its own precision rather than to that of fp32,
             half precision computed in fp32, and large finite numbers where the exact result leaves the range, not ±inf.
@@ -77,7 +77,7 @@ def run_property(subject: Subject, prop: Property, examples: int) -> Finding:
 
     cases = subject.contract.cases(prop.regime, subject.offered, subject.held, subject.variants)
     try:
-        _quietly(examples)(given(case=cases)(holds))()
+        _quietly(examples * prop.times)(given(case=cases)(holds))()
     except (Broken, _Enough):
         broken = search.last
         status: Literal["failed", "noted"] = "failed" if prop.required or subject.strict else "noted"

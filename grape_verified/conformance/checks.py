@@ -41,6 +41,7 @@ class Property:
         holds: raises `Broken` where a subject does not keep it.
         not_run: why it cannot be tried on a subject; empty where it can.
         required: whether a function that does not keep it is wrong; our own kernels keep every one.
+        times: how often it is tried for each time that is asked for.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Property:
     holds: Callable[[Subject, Case], None]
     not_run: Callable[[Subject], str] = lambda subject: ""
     required: bool = True
+    times: int = 1
 
 
 # -- against the spec -------------------------------------------------------------------------------------------------
@@ -371,7 +373,14 @@ _TABLE = (
     Property("value", "The value is that of the definitions.", _AT_DEFAULTS, value),
     Property("gradient", "The gradient is that of the claims.", _AT_DEFAULTS, gradient),
     Property("cotangents", "Vector-Jacobian products are right for any vector.", _AT_DEFAULTS, cotangents),
-    Property("options", "Every option does what the definitions say.", _ORDINARY, value_and_gradient, _takes_no_option),
+    Property(
+        "options",
+        "Every option does what the definitions say.",
+        _ORDINARY,
+        value_and_gradient,
+        _takes_no_option,
+        times=2,  # an option may be wrong at one of its values, with one form of a mask
+    ),
     Property(
         "masked values", "What stands behind the mask is not seen, NaN and inf included.", _ORDINARY, masked_values
     ),

@@ -128,6 +128,11 @@ class Contract:
     fit: Callable[[dict[str, Any], Sequence[str]], dict[str, Any]] = fit_reduction
     expectation: Expectation | None = None
 
+    def __post_init__(self) -> None:
+        """Every option has a byte that chooses its value."""
+        if len(self.options) >= strategies.OPTIONS:
+            raise ValueError(f"options: got {len(self.options)}, expected fewer than {strategies.OPTIONS}")
+
     @property
     def reduced(self) -> bool:
         """Whether it returns one number rather than one for each token, pair or position."""
@@ -163,11 +168,18 @@ class Contract:
     def cases(
         self, regime: Regime, offered: Sequence[str], held: Options, variants: Sequence[Variant]
     ) -> st.SearchStrategy[Case]:
-        """Inputs of a regime for a function that takes the offered options, some of which may be held at a value."""
+        """Inputs of a regime for a function that takes the offered options, some of which may be held at a value.
+
+        In every second case one option is varied alone: a mistake that shows at one value of one of them, and that
+        another hides, is met often enough.
+        """
         varied = [name for name in offered if name not in held] if regime.vary_options else []
 
         def options(chosen: bytes) -> dict[str, Any]:
-            drawn = {name: self.options[name].pick(byte) for name, byte in zip(varied, chosen, strict=False)}
+            *values, last = chosen
+            alone = varied[last // 2 % len(varied)] if varied and last % 2 else None
+            drawn = {name: self.options[name].pick(byte) for name, byte in zip(varied, values, strict=False)}
+            drawn = {name: value for name, value in drawn.items() if alone in (None, name)}
             return self.fit({**self.defaults(held), **drawn}, varied)
 
         return strategies.cases(self.build, self.blocks, options, variants, regime)

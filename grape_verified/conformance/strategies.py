@@ -23,8 +23,8 @@ ROWS, COLUMNS, VOCAB = 4, 6, 4
 #: Bytes of one tensor in one row: one for each column, and one that says what the row is like.
 WIDTH = COLUMNS + 1
 
-#: Bytes that choose the options, and bytes of noise that come with a case.
-OPTIONS, NOISE = 8, ROWS * COLUMNS
+#: Bytes that choose the options, the last whether one is varied alone, and bytes of noise that come with a case.
+OPTIONS, NOISE = 12, ROWS * COLUMNS
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ LOGIT_OFFSETS = {"ordinary": (0.0, 0.0, 10.0, -10.0), "extreme": (1000.0, -1000.
 
 
 def mask_tensor(plan: Blueprint) -> Tensor:
-    """Rows that are full, padded on the right, padded on the left, or full of holes; perhaps with no token at all."""
+    """Rows that are full, padded on the right, padded on the left, full of holes, or without any token."""
     counted = torch.tensor([_counted(row["mask"], plan.columns) for row in plan.rows])
     if plan.regime.nothing_counts:
         counted[:] = False
@@ -179,10 +179,10 @@ def mask_tensor(plan: Blueprint) -> Tensor:
 
 
 def _counted(drawn: bytes, columns: int) -> list[bool]:
-    style, length = drawn[0] % 4, drawn[0] // 4 % (columns + 1)
+    style, length = drawn[0] % 5, drawn[0] // 5 % (columns + 1)
     padded = [True] * length + [False] * (columns - length)
     holes = [byte < 160 for byte in drawn[-columns:]]
-    return ([True] * columns, padded, padded[::-1], holes)[style]
+    return ([True] * columns, padded, padded[::-1], holes, [False] * columns)[style]
 
 
 def token_tensors(plan: Blueprint) -> dict[str, Tensor]:

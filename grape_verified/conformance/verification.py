@@ -52,7 +52,7 @@ def verify(
 
     Arguments:
         names: ids of claims, or families such as ``ppo``; none stands for everything.
-        examples: inputs on which each property of a kernel is tried.
+        examples: inputs on which each property of a kernel is tried; twice as many for the options.
         processes: how many work side by side; None for one a core, up to four.
         finished: called with each task and its record as it ends.
 

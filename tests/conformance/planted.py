@@ -376,3 +376,18 @@ def kink_shared_wrongly(logps, old_logps, advantages, mask, *, clip_low=0.2, cli
     at_kink = (d - math.log1p(clip_high)).abs() < 4 * torch.finfo(d.dtype).eps
     steep = torch.where(at_kink, 3 * d - 2 * d.detach(), d)
     return _mean(-_clipped(_safe_ratio(steep), gains, clip_low, clip_high, None), keep, None)
+
+
+def empty_rows_left_out(
+    logps, old_logps, advantages, mask, *, aggregation="token_mean", denominator=None, max_length=None
+):
+    """The mean over sequences leaves out those without tokens, where every row counts; all else is right."""
+    new, old, gains, keep = _tokens(logps, old_logps, advantages, mask)
+    per_token = -_clipped(_safe_ratio(new - old), gains, 0.2, 0.2, None) * keep
+    lengths, rows = keep.sum(1), len(keep)
+    if aggregation == "sequence_mean":
+        per_token, rows = per_token / lengths.clamp(min=1)[:, None], (lengths > 0).sum().clamp(min=1)
+    if aggregation == "fixed_length":
+        per_token = per_token / max_length
+    usual = {"token_mean": lengths.sum().clamp(min=1), "token_sum": 1}.get(aggregation, rows)
+    return per_token.sum() / (usual if denominator is None else denominator)

@@ -197,3 +197,11 @@ best_of_each_prompt = _grape(lambda advantages: advantages.amax(1, keepdim=True)
 rows_interleaved = _grape(lambda advantages: advantages.T.flatten())
 wrong_sign = _grape(lambda advantages: -advantages.flatten())
 mean_over_tokens = _grape(lambda advantages: advantages.flatten(), "token_mean")
+
+
+def denominator_ignored(
+    logps, old_logps, scores, confidences, weights, mask, *, item_mask, aggregation="sequence_mean", denominator=None
+):
+    """Micro-batches each divide by their own number of rows."""
+    tensors = (logps, old_logps, scores, confidences, weights, mask)
+    return looped_grape(*tensors, item_mask=item_mask, aggregation=aggregation)

@@ -59,6 +59,7 @@ WRONG = [
     (planted.cut_to_zero, "ppo", {"extremes"}, set()),
     (planted.zero_over_zero, "ppo", {"empty batch"}, set()),
     (planted.denominator_ignored, "ppo", {"options", "partition"}, {"kinks", "extremes"}),
+    (planted.empty_rows_left_out, "ppo", {"options"}, {"kinks", "extremes"}),
     (planted.row_weights, "ppo", {"value", "permutation", "partition"}, SPEC_PPO),
     (planted.first_column_twice, "ppo", {"value", "padding"}, SPEC_PPO),
     (planted.wrong_when_wide, "ppo", {"padding"}, set()),

@@ -48,6 +48,7 @@ WRONG = [
     (planted_grape.rows_interleaved, "grape", ("value", "gradient")),
     (planted_grape.wrong_sign, "grape", ("value", "gradient")),
     (planted_grape.mean_over_tokens, "grape", ("value", "gradient")),
+    (planted_grape.denominator_ignored, "grape", ("options", "partition")),
 ]
 
 
@@ -56,7 +57,7 @@ WRONG = [
 def test_rejects_a_wrong_function_by_the_right_properties(function, contract, broken):
     subject = checking.read(function, CONTRACTS[contract], {})
     for name in broken:
-        finding = checking.run_property(subject, checking.PROPERTIES[name], 60)
+        finding = checking.run_property(subject, checking.PROPERTIES[name], 100)
         assert finding.status == "failed"
         assert finding.counterexample
         assert "Traceback" not in finding.text

@@ -46,6 +46,10 @@ SCORES = [1.0, 0.0, 0.5, 0.25] * 24 + [round(i / 160, 3) for i in range(160)]
 CONFIDENCES = [1.0, 0.5, 0.0, 0.25] * 24 + [round(1 - i / 160, 3) for i in range(160)]
 WEIGHTS = [1.0, 2.0, 0.0, 0.5] * 24 + [round(i / 16, 2) for i in range(160)]
 
+#: Sizes of groups for so many rows; most have somebody to compare with, and of four rows most are two prompts. Where
+#: nobody is compared, and confidences are averaged over prompts, each row is a prompt.
+GROUPS = {1: (1,), 2: (2, 2, 2, 1), 3: (3, 3, 3, 1), 4: (2, 2, 4, 1)}
+
 REWARD_OPTIONS = {"confidence": Option("group", ("batch",)), "normalisation": Option("mean", ("sum",))}
 ADVANTAGE_OPTIONS = REWARD_OPTIONS | {
     "baseline": Option("leave_one_out", ("mean",)),
@@ -74,8 +78,9 @@ LOSS_CLAIMS = (
 def verdict_tensors(plan: Blueprint) -> dict[str, Tensor]:
     """Verdicts on the responses to some prompts, one response for each row; some groups have equal scores."""
     first, count = plan.rows[0], len(plan.rows)
-    sizes = [size for size in (4, 3, 2, 1) if count % size == 0]
-    group, items = sizes[first["scores"][0] % len(sizes)], 1 + first["weights"][0] % 3
+    alone = plan.options["confidence"] == "batch" and "baseline" not in plan.options
+    sizes = (1,) if alone else GROUPS[count]
+    group, items = sizes[first["scores"][0] % len(sizes)], (2, 3, 1)[first["weights"][0] % 3]
     scores, confidences = (
         plan.numbers(name, pool, items).reshape(-1, group, items)
         for name, pool in (("scores", SCORES), ("confidences", CONFIDENCES))
