@@ -418,3 +418,10 @@ def test_refused(call, error, message):
         call()
     assert type(caught.value) is error
     assert message in str(caught.value)
+
+
+def test_group_advantages_are_constants_in_memory_of_their_own():
+    rewards = torch.ones(4, requires_grad=True)
+    advantages = group_advantages(rewards, 2, baseline="none", scale="none")
+    assert not advantages.requires_grad
+    assert advantages.data_ptr() != rewards.data_ptr()

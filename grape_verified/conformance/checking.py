@@ -191,16 +191,28 @@ def _probe(contract: Contract, held: Mapping[str, Any], variant: Variant) -> Cas
 
 def _signature(subject: Subject) -> Finding:
     """Which forms of tensors the function takes, where there is a choice, and which it takes for something else."""
-    text, tried = "It can be called with the contract's tensors.", len(subject.contract.variants)
+    sentences, tried = ["It can be called with the contract's tensors."], len(subject.contract.variants)
     only = _what_is_common(subject.variants) if len(subject.variants) < tried else ""
     if only:
-        text = f"{text} Only with {only}."
-    if not subject.misread:
-        return Finding("signature", "passed", text, tried)
-    text = (
-        f"{text} With {_what_is_common(subject.misread)} it returns something else than the spec says, without a word."
-    )
-    return Finding("signature", "failed" if subject.strict else "noted", text, tried)
+        sentences.append(f"Only with {only}.")
+    departures = _other_defaults(subject)
+    if subject.misread:
+        forms = _what_is_common(subject.misread)
+        departures.append(f"With {forms} it returns something else than the spec says, without a word.")
+    status: Literal["passed", "failed", "noted"] = "passed"
+    if departures:
+        status = "failed" if subject.strict else "noted"
+    return Finding("signature", status, " ".join(sentences + departures), tried)
+
+
+def _other_defaults(subject: Subject) -> list[str]:
+    """Defaults that are not the contract's; None may ask to be given a value."""
+    usual = subject.contract.defaults(subject.held)
+    return [
+        f"Without {name} it takes {default!r}, the contract {usual[name]!r}."
+        for name, default in subject.defaults.items()
+        if default is not None and default != usual[name]
+    ]
 
 
 def _what_is_common(variants: Sequence[Variant]) -> str:

@@ -297,6 +297,23 @@ def inputs_untouched(subject: Subject, case: Case) -> None:
             raise Broken(f"the function changes its argument {name}", case)
 
 
+def constants(subject: Subject, case: Case) -> None:
+    """No gradient reaches what the spec holds constant, even where a caller forgot to detach it."""
+    tensors = {name: x.clone().requires_grad_(x.is_floating_point()) for name, x in case.tensors.items()}
+    result = subject.call(case, tensors)
+    held = {name: x for name, x in tensors.items() if x.requires_grad and name not in subject.contract.wrt}
+    if not result.requires_grad:
+        return
+    if result.grad_fn is None:
+        raise Broken(f"the {_noun(subject)} is an argument itself, or a view of it, which asks for a gradient", case)
+    found = torch.autograd.grad(result, list(held.values()), torch.ones_like(result), allow_unused=True)
+    for name, gradient in zip(held, found, strict=True):
+        if gradient is not None and gradient.any():
+            place = int(gradient.flatten().nonzero()[0])
+            where, number = _place(gradient, place), gradient.flatten()[place].item()
+            raise Broken(f"a gradient of {number!r} reaches {name}{where}, which the spec holds constant", case)
+
+
 def _compare(
     subject: Subject, case: Case, got: Outcome, expected: Outcome, which: str, *, cut: int | None = None
 ) -> None:
@@ -417,6 +434,13 @@ _TABLE = (
     ),
     Property("permutation", "The order of the batch does not matter.", _ORDINARY, permutation),
     Property("inputs", "The arguments are not written into.", _ORDINARY, inputs_untouched),
+    Property(
+        "constants",
+        "No gradient reaches what the spec holds constant, detached or not.",
+        _ORDINARY,
+        constants,
+        required=False,
+    ),
     Property(
         "dtype",
         "bf16 is computed in fp32, and fp64 stays fp64.",

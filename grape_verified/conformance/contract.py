@@ -191,11 +191,13 @@ MODES = Option("token_mean", ("sequence_mean", "sequence_sum", "token_sum", "fix
 AGGREGATION = {"aggregation": MODES} | REDUCTION
 CLIPPING = {"clip_low": Option(0.2, (0.1, 0.5, 0.0, 1.0)), "clip_high": Option(0.2, (0.5, 0.28, 0.0, 4.0))}
 
-#: Properties that many contracts promise: every one, those of a loss over tokens, those of a constant, and the last.
+#: Properties that many contracts promise: every one, those of a loss over tokens, those of a constant, and the last,
+#: without constants among the tensors and with them.
 EVERY = ("signature", "repeatable", "value", "gradient")
 MASKED = ("options", "masked values", "padding", "partition", "empty batch")
 CONSTANT = ("signature", "repeatable", "value", "options", "masked values", "padding", "empty batch")
-LAST = ("permutation", "inputs", "dtype")
+ALL_DIFFERENTIATED = ("permutation", "inputs", "dtype")
+LAST = ("permutation", "inputs", "constants", "dtype")
 
 #: Forms of tensors: masks, and advantages with masks.
 MASKS = (Variant("bool"), Variant("float"))

@@ -391,3 +391,25 @@ def empty_rows_left_out(
         per_token = per_token / max_length
     usual = {"token_mean": lengths.sum().clamp(min=1), "token_sum": 1}.get(aggregation, rows)
     return per_token.sum() / (usual if denominator is None else denominator)
+
+
+# -- constants that are none ------------------------------------------------------------------------------------------
+
+
+def returns_not_held_constant(values, returns, mask):
+    """Half the squared error, in which the returns are learnt, too."""
+    keep = mask.bool()
+    error = torch.where(keep, values, 0) - torch.where(keep, returns, 0)
+    return (error**2 / 2).sum() / keep.sum().clamp(min=1)
+
+
+def reference_not_held_constant(logps, ref_logps):
+    """k3, which pulls the reference, too."""
+    distance = ref_logps - logps
+    return torch.expm1(distance) - distance
+
+
+def scores_not_held_constant(rewards, threshold):
+    """Right numbers, but with a gradient of 1 in the rewards."""
+    kept = (rewards.detach() >= threshold).to(torch.promote_types(rewards.dtype, torch.float32))
+    return kept + (rewards - rewards.detach())

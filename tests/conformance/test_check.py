@@ -83,10 +83,10 @@ WRONG = [
 @pytest.mark.parametrize(
     ("function", "contract", "strictly"),
     [
-        (planted.softplus_dpo, "dpo", {"value", "gradient", "options", "extremes", "dtype"}),
-        (planted.branching_ppo, "ppo", {"extremes"}),
+        (planted.softplus_dpo, "dpo", {"value", "gradient", "options", "extremes", "constants", "dtype"}),
+        (planted.branching_ppo, "ppo", {"extremes", "constants"}),
         (planted.misreads_float_masks, "ppo", {"signature"}),
-        (planted.AsModule(), "ppo", set()),
+        (planted.AsModule(), "ppo", {"constants"}),
     ],
 )
 def test_what_only_a_strict_check_rejects(function, contract, strictly):
@@ -115,8 +115,43 @@ def test_a_form_that_is_misread_is_said():
 def test_another_precision_is_noted_and_not_wrong(function, contract):
     report = check(function, contract, examples=40)
     assert report.accepted
-    assert report.named("noted") == ("dtype",)
+    assert {"dtype"} <= set(report.named("noted")) <= {"constants", "dtype"}
     assert report.finding("dtype").counterexample
+
+
+@pytest.mark.parametrize(
+    ("function", "contract", "reached"),
+    [
+        (planted.returns_not_held_constant, "value", "returns"),
+        (planted.reference_not_held_constant, "kl_estimate", "ref_logps"),
+        (planted.scores_not_held_constant, "threshold_weights", "rewards"),
+    ],
+)
+def test_a_gradient_into_a_constant_is_noted_and_strictly_wrong(function, contract, reached):
+    report = check(function, contract, examples=40)
+    assert report.accepted
+    assert f"reaches {reached} at [" in report.finding("constants").text
+    assert report.finding("constants").status == "noted"
+    assert "constants" in check(function, contract, examples=40, strict=True).failed
+
+
+def test_what_is_returned_as_it_came_is_noted():
+    finding = check(lambda rewards, group_size: rewards, "group_advantages", examples=5).finding("constants")
+    assert finding.text == "the result is an argument itself, or a view of it, which asks for a gradient"
+
+
+def test_other_defaults_are_noted_and_strictly_wrong():
+    for strict, status in ((False, "noted"), (True, "failed")):
+        signature = check(grape_verified.grpo_loss, "ppo", examples=5, strict=strict).finding("signature")
+        assert signature.status == status
+        assert "Without aggregation it takes 'sequence_mean', the contract 'token_mean'." in signature.text
+
+
+def test_constants_are_promised_where_there_are_any():
+    for contract in CONTRACTS.values():
+        tensors = checking._probe(contract, {}, contract.variants[0]).tensors
+        floating = {name for name, tensor in tensors.items() if tensor.is_floating_point()}
+        assert ("constants" in contract.properties) == bool(floating - set(contract.wrt)), contract.name
 
 
 @pytest.mark.usefixtures("quick")

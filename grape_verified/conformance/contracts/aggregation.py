@@ -7,8 +7,8 @@ from flint import arb
 from grape_verified.conformance import strategies
 from grape_verified.conformance.contract import (
     AGGREGATION_CLAIMS,
+    ALL_DIFFERENTIATED,
     EVERY,
-    LAST,
     MASKED,
     MASKS,
     MODES,
@@ -42,7 +42,7 @@ CONTRACTS = (
         oracle=aggregate,
         result=number,
         rests_on=AGGREGATION_CLAIMS,
-        properties=(*EVERY, *MASKED, *LAST),
+        properties=(*EVERY, *MASKED, *ALL_DIFFERENTIATED),
         variants=MASKS,
     ),
 )

@@ -14,6 +14,7 @@ from grape_spec.language.registry import definition
 from torch import Tensor
 
 from grape_verified.conformance.contract import (
+    ALL_DIFFERENTIATED,
     EVERY,
     LAST,
     Contract,
@@ -195,6 +196,6 @@ CONTRACTS = (
         oracle=categorical_kl,
         result=without_vocabulary,
         rests_on=("policy.softmax", "kl.reverse", "kl.reverse.gradient", "kl.forward.gradient"),
-        properties=(*EVERY, "cotangents", "forbidden tokens", "extremes", *LAST),
+        properties=(*EVERY, "cotangents", "forbidden tokens", "extremes", *ALL_DIFFERENTIATED),
     ),
 )

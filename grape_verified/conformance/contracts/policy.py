@@ -12,13 +12,13 @@ from grape_spec.evaluate import evaluate
 from grape_spec.language.registry import definition
 
 from grape_verified.conformance import strategies
-from grape_verified.conformance.contract import EVERY, LAST, Contract, Option, without_vocabulary
+from grape_verified.conformance.contract import ALL_DIFFERENTIATED, EVERY, Contract, Option, without_vocabulary
 from grape_verified.conformance.oracle import Answer, Arithmetic, Target, precisely, right_hand_side
 from grape_verified.conformance.strategies import Case
 
 OPTIONS = {"temperature": Option(1.0, (0.5, 2.0, 0.7, 10.0))}
 BLOCKS = ("logits", "forbidden", "targets")
-PROPERTIES = (*EVERY, "cotangents", "options", "forbidden tokens", "extremes", *LAST)
+PROPERTIES = (*EVERY, "cotangents", "options", "forbidden tokens", "extremes", *ALL_DIFFERENTIATED)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from grape_spec.language.registry import definition
 from torch import Tensor
 
 from grape_verified.conformance import strategies
-from grape_verified.conformance.contract import EVERY, LAST, Contract, Option, like_first, number
+from grape_verified.conformance.contract import ALL_DIFFERENTIATED, EVERY, Contract, Option, like_first, number
 from grape_verified.conformance.oracle import (
     Answer,
     Arithmetic,
@@ -72,7 +72,7 @@ CONTRACTS = (
         oracle=bradley_terry,
         result=number,
         rests_on=(*CLAIMS, "aggregation.token_mean", "aggregation.gradient", "aggregation.partition"),
-        properties=(*EVERY, "options", "partition", "extremes", *LAST),
+        properties=(*EVERY, "options", "partition", "extremes", *ALL_DIFFERENTIATED),
     ),
     Contract(
         name="bradley_terry_per_pair",
@@ -86,6 +86,6 @@ CONTRACTS = (
         oracle=bradley_terry_per_pair,
         result=like_first,
         rests_on=CLAIMS,
-        properties=(*EVERY, "cotangents", "extremes", *LAST),
+        properties=(*EVERY, "cotangents", "extremes", *ALL_DIFFERENTIATED),
     ),
 )

@@ -11,8 +11,8 @@ from torch import Tensor
 from grape_verified.conformance.contract import (
     AGGREGATION,
     AGGREGATION_CLAIMS,
+    ALL_DIFFERENTIATED,
     EVERY,
-    LAST,
     MASKED,
     MASKS,
     Contract,
@@ -71,7 +71,7 @@ CONTRACTS = (
         oracle=sft,
         result=number,
         rests_on=CLAIMS + AGGREGATION_CLAIMS,
-        properties=(*EVERY, *MASKED, "extremes", *LAST),
+        properties=(*EVERY, *MASKED, "extremes", *ALL_DIFFERENTIATED),
         variants=MASKS,
     ),
     Contract(
@@ -86,6 +86,6 @@ CONTRACTS = (
         oracle=sft_per_token,
         result=like_first,
         rests_on=("sft.token_loss", "sft.gradient"),
-        properties=(*EVERY, "cotangents", "extremes", *LAST),
+        properties=(*EVERY, "cotangents", "extremes", *ALL_DIFFERENTIATED),
     ),
 )
