@@ -315,7 +315,9 @@ def check_log_ratio(log_ratio: str, chosen_lengths: Tensor | None, rejected_leng
     for name, lengths in {"chosen_lengths": chosen_lengths, "rejected_lengths": rejected_lengths}.items():
         if log_ratio == "sum" and lengths is not None:
             raise ValueError(f"{name}: got a value, expected None with log_ratio 'sum', which does not use it")
-        if log_ratio == "mean":
+        if log_ratio == "mean" and lengths is None:
+            raise TypeError(f"{name}: got None, expected a tensor, which log_ratio 'mean' needs")
+        if lengths is not None:
             check_tensor(name, lengths)
 
 

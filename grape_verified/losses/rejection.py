@@ -249,6 +249,9 @@ def _check_keep(keep: Keep, group_size: int | None, threshold: float | None) -> 
     unused, value = ("threshold", threshold) if keep == "best" else ("group_size", group_size)
     if value is not None:
         raise ValueError(f"{unused}: got {value}, expected None with keep {keep!r}, which does not use it")
+    needed, value = ("group_size", group_size) if keep == "best" else ("threshold", threshold)
+    if value is None:
+        raise TypeError(f"{needed}: got None, expected a number, which keep {keep!r} needs")
     if keep == "best":
         check_group_size(group_size)
     else:
