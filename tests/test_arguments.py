@@ -412,7 +412,7 @@ BAD = [
     (
         lambda: ipo(log_ratio="mean", chosen_lengths=ROW + 1),
         TypeError,
-        "rejected_lengths: got NoneType, expected a tensor",
+        "rejected_lengths: got None, expected a tensor, which log_ratio 'mean'",
     ),
     (
         lambda: ipo(log_ratio="mean", chosen_lengths=torch.ones(3), rejected_lengths=ROW + 1),
@@ -474,12 +474,7 @@ BAD = [
         ValueError,
         "group_size: got 2, expected None with keep 'threshold', which does not use it",
     ),
-    (
-        lambda: rejection(group_size=None, keep="threshold"),
-        TypeError,
-        "threshold: got None, expected a number, which keep 'threshold' needs",
-    ),
-    (lambda: above(threshold=None), TypeError, "threshold: got NoneType, expected a finite number"),
+    (lambda: above(threshold=None), TypeError, "threshold: got None, expected a number, which keep 'threshold' needs"),
     (lambda: above(threshold=math.nan), ValueError, "threshold: got nan, expected a finite number"),
     (lambda: above(aggregation="mean"), ValueError, f"aggregation: got 'mean', expected {MODES}"),
     (lambda: above(denominator=-1), ValueError, f"denominator: got -1, {DENOMINATOR}"),
