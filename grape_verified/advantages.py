@@ -80,7 +80,7 @@ def group_advantages(
     check_floating("rewards", rewards, "(batch,)")
     check_groups(group_size, rewards.shape[0])
     check_finite("rewards", rewards)
-    groups = rewards.detach().to(compute_dtype(rewards), copy=True).reshape(-1, group_size)
+    groups = rewards.to(compute_dtype(rewards), copy=True).reshape(-1, group_size)
     _, deviations, std = _moments(groups, torch.ones_like(groups, dtype=torch.bool), ddof)
     if baseline == "none":
         deviations = groups
