@@ -117,7 +117,7 @@ def show(
         print(json.dumps({**render.as_dict(claim), "evidence": evidence}, ensure_ascii=False))
     elif latex:
         for part in claim.parts:
-            print(render.latex(part.statement))
+            print(render.latex_assuming(part.statement, part.assuming))
     else:
         _print_claim(claim, evidence)
 

@@ -151,7 +151,12 @@ claim(
 
 K = symbol("K", Size, "number of tokens that count, from this one to the last")
 k = index("step", K, "how far a token is from this one, this one being the first", tex="k")
-decay = symbol("decay", DECAY, "discount times lambda, where it is not zero", tex="x")
+decay = symbol(
+    "decay",
+    DECAY,
+    "what a step counts beside the one before, not zero: γλ for residuals, γ for rewards, λ in a mixture of returns",
+    tex="x",
+)
 residual_at = function("residual_at", Smooth, "error of the value at each position", tex=r"\delta")
 reward_at = function("reward_at", Smooth, "reward at each position", tex="r")
 value_at = function("value_at", Smooth, "value at each position", tex="V")
@@ -269,8 +274,8 @@ N = symbol("N", Size, "number of tokens of the batch, masked ones among them")
 token = index("token", N, "a token of the batch", tex="j")
 estimate = family("estimate", Real, N, text="a number for each token, such as its advantage", tex="x")
 kept = family("kept", Mask(), N, text="1 where the token counts", tex="m")
-centre = symbol("centre", Real, "mean of the tokens that count", tex=r"\bar x")
-spread = symbol("spread", NonNegative, "variance of the tokens that count", tex="s^2")
+centre = symbol("centre", Real, "mean of the tokens that count", tex="c")
+spread = symbol("spread", NonNegative, "variance of the tokens that count", tex="v")
 ddof = symbol("ddof", Mask(), "what a variance subtracts from the number of its terms", tex="d")
 eps = symbol("eps", NonNegative, "added to what advantages are divided by", tex=r"\epsilon")
 number = symbol("number", Real, "what is to be whitened", tex="x")
@@ -339,7 +344,7 @@ whitened_in_place = define(
         "The same with the mean added back.",
         (number, centre, spread, eps),
         whitened() + centre,
-        tex=r"w + \bar x",
+        tex=r"(w + \bar x)",
         source=HUANG,
     )
 )

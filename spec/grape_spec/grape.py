@@ -141,7 +141,7 @@ trusted_reward = define(
         "Reward of a response; by convention 0 where no item is trusted.",
         (g, scores, trust),
         reward_sum() / divisor(total_trust),
-        tex="r_{{{g}}}",
+        tex=r"\hat r_{{{g}}}",
         convention=True,
     )
 )
@@ -514,7 +514,7 @@ claim(
     ],
 )
 
-unit_scores = family("unit_scores", Fractional, G, Q, text="scores in [0, 1]", tex="s")
+unit_scores = family("unit_scores", Fractional, G, Q, text="scores in [0, 1]", tex="u")
 pair_share = (1 - delta(g, h)) * share / (G - 1)
 differences = sum_over(pair_share * (unit_scores[g, item] - unit_scores[h, item]), h, item)
 unit_centred = centred(response_reward=Lambda(g, reward(scores=unit_scores)))
@@ -675,8 +675,8 @@ claim(
     ],
 )
 
-sure = family("sure", Positive, G, Q, text="confidences none of which is zero", tex="c")
-important = family("important", Positive, Q, text="importances none of which is zero", tex="w")
+sure = family("sure", Positive, G, Q, text="confidences none of which is zero", tex="c^{+}")
+important = family("important", Positive, Q, text="importances none of which is zero", tex="w^{+}")
 one_trust = Lambda(item, delta(item, first_item) * item_trust(confidences=sure, weights=important))
 one_reward = Lambda(g, reward(trust=one_trust))
 one_score = Lambda(g, scores[g, first_item])

@@ -94,7 +94,7 @@ group_mean = define(
         "Mean reward of a group.",
         (response_reward,),
         sum_over(response_reward[h], h) / G,
-        tex=r"\bar{{{response_reward}}}",
+        tex=r"\overline{{{response_reward}}}",
         source=SHAO.section("4.1"),
     )
 )
@@ -105,7 +105,7 @@ centred = define(
         "Reward less the mean of its group: the advantage without a scale.",
         (g, response_reward),
         response_reward[g] - group_mean(),
-        tex=r"({response_reward}_{{{g}}} - \bar{{{response_reward}}})",
+        tex=r"({response_reward}_{{{g}}} - \overline{{{response_reward}}})",
         source=DR_GRPO,
     )
 )
@@ -116,7 +116,7 @@ left_out = define(
         "Reward less the mean of the other rewards of its group; by convention 0 in a group of one.",
         (g, response_reward),
         sum_over(response_reward[g] - response_reward[h], h) / Max(1, G - 1),
-        tex=r"({response_reward}_{{{g}}} - \bar{{{response_reward}}}_{{-{g}}})",
+        tex=r"({response_reward}_{{{g}}} - \overline{{{response_reward}}}_{{-{g}}})",
         convention=True,
     )
 )

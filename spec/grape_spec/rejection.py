@@ -523,7 +523,7 @@ claim(
 # The loss: fine-tuning with a weight for each sequence.
 
 weight = family("sequence_weight", NonNegative, B, text="weight of each sequence, 0 where it is not kept", tex="w")
-keep = family("keep", Mask(), B, text="1 where a sequence is kept", tex="w")
+keep = family("keep", Mask(), B, text="1 where a sequence is kept", tex="b")
 
 kept_tokens = define(
     Definition(
@@ -565,7 +565,7 @@ loss = define(
         "Negative log-likelihood of the tokens that count, each by the weight of its sequence, over a denominator.",
         (token_logits, target, weight, mask, denominator),
         token_mean(Lambda((i, t), weighted_loss(weight[i], target_logp()))),
-        tex="L",
+        tex=r"L_{{\mathrm{{kept}}}}",
     )
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import sympy as sp
@@ -11,10 +13,14 @@ from sympy.printing.str import StrPrinter
 from grape_spec.language.claims import Claim, Part, Wrong
 from grape_spec.language.definitions import Definition
 from grape_spec.language.domains import IndexUpTo
-from grape_spec.language.expressions import Apply, At, Diff, OneSided
+from grape_spec.language.expressions import Apply, At, Diff, OneSided, bound_things, substitute
 from grape_spec.language.registry import CLAIMS, DEFINITIONS
-from grape_spec.language.symbols import DECLARATIONS
+from grape_spec.language.symbols import DECLARATIONS, symbols_of
 
+#: In the declared LaTeX of a definition: an entry of a family, an argument, a brace that is meant.
+_IN_TEMPLATE = re.compile(
+    r"\{(?P<family>\w+)\}_\{\{\{(?P<index>\w+)\}\}\}|\{\{|\}\}|\{(?P<name>\w+)\}",
+)
 _GREEK = {"pi": "π", "rho": "ρ", "theta": "θ", "beta": "β", "temperature": "τ", "label_smoothing": "ε"}
 
 
@@ -28,6 +34,12 @@ def latex(expr: Any) -> str:
     return _Latex().doprint(expr)
 
 
+def latex_assuming(statement: Any, assuming: Iterable[Any]) -> str:
+    """LaTeX of a statement and of the conditions that it holds under, without which it may well be false."""
+    conditions = r",\ ".join(latex(condition) for condition in assuming)
+    return latex(statement) + (rf" \quad \text{{assuming }} {conditions}" if conditions else "")
+
+
 def domain_text(thing: Any) -> str:
     """What was declared of a symbol, in a line: name, domain, meaning."""
     entry = DECLARATIONS[thing]
@@ -37,7 +49,10 @@ def domain_text(thing: Any) -> str:
 
 def as_dict(claim: Claim) -> dict[str, Any]:
     """Everything that the spec itself says of a claim, as data for JSON or a page; nothing of evidence."""
-    things = sorted({thing for part in claim.parts for thing in part.symbols}, key=str)
+    formulas = list(_formulas_of(claim))
+    definitions = _definitions_in(formulas)
+    shown = [*formulas, *(formula for entry in definitions for formula in (entry(), entry.body))]
+    things = sorted({thing for formula in shown for thing in _declared_in(formula)}, key=str)
     return {
         "id": claim.id,
         "text": claim.text,
@@ -45,7 +60,7 @@ def as_dict(claim: Claim) -> dict[str, Any]:
         "source": str(claim.source),
         "symbols": [domain_text(thing) for thing in things],
         "parts": [_part_as_dict(part) for part in claim.parts],
-        "definitions": [_definition_as_dict(entry) for entry in _definitions_of(claim)],
+        "definitions": [_definition_as_dict(entry) for entry in definitions],
         "wrong": [_wrong_as_dict(variant) for variant in claim.wrong],
         "uses": list(claim.uses),
         "used_by": [other.id for other in CLAIMS.values() if claim.id in other.uses],
@@ -53,15 +68,51 @@ def as_dict(claim: Claim) -> dict[str, Any]:
     }
 
 
-def _definitions_of(claim: Claim) -> list[Definition]:
-    """The definitions that a claim speaks of, and those that they are built from, in the order of the registry."""
+def _formulas_of(claim: Claim) -> Iterator[sp.Basic]:
+    """Every formula that is shown of a claim: statements, assumptions, steps, wrong variants."""
+    for part in claim.parts:
+        yield from (part.statement, *part.assuming, *(link.expr for link in part.by.steps()))
+    for variant in claim.wrong:
+        yield from (variant.statement, *variant.assuming)
+
+
+def _definitions_in(formulas: Iterable[sp.Basic]) -> list[Definition]:
+    """The definitions that formulas speak of, and those that they are built from, in the order of the registry."""
     found: set[str] = set()
-    waiting: list[sp.Basic] = [part.statement for part in claim.parts]
+    waiting = list(formulas)
     while waiting:
         new = {str(node.args[0]) for node in waiting.pop().atoms(Apply)} - found
         found |= new
         waiting += [DEFINITIONS[id].body for id in new]
     return [entry for id, entry in DEFINITIONS.items() if id in found]
+
+
+def _declared_in(formula: sp.Basic) -> set[Any]:
+    """Every declared symbol in a formula, with what is bound in it, the sizes, and arguments that go by their names."""
+    found = set(symbols_of(formula))
+    for node in sp.preorder_traversal(formula):
+        for bound in bound_things(node):
+            found |= symbols_of(bound)
+        if isinstance(node, Apply):
+            found |= {parameter for _, parameter, _ in _shown_arguments(node)}
+    return {thing for thing in found if thing in DECLARATIONS}
+
+
+def _shown_arguments(expr: Apply) -> list[tuple[int, Any, Any]]:
+    """Position, parameter and argument wherever the argument is not the parameter itself, and of every index."""
+    pairs = zip(expr.definition.of, expr.arguments, strict=True)
+    return [
+        (position, parameter, argument)
+        for position, (parameter, argument) in enumerate(pairs)
+        if argument != parameter or isinstance(DECLARATIONS[parameter].domain, IndexUpTo)
+    ]
+
+
+def _printed_name(id: str) -> str:
+    """A definition's name: without its subject, unless another definition or a symbol bears that name too."""
+    name = id.partition(".")[2]
+    shared = any(other != id and other.partition(".")[2] == name for other in DEFINITIONS)
+    return id if shared or any(entry.name == name for entry in DECLARATIONS.values()) else name
 
 
 def _definition_as_dict(entry: Definition) -> dict[str, Any]:
@@ -79,7 +130,7 @@ def _wrong_as_dict(variant: Wrong) -> dict[str, Any]:
     return {
         "text": variant.text,
         "statement": unicode(variant.statement),
-        "latex": latex(variant.statement),
+        "latex": latex_assuming(variant.statement, variant.assuming),
         "assuming": [unicode(condition) for condition in variant.assuming],
     }
 
@@ -88,7 +139,7 @@ def _part_as_dict(part: Part) -> dict[str, Any]:
     return {
         "name": part.name,
         "statement": unicode(part.statement),
-        "latex": latex(part.statement),
+        "latex": latex_assuming(part.statement, part.assuming),
         "assuming": [unicode(condition) for condition in part.assuming],
         "rule": part.by.describe(),
         "steps": [
@@ -96,6 +147,12 @@ def _part_as_dict(part: Part) -> dict[str, Any]:
             for link in part.by.steps()
         ],
     }
+
+
+def _subscripted(tex: str, index: str) -> str:
+    """A symbol with an index, which joins a subscript that the symbol has already."""
+    own = re.fullmatch(r"(?P<base>[^_]+)_(?:\{(?P<long>.+)\}|(?P<short>\w))", tex)
+    return f"{own['base']}_{{{own['long'] or own['short']},{index}}}" if own else f"{tex}_{{{index}}}"
 
 
 class _Unicode(StrPrinter):
@@ -136,16 +193,20 @@ class _Unicode(StrPrinter):
         return f"{self._bracketed(expr.expr)} at {self._print(expr.replaced)} := {self._print(expr.value)}"
 
     def _print_Lambda(self, expr: sp.Lambda) -> str:
-        return f"{', '.join(self._print(s) for s in expr.signature)} ↦ {self._print(expr.expr)}"
+        names = ", ".join(self._print(s) for s in expr.signature)
+        return f"{names if len(expr.signature) == 1 else f'({names})'} ↦ {self._print(expr.expr)}"
 
     def _print_Apply(self, expr: Apply) -> str:
         shown = [
-            self._print(argument)
-            for parameter, argument in zip(expr.definition.of, expr.arguments, strict=True)
-            if argument != parameter or isinstance(getattr(DECLARATIONS[parameter], "domain", None), IndexUpTo)
+            self._print(argument) if position == place or argument == parameter else self._named(parameter, argument)
+            for place, (position, parameter, argument) in enumerate(_shown_arguments(expr))
         ]
-        name = expr.definition.id.split(".", 1)[1]
+        name = _printed_name(expr.definition.id)
         return f"{name}({', '.join(shown)})" if shown else name
+
+    def _named(self, parameter: Any, argument: Any) -> str:
+        name = DECLARATIONS[parameter].name
+        return f"{_GREEK.get(name, name)}={self._print(argument)}"
 
     def _bracketed(self, expr: Any) -> str:
         text = self._print(expr)
@@ -186,7 +247,7 @@ class _Latex(LatexPrinter):
         return DECLARATIONS[expr].tex
 
     def _print_Indexed(self, expr: sp.Indexed) -> str:
-        return f"{{{self._print(expr.base)}}}_{{{','.join(self._print(i) for i in expr.indices)}}}"
+        return _subscripted(self._print(expr.base), ",".join(self._print(i) for i in expr.indices))
 
     def _print_Diff(self, expr: Diff) -> str:
         return rf"\frac{{\partial}}{{\partial {self._print(expr.variable)}}} {self._bracketed(expr.expr)}"
@@ -199,11 +260,13 @@ class _Latex(LatexPrinter):
         )
 
     def _print_At(self, expr: At) -> str:
-        value = expr.value.expr if isinstance(expr.value, sp.Lambda) else expr.value
-        return rf"\left.{self._print(expr.expr)}\right|_{{{self._print(expr.replaced)} = {self._print(value)}}}"
+        return rf"\left.{self._print(expr.expr)}\right|_{{{self._print(expr.replaced)} = {self._print(expr.value)}}}"
 
     def _print_Lambda(self, expr: sp.Lambda) -> str:
-        return self._print(expr.expr)
+        if isinstance(expr.expr, sp.Indexed) and expr.expr.indices == tuple(expr.signature):
+            return self._print(expr.expr.base)
+        names = ",".join(self._print(s) for s in expr.signature)
+        return rf"{names if len(expr.signature) == 1 else f'({names})'} \mapsto {self._print(expr.expr)}"
 
     def _print_AppliedUndef(self, expr: Any) -> str:
         arguments = ",".join(self._print(arg) for arg in expr.args)
@@ -211,11 +274,43 @@ class _Latex(LatexPrinter):
 
     def _print_Apply(self, expr: Apply) -> str:
         definition = expr.definition
-        names = {DECLARATIONS[p].name: self._print(a) for p, a in zip(definition.of, expr.arguments, strict=True)}
-        if definition.tex:
-            return definition.tex.format(**names)
-        return rf"\mathrm{{{definition.id.split('.', 1)[1].replace('_', ' ')}}}"
+        values = {DECLARATIONS[p].name: a for p, a in zip(definition.of, expr.arguments, strict=True)}
+        head = self._filled(definition.tex, values) if definition.tex else self._spelled(definition.id)
+        left = [
+            ("" if argument == parameter else f"{DECLARATIONS[parameter].tex} = ") + self._print(argument)
+            for _, parameter, argument in _shown_arguments(expr)
+            if f"{{{DECLARATIONS[parameter].name}}}" not in definition.tex
+        ]
+        inside = r",\ ".join(left)
+        return head + (rf"\left({inside}\right)" if left else "")
+
+    def _spelled(self, id: str) -> str:
+        words = id.partition(".")[2].replace("_", r"\ ")
+        return rf"\mathrm{{{words}}}"
+
+    def _filled(self, template: str, values: dict[str, Any]) -> str:
+        """The declared LaTeX with the arguments in it, bracketed where they are not alone between delimiters."""
+
+        def fill(match: re.Match[str]) -> str:
+            if match["family"]:
+                return self._entry(values[match["family"]], values[match["index"]])
+            if match["name"]:
+                before, after = template[: match.start()].rstrip(), template[match.end() :].lstrip()
+                alone = before[-1:] in ("(", "{", ",") and after[:1] in (")", "}", ",")
+                return (self._print if alone else self._bracketed)(values[match["name"]])
+            return match[0][0]
+
+        return _IN_TEMPLATE.sub(fill, template)
+
+    def _entry(self, values: Any, index: Any) -> str:
+        """An entry of a family, or of what was put in its place."""
+        if isinstance(values, sp.Lambda):
+            return self._bracketed(substitute(values.expr, {values.signature[0]: index}))
+        return self._print(values[index])
 
     def _bracketed(self, expr: Any) -> str:
         text = self._print(expr)
-        return text if isinstance(expr, Apply | sp.Symbol | sp.Indexed) else rf"\left({text}\right)"
+        atomic = Apply | sp.Symbol | sp.Indexed | sp.IndexedBase
+        a_family = isinstance(expr, sp.Lambda) and r"\mapsto" not in text
+        a_number = isinstance(expr, sp.Integer) and expr >= 0
+        return text if isinstance(expr, atomic) or a_family or a_number else rf"\left({text}\right)"

@@ -156,7 +156,7 @@ claim(
         name="none does better",
         by=smt(given=[fact("sft.kl_equivalence", part="value"), fact("kl.nonnegative", part="bound")]),
         equivalent={
-            "right: cross_entropy(p) → -cross_entropy(p)": "true and weaker, as an entropy is not negative",
+            "right: cross_entropy(q=p) → -cross_entropy(q=p)": "true and weaker, as an entropy is not negative",
         },
     ),
     holds(

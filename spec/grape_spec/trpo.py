@@ -46,7 +46,7 @@ surrogate = define(
         "Surrogate objective of a token, to be maximised.",
         (logp, old_logp, advantage),
         ratio() * advantage,
-        tex=r"\rho A",
+        tex=r"(\rho A)",
         source=SCHULMAN.eq(14),
     )
 )
@@ -774,7 +774,12 @@ second = family("second", Simplex, n, n, text="probability of each second token,
 new_second = family("new_second", Simplex, n, n, text="probability of each second token, new policy", tex=r"\pi'")
 middle = family("middle", Real, n, text="a number for each first token", tex="c")
 opinion = family("opinion", Open(-1, 1), n, n, text="worth of the second token, on a scale from −1 to 1", tex="s")
-largest = symbol("largest", Positive, "the scale, which no advantage of a second token exceeds", tex=r"\varepsilon")
+largest = symbol(
+    "largest",
+    Positive,
+    "how far the worth of a second token may lie from the number of its first one; no advantage is above twice that",
+    tex=r"\varepsilon",
+)
 
 worth = middle[opening] + largest * opinion[opening, y]
 old_worth = sum_over(second[opening, y] * worth, y)

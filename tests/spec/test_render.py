@@ -1,12 +1,18 @@
 """Every claim can be shown."""
 
+import re
+
 import grape_spec  # noqa: F401
 import pytest
 from grape_spec.language import At, Diff, OneSided, cases, delta, equals, iff, implies, sum_over
 from grape_spec.language.registry import CLAIMS, DEFINITIONS
 from grape_spec.proof.mutate import mutants
-from grape_spec.render import domain_text, latex, unicode
+from grape_spec.render import as_dict, domain_text, latex, latex_assuming, unicode
 from sympy import Max, exp
+from sympy.core.relational import Relational
+
+#: What a line of text says besides the names of symbols and definitions.
+WORDS = {"exp", "log", "sqrt", "Max", "Min", "Abs", "if", "else", "and", "or", "at", "True"}
 
 
 def balanced(tex):
@@ -16,7 +22,16 @@ def balanced(tex):
         depth += (character == "{") - (character == "}")
         assert depth >= 0, tex
     assert depth == 0, tex
-    assert tex.count(r"\left") == tex.count(r"\right"), tex
+    assert len(re.findall(r"\\left\b", tex)) == len(re.findall(r"\\right\b", tex)), tex
+    assert not re.search(r"_(\{[^{}]*\}|\w)_", tex), f"two subscripts: {tex}"
+
+
+def shown(id):
+    """Everything that a page prints of a claim, by way of the data."""
+    data = as_dict(CLAIMS[id])
+    statements = [entry["statement"] for entry in (*data["parts"], *data["definitions"], *data["wrong"])]
+    conditions = [condition for entry in (*data["parts"], *data["wrong"]) for condition in entry["assuming"]]
+    return data, [*statements, *conditions, *(s["expression"] for part in data["parts"] for s in part["steps"])]
 
 
 @pytest.mark.parametrize("id", list(CLAIMS))
@@ -39,6 +54,91 @@ def test_every_definition_is_shown(id):
     for expr in (DEFINITIONS[id](), DEFINITIONS[id].body):
         assert unicode(expr)
         balanced(latex(expr))
+
+
+@pytest.mark.parametrize("id", list(CLAIMS))
+def test_the_two_sides_of_a_relation_read_differently(id):
+    """L = L says nothing."""
+    for entry in (*CLAIMS[id].parts, *CLAIMS[id].wrong):
+        for relation in entry.statement.atoms(Relational):
+            for form in (unicode, latex):
+                assert form(relation.lhs) != form(relation.rhs), form(relation)
+
+
+@pytest.mark.parametrize("id", list(CLAIMS))
+def test_a_wrong_variant_reads_unlike_what_is_proved(id):
+    """In both forms, with the assumptions, which are all that some of them differ in."""
+
+    def read(entry):
+        text = unicode(entry.statement), *map(unicode, entry.assuming)
+        return latex_assuming(entry.statement, entry.assuming), text
+
+    for wrong in map(read, CLAIMS[id].wrong):
+        for part in map(read, CLAIMS[id].parts):
+            assert wrong[0] != part[0]
+            assert wrong[1] != part[1]
+
+
+@pytest.mark.parametrize("id", list(CLAIMS))
+def test_latex_says_what_is_assumed(id):
+    """Each condition, in the data too."""
+    for entry, data in zip(CLAIMS[id].parts, as_dict(CLAIMS[id])["parts"], strict=True):
+        balanced(data["latex"])
+        assert (r"\text{assuming }" in data["latex"]) == bool(entry.assuming)
+        assert all(latex(condition) in data["latex"] for condition in entry.assuming)
+
+
+@pytest.mark.parametrize("id", list(CLAIMS))
+def test_latex_puts_no_argument_in_its_own_place(id):
+    """Where an argument takes the place of another symbol, the two print differently."""
+    for entry in (*CLAIMS[id].parts, *CLAIMS[id].wrong):
+        for formula in (entry.statement, *entry.assuming):
+            assert not re.search(r"\\left\((.*,\\ )?([^ ,()]+) = \2(,|\\right)", latex(formula)), latex(formula)
+
+
+@pytest.mark.parametrize("id", list(CLAIMS))
+def test_every_name_on_a_page_is_explained_there(id):
+    """Each word of a formula is a symbol listed with its domain or a definition listed with its body."""
+    data, lines = shown(id)
+    listed = {re.match(r"[^\[:]+", line)[0] for line in data["symbols"]}
+    defined = {re.match(r"[\w.]+", entry["statement"])[0] for entry in data["definitions"]}
+    names = {name.rstrip("′.") for line in lines for name in re.findall(r"[^\W\d][\w.′]*", line.replace("∂", " "))}
+    assert names - {"Σ_", "Π_", "δ"} <= listed | defined | WORDS, names - listed - defined - WORDS
+
+
+@pytest.mark.parametrize("id", list(CLAIMS))
+def test_a_name_on_a_page_is_one_thing(id):
+    """No two definitions bear one name, and none that of a symbol; nor do two definitions share their LaTeX."""
+    data, _ = shown(id)
+    symbols = [re.match(r"[^\[:]+", line)[0] for line in data["symbols"]]
+    names = symbols + [re.match(r"[\w.]+", entry["statement"])[0] for entry in data["definitions"]]
+    heads = [entry["latex"].split(" = ")[0] for entry in data["definitions"]]
+    assert len(set(names)) == len(names), names
+    assert len(set(heads)) == len(heads), heads
+
+
+@pytest.mark.parametrize("id", list(CLAIMS))
+def test_a_proof_is_said_in_full(id):
+    """Nothing is given where nothing follows."""
+    for part in as_dict(CLAIMS[id])["parts"]:
+        for rule in (part["rule"], *(step["rule"] for step in part["steps"])):
+            assert not rule.rstrip().endswith(("given", ",", ":", "with"))
+
+
+def test_arguments_are_named_where_they_are_not_the_first():
+    """λ = 0 is not an advantage of 0 of the next token, and no argument is lost in LaTeX."""
+    from grape_spec.advantage import gae
+
+    assert (unicode(gae(lam=0)), unicode(gae(next_advantage=0))) == ("gae(lam=0)", "gae(next_advantage=0)")
+    assert latex(gae(lam=0)) == r"A\left(\lambda = 0\right)"
+
+
+def test_an_index_joins_the_subscript_of_its_symbol():
+    """One subscript, whatever the symbol carries."""
+    from grape_spec.kl import reference
+    from grape_spec.policy import k, logits
+
+    assert (latex(reference[k]), latex(logits[k])) == (r"\pi_{\mathrm{ref},k}", "z_{k}")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from grape_spec.proof.audit import assumptions_can_hold, audit_conditions, audit
 from grape_spec.proof.prove import Proof, prove
 from grape_spec.proof.refute import refute
 from grape_spec.proof.rules import GENERAL
-from grape_spec.render import latex, unicode
+from grape_spec.render import latex_assuming, unicode
 
 SCHEMA = 1
 
@@ -77,7 +77,7 @@ def _examine_part(claim: Claim, position: int) -> dict[str, Any]:
     return {
         "name": part.name,
         "statement": unicode(part.statement),
-        "latex": latex(part.statement),
+        "latex": latex_assuming(part.statement, part.assuming),
         "assuming": [unicode(condition) for condition in part.assuming],
         "rule": part.by.describe(),
         "engine": part.by.engine,

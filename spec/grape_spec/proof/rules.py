@@ -824,7 +824,8 @@ class Termwise(Rule):
         return tuple(fact.claim for fact in self.given)
 
     def describe(self) -> str:
-        return f"term by term, given {', '.join(fact.claim for fact in self.given)}"
+        given = ", ".join(fact.claim for fact in self.given)
+        return f"term by term, given {given}" if given else "term by term"
 
 
 # -- how a spec file writes them --------------------------------------------------------------------------------
