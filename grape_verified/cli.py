@@ -7,16 +7,17 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from grape_spec import render
 from grape_spec.language.claims import Claim
-from grape_spec.language.registry import claim_of, select
-from grape_spec.proof.ledger import write_queries
+from grape_spec.language.definitions import Definition
+from grape_spec.language.registry import entry_of, select
+from grape_spec.proof.ledger import summarise, write_queries
 from grape_spec.proof.rules import GENERAL
 from grape_spec.references import bibtex
 from rich.console import Console
@@ -54,7 +55,7 @@ app = typer.Typer(
 Names = Annotated[list[str] | None, typer.Argument(help="Ids of claims, or families such as ppo. None: everything.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 LedgerPath = Annotated[Path, typer.Option("--ledger", help="The ledger file.")]
-Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a claim, such as ppo.clip.gradient.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a claim or definition, such as ppo.clip.gradient.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -73,15 +74,20 @@ def verify(
     examples: Annotated[int, typer.Option(min=1, help="Inputs for each property of a kernel.")] = verification.EXAMPLES,
     smt2: Annotated[Path | None, typer.Option(help="A folder to write every SMT query to, as SMT-LIB.")] = None,
 ) -> None:
-    """Prove the claims, check the kernels, print and write the evidence."""
+    """Prove the claims, check the kernels, print and write the evidence.
+
+    The ledger keeps what an earlier run saw of other claims and kernels, as long as those have not changed.
+    """
     chosen = _selected(names)
     _refuse_unwritable(ledger)
+    kept = _still_valid(ledger) if names else ([], [])
     if smt2 is not None:
         smt2.mkdir(parents=True, exist_ok=True)
         for claim in chosen:
             write_queries(claim, smt2)
     evidence = _with_progress(tuple(names or ()), examples)
-    ledger.write_text(json.dumps(evidence, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    whole = verification.merged(evidence, *kept) if any(kept) else evidence
+    ledger.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if as_json:
         print(json.dumps(evidence, ensure_ascii=False))
     else:
@@ -110,24 +116,36 @@ def show(
     as_json: Json = False,
     ledger: LedgerPath = LEDGER,
 ) -> None:
-    """Show one claim: statement, assumptions, proof, evidence."""
-    claim = _claim(id)
-    evidence = _evidence(ledger).get(claim.id)
+    """Show one claim with its proof and evidence, or one definition with what rests on it."""
+    entry = _entry(id)
+    if isinstance(entry, Definition):
+        _show_definition(entry, latex=latex, as_json=as_json)
+        return
+    evidence = _evidence(ledger).get(entry.id)
     if as_json:
-        print(json.dumps({**render.as_dict(claim), "evidence": evidence}, ensure_ascii=False))
+        print(json.dumps({**render.as_dict(entry), "evidence": evidence}, ensure_ascii=False))
     elif latex:
-        for part in claim.parts:
+        for part in entry.parts:
             print(render.latex_assuming(part.statement, part.assuming))
     else:
-        _print_claim(claim, evidence)
+        _print_claim(entry, evidence)
+
+
+def _show_definition(entry: Definition, *, latex: bool, as_json: bool) -> None:
+    shown = render.definition_as_dict(entry)
+    if as_json:
+        print(json.dumps(shown, ensure_ascii=False))
+    elif latex:
+        print(shown["latex"])
+    else:
+        _print_definition(shown)
 
 
 @app.command()
 def cite(id: Id, as_json: Json = False) -> None:
-    """Print BibTeX for a claim and for the work that it comes from."""
-    claim = _claim(id)
-    entries = bibtex(claim, __version__)
-    print(json.dumps({"id": claim.id, "bibtex": entries}, ensure_ascii=False) if as_json else entries)
+    """Print BibTeX for a claim or definition and for the work that it comes from."""
+    entries = bibtex(_entry(id), __version__)
+    print(json.dumps({"id": id, "bibtex": entries}, ensure_ascii=False) if as_json else entries)
 
 
 @app.command()
@@ -141,7 +159,7 @@ def check(
 ) -> None:
     """Hold anybody's function against a contract, property by property."""
     options = dict(map(_option, option or ()))
-    with redirect_stdout(sys.stderr):  # whatever the function prints is not part of the report
+    with _output_to_stderr():
         function = _imported(target)
         try:
             with Console(stderr=True).status(f"checking {target} as {contract}"):
@@ -174,9 +192,9 @@ def _refuse_unwritable(ledger: Path) -> None:
         ledger.unlink()
 
 
-def _claim(id: str) -> Claim:
+def _entry(id: str) -> Claim | Definition:
     try:
-        return claim_of(id)
+        return entry_of(id)
     except KeyError as unknown:
         _refuse(unknown.args[0])
 
@@ -207,6 +225,24 @@ def _imported(target: str) -> Callable[..., Any]:
     return found
 
 
+@contextmanager
+def _output_to_stderr() -> Iterator[None]:
+    """What a function prints is not part of the report: also what it, or a child process, writes past `sys.stdout`."""
+    kept = os.dup(1)
+    for stream in (sys.stdout, sys.__stdout__):
+        if stream is not None:
+            stream.flush()
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if sys.__stdout__ is not None:
+            sys.__stdout__.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 def _option(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
@@ -231,7 +267,23 @@ def _evidence(ledger: Path) -> dict[str, Any]:
         records = json.loads(ledger.read_text(encoding="utf-8"))["claims"]
         return {record["id"]: {key: record[key] for key in _READ_FROM_LEDGER} for record in records}
     except (OSError, ValueError, KeyError, TypeError):
-        _refuse(f"--ledger: {ledger} is not a ledger of grape-verified verify")
+        _refuse_as_ledger(ledger)
+
+
+def _still_valid(ledger: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The records of a ledger that a run on a part keeps; that they can be summarised is found out before the work."""
+    if not ledger.is_file():
+        return [], []
+    try:
+        kept = verification.still_valid(json.loads(ledger.read_text(encoding="utf-8")))
+        summarise(*kept, 0.0)
+    except (OSError, ValueError, KeyError, TypeError):
+        _refuse_as_ledger(ledger)
+    return kept
+
+
+def _refuse_as_ledger(ledger: Path) -> NoReturn:
+    _refuse(f"--ledger: {ledger} is not a ledger of grape-verified verify")
 
 
 def _status(claim: Claim, seen: dict[str, Any]) -> str:
@@ -379,6 +431,20 @@ def _print_claim(claim: Claim, evidence: dict[str, Any] | None) -> None:
             out.print(f"\n{name.replace('_', ' ')}: {', '.join(shown[name])}")
     out.print(f"\nsource: {claim.source}\nversion: {claim.hash[:16]}", markup=False)
     out.print(f"evidence: {_evidence_line(claim, evidence)}", markup=False)
+
+
+def _print_definition(shown: dict[str, Any]) -> None:
+    out = _out()
+    convention = " (a convention)" if shown["convention"] else ""
+    out.print(f"[bold]{shown['id']}[/]  {shown['text']}{convention}")
+    out.print(f"\n  {shown['statement']}", markup=False)
+    out.print("\nwhere")
+    for line in shown["symbols"]:
+        out.print(f"  {line}", markup=False)
+    for name in ("uses", "used_by", "claims"):
+        if shown[name]:
+            out.print(f"\n{name.replace('_', ' ')}: {', '.join(shown[name])}")
+    out.print(f"\nsource: {shown['source']}", markup=False)
 
 
 def _evidence_line(claim: Claim, evidence: dict[str, Any] | None) -> str:

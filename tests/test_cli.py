@@ -1,13 +1,22 @@
 """The command line, as a user types it: what it prints, and its exit status."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
+from textwrap import dedent
 
+import jsonschema
 import pytest
+from grape_spec.language.registry import CLAIMS, DEFINITIONS
+from grape_spec.proof.ledger import schema
+from grape_spec.references import YEAR, tex, works
 from typer.testing import CliRunner
 
 from grape_verified.cli import app
+from grape_verified.conformance import CONTRACTS, checking
 
 runner = CliRunner()
 
@@ -61,7 +70,7 @@ def test_verify_prints_a_table_and_writes_the_ledger(folder):
     status, out, _ = call("verify", "ppo.ratio", "--examples", "3")
     assert status == 0
     assert re.search(r"ppo\.ratio\.gradient\s+fully proved\s+all sizes\s+algebra", out)
-    assert re.search(r"ppo_loss\s+ppo\s+accepted\s+14/14 passed", out)
+    assert re.search(r"ppo_loss\s+ppo\s+accepted\s+15/15 passed", out)
     assert "1 of 1 claims fully proved" in out
     assert "0 contradictions" in out
     assert json.loads(Path("grape-verified-ledger.json").read_text())["holds"] is True
@@ -71,6 +80,66 @@ def test_verify_json_is_the_ledger_and_nothing_else(folder):
     status, out, _ = call("verify", "dpo.at_reference", "--json")
     assert status == 0
     assert json.loads(out)["claims"][0]["id"] == "dpo.at_reference"
+
+
+def statuses():
+    return {row["id"]: row["status"] for row in json.loads(call("list", "--json")[1]) if row["status"] != "not run"}
+
+
+def test_verify_of_a_part_keeps_what_the_ledger_has_of_the_rest(folder):
+    ledger = Path("grape-verified-ledger.json")
+    call("verify", "dpo.at_reference", "ppo.ratio", "--examples", "3")
+    before = json.loads(ledger.read_text())
+    status, out, _ = call("verify", "kl.nonnegative", "--examples", "3")
+    assert status == 0
+    assert "2 of 2 claims fully proved" in out
+    assert "0 of 0 kernels accepted" in out
+    after = json.loads(ledger.read_text())
+    jsonschema.validate(after, schema())
+    assert set(statuses()) == {"kl.log_bound", "kl.nonnegative", "ppo.ratio.gradient", "dpo.at_reference"}
+    assert [record["id"] for record in after["claims"]] == [id for id in CLAIMS if id in statuses()]
+    assert after["summary"]["claims"] == 4
+    assert after["kernels"] == before["kernels"]
+    assert after["summary"]["kernels"] == len(before["kernels"]) > 0
+    for record in before["claims"]:
+        assert record in after["claims"]
+
+
+def test_verify_of_a_part_replaces_its_own_records_and_drops_those_that_no_longer_match(folder):
+    path = Path("grape-verified-ledger.json")
+    call("verify", "dpo.at_reference", "ppo.ratio", "--examples", "3")
+    ledger = json.loads(path.read_text())
+    ppo, dpo = ledger["claims"] if ledger["claims"][0]["id"].startswith("ppo") else ledger["claims"][::-1]
+    dpo["seconds"], ppo["hash"] = 1e6, "0" * 64
+    path.write_text(json.dumps(ledger))
+    call("verify", "dpo.at_reference")
+    after = json.loads(path.read_text())
+    assert [record["id"] for record in after["claims"]] == ["dpo.at_reference"]
+    assert after["claims"][0]["seconds"] < 1e6
+    assert after["kernels"] == [k for k in ledger["kernels"] if "ppo.ratio.gradient" not in k["rests_on"]]
+    path.write_text(json.dumps({**ledger, "versions": {**ledger["versions"], "torch": "0"}}))
+    call("verify", "kl.log_bound")
+    assert list(statuses()) == ["kl.log_bound"]
+    assert json.loads(path.read_text())["kernels"] == []
+
+
+def test_a_part_that_fails_fails_the_run_and_a_failure_that_is_kept_does_not(folder):
+    path = Path("grape-verified-ledger.json")
+    call("verify", "dpo.at_reference")
+    ledger = json.loads(path.read_text())
+    ledger["claims"][0] |= {"status": "unknown", "sound": False}
+    path.write_text(json.dumps(ledger))
+    assert call("verify", "kl.log_bound")[0] == 0
+    assert json.loads(path.read_text())["holds"] is False
+    assert statuses() == {"kl.log_bound": "fully proved", "dpo.at_reference": "unknown"}
+
+
+def test_verify_of_a_part_does_not_overwrite_what_is_no_ledger(folder):
+    Path("notes.json").write_text('{"mine": 1}')
+    status, out, err = call("verify", "kl.log_bound", "--ledger", "notes.json")
+    assert (status, out) == (2, "")
+    assert err == "grape-verified: --ledger: notes.json is not a ledger of grape-verified verify\n"
+    assert Path("notes.json").read_text() == '{"mine": 1}'
 
 
 def test_verify_writes_smt_queries_on_request(folder):
@@ -149,12 +218,98 @@ def test_show_of_an_unknown_claim_names_the_nearest(folder):
     assert "the nearest: dpo.gradient" in err
 
 
+def test_show_prints_a_definition_and_what_rests_on_it(folder):
+    status, out, _ = call("show", "ppo.ratio")
+    assert status == 0
+    assert "ppo.ratio  Probability ratio of a token" in out
+    assert "ratio = exp(logp - old_logp)" in out
+    assert "logp: real; log-probability of the token" in out
+    assert "used by: grpo.token_objective" in out
+    assert "claims: ppo.ratio.gradient, ppo.clip.gradient" in out
+    assert "source: [schulman2017ppo], eq. 6" in out
+    assert call("show", "ppo.ratio", "--latex")[1] == "\\rho = e^{\\ell - \\ell_{\\mathrm{old}}}\n"
+
+
+@pytest.mark.parametrize("id", DEFINITIONS)
+def test_every_definition_is_shown_with_what_speaks_of_it(id):
+    status, out, _ = call("show", id, "--json")
+    shown = json.loads(out)
+    assert status == 0
+    assert {"id", "text", "statement", "latex", "convention", "source", "symbols"} <= set(shown)
+    for other in shown["used_by"]:
+        assert id in json.loads(call("show", other, "--json")[1])["uses"]
+    for claim in shown["claims"]:
+        assert id in [entry["id"] for entry in json.loads(call("show", claim, "--json")[1])["definitions"]]
+
+
 def test_cite_gives_bibtex_of_the_claim_and_of_its_source(folder):
     status, out, _ = call("cite", "dpo.gradient")
     assert status == 0
     assert "@misc{grape_verified:dpo.gradient," in out
     assert "@inproceedings{rafailov2023direct," in out
     assert out.count("{") == out.count("}")
+
+
+def entries(text):
+    """The entries of a BibTeX file, each cut out by counting braces: its key and its fields as they stand."""
+    found = {}
+    while text := text.lstrip():
+        kind, key = re.match(r"@(\w+)\{([\w:.]+),\n", text).groups()
+        length, depth = text.index("{") + 1, 1
+        while depth:
+            depth += {"{": 1, "}": -1}.get(text[length], 0) if text[length - 1] != "\\" else 0
+            length += 1
+        body, text = text[len(f"@{kind}{{{key},\n") : length - 1], text[length:]
+        assert re.fullmatch(r"( +\w+ += \{.*\},?\n)+", body), body
+        assert key not in found
+        found[key] = dict(re.findall(r"^ +(\w+) += \{(.*)\},?$", body, re.MULTILINE))
+    return found
+
+
+def outside_mathematics(text):
+    """What is left of LaTeX without its formulas, commands, escaped signs and braces."""
+    return re.sub(r"\$[^$]+\$|\\[a-z]+(?=[^a-z])|\\[#$%&_{}]|[{}]", "", text)
+
+
+@pytest.mark.parametrize("id", [*CLAIMS, *DEFINITIONS])
+def test_what_cite_prints_is_bibtex(id):
+    status, out, _ = call("cite", id)
+    source = ({**DEFINITIONS, **CLAIMS})[id].source.key
+    found = entries(out)
+    assert status == 0
+    assert list(found) == [f"grape_verified:{id}", *([source] if source != "derived" else [])]
+    for fields in found.values():
+        assert re.fullmatch(r"(19|20)\d\d", fields["year"])
+        assert {"author", "title"} <= set(fields)
+        for name in fields:
+            assert not re.search(r"[^ -~]|[\\_^$&%#~<>|*]", outside_mathematics(fields[name])), fields[name]
+            assert fields[name].isascii()
+
+
+def test_every_entry_of_the_references_ends_before_the_next_begins():
+    text = (Path(__file__).parents[1] / "spec/grape_spec/references.bib").read_text()
+    assert list(entries(text)) == list(works())
+
+
+def test_the_year_is_that_of_the_release():
+    text = (Path(__file__).parents[1] / "CITATION.cff").read_text()
+    assert re.search(r"^date-released: (\d+)-\d\d-\d\d$", text, re.MULTILINE)[1] == str(YEAR)
+
+
+@pytest.mark.parametrize(
+    ("text", "latex"),
+    [
+        ("A_t = δ_t + γλ A_{t+1}", r"A$_{t}$ = $\delta_{t}$ + $\gamma\lambda$ A$_{t+1}$"),
+        ("under sequence_mean, π_old and r_max", r"under sequence\_mean, $\pi_{\mathrm{old}}$ and r$_{\mathrm{max}}$"),
+        (
+            "(1 − λ)λ^(n−1), F⁻¹g, εα², dᵀ",
+            r"(1 $-$ $\lambda$)$\lambda^{n-1}$, F$^{-1}$g, $\varepsilon\alpha^{2}$, d$^{\top}$",
+        ),
+        ("a_{λx} at 5 % & β > 0", r"a$_{\lambda x}$ at 5 \% \& $\beta$ $>$ 0"),
+    ],
+)
+def test_a_sentence_becomes_latex(text, latex):
+    assert tex(text) == latex
 
 
 def test_check_accepts_a_correct_function_and_says_what_it_does_not_take(folder):
@@ -196,6 +351,28 @@ def test_what_the_function_prints_is_not_part_of_the_report(folder):
     assert status == 0
     assert json.loads(out)["accepted"]
     assert "hello" in err
+
+
+def test_nothing_that_the_function_writes_reaches_standard_output(folder):
+    module = """
+        import os, sys
+        from grape_verified import ppo_loss
+        print("on import")
+        def f(logps, old_logps, advantages, mask):
+            print("printed")
+            sys.__stdout__.write("past the redirection\\n")
+            os.write(1, b"past Python\\n")
+            os.system("echo from a child")
+            return ppo_loss(logps, old_logps, advantages, mask).loss
+    """
+    Path("noisy.py").write_text(dedent(module))
+    command = [sys.executable, "-m", "grape_verified", "check", "noisy:f", "--as", "ppo", "--examples", "1", "--json"]
+    path = os.pathsep.join(path for path in sys.path if path)
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["accepted"]
+    for written in ("on import", "printed", "past the redirection", "past Python", "from a child"):
+        assert written in done.stderr
 
 
 def test_check_leaves_nothing_in_the_folder(folder):
@@ -257,6 +434,49 @@ def test_check_refuses_an_option_that_the_contract_does_not_have(folder):
     assert status == 2
     assert "options: got 'epsilon'" in err
     assert call("check", f"{folder}:good", "--as", "ppo", "--option", "epsilon")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("contract", "option", "message"),
+    [
+        ("ppo", "clip_low=-1", "clip_low: got -1, expected a number in [0, 1]"),
+        ("ppo", "clip_low=abc", "clip_low: got str, expected a number in [0, 1]"),
+        ("ppo", "aggregation=fixed_length", "max_length: got None, expected an integer > 0, which 'fixed_length' "),
+        ("ppo", "max_length=6", "max_length: got 6, expected None with aggregation 'token_mean'"),
+        ("gae", "lam=2", "lam: got 2, expected a number in [0, 1]"),
+        ("dpo", "beta=-1", "beta: got -1, expected a finite number > 0"),
+        ("dpo", "label_smoothing=0.5", "label_smoothing: got 0.5, expected a number in [0, 0.5)"),
+        ("whiten", "ddof=5", "ddof: got 5, expected 0 or 1"),
+        ("kl_estimate", "estimator=k4", "estimator: got 'k4', expected one of 'k1', 'k2', 'k3'"),
+        ("group_advantages", "group_size=abc", "group_size: got 'abc', expected an integer >= 1"),
+    ],
+)
+def test_check_refuses_a_value_that_the_option_cannot_have(folder, contract, option, message):
+    status, out, err = call("check", f"{folder}:prints", "--as", contract, "--option", option)
+    assert (status, out) == (2, "")
+    assert err.splitlines()[-1].startswith(f"grape-verified: {message}")
+    assert "hello" not in err, "the function was called"
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
+def test_every_value_that_check_draws_may_be_held(contract):
+    """Together with values of others that give it an effect, as they are drawn."""
+    bound = CONTRACTS[contract]
+    for name, option in bound.options.items():
+        beside = [{other: v} for other in bound.options if other != name for v in bound.options[other].others]
+        for value in (option.default, *option.others):
+            drawn = (
+                bound.fit({**bound.defaults({}), **more, name: value}, [*{*bound.options} - {name}])
+                for more in ({}, *beside)
+            )
+            assert any(it[name] == value and may_be_held(contract, it) for it in drawn), f"{name}={value}"
+
+
+def may_be_held(contract, options):
+    try:
+        return checking._checked_options(CONTRACTS[contract], options) == options
+    except ValueError:
+        return False
 
 
 def test_a_wrong_call_has_exit_status_two(folder):

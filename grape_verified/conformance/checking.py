@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Flaky
 
+import grape_verified
 from grape_verified.conformance import checks
 from grape_verified.conformance.checks import PROPERTIES, Property
 from grape_verified.conformance.contract import Contract
@@ -229,8 +230,23 @@ def _checked_options(contract: Contract, options: Mapping[str, Any]) -> dict[str
         if name not in contract.options:
             raise ValueError(f"options: got {name!r}, expected some of {', '.join(contract.options)}")
     held = dict(options)
+    _refuse_as_the_kernel_does(contract, held)
     try:
         contract.oracle(_probe(contract, held, contract.variants[0]), EXACT)
     except Exception as error:
         raise ValueError(f"options: got {held}, which the spec cannot be evaluated at: {error}") from None
     return held
+
+
+def _refuse_as_the_kernel_does(contract: Contract, held: Mapping[str, Any]) -> None:
+    """Call our own kernel with the options: it says of which one a value is outside its domain, and what it expects."""
+    variant = contract.variants[0]
+    try:
+        case = _probe(contract, held, variant)
+    except Exception:  # inputs are made for an option, too: a group size that is no number, above all
+        plain = _probe(contract, {}, variant)
+        case = Case(plain.tensors, contract.defaults(held), variant)
+    try:
+        Subject.read(getattr(grape_verified, contract.kernel), contract, held).call(case, case.tensors)
+    except Broken as refused:
+        raise ValueError(str(refused.__cause__ or refused)) from None

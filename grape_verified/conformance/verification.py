@@ -12,8 +12,8 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from grape_spec.language.registry import all_uses, select
-from grape_spec.proof.ledger import examine, summarise
+from grape_spec.language.registry import CLAIMS, all_uses, select
+from grape_spec.proof.ledger import SCHEMA, examine, summarise, versions
 from hypothesis.configuration import set_hypothesis_home_dir
 
 import grape_verified
@@ -67,6 +67,36 @@ def verify(
     claims = [records[task] for task in asked if task[0] == "claim"]
     kernels = [records[task] for task in asked if task[0] == "kernel"]
     return summarise(claims, kernels, perf_counter() - start)
+
+
+def still_valid(ledger: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The records of claims and kernels in an earlier ledger that are about what is here now.
+
+    A claim has to have the hash that it had, a kernel to rest on the same claims and definitions, none of which has
+    another hash. Of a ledger that was made with another version of any package nothing counts.
+    """
+    if ledger["schema"] != SCHEMA or ledger["versions"] != versions():
+        return [], []
+    changed = {r["id"] for r in ledger["claims"] if r["id"] not in CLAIMS or r["hash"] != CLAIMS[r["id"]].hash}
+    rests_on = {contract.name: list(contract.rests_on) for contract in CONTRACTS.values()}
+    claims = [record for record in ledger["claims"] if record["id"] not in changed]
+    kernels = [
+        record
+        for record in ledger["kernels"]
+        if record["rests_on"] == rests_on.get(record["contract"]) and changed.isdisjoint(record["rests_on"])
+    ]
+    return claims, kernels
+
+
+def merged(run: dict[str, Any], claims: list[dict[str, Any]], kernels: list[dict[str, Any]]) -> dict[str, Any]:
+    """The ledger of a run with earlier records of what the run was not about; its date and seconds are the run's."""
+    by_id = {record["id"]: record for record in (*claims, *run["claims"])}
+    by_contract = {record["contract"]: record for record in (*kernels, *run["kernels"])}
+    return summarise(
+        [by_id[id] for id in CLAIMS if id in by_id],
+        [by_contract[name] for name in CONTRACTS if name in by_contract],
+        run["summary"]["seconds"],
+    )
 
 
 def _run(asked: list[Task], examples: int, processes: int) -> Iterator[tuple[Task, dict[str, Any]]]:

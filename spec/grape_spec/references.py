@@ -1,4 +1,4 @@
-"""Citations: the works that the spec draws on, and claims themselves, as BibTeX."""
+"""Citations: the works that the spec draws on, and claims and definitions themselves, as BibTeX."""
 
 from __future__ import annotations
 
@@ -6,8 +6,32 @@ import re
 from importlib.resources import files
 
 from grape_spec.language.claims import Claim
+from grape_spec.language.definitions import Definition
 
-_ENTRY = re.compile(r"^@\w+\{([^,]+),.*?^\}$", re.MULTILINE | re.DOTALL)
+#: The year of the release, as in ``CITATION.cff``.
+YEAR = 2026
+
+#: An entry ends with a brace on a line of its own, before the next one begins.
+_ENTRY = re.compile(r"^@\w+\{([^,]+),(?:(?!^@).)*?^\}$", re.MULTILINE | re.DOTALL)
+
+#: Signs that are mathematics wherever they stand, and the LaTeX of them.
+_MATHEMATICS = {
+    "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "δ": r"\delta", "ε": r"\varepsilon", "λ": r"\lambda", "π": r"\pi",
+    "ρ": r"\rho", "σ": r"\sigma", "τ": r"\tau", "θ": r"\theta", "Σ": r"\sum", "Π": r"\prod", "√": r"\surd",
+    "−": "-", "·": r"\cdot", "×": r"\times", "½": r"\frac{1}{2}", "∞": r"\infty", "∂": r"\partial",
+    "≤": r"\le", "≥": r"\ge", "≠": r"\ne", "→": r"\to", "<": "<", ">": ">", "|": r"\mid", "*": r"^{*}",
+}  # fmt: skip
+
+_RAISED = str.maketrans({"⁻": "-", "⁺": "+", "¹": "1", "²": "2", "³": "3", "ⁿ": "n", "ᵀ": r"\top"})
+_ESCAPED = {c: "\\" + c for c in "#$%&_{}"} | {"~": r"\textasciitilde{}", "\\": r"\textbackslash{}"}
+
+#: An index after a single letter, an exponent, what is written raised, and any other sign that is not plain text.
+_SPECIAL = re.compile(
+    r"(?<![^\W\d_]{2})(?<=[^\W\d_])_(?:\{(?P<indices>[^{}]*)\}|(?P<index>[^\W_]+))"
+    r"|\^(?:\((?P<exponents>[^()]*)\)|(?P<exponent>\w))"
+    r"|(?P<raised>[⁻⁺¹²³ⁿᵀ]+)"
+    r"|(?P<sign>[^\w\s.,:;()'\-/+=!?\[\]\"]|[^\x00-\x7f]|_)"
+)
 
 
 def works() -> dict[str, str]:
@@ -16,16 +40,48 @@ def works() -> dict[str, str]:
     return {match.group(1): match.group(0) for match in _ENTRY.finditer(text)}
 
 
-def bibtex(claim: Claim, version: str) -> str:
-    """BibTeX for a claim of this spec, followed by the entry of the work that it comes from."""
-    title = claim.text.rstrip(".").replace("π*", r"$\pi^*$").replace("β", r"$\beta$").replace("ε", r"$\varepsilon$")
-    own = (
-        f"@misc{{grape_verified:{claim.id},\n"
-        f"  author       = {{{{grape\\_verified contributors}}}},\n"
-        f"  title        = {{{title}}},\n"
-        f"  howpublished = {{grape\\_verified {version}, claim \\texttt{{{claim.id.replace('_', chr(92) + '_')}}}}},\n"
-        f"  note         = {{SHA-256 of the statement: {claim.hash}}}\n"
-        f"}}"
-    )
-    source = works().get(claim.source.key)
+def bibtex(entry: Claim | Definition, version: str) -> str:
+    """BibTeX for a claim or definition of this spec, followed by the entry of the work that it comes from.
+
+    The second pair of braces about the title keeps styles from changing its letters to lower case.
+    """
+    kind = "claim" if isinstance(entry, Claim) else "definition"
+    fields = {
+        "author": r"{grape\_verified contributors}",
+        "title": f"{{{tex(entry.text.rstrip('.'))}}}",
+        "howpublished": rf"grape\_verified {version}, {kind} \texttt{{{entry.id.replace('_', chr(92) + '_')}}}",
+        "year": str(YEAR),
+    }
+    if isinstance(entry, Claim):
+        fields["note"] = f"SHA-256 of the statement: {entry.hash}"
+    lines = ",\n".join(f"  {name:<12} = {{{value}}}" for name, value in fields.items())
+    own = f"@misc{{grape_verified:{entry.id},\n{lines}\n}}"
+    source = works().get(entry.source.key)
     return f"{own}\n\n{source}" if source else own
+
+
+def tex(text: str) -> str:
+    """A sentence as LaTeX in ASCII: mathematics between dollar signs, and what LaTeX reads as its own escaped."""
+    return re.sub(r"(?<!\\)\$\$", "", _SPECIAL.sub(_as_latex, text))
+
+
+def _as_latex(found: re.Match[str]) -> str:
+    index, word, exponent = found["indices"], found["index"], found["exponents"] or found["exponent"]
+    if index or word:
+        return f"$_{{{_signs(index) if index else _word(word)}}}$"
+    if exponent:
+        return f"$^{{{_signs(exponent)}}}$"
+    if found["raised"]:
+        return f"$^{{{found['raised'].translate(_RAISED)}}}$"
+    sign = found["sign"]
+    return f"${_MATHEMATICS[sign]}$" if sign in _MATHEMATICS else _ESCAPED.get(sign, sign)
+
+
+def _signs(text: str) -> str:
+    """What stands in an index or exponent; a command ends before the letter that follows it."""
+    signs = (_MATHEMATICS.get(sign, sign) for sign in text)
+    return "".join(f"{sign} " if sign[1:].isalpha() else sign for sign in signs).strip()
+
+
+def _word(text: str) -> str:
+    return text if len(text) == 1 else rf"\mathrm{{{text}}}"

@@ -81,10 +81,15 @@ def _definitions_in(formulas: Iterable[sp.Basic]) -> list[Definition]:
     found: set[str] = set()
     waiting = list(formulas)
     while waiting:
-        new = {str(node.args[0]) for node in waiting.pop().atoms(Apply)} - found
+        new = _applied(waiting.pop()) - found
         found |= new
         waiting += [DEFINITIONS[id].body for id in new]
     return [entry for id, entry in DEFINITIONS.items() if id in found]
+
+
+def _applied(formula: sp.Basic) -> set[str]:
+    """The ids of the definitions that a formula itself speaks of."""
+    return {str(node.args[0]) for node in formula.atoms(Apply)}
 
 
 def _declared_in(formula: sp.Basic) -> set[Any]:
@@ -113,6 +118,23 @@ def _printed_name(id: str) -> str:
     name = id.partition(".")[2]
     shared = any(other != id and other.partition(".")[2] == name for other in DEFINITIONS)
     return id if shared or any(entry.name == name for entry in DECLARATIONS.values()) else name
+
+
+def definition_as_dict(entry: Definition) -> dict[str, Any]:
+    """Everything that the spec says of a definition: what it is, and which definitions and claims speak of it."""
+    things = sorted(_declared_in(entry()) | _declared_in(entry.body), key=str)
+    return {
+        **_definition_as_dict(entry),
+        "symbols": [domain_text(thing) for thing in things],
+        "uses": [id for id in DEFINITIONS if id in _applied(entry.body)],
+        "used_by": [other.id for other in DEFINITIONS.values() if entry.id in _applied(other.body)],
+        "claims": [claim.id for claim in CLAIMS.values() if any(entry.id in _applied(f) for f in _stated(claim))],
+    }
+
+
+def _stated(claim: Claim) -> list[sp.Basic]:
+    """The statements of a claim and what they assume."""
+    return [formula for part in claim.parts for formula in (part.statement, *part.assuming)]
 
 
 def _definition_as_dict(entry: Definition) -> dict[str, Any]:

@@ -105,6 +105,13 @@ def claim_of(id: str) -> Claim:
     return _lookup(id, CLAIMS, "claim")
 
 
+def entry_of(id: str) -> Claim | Definition:
+    """The claim or definition with that id; a KeyError names the nearest ids, or says why a claim was retired."""
+    if id in RETIRED:
+        return claim_of(id)
+    return _lookup(id, {**DEFINITIONS, **CLAIMS}, "claim or definition")
+
+
 def select(names: tuple[str, ...]) -> list[Claim]:
     """The claims under those ids or families (``ppo``, ``ppo.clip``), in the order of the registry; all for none."""
     chosen: set[str] = set()
