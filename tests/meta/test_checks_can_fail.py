@@ -33,6 +33,7 @@ BREAKS = {
     "extremes": (planted.cut_to_zero, "ppo"),
     "permutation": (planted.row_weights, "ppo"),
     "inputs": (planted.writes_into_inputs, "ppo"),
+    "constants": (planted.returns_not_held_constant, "value"),
     "dtype": (planted.always_single_precision, "ppo"),
 }
 
