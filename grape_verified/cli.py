@@ -76,7 +76,7 @@ def verify(
 ) -> None:
     """Prove the claims, check the kernels, print and write the evidence.
 
-    The ledger keeps what an earlier run saw of other claims and kernels, as long as those have not changed.
+    A run of a part keeps what an earlier run of the same code saw of other claims and kernels.
     """
     chosen = _selected(names)
     _refuse_unwritable(ledger)

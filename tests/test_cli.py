@@ -117,10 +117,11 @@ def test_verify_of_a_part_replaces_its_own_records_and_drops_those_that_no_longe
     assert [record["id"] for record in after["claims"]] == ["dpo.at_reference"]
     assert after["claims"][0]["seconds"] < 1e6
     assert after["kernels"] == [k for k in ledger["kernels"] if "ppo.ratio.gradient" not in k["rests_on"]]
-    path.write_text(json.dumps({**ledger, "versions": {**ledger["versions"], "torch": "0"}}))
-    call("verify", "kl.log_bound")
-    assert list(statuses()) == ["kl.log_bound"]
-    assert json.loads(path.read_text())["kernels"] == []
+    for other in ("torch", "code"):
+        path.write_text(json.dumps({**ledger, "versions": {**ledger["versions"], other: "0"}}))
+        call("verify", "kl.log_bound")
+        assert list(statuses()) == ["kl.log_bound"]
+        assert json.loads(path.read_text())["kernels"] == []
 
 
 def test_a_part_that_fails_fails_the_run_and_a_failure_that_is_kept_does_not(folder):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import gettempdir
 from time import perf_counter
 from typing import Any
 
+import grape_spec
 import torch
 from grape_spec.language.registry import CLAIMS, all_uses, select
 from grape_spec.proof.ledger import SCHEMA, examine, summarise, versions
@@ -66,16 +68,16 @@ def verify(
         finished(task, record)
     claims = [records[task] for task in asked if task[0] == "claim"]
     kernels = [records[task] for task in asked if task[0] == "kernel"]
-    return summarise(claims, kernels, perf_counter() - start)
+    return _ledger(claims, kernels, perf_counter() - start)
 
 
 def still_valid(ledger: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The records of claims and kernels in an earlier ledger that are about what is here now.
 
     A claim has to have the hash that it had, a kernel to rest on the same claims and definitions, none of which has
-    another hash. Of a ledger that was made with another version of any package nothing counts.
+    another hash. Of a ledger that was made with another version of any package, or by other code, nothing counts.
     """
-    if ledger["schema"] != SCHEMA or ledger["versions"] != versions():
+    if ledger["schema"] != SCHEMA or ledger["versions"] != versions() | {"code": _code()}:
         return [], []
     changed = {r["id"] for r in ledger["claims"] if r["id"] not in CLAIMS or r["hash"] != CLAIMS[r["id"]].hash}
     rests_on = {contract.name: list(contract.rests_on) for contract in CONTRACTS.values()}
@@ -88,11 +90,24 @@ def still_valid(ledger: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict
     return claims, kernels
 
 
+def _ledger(claims: list[dict[str, Any]], kernels: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+    """The ledger, which says what code it is about."""
+    ledger = summarise(claims, kernels, seconds)
+    return {**ledger, "versions": {**ledger["versions"], "code": _code()}}
+
+
+def _code() -> str:
+    """SHA-256 over the files of the spec, its provers and the kernels: a version may stand for more than one state."""
+    folders = (Path(str(package.__file__)).parent for package in (grape_spec, grape_verified))
+    files = (file for folder in folders for file in sorted(folder.rglob("*.py")))
+    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
 def merged(run: dict[str, Any], claims: list[dict[str, Any]], kernels: list[dict[str, Any]]) -> dict[str, Any]:
     """The ledger of a run with earlier records of what the run was not about; its date and seconds are the run's."""
     by_id = {record["id"]: record for record in (*claims, *run["claims"])}
     by_contract = {record["contract"]: record for record in (*kernels, *run["kernels"])}
-    return summarise(
+    return _ledger(
         [by_id[id] for id in CLAIMS if id in by_id],
         [by_contract[name] for name in CONTRACTS if name in by_contract],
         run["summary"]["seconds"],
