@@ -254,12 +254,10 @@ def _check_keep(keep: Keep, group_size: int | None, threshold: float | None) -> 
         raise TypeError(f"{needed}: got None, expected a number, which keep {keep!r} needs")
     if keep == "best":
         check_group_size(group_size)
-    else:
-        _check_finite_number("threshold", threshold)
 
 
-def _check_finite_number(name: str, value: float | None) -> None:
-    check_number(name, value, "a finite number", lambda x: -math.inf < x < math.inf)  # type: ignore[arg-type]
+def _check_finite_number(name: str, value: float) -> None:
+    check_number(name, value, "a finite number", lambda x: -math.inf < x < math.inf)
 
 
 def _check_rewards(rewards: Tensor) -> None:

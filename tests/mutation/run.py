@@ -210,7 +210,7 @@ def _by_tests(arguments: Sequence[str]) -> Verdict | None:
             self.failed = self.failed or (report.nodeid if report.failed else "")
 
     first = First()
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", str(ROOT)]
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
     code = pytest.main([*options, *arguments], plugins=[first])
     if code in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         return None
