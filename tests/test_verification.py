@@ -13,7 +13,9 @@ from grape_verified.conformance import CONTRACTS, verification
 CATALOGUE = (
     "policy.softmax.normalised", "policy.softmax.shift", "policy.softmax.jacobian", "policy.log_softmax.gradient",
     "policy.log_softmax.hessian", "policy.temperature.gradient", "policy.score.mean_zero", "policy.fisher",
-    "policy.entropy.gradient", "policy.sequence.log_prob", "policy.sequence.normalised", "sft.objective",
+    "policy.entropy.gradient", "policy.temperature.slope", "policy.sequence.log_prob", "policy.sequence.normalised",
+    "head.tempered", "head.logit.gradient", "head.gradient", "head.entropy.gradient", "head.sums", "head.log_odds",
+    "head.parts", "head.parts.gradient", "sft.objective",
     "sft.gradient", "sft.kl_equivalence", "sft.optimum", "sft.shift", "sft.accumulation", "rejection.best_of_n.law",
     "rejection.best_of_n.kl_bound", "rejection.best_of_n.monotone", "rejection.acceptance.target",
     "rejection.acceptance.rate", "rejection.filter.gradient", "reinforce.policy_gradient", "reinforce.closed_form",

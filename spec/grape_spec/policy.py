@@ -241,6 +241,29 @@ claim(
     ],
 )
 
+claim(
+    "policy.temperature.slope",
+    "Heating raises the log-probability of what is rarer than the entropy says, lowers that of what is likelier, and "
+    "raises the entropy by the variance of the log-probability.",
+    holds(
+        equals(Diff(tempered, temperature), -(tempered + entropy()) / temperature),
+        name="log-probability",
+        by=finite_sum(),
+    ),
+    holds(
+        equals(
+            Diff(entropy(), temperature),
+            sum_over(softmax(v, scaled) * (log_softmax(v) + entropy()) ** 2, v) / temperature,
+        ),
+        name="entropy",
+        by=finite_sum(),
+    ),
+    wrong=[
+        Wrong("without the entropy", equals(Diff(tempered, temperature), -tempered / temperature)),
+        Wrong("the sign turned", equals(Diff(tempered, temperature), (tempered + entropy()) / temperature)),
+    ],
+)
+
 # Sequences: the probability of a whole answer is the product over its tokens.
 
 T = symbol("T", Size, "number of tokens in the sequence")
