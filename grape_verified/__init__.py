@@ -5,9 +5,9 @@ method without reduction (`*_per_token`, `*_per_pair`), and the reduction to one
 """
 
 from grape_verified.advantages import gae, group_advantages, whiten
-from grape_verified.aggregation import aggregate
+from grape_verified.aggregation import aggregate, aggregation_denominator
 from grape_verified.divergences import categorical_kl, kl_estimate
-from grape_verified.logprobs import token_entropies, token_logps
+from grape_verified.logprobs import FusedLossOutput, fused_linear_loss, linear_token_logps, token_entropies, token_logps
 from grape_verified.losses import (
     LossOutput,
     NonPositiveCurvature,
@@ -58,6 +58,7 @@ from grape_verified.losses import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "FusedLossOutput",
     "LossOutput",
     "NonPositiveCurvature",
     "PairLossOutput",
@@ -68,6 +69,7 @@ __all__ = [
     "acceptance_weights",
     "adaptive_kl_coef",
     "aggregate",
+    "aggregation_denominator",
     "best_of_n_weights",
     "bradley_terry_loss",
     "bradley_terry_per_pair",
@@ -80,6 +82,7 @@ __all__ = [
     "dpo_per_pair",
     "dr_grpo_loss",
     "fisher_vector_product",
+    "fused_linear_loss",
     "gae",
     "grape_advantages",
     "grape_loss",
@@ -93,6 +96,7 @@ __all__ = [
     "ipo_per_pair",
     "kl_estimate",
     "kl_in_reward",
+    "linear_token_logps",
     "ppo_loss",
     "ppo_per_token",
     "reinforce_loss",

@@ -1,9 +1,22 @@
 """From per-token values to one number."""
 
-from jaxtyping import Float, Shaped
-from torch import Tensor
+from typing import get_args
 
-from grape_verified.arguments import Aggregation, check_aggregation, check_floating, counted_tokens
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+from torch import distributed as dist
+from torch.distributed import ProcessGroup
+
+from grape_verified.arguments import (
+    Aggregation,
+    check_aggregation,
+    check_choice,
+    check_floating,
+    check_group,
+    check_tensor,
+    counted_tokens,
+)
 from grape_verified.numerics import compute_dtype
 
 
@@ -25,7 +38,7 @@ def aggregate(
 
     D is `denominator`, or what stands on the right when it is None. When a batch is split into micro-batches, each
     called with the denominator of the whole batch, the results add up to that of the whole batch, in every mode; the
-    mean of micro-batch means would not.
+    mean of micro-batch means would not. `aggregation_denominator` gives that of all ranks of a data-parallel group.
 
     A row without a counted token contributes 0 and still counts as a row. If nothing counts, the result is 0 with
     zero gradients. Masked entries may hold anything, NaN and inf included: value and gradient are unaffected.
@@ -60,8 +73,48 @@ def aggregate(
         total = values.sum() / max_length
     else:
         total = values.sum()
-    default = counted.sum().clamp(min=1) if mode == "token_mean" else per_token.shape[0]
-    return divide(total, denominator, default)
+    return divide(total, denominator, _count(counted, mode).clamp(min=1))
+
+
+def aggregation_denominator(
+    mask: Shaped[Tensor, "batch time"], mode: Aggregation, *, group: ProcessGroup | None = None
+) -> Int[Tensor, ""]:
+    """The denominator D that `aggregate` has by default, of the batches of all ranks together.
+
+        token_mean                                  Σ_r Σ_it m_it
+        sequence_mean, sequence_sum, fixed_length   Σ_r (number of rows of rank r)
+
+    Given to `aggregate` or to a loss as its `denominator` on every rank, the results of all ranks add up to that of the
+    whole batch, and so do gradients. Where gradients are averaged over ranks, as data-parallel wrappers do, multiply
+    the loss by the number of ranks.
+
+    Arguments:
+        mask: (batch, time), this rank's, 1 or True where a token counts; bool, or numbers that are only 0 and 1.
+        mode: as in `aggregate`, but "token_sum", which has no denominator.
+        group: the ranks, each of which calls this; None for this process alone.
+
+    Returns: 0-d tensor, int64, at least 1.
+
+    Raises: TypeError or ValueError for a wrong type, dtype, shape, mode or mask value.
+
+    Error: none.
+
+    Claims: aggregation.token_count, aggregation.partition.
+    """
+    check_choice("mode", mode, tuple(name for name in get_args(Aggregation) if name != "token_sum"))
+    check_group(group)
+    check_tensor("mask", mask)
+    if mask.ndim != 2:
+        raise ValueError(f"mask: got shape {tuple(mask.shape)}, expected shape (batch, time)")
+    count = _count(counted_tokens(mask, "mask", mask), mode)
+    if group is not None:
+        dist.all_reduce(count, group=group)
+    return count.clamp(min=1)
+
+
+def _count(counted: Tensor, mode: str) -> Tensor:
+    """The number of tokens that count, or of all rows."""
+    return counted.sum() if mode == "token_mean" else torch.full((), len(counted), device=counted.device)
 
 
 def divide(total: Tensor, denominator: float | Tensor | None, default: int | Tensor) -> Tensor:

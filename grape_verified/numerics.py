@@ -6,10 +6,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# exp is 0 in every dtype long before this; without such a floor a forbidden token would be 0 · ∞ in an entropy.
+EXP_IS_ZERO = -1e4
+
+# torch's exp2 takes a third of the time of its exp on a CPU, and a fiftieth where the result is nearly 0.
+LOG2_E = math.log2(math.e)
+
 
 def compute_dtype(*tensors: Tensor) -> torch.dtype:
     """fp64 if one of the tensors is fp64, else fp32: nothing is computed in half precision."""
     return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
+
+
+def exp_(x: Tensor) -> Tensor:
+    """exp(x) in place; |relative error| ≤ u·(2·|x| + 3).
+
+    In fp64 by torch's exp, which gives a number the same bits wherever it stands in a tensor.
+    """
+    return x.exp_() if x.dtype == torch.float64 else x.mul_(LOG2_E).exp2_()
 
 
 def value_limit(dtype: torch.dtype) -> float:
@@ -25,21 +39,16 @@ def exp_limit(dtype: torch.dtype) -> float:
     return math.log(value_limit(dtype))
 
 
-def relative_to_top(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Position of a largest logit m, and (z − m)/τ in the compute dtype with −inf at that position.
+def log_softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """log π_v of every token, in the compute dtype.
 
-    The weight of the top is exactly 1. Left out of the sum and put back by log1p, it rounds away no digit of the
-    others, so that the log-probability of a confident token keeps its relative accuracy. Operations in place, here and
-    below, act on tensors made here that autograd has not saved: they halve the time.
+    The weight of a largest logit is exactly 1. Left out of the sum and put back by log1p, it rounds away no digit of
+    the others, so that the log-probability of a confident token keeps its relative accuracy. Operations in place act on
+    tensors made here that autograd has not saved: they halve the time.
     """
     scores = logits.to(compute_dtype(logits))
     highest, top = scores.max(-1, keepdim=True)
-    return top, (scores - highest).div_(temperature).scatter_(-1, top, -math.inf)
-
-
-def log_softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """log π_v of every token, with that accuracy."""
-    top, others = relative_to_top(logits, temperature)
+    others = (scores - highest).div_(temperature).scatter_(-1, top, -math.inf)
     log_total = others.exp().sum(-1, keepdim=True).log1p()
     return others.scatter_(-1, top, 0).sub_(log_total)
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from grape_verified.numerics import bounded, bounded_exp, bounded_exponent, compute_dtype, exp_limit, value_limit
+from grape_verified.numerics import bounded, bounded_exp, bounded_exponent, compute_dtype, exp_, exp_limit, value_limit
 
 DTYPES = [torch.float32, torch.float64]
 
@@ -96,3 +96,12 @@ class TestEach:
         x = every_kind_of_float(torch.float32)
         slopes = torch.func.vmap(torch.func.grad(function))(x.detach())
         assert torch.equal(slopes, torch.autograd.grad(function(x).sum(), x)[0])
+
+
+def test_the_exponential_in_place_keeps_its_bound():
+    x = torch.linspace(-87, 88, 100_001)
+    expected = x.double().exp()
+    error = (exp_(x.clone()).double() - expected).abs() / expected
+    assert (error <= 2.0**-24 * (2 * x.abs() + 3)).all()
+    assert exp_(torch.tensor([-math.inf, -1e38, 0.0])).tolist() == [0, 0, 1]
+    assert exp_(torch.tensor([math.nan])).isnan()

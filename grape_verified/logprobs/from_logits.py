@@ -1,5 +1,10 @@
-"""Log-probabilities and entropies from logits that are held in memory."""
+"""Log-probabilities and entropies from logits that are held in memory, a block of rows at a time."""
 
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -7,10 +12,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from grape_verified.arguments import check_logits, check_positive, check_targets
-from grape_verified.numerics import log_softmax, relative_to_top
+from grape_verified.logprobs.dispatch import folds_for
+from grape_verified.logprobs.folded_logits import FoldedTokenEntropies, FoldedTokenLogps
+from grape_verified.logprobs.tiles import blocks
+from grape_verified.numerics import EXP_IS_ZERO, compute_dtype, log_softmax
 
-# exp is 0 in every dtype long before this; without such a floor a forbidden token would be 0 · ∞ in an entropy.
-EXP_IS_ZERO = -1e4
+#: A block has at most so many logits for each thread, but at least one row: 2 MiB of fp32, which a cache holds. In
+#: smaller ones, calling an operation takes as long as what it does.
+TILE = 2**19
+#: The same for a GPU, which such a block keeps busy.
+TILE_ON_GPU = 2**25
 
 
 def token_logps(
@@ -38,10 +49,11 @@ def token_logps(
     Claims: policy.log_softmax, policy.log_softmax.gradient, policy.temperature.gradient.
     """
     check_logits(logits)
-    check_targets(targets, logits)
+    check_targets(targets, "logits", logits, logits.shape[-1])
     check_positive("temperature", temperature)
-    logps: Tensor = _TokenLogps.apply(logits, targets.long().unsqueeze(-1), temperature)  # type: ignore[no-untyped-call]
-    return logps.squeeze(-1)
+    if (folds := folds_for(logits)) is not None:
+        return FoldedTokenLogps.apply(logits, targets.long(), temperature, folds, _TokenLogps)  # type: ignore
+    return _TokenLogps.apply(logits, targets.long(), temperature)[0]  # type: ignore[no-any-return, no-untyped-call]
 
 
 def token_entropies(
@@ -71,56 +83,267 @@ def token_entropies(
     """
     check_logits(logits)
     check_positive("temperature", temperature)
-    entropies: Tensor = _TokenEntropies.apply(logits, temperature)  # type: ignore[no-untyped-call]
-    return entropies.squeeze(-1)
+    if (folds := folds_for(logits)) is not None:
+        return FoldedTokenEntropies.apply(logits, temperature, folds, _TokenEntropies)  # type: ignore
+    return _TokenEntropies.apply(logits, temperature)[0]  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _TokenLogps(torch.autograd.Function):
-    """log π(y), saving nothing of the size of the logits but the logits; the backward pass is differentiable too."""
+    """log π(y), with what the backward pass needs of each row."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
-        top, others = relative_to_top(logits, temperature)
-        chosen = others.gather(-1, targets).masked_fill(targets == top, 0)
-        return chosen - others.exp_().sum(-1, keepdim=True).log1p()
+    def forward(logits: Tensor, targets: Tensor, temperature: float) -> Sequence[Tensor]:
+        if _at_once(logits, targets):
+            return _logps_at_once(logits, targets, temperature)
+        return _results(_logps, temperature, logits, targets)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Sequence[Tensor]) -> None:
         logits, targets, ctx.temperature = inputs
-        ctx.save_for_backward(logits, targets, output)
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(logits, targets, *output)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None]:
         """∂log π(y)/∂z_v = (δ_yv − π_v)/τ, with 1 − π_y as −expm1(log π_y): it cancels for a confident token."""
-        logits, targets, logps = ctx.saved_tensors
-        probabilities = log_softmax(logits, ctx.temperature).exp()
-        slopes = probabilities.neg().scatter_(-1, targets, -logps.expm1())
-        return (grad / ctx.temperature * slopes).to(logits.dtype), None, None
+        logits, targets, logps, *found = ctx.saved_tensors
+        if not (torch.is_grad_enabled() or _at_once(logits, targets, grad)):
+            return _gradient(_slopes, ctx.temperature, logits, grad, targets, logps, *found), None, None
+        probabilities = _logps_of_all(logits, ctx.temperature, found).exp()
+        slopes = torch.where(_is_at(targets, logits), -logps.expm1().unsqueeze(-1), -probabilities)
+        return ((grad / ctx.temperature).unsqueeze(-1) * slopes).to(logits.dtype), None, None
 
 
 class _TokenEntropies(torch.autograd.Function):
-    """H, saving nothing of the size of the logits but the logits; the backward pass is differentiable too."""
+    """H, with what the backward pass needs of each row."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(logits: Tensor, temperature: float) -> Tensor:
-        _, others = relative_to_top(logits, temperature)
-        others = others.clamp_(min=EXP_IS_ZERO)
-        weights = others.exp()
-        total = weights.sum(-1, keepdim=True)
-        return total.log1p() - (weights * others).sum(-1, keepdim=True) / (1 + total)
+    def forward(logits: Tensor, temperature: float) -> Sequence[Tensor]:
+        if _at_once(logits):
+            return _entropies_at_once(logits, temperature)
+        return _results(_entropies, temperature, logits)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Sequence[Tensor]) -> None:
         logits, ctx.temperature = inputs
-        ctx.save_for_backward(logits, output)
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(logits, *output)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None]:
         """∂H/∂z_v = −π_v (log π_v + H)/τ."""
-        logits, entropies = ctx.saved_tensors
-        logps = log_softmax(logits, ctx.temperature).clamp(min=EXP_IS_ZERO)
-        return (-grad / ctx.temperature * logps.exp() * (logps + entropies)).to(logits.dtype), None
+        logits, entropies, *found = ctx.saved_tensors
+        if not (torch.is_grad_enabled() or _at_once(logits, grad)):
+            return _gradient(_entropy_slopes, ctx.temperature, logits, grad, *found), None
+        logps = _logps_of_all(logits, ctx.temperature, found).clamp(min=EXP_IS_ZERO)
+        slopes = logps.exp() * (logps + entropies.unsqueeze(-1))
+        return ((-grad / ctx.temperature).unsqueeze(-1) * slopes).to(logits.dtype), None
+
+
+def _at_once(*tensors: Tensor) -> bool:
+    """Whether to write expressions of all logits: a compiler fuses them, and vmap works on tensors without memory."""
+    if torch.compiler.is_compiling():
+        return True
+    try:
+        for x in tensors:
+            x.untyped_storage()
+    except NotImplementedError:
+        return True
+    return False
+
+
+def _logps_at_once(logits: Tensor, targets: Tensor, temperature: float) -> Sequence[Tensor]:
+    """log π(y), m and Σ exp((z_v − m)/τ) over the others: expressions that a compiler fuses into loops over a row."""
+    shift, distances, others = _relative_at_once(logits, temperature)
+    rest = others.exp().sum(-1)
+    return distances.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - rest.log1p(), shift, rest
+
+
+def _entropies_at_once(logits: Tensor, temperature: float) -> Sequence[Tensor]:
+    """H, m and Σ exp((z_v − m)/τ) over the others, in the same way."""
+    shift, _, others = _relative_at_once(logits, temperature)
+    weights = others.exp()
+    rest = weights.sum(-1)
+    return rest.log1p() - (weights * others.clamp(min=EXP_IS_ZERO)).sum(-1) / (1 + rest), shift, rest
+
+
+def _relative_at_once(logits: Tensor, temperature: float) -> Sequence[Tensor]:
+    """The largest logit m, (z − m)/τ, and the same with −∞ at m."""
+    scores = logits.to(compute_dtype(logits))
+    shift, top = scores.max(-1)
+    distances = (scores - shift.unsqueeze(-1)) / temperature
+    return shift, distances, distances.masked_fill(_is_at(top, logits), -math.inf)
+
+
+def _logps_of_all(logits: Tensor, temperature: float, found: Sequence[Tensor]) -> Tensor:
+    """log π_v of every token: in what is compiled, from what the forward pass found; else to be differentiated."""
+    if not torch.compiler.is_compiling():
+        return log_softmax(logits, temperature)
+    shift, rest = (x.unsqueeze(-1) for x in found)
+    return (logits.to(shift.dtype) - shift) / temperature - rest.log1p()
+
+
+def _is_at(position: Tensor, logits: Tensor) -> Tensor:
+    """Where a token stands at a position, one for each row."""
+    return torch.arange(logits.shape[-1], device=logits.device) == position.unsqueeze(-1)
+
+
+def _results(
+    of_rows: Callable[..., Sequence[Tensor]], temperature: float, logits: Tensor, *others: Tensor
+) -> Sequence[Tensor]:
+    """What a function of rows of logits, and of what belongs to these rows, returns for all of them."""
+    flat = [x.reshape(-1) for x in others]
+    parts = [of_rows(rows, *(x[place] for x in flat), temperature) for place, rows in _rows(logits)]
+    return tuple(torch.cat(results).view(logits.shape[:-1]) for results in zip(*parts, strict=True))
+
+
+def _gradient(of_rows: Callable[..., None], temperature: float, logits: Tensor, *others: Tensor) -> Tensor:
+    """The gradient of the logits, which such a function writes."""
+    as_given = _as_rows(logits) is not None
+    gradient = torch.empty_like(logits, memory_format=torch.preserve_format if as_given else torch.contiguous_format)
+    written, flat = gradient.view(-1, logits.shape[-1]), [x.reshape(-1) for x in others]
+    for place, rows in _rows(logits):
+        of_rows(written[place], rows, *(x[place] for x in flat), temperature)
+    return gradient
+
+
+def _rows(logits: Tensor, start: int = 0) -> Iterator[tuple[slice, Tensor]]:
+    """All rows of logits, in one part where strides allow it, and where each part is; at most a tile is copied."""
+    vocab = logits.shape[-1]
+    rows = logits.reshape(-1, vocab) if logits.numel() <= TILE else _as_rows(logits)
+    if rows is not None:
+        yield slice(start, start + len(rows)), rows
+        return
+    step = TILE * len(logits) // logits.numel()
+    for part in logits.split(step) if step > 1 else logits:
+        yield from _rows(part, start)
+        start += part.numel() // vocab
+
+
+def _as_rows(logits: Tensor) -> Tensor | None:
+    """Logits with their leading dimensions made one, if that needs no copy."""
+    try:
+        return logits.view(-1, logits.shape[-1])
+    except RuntimeError:
+        return None
+
+
+def _logps(logits: Tensor, targets: Tensor, temperature: float) -> Sequence[Tensor]:
+    """log π(y) and, for `_slopes`, the total of the softmax of torch, of rows."""
+    memory = _memory(logits)
+    logps, at_top, others = memory.new_empty(3, len(logits))
+    for rows in blocks(len(logits), len(memory)):
+        block, target = logits[rows], targets[rows, None]
+        scores = _scores(block, temperature, memory)
+        weights = torch.softmax(scores, 1, out=memory[: len(block)])
+        top = _positions_of_largest(weights)
+        at_top[rows], others[rows] = _take_out(weights, top)
+        logps[rows] = (block.gather(1, target).to(memory.dtype) - block.gather(1, top)).squeeze(1)
+    return logps.div_(temperature).sub_((others / at_top).log1p()), at_top.add_(others)
+
+
+def _slopes(
+    gradient: Tensor, logits: Tensor, grad: Tensor, targets: Tensor, logps: Tensor, total: Tensor, temperature: float
+) -> None:
+    """Write grad·∂log π(y)/∂z_v of rows."""
+    memory = _memory(logits)
+    scale = grad / -temperature
+    of_others, of_target = (scale / total).unsqueeze(1), (scale * logps.expm1()).unsqueeze(1)
+    in_place = gradient.dtype == memory.dtype
+    for rows in _active(gradient, grad, len(memory)):
+        block, written = logits[rows], gradient[rows]
+        scores = _scores(block, temperature, memory)
+        weights = torch.softmax(scores, 1, out=written if in_place else memory[: len(block)])
+        slopes = weights.mul_(of_others[rows]).scatter_(1, targets[rows, None], of_target[rows])
+        if not in_place:
+            written.copy_(slopes)
+
+
+def _entropies(logits: Tensor, temperature: float) -> Sequence[Tensor]:
+    """H and, for `_entropy_slopes`, the mean of (z − max z)/τ and the total of the softmax of torch, of rows."""
+    memory, other_memory = _memory(logits), _memory(logits)
+    spread, at_top, others = memory.new_empty(3, len(logits))
+    for rows in blocks(len(logits), len(memory)):
+        distances = _distances(logits[rows], temperature, memory).clamp_(min=EXP_IS_ZERO)
+        weights = torch.softmax(distances, 1, out=other_memory[: len(distances)])
+        spread[rows] = _sums(distances.mul_(weights))
+        at_top[rows], others[rows] = _take_out(weights, _positions_of_largest(weights))
+    total = at_top + others
+    mean = spread.div_(total)
+    return (others / at_top).log1p() - mean, mean, total
+
+
+def _entropy_slopes(
+    gradient: Tensor, logits: Tensor, grad: Tensor, mean: Tensor, total: Tensor, temperature: float
+) -> None:
+    """Write grad·∂H/∂z_v of rows, with log π_v + H as the distance of z_v from the mean."""
+    memory, other_memory = _memory(logits), _memory(logits)
+    scale = (grad / -temperature / total).unsqueeze(1)
+    for rows in _active(gradient, grad, len(memory)):
+        distances = _distances(logits[rows], temperature, memory).clamp_(min=EXP_IS_ZERO)
+        weights = torch.softmax(distances, 1, out=other_memory[: len(distances)])
+        gradient[rows] = distances.sub_(mean[rows, None]).mul_(weights).mul_(scale[rows])
+
+
+def _active(gradient: Tensor, grad: Tensor, step: int) -> Iterator[slice]:
+    """Blocks of rows of which something is asked; in the other rows the gradient is 0, whatever their logits hold."""
+    for rows in blocks(len(grad), step):
+        idle = (grad[rows] == 0).nonzero().squeeze(1)
+        if len(idle) < len(grad[rows]):
+            yield rows
+        gradient[rows].index_fill_(0, idle, 0)
+
+
+def _memory(logits: Tensor) -> Tensor:
+    """Room for a block of rows, in the dtype that is computed in; used again for each block."""
+    size = TILE * torch.get_num_threads() if logits.is_cpu else TILE_ON_GPU
+    rows = min(len(logits), max(1, size // logits.shape[1]))
+    return torch.empty(rows, logits.shape[1], dtype=compute_dtype(logits), device=logits.device)
+
+
+def _scores(logits: Tensor, temperature: float, memory: Tensor) -> Tensor:
+    """What the softmax is taken of: the logits, if these are it, else made in memory."""
+    if temperature != 1:
+        return _distances(logits, temperature, memory)
+    return logits if logits.dtype == memory.dtype else memory[: len(logits)].copy_(logits)
+
+
+def _distances(logits: Tensor, temperature: float, memory: Tensor) -> Tensor:
+    """(z − max z)/τ, made in memory; subtracted first, a large number that the logits have in common costs no digit."""
+    distances = memory[: len(logits)]
+    scores = logits if logits.dtype == memory.dtype else distances.copy_(logits)
+    torch.sub(scores, scores.amax(1, keepdim=True), out=distances)
+    return distances if temperature == 1 else distances.div_(temperature)
+
+
+def _positions_of_largest(weights: Tensor) -> Tensor:
+    """Where the largest of each row stands: in the piece that has it, as a search for a position takes long."""
+    pieces = weights.view(len(weights), _pieces(weights.shape[1]), -1)
+    piece = pieces.amax(2).argmax(1)
+    rows = torch.arange(len(weights), device=weights.device)
+    return (piece * pieces.shape[2] + pieces[rows, piece].argmax(1)).unsqueeze(1)
+
+
+@cache
+def _pieces(size: int) -> int:
+    """Into how many equal pieces to divide what has a size."""
+    return max(pieces for pieces in range(1, 129) if size % pieces == 0)
+
+
+def _take_out(weights: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest weight of each row, and the sum of the others.
+
+    Left out of the sum, it rounds away no digit of the others: so is the log-probability of a confident token exact to
+    the last digits, and so is the total, as which the softmax of torch has 1 but for many rounding errors.
+    """
+    at_top = weights.gather(1, top).squeeze(1)
+    return at_top, _sums(weights.scatter_(1, top, 0))
+
+
+def _sums(tile: Tensor) -> Tensor:
+    """Sums of rows, to the last bit the same for one row as for many: torch shares out a single one among threads."""
+    return tile.sum(1) if len(tile) > 1 else torch.cat([tile, tile]).sum(1)[:1]

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from grape_verified import token_entropies, token_logps
+from grape_verified.logprobs import from_logits
 
 UNIT_ROUNDOFF = 2.0**-24
 TARGETS = torch.tensor([0, 1])
@@ -86,9 +87,9 @@ def test_a_forbidden_target_has_log_probability_minus_infinity_and_a_finite_grad
 
 
 def test_a_position_without_a_distribution_is_nan():
-    for bad in (-math.inf, math.inf, math.nan):
-        logits = torch.full((1, 4), bad)
-        assert token_logps(logits, torch.tensor([0])).isnan().all()
+    one_infinite, one_nan = (torch.tensor([[0.0, bad, 0.0, 0.0]]) for bad in (math.inf, math.nan))
+    for logits in (*(torch.full((1, 4), bad) for bad in (-math.inf, math.inf, math.nan)), one_infinite, one_nan):
+        assert all(token_logps(logits, torch.tensor([y])).isnan() for y in range(4))
         assert token_entropies(logits).isnan().all()
 
 
@@ -175,7 +176,131 @@ def test_compiled():
     targets = torch.tensor([0, 5, 2])
     for function in (lambda z: token_logps(z, targets, temperature=0.7), lambda z: token_entropies(z, temperature=0.7)):
         compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
-        assert torch.equal(compiled(logits), function(logits))
+        torch.testing.assert_close(compiled(logits), function(logits), rtol=8 * UNIT_ROUNDOFF, atol=0)
         for result in (compiled(logits), function(logits)):
             result.sum().backward()
     assert logits.grad.isfinite().all()
+
+
+def test_compiled_by_default_without_a_python_loop():
+    logits = torch.randn(40, 3000, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    targets = torch.arange(40)
+    for function in (lambda z: token_logps(z, targets, temperature=0.7), lambda z: token_entropies(z, temperature=0.7)):
+        results = [f(logits) for f in (torch.compile(function, fullgraph=True, dynamic=False), function)]
+        gradients = [torch.autograd.grad(result.sum(), logits)[0] for result in results]
+        torch.testing.assert_close(*results, rtol=32 * UNIT_ROUNDOFF, atol=32 * UNIT_ROUNDOFF)
+        torch.testing.assert_close(*gradients, rtol=64 * UNIT_ROUNDOFF, atol=4 * UNIT_ROUNDOFF)
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request):
+    """So many threads, whatever the other tests use."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def results_and_gradients(logits, targets, weights):
+    """Of both functions, each row's gradient with an upstream gradient of its own."""
+    logits = logits.clone().requires_grad_()
+    results = token_logps(logits, targets, temperature=0.7), token_entropies(logits, temperature=0.7)
+    return [*(x.detach() for x in results), *(torch.autograd.grad((weights * x).sum(), logits)[0] for x in results)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("vocab", [1, 5, 997, 40001])
+def test_a_row_does_not_depend_on_the_rows_beside_it(dtype, vocab, threads, monkeypatch):
+    monkeypatch.setattr(from_logits, "TILE", 2**18)
+    generator = torch.Generator().manual_seed(0)
+    rows = 23 if vocab > 1000 else 700
+    logits = (torch.randn(rows, vocab, generator=generator) * 4).to(dtype)
+    targets, weights = torch.randint(vocab, (rows,), generator=generator), torch.randn(rows, generator=generator)
+    together = results_and_gradients(logits, targets, weights)
+    parts = [
+        torch.randperm(rows, generator=generator),
+        *(torch.arange(k, k + 1) for k in range(9)),
+        torch.arange(3, 16),
+    ]
+    for rows_of_part in parts:
+        apart = results_and_gradients(logits[rows_of_part], targets[rows_of_part], weights[rows_of_part])
+        assert all(torch.equal(x, y[rows_of_part]) for x, y in zip(apart, together, strict=True))
+
+
+@pytest.mark.parametrize("function", [lambda z: token_logps(z, torch.arange(len(z))), token_entropies])
+def test_rows_without_upstream_gradient_are_zero_whatever_they_hold(function, monkeypatch):
+    monkeypatch.setattr(from_logits, "TILE", 2**10)  # five rows: some blocks without any gradient, some with a part
+    logits = torch.randn(40, 200, generator=torch.Generator().manual_seed(0))
+    upstream = torch.zeros(40)
+    upstream[[3, 17, 18, 39]] = torch.tensor([1.0, -2.0, 0.5, 3.0])
+    (expected,) = torch.autograd.grad(function(leaf := logits.clone().requires_grad_()), leaf, upstream)
+    logits[upstream == 0] = math.nan
+    (gradient,) = torch.autograd.grad(function(leaf := logits.requires_grad_()), leaf, upstream)
+    assert torch.equal(gradient, expected)
+    assert gradient[upstream != 0].ne(0).all()
+    (none,) = torch.autograd.grad(function(leaf), leaf, torch.zeros(40))
+    assert none.eq(0).all()
+
+
+@pytest.mark.parametrize("form", ["shifted", "time first", "expanded", "every other token", "columns first"])
+def test_layouts_in_blocks(form, monkeypatch):
+    monkeypatch.setattr(from_logits, "TILE", 2**10)
+    x = torch.randn(6, 7, 200, generator=torch.Generator().manual_seed(0))
+    logits = {
+        "shifted": lambda: x[:, :-1],
+        "time first": lambda: x.transpose(0, 1),
+        "expanded": lambda: x[:, None].expand(-1, 3, -1, -1),
+        "every other token": lambda: x[..., ::2],
+        "columns first": lambda: x.permute(2, 0, 1).contiguous().permute(1, 2, 0),
+    }[form]().requires_grad_()
+    plain = logits.detach().contiguous().requires_grad_()
+    targets = torch.arange(plain[..., 0].numel()).view(plain.shape[:-1]) % plain.shape[-1]
+    for function in (lambda z: token_logps(z, targets), token_entropies):
+        results = [function(z) for z in (logits, plain)]
+        assert torch.equal(*results)
+        weights = torch.randn(results[0].shape, generator=torch.Generator().manual_seed(1))
+        gradients = [torch.autograd.grad(y, z, weights)[0] for y, z in zip(results, (logits, plain), strict=True)]
+        assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda z: token_logps(z, torch.tensor([0, 4, 2]), temperature=0.7), lambda z: token_entropies(z, temperature=0.7)],
+)
+def test_vmap(function):
+    """What a loop gives, forward and backward, whichever dimension is mapped."""
+
+    def gradient(z):
+        return torch.func.grad(lambda z: function(z).square().sum())(z)
+
+    logits = torch.randn(2, 4, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for of_one in (function, gradient):
+        looped = torch.stack([torch.stack([of_one(z) for z in some]) for some in logits])
+        torch.testing.assert_close(torch.vmap(torch.vmap(of_one))(logits), looped)
+        torch.testing.assert_close(torch.vmap(of_one, in_dims=1)(logits[0].transpose(0, 1)), looped[0])
+
+
+def test_many_upstream_gradients_at_once():
+    logits = torch.randn(3, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    for function in (lambda z: token_logps(z, torch.tensor([0, 4, 2])), token_entropies):
+        result = function(logits)
+        (batched,) = torch.autograd.grad(result, logits, torch.eye(3), is_grads_batched=True, retain_graph=True)
+        torch.testing.assert_close(batched.sum(1), torch.autograd.grad(result.sum(), logits)[0])
+        with torch.no_grad():
+            torch.testing.assert_close(torch.func.jacrev(function)(logits.detach()), batched)
+
+
+@pytest.mark.parametrize("rows", [slice(None), slice(1, None)])
+def test_no_second_buffer_of_the_size_of_the_logits(rows):
+    """Above the logits, forward and backward allocate the gradient, a tile or two, and little more."""
+    logits = torch.randn(8, 9, 2**16, dtype=torch.bfloat16)[:, rows].requires_grad_()
+    targets = torch.arange(logits[..., 0].numel()).view(logits.shape[:2])
+    for function in (lambda z: token_logps(z, targets), token_entropies):
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+            torch.autograd.grad(function(logits).sum(), logits)
+        held, highest = 0, 0
+        for event in profile.profiler.kineto_results.events():
+            if event.name() == "[memory]":
+                held += event.nbytes()
+                highest = max(highest, held)
+        assert highest <= logits.nbytes + 2 * from_logits.TILE * 4 + 2**16

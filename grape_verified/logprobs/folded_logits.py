@@ -1,0 +1,67 @@
+"""Log-probabilities and entropies from logits, read once forward; read once and their gradient written backward."""
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class FoldedTokenLogps(torch.autograd.Function):
+    """log π(y) of logits, by folds; to be differentiated again is left to `plain`, the same in torch."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, temperature: float, folds: ModuleType, plain: Any) -> Tensor:
+        top, ties, rest, _ = folds.softmax(_rows(logits), temperature, with_spread=False)
+        totals = ties.log() + (rest / ties).log1p()
+        chosen = logits.gather(-1, targets.unsqueeze(-1)).reshape(-1).float()
+        logps = (chosen - top).div_(temperature).sub_(totals).view(targets.shape)
+        ctx.save_for_backward(logits, targets, logps, top, totals)
+        ctx.temperature, ctx.folds, ctx.plain = temperature, folds, plain
+        return logps
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """∂log π(y)/∂z_v = (δ_yv − π_v)/τ, with 1 − π_y as −expm1(log π_y): it cancels for a confident token."""
+        logits, targets, logps, top, totals = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            again = ctx.plain.apply(logits, targets, ctx.temperature)[0]
+            return *torch.autograd.grad(again, logits, grad, create_graph=True), None, None, None, None
+        slope = (grad / -ctx.temperature).reshape(-1)
+        at_target = slope * logps.expm1().reshape(-1)
+        result = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
+        options = {"shift": top, "totals": totals, "divisor": ctx.temperature, "slope": slope}
+        ctx.folds.slopes(_rows(logits), targets.reshape(-1), at_target, result, **options)
+        return result, None, None, None, None
+
+
+class FoldedTokenEntropies(torch.autograd.Function):
+    """H of logits, by folds; to be differentiated again is left to `plain`, the same in torch."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, temperature: float, folds: ModuleType, plain: Any) -> Tensor:
+        top, ties, rest, spread = folds.softmax(_rows(logits), temperature, with_spread=True)
+        totals = ties.log() + (rest / ties).log1p()
+        entropies = totals - spread / (ties + rest)
+        ctx.save_for_backward(logits, entropies, top, totals)
+        ctx.temperature, ctx.folds, ctx.plain = temperature, folds, plain
+        return entropies.view(logits.shape[:-1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """∂H/∂z_v = −π_v (log π_v + H)/τ."""
+        logits, entropies, top, totals = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            again = ctx.plain.apply(logits, ctx.temperature)[0]
+            return *torch.autograd.grad(again, logits, grad, create_graph=True), None, None, None
+        curve = (grad / -ctx.temperature).reshape(-1)
+        terms = {"slope": torch.zeros_like(curve), "curve": curve, "entropies": entropies}
+        result = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
+        ctx.folds.slopes(_rows(logits), None, None, result, shift=top, totals=totals, divisor=ctx.temperature, **terms)
+        return result, None, None, None
+
+
+def _rows(logits: Tensor) -> Tensor:
+    """As (outer, inner, vocab), without a copy where the last time steps of each sequence are cut off."""
+    rows = logits if logits.ndim == 3 else logits.reshape(1, -1, logits.shape[-1])
+    return rows if rows.stride(-1) == 1 else rows.contiguous()

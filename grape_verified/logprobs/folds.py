@@ -1,0 +1,302 @@
+"""Passes over logits that torch makes one operation at a time, each made in one read by a small Triton kernel.
+
+The products stay with torch. What follows them is bound by memory: one program for each row reads it once, in blocks of
+columns, and writes it once or not at all. What is loaded is brought to fp32 before anything is computed.
+
+In all kernels e is the exponential of a distance d from a shift. π_v may be 0 and d_v −∞, so that where d_v is
+multiplied by e_v it is held above a floor.
+"""
+
+from typing import Any
+
+import torch
+import triton  # type: ignore[import-untyped, import-not-found, unused-ignore]
+import triton.language as tl  # type: ignore[import-untyped, import-not-found, unused-ignore]
+from torch import Tensor
+
+from grape_verified.numerics import EXP_IS_ZERO
+
+#: The bytes of a row that a thread holds at once, two loads of full width, and the largest number of warps for a row.
+BYTES_PER_THREAD, MOST_WARPS = 32, 8
+
+_FLOOR = tl.constexpr(EXP_IS_ZERO)
+_LOWEST = tl.constexpr(torch.finfo(torch.float32).min)
+_LOG2E = tl.constexpr(1.4426950408889634)
+_LN2 = tl.constexpr(0.6931471805599453)
+
+
+def block_of(logits: Tensor) -> dict[str, int]:
+    """The law: 32 bytes of a row for a thread, and as many threads as its columns need, in 1, 2, 4 or 8 warps."""
+    of_warp = 32 * BYTES_PER_THREAD // logits.element_size()
+    warps = min(triton.next_power_of_2(triton.cdiv(logits.shape[-1], of_warp)), MOST_WARPS)
+    return {"block": warps * of_warp, "num_warps": warps}
+
+
+# -- what a program does ----------------------------------------------------------------------------------------------
+
+
+@triton.jit
+def _inverse(temperatures, inverse_temperature, row):
+    """1/τ of a row, which has a temperature of its own or that of all."""
+    inverse = inverse_temperature
+    if temperatures is not None:
+        inverse = tl.div_rn(1.0, tl.load(temperatures + row))
+    return inverse
+
+
+@triton.jit
+def _exp(d):
+    """exp(d), one multiplication before what the hardware has; what is below the normal numbers becomes 0."""
+    return tl.exp2(d * _LOG2E)
+
+
+@triton.jit
+def _logits(products, bias, columns, inside, inverse):
+    """z of some columns, −∞ outside."""
+    z = tl.load(products + columns, mask=inside, other=-float("inf")).to(tl.float32)
+    if bias is not None:
+        z += tl.load(bias + columns, mask=inside, other=0.0).to(tl.float32)
+    return z * inverse
+
+
+@triton.jit
+def _in_rows(base, row, inner, outer_stride, inner_stride):
+    """Where a row starts: one of `inner` that are so far apart from each other."""
+    row = row.to(tl.int64)
+    return base + (row // inner) * outer_stride + (row % inner) * inner_stride
+
+
+@triton.jit
+def fold_kernel(
+    products, bias, temperatures, inverse_temperature, position, shift, rest, chosen, spread, columns,
+    slack: tl.constexpr, exponentials: tl.constexpr, block: tl.constexpr,
+):  # fmt: skip
+    """One row of `fold`."""
+    row = tl.program_id(0)
+    start = products + row.to(tl.int64) * columns
+    inverse = _inverse(temperatures, inverse_temperature, row)
+    y = tl.load(position + row).to(tl.int32)
+    held = (y >= 0) & (y < columns)
+    top = _logits(start, bias, y, held, inverse)
+    tl.store(chosen + row, top, mask=held)
+    m = tl.load(shift + row)
+    s = tl.load(rest + row)
+    if spread is not None:
+        w = tl.load(spread + row)
+    for first in range(0, columns, block):
+        j = first + tl.arange(0, block)
+        inside = j < columns
+        z = tl.where(j == y, -float("inf"), _logits(start, bias, j, inside, inverse))
+        top = tl.maximum(top, tl.max(z, 0))
+        raised = tl.where(top > m + slack, top, m)
+        drop = tl.maximum(m - raised, _FLOOR)
+        factor = _exp(drop)
+        late = (raised > m) & (first > 0)
+        m = raised
+        d = z - m
+        e = _exp(d)
+        if spread is not None:
+            w = (w + s * drop) * factor + tl.sum(e * tl.maximum(d, _FLOOR), 0)
+        s = s * factor + tl.sum(e, 0)
+        if exponentials:
+            tl.store(start + j, e, mask=inside)
+            if late:
+                tl.debug_barrier()  # what other threads have written is read
+                for earlier in range(0, first, block):
+                    place = start + earlier + tl.arange(0, block)
+                    tl.store(place, tl.load(place) * factor)
+    tl.store(shift + row, m)
+    tl.store(rest + row, s)
+    if spread is not None:
+        tl.store(spread + row, w)
+
+
+@triton.jit(do_not_specialize=["inner"])
+def softmax_kernel(
+    logits, outer_stride, inner_stride, inner, inverse_temperature, top, ties, rest, spread, columns,
+    block: tl.constexpr,
+):  # fmt: skip
+    """One row of `softmax`; distances are in units of log 2."""
+    row = tl.program_id(0)
+    start = _in_rows(logits, row, inner, outer_stride, inner_stride)
+    unit = inverse_temperature * _LOG2E
+    m = _LOWEST
+    n = 0.0
+    s = 0.0
+    w = 0.0
+    for first in range(0, columns, block):
+        j = first + tl.arange(0, block)
+        z = tl.load(start + j, mask=j < columns, other=-float("inf")).to(tl.float32)
+        raised = tl.maximum(m, tl.max(z, 0))
+        drop = tl.maximum((m - raised) * unit, _FLOOR)
+        factor = tl.exp2(drop)
+        d = (z - raised) * unit
+        e = tl.exp2(d)
+        others = tl.sum(tl.where(z == raised, 0.0, e), 0)
+        tied = tl.floor(tl.sum(e, 0) - others + 0.5)
+        if spread is not None:
+            w = (w + (n + s) * drop) * factor + tl.sum(e * tl.maximum(d, _FLOOR), 0)
+        s = (s + tl.where(raised > m, n, 0.0)) * factor + others
+        n = tl.where(raised > m, 0.0, n) + tied
+        m = raised
+    tl.store(top + row, m)
+    tl.store(ties + row, n)
+    tl.store(rest + row, s)
+    if spread is not None:
+        tl.store(spread + row, w * _LN2)
+
+
+@triton.jit(do_not_specialize=["inner"])
+def slopes_kernel(
+    products, outer_stride, inner_stride, inner, bias, temperatures, inverse_temperature, inverse_divisor,
+    position, shift, totals, at_target, slope, curve, entropies, moments, result, columns,
+    block: tl.constexpr,
+):  # fmt: skip
+    """One row of `slopes`; distances are in units of log 2."""
+    row = tl.program_id(0)
+    start = _in_rows(products, row, inner, outer_stride, inner_stride)
+    inverse = _inverse(temperatures, inverse_temperature, row)
+    unit = inverse_divisor * _LOG2E
+    m = tl.load(shift + row)
+    total = 0.0
+    if totals is not None:
+        total = tl.load(totals + row) * _LOG2E
+    y = -1
+    of_target = 0.0
+    if position is not None:
+        y = tl.load(position + row).to(tl.int32)
+        of_target = tl.load(at_target + row)
+    a = 1.0
+    if slope is not None:
+        a = tl.load(slope + row)
+    read = columns
+    if curve is not None:
+        h = tl.load(curve + row)
+        entropy = tl.load(entropies + row)
+    elif slope is not None:
+        read = tl.where(a == 0.0, 0, columns)
+        m = tl.where(a == 0.0, 0.0, m)
+        total = tl.where(a == 0.0, 0.0, total)
+        of_target = tl.where(a == 0.0, 0.0, of_target)
+    moment = 0.0
+    for first in range(0, columns, block):
+        j = first + tl.arange(0, block)
+        inside = j < columns
+        d = (_logits(start, bias, j, j < read, inverse) - m) * unit - total
+        logp = tl.maximum(d * _LN2, _FLOOR)
+        factor = a
+        if curve is not None:
+            factor = h * (logp + entropy) + a
+        e = tl.where(j == y, of_target, tl.exp2(d) * factor)
+        if moments is not None:
+            moment += tl.sum(tl.where(inside, logp * e, 0.0), 0)
+        tl.store(result + row.to(tl.int64) * columns + j, e.to(result.dtype.element_ty), mask=inside)
+    if moments is not None:
+        tl.store(moments + row, tl.load(moments + row) + moment)
+
+
+# -- what is asked of them --------------------------------------------------------------------------------------------
+
+
+def fold(
+    products: Tensor,
+    position: Tensor,
+    shift: Tensor,
+    rest: Tensor,
+    chosen: Tensor,
+    spread: Tensor | None,
+    *,
+    slack: float,
+    bias: Tensor | None,
+    temperature: float | Tensor,
+    exponentials: bool,
+) -> None:
+    """Add a tile of logits z_v = (products_v + bias_v)/τ to the sums of its rows, which are those of `Sums`.
+
+    The shift is raised to the largest logit so far where that is more than slack above it.
+
+    Arguments:
+        products: (rows, columns), contiguous, fp32.
+        position: (rows,), y, which may lie outside.
+        shift, rest, chosen, spread: (rows,), fp32 and contiguous; written.
+        bias, temperature: (columns,) or None; a number or (rows,).
+        exponentials: whether products become exp(z_v − shift), and 0 at y; else they stay as they are.
+    """
+    rows, columns = products.shape
+    per_row = _flat(position), shift, rest, chosen, spread
+    options = {"slack": slack, "exponentials": exponentials}
+    _launch(fold_kernel, rows, products, _flat(bias), *_inverses(temperature), *per_row, columns, **options)
+
+
+def softmax(logits: Tensor, temperature: float, *, with_spread: bool) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """What the softmax of logits needs of each row, from d_v = (z_v − top)/τ, to which no constant in z adds anything.
+
+    Returns top = max z; ties, the number of those; rest = Σ exp(d_v) without them; and spread = Σ exp(d_v)·d_v or None;
+    all (rows,) and fp32. ties is exact, so that what is small beside it is lost to no rounding.
+
+    Arguments:
+        logits: (outer, inner, columns), whose columns are next to each other.
+        temperature: τ.
+        with_spread: whether to return it.
+    """
+    outer, inner, columns = logits.shape
+    rows = outer * inner
+    top, ties, rest = (torch.empty(rows, dtype=torch.float32, device=logits.device) for _ in range(3))
+    spread = torch.empty_like(top) if with_spread else None
+    place = logits.stride(0), logits.stride(1), inner
+    _launch(softmax_kernel, rows, logits, *place, 1 / temperature, top, ties, rest, spread, columns)
+    return top, ties, rest, spread
+
+
+def slopes(
+    products: Tensor,
+    position: Tensor | None,
+    at_target: Tensor | None,
+    result: Tensor,
+    *,
+    shift: Tensor,
+    totals: Tensor | None = None,
+    bias: Tensor | None = None,
+    temperature: float | Tensor = 1.0,
+    divisor: float = 1.0,
+    slope: Tensor | None = None,
+    curve: Tensor | None = None,
+    entropies: Tensor | None = None,
+    moments: Tensor | None = None,
+) -> None:
+    """Write E_v = π_v·(slope + curve·(log π_v + H)), and at_target at y, in one read and one write.
+
+    log π_v = (z_v − shift)/τ′ − totals, with z_v = (products_v + bias_v)/τ. To moments Σ_v E_v·log π_v is added, of E
+    before it is rounded to the dtype of the result.
+
+    Arguments:
+        products: (outer, inner, columns), whose columns are next to each other.
+        position, at_target: (rows,), y, which may lie outside, and E_y; both None for no target.
+        result: (rows, columns), contiguous; it may be products.
+        shift, totals: (rows,); None for totals of 0.
+        bias, temperature, divisor: (columns,) or None; τ, a number or (rows,); τ′, a number.
+        slope: (rows,) or None for 1. Where it is 0 and there is no curve, E = 0 and the row is not read.
+        curve, entropies: (rows,), or both None for no such term.
+        moments: (rows,), fp32 and contiguous; written.
+    """
+    outer, inner, columns = products.shape
+    place = products.stride(0), products.stride(1), inner
+    head = _flat(bias), *_inverses(temperature), 1 / divisor
+    per_row = map(_flat, (position, shift, totals, at_target, slope, curve, entropies))
+    _launch(slopes_kernel, outer * inner, products, *place, *head, *per_row, moments, result, columns)
+
+
+def _flat(x: Tensor | None) -> Tensor | None:
+    """What belongs to rows or columns, side by side in memory: an upstream gradient may be one number for all rows."""
+    return None if x is None else x.contiguous()
+
+
+def _inverses(temperature: float | Tensor) -> tuple[Tensor | None, float]:
+    """The temperatures of all rows, or the inverse of one for all."""
+    return (_flat(temperature), 1.0) if isinstance(temperature, Tensor) else (None, 1 / temperature)
+
+
+def _launch(kernel: Any, rows: int, logits: Tensor, *arguments: Tensor | float | None, **options: float) -> None:
+    """Run a kernel on all rows, on the device of the logits; on none it runs not at all."""
+    with torch.cuda.device_of(logits):
+        kernel[(rows,)](logits, *arguments, **options, **block_of(logits), enable_fp_fusion=True)

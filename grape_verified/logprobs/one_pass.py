@@ -1,0 +1,196 @@
+"""A loss straight from hidden states, whose gradients are formed while the logits of some rows are at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from grape_verified.logprobs.parallel import summed
+from grape_verified.logprobs.tiles import (
+    Head,
+    Sums,
+    Tile,
+    accumulate,
+    blocks,
+    multiply,
+    put_at,
+    refuse_second_derivative,
+)
+
+#: Rows without a slope are left out of the products where they are at least this share of their block: what is left of
+#: each tile has to be moved together, which costs about a tenth of the products.
+WORTH_MOVING = 0.1
+
+
+class Part(NamedTuple):
+    """A block: the numbers of some rows, and the terms of the loss that they make up."""
+
+    rows: Tensor
+    terms: slice
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Σ weights · terms, in parts that do not depend on each other."""
+
+    parts: Sequence[Part]
+    terms: Callable[[Tensor, Part], Tensor]
+    weights: Tensor
+
+    def slopes(self, logps: Tensor, part: Part) -> tuple[Tensor, Tensor]:
+        """The terms of a part, and the derivative of the loss in its log-probabilities."""
+        with torch.enable_grad():
+            leaf = logps.detach().requires_grad_()
+            terms = self.terms(leaf, part)
+            if not terms.requires_grad:
+                return terms, torch.zeros_like(logps)
+            _check_leaves(terms, leaf)
+            slopes = torch.autograd.grad(terms, leaf, self.weights[part.terms], allow_unused=True)[0]
+        return terms.detach(), torch.zeros_like(logps) if slopes is None else slopes
+
+
+def _check_leaves(terms: Tensor, leaf: Tensor) -> None:
+    """Refuse a loss with parameters of its own: no gradient would reach them."""
+    nodes, seen = [terms.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        found = getattr(node, "variable", leaf)
+        if found is not leaf:
+            raise ValueError(
+                f"loss_fn: got one that reads a tensor of shape {tuple(found.shape)} which requires a gradient, "
+                "expected only logps to: nothing else is differentiated"
+            )
+        nodes.extend(following for following, _ in node.next_functions)
+
+
+class OnePass(torch.autograd.Function):
+    """A loss, its terms and the log-probabilities of all rows.
+
+    The gradients are there after the forward pass; the backward pass hands them out times the upstream gradient.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        head: Head,
+        targets: Tensor,
+        loss: Loss,
+        tile: Tile,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        operand = head.operand(hidden)
+        memory = head.memory(max((len(part.rows) for part in loss.parts), default=0), len(weight))
+        gradients = _Gradients(hidden, head, memory.dtype, ctx.needs_input_grad[:3])
+        logps, terms = memory.new_zeros(len(hidden)), torch.zeros_like(loss.weights)
+        for part in loss.parts:
+            block = _Block.of(operand[part.rows], part.rows, head, targets[part.rows], tile.columns, memory)
+            logps[part.rows] = block.logps
+            terms[part.terms], slopes = loss.slopes(block.logps, part)
+            if gradients.needed:
+                gradients.add(block, part.rows, slopes)
+        ctx.save_for_backward(*gradients.finished())
+        ctx.mark_non_differentiable(terms, logps)
+        return (loss.weights * terms).sum(), terms, logps
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_derivative("fused_linear_loss")
+        gradients = ctx.saved_tensors
+        if upstream != 1:  # where it is 1, as nearly always, no second gradient of weight is held in memory
+            gradients = [None if gradient is None else gradient * upstream for gradient in gradients]
+        return *gradients, None, None, None, None
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some rows with all their columns, in tiles.
+
+    A tile holds E_v with π_v − δ_vy = factor·E_v, which is exp(z_v − shift) for all tokens but the target; factor =
+    exp(shift − log Σ_v exp(z_v)) is one number for each row.
+    """
+
+    hidden: Tensor
+    tiles: Sequence[tuple[slice, Tensor]]
+    logps: Tensor
+    factor: Tensor
+
+    @classmethod
+    def of(cls, hidden: Tensor, rows: Tensor, head: Head, targets: Tensor, columns: int, memory: Tensor) -> _Block:
+        """Compute the logits of some rows, whose hidden states are given as operands, tile by tile."""
+        sums = Sums.of_nothing(len(hidden), memory, with_entropy=False)
+        tiles, shifts = [], []
+        for part in blocks(len(head.weight), columns):
+            place = memory[len(hidden) * part.start :]
+            logits = head.logits(hidden, rows, head.operand(head.weight[part]), part, place)
+            sums.add(logits, targets - part.start, exponentials=True)
+            tiles.append((part, logits.products))
+            shifts.append(sums.shift.clone())
+        whole = sums.joined(head, targets)
+        sums.raise_shift(whole.shift)
+        logps, totals = whole.logps(), whole.totals()
+        at_target = logps.expm1() * (totals - sums.shift).exp()
+        for (part, tile), shift in zip(tiles, shifts, strict=True):
+            if not torch.equal(shift, sums.shift):
+                tile.mul_((shift - sums.shift).exp_().unsqueeze(1))
+            put_at(tile, targets - part.start, at_target)
+        return cls(hidden, tiles, logps, (sums.shift - totals).exp())
+
+
+class _Gradients:
+    """∂L/∂hidden, ∂L/∂weight and ∂L/∂bias, those that are needed, as blocks come in.
+
+    What belongs to a row is put on its hidden state and on its result, so that the tiles go into the products as they
+    are.
+    """
+
+    def __init__(self, hidden: Tensor, head: Head, dtype: torch.dtype, needs: Sequence[bool]) -> None:
+        self.head, self.needed, self.started = head, any(needs), False
+        self.hidden = torch.zeros_like(hidden, dtype=dtype) if needs[0] else None
+        self.weight = torch.empty_like(head.weight, dtype=dtype) if needs[1] else None
+        self.bias = torch.zeros(len(head.weight), dtype=dtype, device=hidden.device) if needs[2] else None
+
+    def add(self, block: _Block, rows: Tensor, slopes: Tensor) -> None:
+        """Add what a block gives, given the slopes of its rows; those of slope 0 are left out where that pays."""
+        active = slopes != 0
+        if not active.any():
+            return
+        moved = ~active.all() and (~active).float().mean() >= WORTH_MOVING
+        index = active.nonzero().squeeze(1) if moved else slice(None)
+        of_hidden = self._add(block, index, (-slopes * block.factor / self.head.temperature_of(rows))[index])
+        self.started = True
+        if self.hidden is not None:
+            self.hidden[rows[index]] = of_hidden
+
+    def _add(self, block: _Block, index: Tensor | slice, scale: Tensor) -> Tensor:
+        """Add what some rows of a block give to weight and bias; return what they give to hidden."""
+        hidden = block.hidden[index]
+        scaled = (hidden * scale.unsqueeze(1)).to(hidden.dtype)
+        of_hidden = scale.new_zeros(hidden.shape)
+        for columns, whole in block.tiles:
+            if self.bias is not None:
+                self.bias[columns].addmv_(whole[index].T, scale)
+            tile = whole[index].to(hidden.dtype)
+            if self.hidden is not None:
+                accumulate(of_hidden, tile, self.head.operand(self.head.weight[columns]))
+            if self.weight is not None:
+                put = accumulate if self.started else multiply  # what was there before the first block is not read
+                put(self.weight[columns], tile.T, scaled)
+        return of_hidden.mul_(scale.unsqueeze(1))
+
+    def finished(self) -> Sequence[Tensor | None]:
+        """The gradients in the dtypes of what they are gradients of, once all blocks are added."""
+        if self.weight is not None and not self.started:
+            self.weight.zero_()
+        if self.hidden is not None:
+            summed(self.hidden, self.head.group)
+        dtype = self.head.weight.dtype
+        return [None if x is None else x.to(dtype) for x in (self.hidden, self.weight, self.bias)]
