@@ -179,15 +179,16 @@ def masked_values(subject: Subject, case: Case) -> None:
     masked = case.tensors["mask"] == 0
     dirty = case.with_tensors(
         **{
-            name: torch.where(masked, _noisy(case, GARBAGE, masked.shape).to(tensor.dtype), tensor)
+            name: torch.where(_over(masked, tensor), _noisy(case, GARBAGE, tensor.shape).to(tensor.dtype), tensor)
             for name, tensor in case.tensors.items()
             if _is_masked(subject, name, tensor, masked)
         }
     )
-    clean, got = subject(case), subject(dirty)
+    ones = _ones(subject, case)
+    clean, got = subject(case, ones), subject(dirty, ones)
     _compare(subject, dirty, got, clean, "with ordinary numbers behind the mask")
     for name, found in (got.gradients or {}).items():
-        behind = found[masked].tolist() if found.shape == masked.shape else []
+        behind = found[masked].flatten().tolist() if _is_masked(subject, name, found, masked) else []
         if any(behind):
             raise Broken(f"the gradient in {name} behind the mask is {next(filter(None, behind))!r}, expected 0", dirty)
 
@@ -215,14 +216,15 @@ def padding(subject: Subject, case: Case) -> None:
     def widened(name: str, tensor: Tensor) -> Tensor:
         if name != "mask" and not _is_masked(subject, name, tensor, mask):
             return tensor
-        wide = _noisy(case, ADVANTAGES if name == "advantages" else LOGPS, (rows, columns + width)).to(tensor.dtype)
+        pool, shape = ADVANTAGES if name == "advantages" else LOGPS, (rows, columns + width, *tensor.shape[2:])
+        wide = _noisy(case, pool, shape).to(tensor.dtype)
         if name == "mask":
             wide = torch.zeros(rows, columns + width, dtype=tensor.dtype)
         wide[:, old] = tensor
         return wide
 
     padded = case.with_tensors(**{name: widened(name, tensor) for name, tensor in case.tensors.items()})
-    got, expected = subject(padded), subject(case)
+    got, expected = (subject(given, _ones(subject, given)) for given in (padded, case))
 
     def kept(found: Tensor, wanted: Tensor) -> Tensor:
         return found if found.shape == wanted.shape else found[:, old]
@@ -274,14 +276,16 @@ def partition(subject: Subject, case: Case) -> None:
 
 def empty_batch(subject: Subject, case: Case) -> None:
     """Where no token counts, the result is 0 and so are its gradients."""
-    outcome = subject(case)
+    outcome = subject(case, _ones(subject, case))
     for place, number in enumerate(outcome.value.flatten().tolist()):
         if number != 0:
             raise _wrong(case, f"{_noun(subject)}{_place(outcome.value, place)}", number, "0, as no token counts")
     if not subject.contract.wrt:
         return
     if outcome.gradients is None:
-        raise Broken(f"the loss {outcome.no_gradients} where no token counts, expected gradients of 0", case)
+        raise Broken(
+            f"the {_noun(subject)} {outcome.no_gradients} where no token counts, expected gradients of 0", case
+        )
     for name, found in outcome.gradients.items():
         for place, number in enumerate(found.flatten().tolist()):
             if number != 0:
@@ -326,14 +330,23 @@ def _compare(
     if got.gradients is not None and expected.gradients is not None:
         pairs += [(f"gradient in {name}", found, expected.gradients[name]) for name, found in got.gradients.items()]
     for what, found, wanted in pairs:
-        for place, (a, b) in enumerate(zip(found.flatten().tolist(), wanted.flatten().tolist(), strict=True)):
-            if not (a == b or (math.isnan(a) and math.isnan(b)) or abs(a - b) <= _slack(subject, case, found, wanted)):
+        both = enumerate(zip(found.flatten().tolist(), wanted.flatten().tolist(), strict=True))
+        differ = [(place, a, b) for place, (a, b) in both if a != b and not (math.isnan(a) and math.isnan(b))]
+        slack = _slack(subject, case, found, wanted) if differ else 0.0
+        for place, a, b in differ:
+            if not abs(a - b) <= slack:
                 raise _wrong(case, f"{what}{_place(found, place)}", a, f"{b!r}, the {what} {which}", cut)
 
 
 def _is_masked(subject: Subject, name: str, tensor: Tensor, mask: Tensor) -> bool:
-    """Whether a tensor lies along the mask."""
-    return name != "mask" and name not in subject.contract.apart and tensor.shape == mask.shape
+    """Whether a tensor lies along the mask, with one number or several for each token."""
+    along = tensor.shape[: mask.ndim] == mask.shape
+    return name not in ("mask", *subject.contract.apart, *subject.contract.shared) and along
+
+
+def _over(mask: Tensor, tensor: Tensor) -> Tensor:
+    """A mask over tokens in a shape that goes with a tensor that lies along it."""
+    return mask.reshape(mask.shape + (1,) * (tensor.ndim - mask.ndim))
 
 
 def _slack(subject: Subject, case: Case, found: Tensor, wanted: Tensor) -> float:

@@ -102,6 +102,7 @@ class Contract:
         parts: the number of parts of a batch that do not depend on each other.
         divided_at: values that options must have for the batch to be the sum of its parts.
         outputs: the names of the tensors that it returns, where it returns several; they are stacked last.
+        asks_for: keyword arguments that a function which takes them is given, as what it is to return depends on them.
         fit: makes drawn options fit each other, given the names of those that vary.
         expectation: what it is in expectation over sampled tokens; None where the spec does not say.
     """
@@ -125,6 +126,7 @@ class Contract:
     parts: Callable[[Case], int] = rows
     divided_at: Mapping[str, Any] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
+    asks_for: Mapping[str, Any] = field(default_factory=dict)
     fit: Callable[[dict[str, Any], Sequence[str]], dict[str, Any]] = fit_reduction
     expectation: Expectation | None = None
 

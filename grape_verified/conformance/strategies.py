@@ -140,6 +140,7 @@ _EXTREME = (100.0, -100.0, 200.0, -200.0, 88.0, 89.0, 60.0, 62.0, 104.0, -104.0,
 
 LOGPS = _pool((-1.0, -0.5, 0.0, -2.0), _decimals(-4, 0), _decimals(-20, 0))
 ADVANTAGES = _pool((1.0, -1.0, 0.5, -0.5, 0.0, 2.0), _decimals(-3, 3))
+TEMPERATURES = _pool((1.0, 0.5, 2.0, 0.7, 10.0), _decimals(0.1, 4))
 VALUES = _pool((1.0, 0.5, -0.5, 0.0, 2.0), _decimals(-3, 3), _decimals(-1000, 1000, 1))
 SUMS = _pool((-1.0, -0.5, -2.0, 0.0), _decimals(-20, 0), _decimals(-400, 0, 1))
 GARBAGE = _pool((math.nan, math.inf, -math.inf, 1e30), _one_of((math.nan, math.inf, -math.inf, 1e30, -1e30)))

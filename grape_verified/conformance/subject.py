@@ -60,6 +60,7 @@ class Subject:
     Arguments:
         offered: the options that it takes; the others stay at the contract's defaults.
         defaults: the options that it need not be given, with its own defaults.
+        takes: which of the keyword arguments it takes that the contract asks for.
         variants: the forms of tensors that it takes.
         accessor: what leads from what it returns to the tensor, for counterexamples.
         misread: forms that it takes and gets wrong, while it gets another right.
@@ -71,6 +72,7 @@ class Subject:
     held: Mapping[str, Any] = field(default_factory=dict)
     offered: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    takes: tuple[str, ...] = ()
     variants: tuple[Variant, ...] = (Variant(),)
     accessor: str = ""
     strict: bool = False
@@ -100,15 +102,17 @@ class Subject:
             for name in offered
             if name in signature.parameters and signature.parameters[name].default is not inspect.Parameter.empty
         }
-        return cls(function, contract, held, offered, defaults)
+        takes = tuple(name for name in contract.asks_for if _takes(signature, name))
+        return cls(function, contract, held, offered, defaults, takes)
 
     def keywords(self, case: Case) -> dict[str, Any]:
-        """The options to call it with: those it takes whose value is not its own default."""
-        return {
+        """The options to call it with: those it takes whose value is not its own default, and what is asked for."""
+        chosen = {
             name: case.options[name]
             for name in self.offered
             if name not in self.defaults or not _same(self.defaults[name], case.options[name])
         }
+        return chosen | {name: value for name, value in self.contract.asks_for.items() if name in self.takes}
 
     def __call__(self, case: Case, cotangents: Tensor | None = None) -> Outcome:
         """Call the function, on copies of the tensors, and differentiate what it returns."""

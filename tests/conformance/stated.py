@@ -78,6 +78,25 @@ def entropy_scales(case, answer):
     return scales
 
 
+def head_scales(case, answer):
+    """(width + 4)·Z + 2·(|log π(y)| + H + 1), and for an entropy (width + 4)·Z·(1 + S) + 2·(1 + H + S).
+
+    Z is the largest (Σ_k |W_vk h_k| + |b_v|)/τ of the token.
+    """
+    hidden, weight, bias, mask = (case.tensors[name].double() for name in ("hidden", "weight", "bias", "mask"))
+    temperature = torch.full(mask.shape, case.options.get("temperature", 1.0), dtype=torch.float64)
+    temperature = case.tensors.get("temperature", temperature).double().unsqueeze(-1)
+    logps = ((hidden @ weight.T + bias) / temperature).log_softmax(-1)
+    entropies = torch.special.entr(logps.exp()).sum(-1)
+    spread = (logps.exp() * (logps * (logps + entropies.unsqueeze(-1))).nan_to_num(0, 0, 0).abs()).sum(-1)
+    size = (hidden.abs() @ weight.abs().T + bias.abs()) / temperature
+    size = size.masked_fill(bias.isinf(), 0).amax(-1) * (hidden.shape[-1] + 4)
+    chosen = logps.gather(-1, case.tensors["targets"].unsqueeze(-1)).squeeze(-1).abs()
+    scales = [size + 2 * (chosen + entropies + 1), size * (1 + spread) + 2 * (1 + entropies + spread)]
+    asked = scales[: len(answer.values) // mask.numel()]
+    return (torch.stack(asked, -1) * mask.unsqueeze(-1)).flatten().tolist()
+
+
 def estimate_scales(case, answer):
     """(|x| + 1)·|exp(x) − 1| + |x| for k3, |value| for k2 and a quarter of it for k1."""
     estimator = case.options["estimator"]
@@ -144,6 +163,8 @@ def ipo_scales(case, answer):
 STATED = {
     "token_logps": (4, logp_scales, "4·u·(|log π(y)| + H + 1)"),
     "token_entropies": (4, entropy_scales, "4·u·(1 + H + S)"),
+    "linear_token_logps": (2, head_scales, "2·u·(width + 4)·Z + 4·u·(|log π(y)| + H + 1)"),
+    "linear_token_entropies": (2, head_scales, "2·u·(width + 4)·Z·(1 + S) + 4·u·(1 + H + S)"),
     "kl_estimate": (4, estimate_scales, "4·u·((|x| + 1)·|exp(x) − 1| + |x|)"),
     "categorical_kl": (4, divergence_scales, "4·u·Σ_v W_v (|π_v − q_v| + q_v − π_v + π_v d_v + u·π_v W_v)"),
     "aggregate": (8, aggregate_scales, "8·u·S"),

@@ -12,6 +12,7 @@ from . import (
     test_dpo_contracts,
     test_grape_contracts,
     test_grpo_contracts,
+    test_head_contracts,
     test_kl_contracts,
     test_ppo_contracts,
     test_reinforce_contracts,
@@ -79,8 +80,9 @@ def test_rejects_a_wrong_function(contract, mistake, monkeypatch):
 
 def test_every_contract_rejects_three_typical_mistakes():
     modules = (
-        test_check, test_dpo_contracts, test_grape_contracts, test_grpo_contracts, test_kl_contracts,
-        test_ppo_contracts, test_reinforce_contracts, test_rejection_contracts, test_sft_contracts, test_trpo_contracts,
+        test_check, test_dpo_contracts, test_grape_contracts, test_grpo_contracts, test_head_contracts,
+        test_kl_contracts, test_ppo_contracts, test_reinforce_contracts, test_rejection_contracts, test_sft_contracts,
+        test_trpo_contracts,
     )  # fmt: skip
     planted_for = Counter(
         word for module in modules for entry in module.WRONG for word in entry if isinstance(word, str)

@@ -9,6 +9,7 @@ from grape_verified.conformance.contracts import (
     dpo,
     grape,
     grpo,
+    head,
     kl,
     policy,
     ppo,
@@ -19,7 +20,9 @@ from grape_verified.conformance.contracts import (
     trpo,
 )
 
-_METHODS = (policy, kl, aggregation, advantage, sft, rejection, reinforce, trpo, ppo, reward, grpo, dpo, grape)
+_METHODS = (
+    policy, head, kl, aggregation, advantage, sft, rejection, reinforce, trpo, ppo, reward, grpo, dpo, grape,
+)  # fmt: skip
 
 #: Every contract by its name.
 CONTRACTS: Mapping[str, Contract] = {contract.name: contract for method in _METHODS for contract in method.CONTRACTS}

@@ -1,0 +1,310 @@
+"""Contracts of what is read off hidden states, through a linear head.
+
+Tolerance: each logit is a product with as many terms as the state is wide, and is widened by as many roundings of
+|W|·|h| + |b|. The rest is as for logits that are given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from flint import arb
+from grape_spec.evaluate import evaluate
+from grape_spec.language.registry import definition
+from torch import Tensor
+
+from grape_verified.conformance.contract import ALL_DIFFERENTIATED, EVERY, MASKS, Contract, Option
+from grape_verified.conformance.oracle import Answer, Arithmetic, Target, precisely, right_hand_side
+from grape_verified.conformance.strategies import (
+    ADVANTAGES,
+    LOGIT_OFFSETS,
+    LOGITS,
+    TEMPERATURES,
+    Blueprint,
+    Case,
+    mask_tensor,
+)
+
+BLOCKS = ("hidden", "weight", "more_weight", "bias", "forbidden", "targets", "mask")
+PROPERTIES = (
+    *EVERY, "cotangents", "options", "masked values", "padding", "empty batch", "forbidden tokens", "extremes",
+    *ALL_DIFFERENTIATED,
+)  # fmt: skip
+
+OF_LOGPS = (
+    "head.logit", "head.tempered", "head.logit.gradient", "head.gradient", "head.log_odds", "head.sums", "head.parts",
+    "policy.log_softmax", "policy.log_softmax.gradient", "policy.temperature.gradient",
+)  # fmt: skip
+OF_ENTROPIES = (
+    "head.entropy", "head.entropy.gradient", "policy.entropy", "policy.entropy.gradient", "policy.temperature.slope",
+)  # fmt: skip
+
+#: Vocabulary, width and positions of a row, by the number of columns that were drawn.
+SIZES = ((2, 1, 1), (3, 2, 1), (4, 3, 1), (2, 3, 2), (3, 1, 2), (1, 2, 2))
+
+NOTHING = Target(arb(0))
+
+
+@dataclass(frozen=True)
+class _Head:
+    """The last layer. A token whose bias is −inf has probability 0: it is left out of the vocabulary."""
+
+    weight: list[list[float]]
+    bias: list[float]
+    arithmetic: Arithmetic
+
+    @classmethod
+    def of(cls, case: Case, arithmetic: Arithmetic) -> _Head:
+        """Read the layer of a case."""
+        return cls(case.tensors["weight"].tolist(), case.tensors["bias"].tolist(), arithmetic)
+
+    @cached_property
+    def allowed(self) -> list[int]:
+        """The tokens of the vocabulary."""
+        return [v for v, b in enumerate(self.bias) if b != -math.inf]
+
+    @cached_property
+    def given(self) -> dict[str, Any]:
+        """What the claims call weights and biases, as they were read; the temperature is for later."""
+        near = self.arithmetic.near
+        weight = [[near(w) for w in self.weight[v]] for v in self.allowed]
+        return {"weight": weight, "bias": [near(self.bias[v]) for v in self.allowed], "temperature": 1}
+
+    def magnitudes(self, hidden: Sequence[float]) -> list[float]:
+        """|W_v|·|h| + |b_v| of each token."""
+        return [sum(abs(w * h) for w, h in zip(self.weight[v], hidden, strict=True)) + abs(self.bias[v])
+                for v in self.allowed]  # fmt: skip
+
+    def logits(self, hidden: Sequence[float]) -> list[arb]:
+        """head.logit of each token, with the roundings that a product costs."""
+        given = {**self.given, "hidden": [self.arithmetic.near(h) for h in hidden]}
+        exact = [evaluate(definition("head.logit"), {**given, "v": k}) for k, _ in enumerate(self.allowed, start=1)]
+        sizes = self.magnitudes(hidden)
+        return [self.arithmetic.rounded(z, size + 1, len(hidden)) for z, size in zip(exact, sizes, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Position:
+    """One position that counts, and what the definitions and claims of the policy are evaluated at."""
+
+    head: _Head
+    hidden: list[float]
+    temperature: float
+    given: dict[str, Any]
+
+    @classmethod
+    def of(cls, head: _Head, hidden: list[float], target: int, temperature: float) -> _Position:
+        """Read one position."""
+        tau = head.arithmetic.near(temperature)
+        given = {"logits": head.logits(hidden), "temperature": tau, "a": head.allowed.index(target) + 1}
+        return cls(head, hidden, temperature, given)
+
+    @property
+    def scale(self) -> float:
+        """1 + log V, which no term of an entropy exceeds."""
+        return 1 + math.log(len(self.head.allowed))
+
+    @cached_property
+    def log_probability(self) -> arb:
+        """policy.log_softmax of the target."""
+        return self.head.arithmetic.rounded(evaluate(definition("policy.log_softmax"), self.given))
+
+    @cached_property
+    def entropy(self) -> arb:
+        """policy.entropy."""
+        return self.head.arithmetic.rounded(evaluate(definition("policy.entropy"), self.given), self.scale)
+
+    def slopes(self, weights: Sequence[float]) -> list[arb]:
+        """The slopes of weighted values in the logits at temperature one."""
+        claims = (("policy.temperature.gradient", ""), ("policy.entropy.gradient", "temperature"))
+        places = range(1, len(self.head.allowed) + 1)
+        return [self._weighted(weights, claims, (1, self.scale), {"k": k}) for k in places]
+
+    def temperature_slope(self, weights: Sequence[float]) -> Target:
+        """The slope of weighted values in the temperature."""
+        claims = [("policy.temperature.slope", part) for part in ("log-probability", "entropy")]
+        scales = (abs(float(self.log_probability.mid())) + self.scale, self.scale**2)
+        return Target(self.head.arithmetic.returned(self._weighted(weights, claims, scales, {})))
+
+    def _weighted(
+        self,
+        weights: Sequence[float],
+        claims: Sequence[tuple[str, str]],
+        scales: Sequence[float],
+        at: Mapping[str, int],
+    ) -> arb:
+        """Weighted right-hand sides, each of its scale over the temperature."""
+        arithmetic, total = self.head.arithmetic, arb(0)
+        for weight, (claim, part), scale in zip(weights, claims, scales, strict=False):
+            if weight:
+                slope = evaluate(right_hand_side(claim, part), {**self.given, **at})
+                slope = arithmetic.rounded(slope, scale / self.temperature, len(self.head.allowed))
+                total += arithmetic.rounded(slope * weight)
+        return total
+
+    def by_logits(self, slopes: Sequence[arb], part: str, **at: int) -> arb:
+        """What slopes in the logits become, head.logit.gradient."""
+        hidden = [self.head.arithmetic.near(h) for h in self.hidden]
+        given = {**self.head.given, "token_slope": slopes, "hidden": hidden, **at}
+        return evaluate(right_hand_side("head.logit.gradient", part), given)
+
+    def hidden_slope(self, slopes: Sequence[arb], entry: int) -> Target:
+        """The slope in an entry of the hidden state. Scale: the slopes times the largest weight."""
+        arithmetic, largest = self.head.arithmetic, max(abs(self.head.weight[v][entry - 1]) for v in self.head.allowed)
+        scale = largest * sum(map(abs, slopes), arb(0))
+        exact = self.by_logits(slopes, "hidden", c=entry)
+        return Target(arithmetic.returned(arithmetic.rounded(exact, scale, len(slopes))))
+
+
+def _positions(case: Case, arithmetic: Arithmetic) -> list[_Position | None]:
+    """Every position in order; None where it is masked."""
+    head = _Head.of(case, arithmetic)
+    hidden, targets, counted = (case.tensors[name].flatten(0, 1).tolist() for name in ("hidden", "targets", "mask"))
+    own = case.tensors.get("temperature")
+    temperatures = [float(case.options["temperature"])] * len(targets) if own is None else own.flatten().tolist()
+    rows = zip(hidden, targets, temperatures, counted, strict=True)
+    return [_Position.of(head, h, y, tau) if m else None for h, y, tau, m in rows]
+
+
+def _gradients(
+    positions: Sequence[_Position | None], weights: Sequence[Sequence[float]], case: Case, arithmetic: Arithmetic
+) -> dict[str, list[Target]]:
+    """The gradients of the values of all positions, weighted. Scale: the terms that are added up."""
+    slopes = [[] if at is None else at.slopes(pair) for at, pair in zip(positions, weights, strict=True)]
+    counted = [(at, own) for at, own in zip(positions, slopes, strict=True) if at is not None]
+    vocab, width = case.tensors["weight"].shape
+    allowed, entries = _Head.of(case, arithmetic).allowed, range(1, width + 1)
+
+    def over_positions(v: int, part: str, **at: int) -> Target:
+        if v not in allowed:
+            return NOTHING
+        terms = [position.by_logits(own, part, k=allowed.index(v) + 1, **at) for position, own in counted]
+        size = sum(map(abs, terms), arb(0))
+        return Target(arithmetic.returned(arithmetic.rounded(sum(terms, arb(0)), size, len(terms))))
+
+    of_hidden = [
+        [NOTHING] * width if at is None else [at.hidden_slope(own, c) for c in entries]
+        for at, own in zip(positions, slopes, strict=True)
+    ]
+    found = {
+        "hidden": [target for row in of_hidden for target in row],
+        "weight": [over_positions(v, "weight", c=c) for v in range(vocab) for c in entries],
+        "bias": [over_positions(v, "bias") for v in range(vocab)],
+    }
+    if "temperature" in case.tensors:
+        pairs = zip(positions, weights, strict=True)
+        found["temperature"] = [NOTHING if at is None else at.temperature_slope(pair) for at, pair in pairs]
+    return found
+
+
+def _answer(case: Case, arithmetic: Arithmetic, names: Sequence[str]) -> Answer:
+    """Some values of each position; 0 where it is masked. Size: the largest that a logit is added up from."""
+    positions = _positions(case, arithmetic)
+    values = [NOTHING if at is None else Target(getattr(at, name)) for at in positions for name in names]
+    sizes = [max(at.head.magnitudes(at.hidden)) / at.temperature for at in positions if at is not None]
+
+    def gradients(cotangents: Sequence[float]) -> dict[str, list[Target]]:
+        starts = range(0, len(cotangents), len(names))
+        return _gradients(positions, [cotangents[i : i + len(names)] for i in starts], case, arithmetic)
+
+    return Answer(values, gradients, lambda: arb(max(sizes, default=0.0)))
+
+
+@precisely
+def linear_token_logps(case: Case, arithmetic: Arithmetic) -> Answer:
+    """Log-probabilities of targets, policy.log_softmax of head.logit."""
+    return _answer(case, arithmetic, ["log_probability"])
+
+
+@precisely
+def linear_token_entropies(case: Case, arithmetic: Arithmetic) -> Answer:
+    """The same, each with the entropy at its position, policy.entropy of head.logit."""
+    return _answer(case, arithmetic, ["log_probability", "entropy"])
+
+
+# -- inputs -----------------------------------------------------------------------------------------------------------
+
+
+def head_tensors(plan: Blueprint) -> dict[str, Tensor]:
+    """Hidden states of one or two rows, (rows, time, width), targets, and a small head; perhaps biases of −inf."""
+    vocab, width, time = SIZES[plan.columns - 1]
+    plan = replace(plan, columns=time, rows=plan.rows[:2])
+    hidden = plan.numbers("hidden", ADVANTAGES, time * width).reshape(-1, time, width)
+    targets = [[row["targets"][-1 - t] % vocab for t in range(time)] for row in plan.rows]
+    tensors = {"hidden": hidden, "weight": _weight(plan, vocab, width), "targets": torch.tensor(targets)}
+    return {**tensors, "bias": _bias(plan, vocab, targets), "mask": mask_tensor(plan)}
+
+
+def _weight(plan: Blueprint, vocab: int, width: int) -> Tensor:
+    """The weights that the first row draws."""
+    first = plan.rows[0]
+    drawn = (first["more_weight"] + first["weight"])[-vocab * width :]
+    pool = LOGITS[plan.regime.numbers]
+    return torch.tensor([pool[byte] for byte in drawn], dtype=plan.dtype).reshape(vocab, width)
+
+
+def _bias(plan: Blueprint, vocab: int, targets: Sequence[Sequence[int]]) -> Tensor:
+    """The biases that it draws; no target is forbidden."""
+    first, offsets = plan.rows[0], LOGIT_OFFSETS[plan.regime.numbers]
+    pool, offset = LOGITS[plan.regime.numbers], offsets[first["bias"][0] % len(offsets)]
+    bias = torch.tensor([pool[byte] + offset for byte in first["bias"][-vocab:]], dtype=plan.dtype)
+    if plan.regime.forbidden:
+        for v, byte in enumerate(first["forbidden"][-vocab:]):
+            bias[v] = -math.inf if byte % 3 == 2 and all(v not in row for row in targets) else bias[v]
+    return bias
+
+
+def tempered_head_tensors(plan: Blueprint) -> dict[str, Tensor]:
+    """The same with a temperature for each token."""
+    time = SIZES[plan.columns - 1][2]
+    return {**head_tensors(plan), "temperature": plan.numbers("temperature", TEMPERATURES, time)[:2]}
+
+
+def positions(case: Case) -> tuple[int, ...]:
+    """The shape of the targets."""
+    return tuple(case.tensors["targets"].shape)
+
+
+CONTRACTS = (
+    Contract(
+        name="linear_token_logps",
+        kernel="linear_token_logps",
+        text="The log-probability of each target, from hidden states and the weights of a linear head.",
+        tensors=("hidden", "weight", "targets", "bias", "mask"),
+        wrt=("hidden", "weight", "bias"),
+        options={"temperature": Option(1.0, (0.5, 2.0, 0.7, 10.0))},
+        build=head_tensors,
+        blocks=BLOCKS,
+        oracle=linear_token_logps,
+        result=positions,
+        rests_on=OF_LOGPS,
+        properties=PROPERTIES,
+        variants=MASKS,
+        by_keyword={"bias": "", "mask": ""},
+        shared=("weight", "bias"),
+    ),
+    Contract(
+        name="linear_token_entropies",
+        kernel="linear_token_logps",
+        text="The same with the entropy at each position, every token at a temperature of its own.",
+        tensors=("hidden", "weight", "targets", "bias", "temperature", "mask"),
+        wrt=("hidden", "weight", "bias", "temperature"),
+        options={},
+        build=tempered_head_tensors,
+        blocks=(*BLOCKS, "temperature"),
+        oracle=linear_token_entropies,
+        result=positions,
+        rests_on=OF_LOGPS + OF_ENTROPIES,
+        properties=tuple(name for name in PROPERTIES if name != "options"),
+        variants=MASKS,
+        by_keyword={"bias": "", "temperature": "", "mask": ""},
+        shared=("weight", "bias"),
+        outputs=("logps", "entropies"),
+        asks_for={"with_entropy": True},
+    ),
+)

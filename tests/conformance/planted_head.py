@@ -1,0 +1,145 @@
+"""Functions of hidden states to check: correct ones in another style than the kernel, and wrong ones, with one mistake.
+
+Those with a single result are held to `linear_token_logps`, those with two to `linear_token_entropies`.
+"""
+
+import itertools
+import math
+
+import torch
+
+
+def _wide(x):
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+# -- correct, one position at a time ----------------------------------------------------------------------------------
+
+
+def _one_by_one(hidden, weight, targets, bias, temperatures, mask):
+    """The log-probability and the entropy of each position that counts, over the tokens that are not forbidden."""
+    allowed = (bias != -math.inf).nonzero().flatten()
+    nothing = 0 * (_wide(weight).sum() + _wide(bias[allowed]).sum())
+    logps, entropies = ([nothing] * targets.numel() for _ in range(2))
+    for place, (i, t) in enumerate(itertools.product(*map(range, targets.shape))):
+        if mask[i, t]:
+            scores = [_wide(weight[v]).dot(_wide(hidden[i, t])) + _wide(bias[v]) for v in allowed]
+            log_probabilities = (torch.stack(scores) / temperatures[i, t]).log_softmax(0)
+            logps[place] = log_probabilities[(allowed == targets[i, t]).nonzero().item()]
+            entropies[place] = -(log_probabilities.exp() * log_probabilities).sum()
+    return torch.stack(logps).reshape(targets.shape), torch.stack(entropies).reshape(targets.shape)
+
+
+def logps_one_by_one(hidden, weight, targets, *, bias, mask, temperature=1.0):
+    """In plain loops."""
+    return _one_by_one(hidden, weight, targets, bias, torch.full(targets.shape, temperature), mask)[0]
+
+
+def both_one_by_one(hidden, weight, targets, *, bias, temperature, mask):
+    """In plain loops; it always returns both."""
+    return _one_by_one(hidden, weight, targets, bias, _wide(temperature), mask)
+
+
+# -- all at once, from which the wrong ones are made ------------------------------------------------------------------
+
+
+def _logits(hidden, weight, bias):
+    return _wide(hidden) @ _wide(weight).T + _wide(bias)
+
+
+def _cleaned(hidden, targets, mask):
+    keep = mask.bool()
+    return torch.where(keep[..., None], hidden, 0), torch.where(keep, targets, 0), keep
+
+
+def _at(z, targets):
+    """The log-probability of the target."""
+    return z.log_softmax(-1).gather(-1, targets[..., None]).squeeze(-1)
+
+
+def _entropy(z):
+    logps = z.log_softmax(-1)
+    return -(logps.exp() * logps.masked_fill(logps == -math.inf, 0)).sum(-1)
+
+
+def _where(keep, x):
+    return torch.where(keep, x, 0)
+
+
+def _of_logps(
+    logits=_logits,
+    tempered=lambda z, tau: z / tau,
+    chosen=_at,
+    cleaned=_cleaned,
+    masked=_where,
+):
+    """Log-probabilities with one piece exchanged."""
+
+    def linear_token_logps(hidden, weight, targets, *, bias, mask, temperature=1.0):
+        hidden, targets, keep = cleaned(hidden, targets, mask)
+        return masked(keep, chosen(tempered(logits(hidden, weight, bias), temperature), targets))
+
+    return linear_token_logps
+
+
+logps = _of_logps()
+next_token = _of_logps(chosen=lambda z, targets: _at(z, (targets + 1) % z.shape[-1]))
+bias_held_constant = _of_logps(logits=lambda hidden, weight, bias: _logits(hidden, weight, bias.detach()))
+temperature_without_gradient = _of_logps(tempered=lambda z, tau: z + (z / tau - z).detach())
+temperature_multiplied = _of_logps(tempered=lambda z, tau: z * tau)
+normaliser_held_constant = _of_logps(
+    chosen=lambda z, targets: z.gather(-1, targets[..., None]).squeeze(-1) - z.logsumexp(-1).detach()
+)
+mask_times_garbage = _of_logps(
+    cleaned=lambda hidden, targets, mask: (hidden, torch.where(mask.bool(), targets, 0), mask),
+    masked=lambda keep, x: keep * x,
+)
+masked_rows_leak = _of_logps(
+    cleaned=lambda hidden, targets, mask: (
+        hidden.nan_to_num(0, 0, 0).clamp(-9, 9), torch.where(mask.bool(), targets, 0), mask.bool(),
+    ),
+    masked=lambda keep, x: torch.where(keep, x, x - x.detach()),
+)  # fmt: skip
+shift_missing = _of_logps(
+    chosen=lambda z, targets: z.gather(-1, targets[..., None]).squeeze(-1) - z.exp().sum(-1).log()
+)
+bias_at_temperature_one = _of_logps(
+    logits=lambda hidden, weight, bias: (_wide(hidden) @ _wide(weight).T, _wide(bias)),
+    tempered=lambda parts, tau: parts[0] / tau + parts[1],
+)
+
+
+def _divided(z, tau):
+    """z/τ, and −inf a constant: its slope in τ would be 0 · inf."""
+    allowed = z != -math.inf
+    return torch.where(allowed, torch.where(allowed, z, 0) / tau[..., None], -math.inf)
+
+
+def _of_both(
+    tempered=_divided,
+    chosen=_at,
+    entropy=_entropy,
+    returned=lambda logps, entropies: (logps, entropies),
+):
+    """Both with one piece exchanged."""
+
+    def linear_token_entropies(hidden, weight, targets, *, bias, temperature, mask, with_entropy=False):
+        hidden, targets, keep = _cleaned(hidden, targets, mask)
+        z = tempered(_logits(hidden, weight, bias), _where(keep, _wide(temperature)) + ~keep)
+        pair = returned(_where(keep, chosen(z, targets)), _where(keep, entropy(z)))
+        return pair if with_entropy else pair[0]
+
+    return linear_token_entropies
+
+
+both = _of_both()
+entropy_held_constant = _of_both(entropy=lambda z: _entropy(z).detach())
+entropy_with_weights_held_constant = _of_both(
+    entropy=lambda z: -(z.softmax(-1).detach() * z.log_softmax(-1).masked_fill(z == -math.inf, 0)).sum(-1)
+)
+entropy_in_bits = _of_both(entropy=lambda z: _entropy(z) / math.log(2))
+exchanged = _of_both(returned=lambda logps, entropies: (entropies, logps))
+temperature_held_constant = _of_both(tempered=lambda z, tau: _divided(z, tau.detach()))
+one_temperature_for_all = _of_both(tempered=lambda z, tau: _divided(z, tau.mean().expand_as(tau)))
+forbidden_tokens_move_the_temperature = _of_both(tempered=lambda z, tau: z / tau[..., None])
+forbidden_tokens_are_nan = _of_both(entropy=lambda z: -(z.softmax(-1) * z.log_softmax(-1)).sum(-1))

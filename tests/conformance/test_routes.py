@@ -1,0 +1,114 @@
+"""The losses keep their contracts whichever way their log-probabilities come about."""
+
+from functools import cache
+
+import pytest
+
+from grape_verified.conformance import CONTRACTS, checking
+from grape_verified.conformance.checks import PROPERTIES
+from grape_verified.logprobs import from_hidden, from_logits, fused_loss, one_pass
+
+from .routes import FUSED, ROUTES, by_route
+
+#: Inputs for each property of each loss on each route. The same losses are held to the same properties more often by
+#: themselves; what is new here is the route, which all of them share.
+EXAMPLES = 6
+
+#: The losses whose contracts differentiate log-probabilities.
+LOSSES = [name for name, c in CONTRACTS.items() if c.reduced and {"logps", "chosen_logps"} & set(c.wrt)]
+
+
+@cache
+def subject_of(name, route):
+    """A loss by a route, held to everything that our kernels promise."""
+    return checking.read(by_route(name, route), CONTRACTS[name], {}, strict=True)
+
+
+def test_every_loss_is_fused():
+    assert set(LOSSES) == set(FUSED)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_takes_everything_by_every_route(name, route):
+    subject = subject_of(name, route)
+    assert subject.offered == tuple(CONTRACTS[name].options)
+    assert subject.variants == CONTRACTS[name].variants
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_keeps_its_contract_by_every_route(name, route):
+    for prop in CONTRACTS[name].properties[1:]:
+        finding = checking.run_property(subject_of(name, route), PROPERTIES[prop], EXAMPLES)
+        assert finding.status == "passed", f"{prop}: {finding.text}\n{finding.counterexample}"
+
+
+# -- a mistake in a route is seen -------------------------------------------------------------------------------------
+
+
+def turned_at_the_target(tile, position, values):
+    """Puts the slope of the target with the wrong sign."""
+    return put_at(tile, position, -values)
+
+
+class TurnedAtTheTarget(from_logits._TokenLogps):
+    """The slopes of all tokens have the sign of those beside the target."""
+
+    @staticmethod
+    def backward(ctx, grad, *others):
+        slopes, *nothing = token_logps.backward(ctx, grad, *others)
+        return slopes.abs() * -grad.sign().reshape(*slopes.shape[:-1], 1), *nothing
+
+
+def first_only(size, step):
+    """The first block of several."""
+    return list(blocks(size, step))[:1]
+
+
+def first_sequences(lengths, rows):
+    """The first block of sequences."""
+    return list(packed(lengths, rows))[:1]
+
+
+def equal_weights(counted, *others):
+    """The mean of the weights for every token."""
+    weights = token_weights(counted, *others)
+    return weights.mean().expand_as(weights)
+
+
+put_at, blocks, token_logps = one_pass.put_at, one_pass.blocks, from_logits._TokenLogps
+packed, token_weights = fused_loss._packed, fused_loss._token_weights
+
+#: A mistake: the module, what is exchanged in it, the route, a loss and the properties that see it.
+MISTAKES = [
+    (from_logits, "_TokenLogps", TurnedAtTheTarget, "logits", "sft", {"gradient"}),
+    (from_hidden, "put_at", turned_at_the_target, "hidden", "sft", {"gradient"}),
+    (from_hidden, "put_at", turned_at_the_target, "hidden", "grpo", {"gradient"}),
+    (from_hidden, "put_at", turned_at_the_target, "hidden", "gspo", {"gradient"}),
+    (from_hidden, "put_at", turned_at_the_target, "hidden", "dpo", {"gradient"}),
+    (one_pass, "put_at", turned_at_the_target, "one pass", "sft", {"gradient"}),
+    (one_pass, "put_at", turned_at_the_target, "one pass", "grpo", {"gradient"}),
+    (one_pass, "put_at", turned_at_the_target, "one pass", "gspo", {"gradient"}),
+    (one_pass, "put_at", turned_at_the_target, "one pass", "dpo", {"gradient"}),
+    (from_hidden, "blocks", first_only, "hidden", "ppo", {"value", "gradient"}),
+    (one_pass, "blocks", first_only, "one pass", "ppo", {"value", "gradient"}),
+    (fused_loss, "blocks", first_only, "one pass", "ppo", {"value", "gradient"}),
+    (fused_loss, "_token_weights", equal_weights, "one pass", "grpo", {"value", "gradient"}),
+    (fused_loss, "_packed", first_sequences, "one pass", "gspo", {"value", "gradient"}),
+    (fused_loss, "_packed", first_sequences, "one pass", "dpo", {"value", "gradient"}),
+]
+
+
+@pytest.mark.parametrize(("module", "name", "mistake", "route", "loss", "seen_by"), MISTAKES)
+def test_a_mistake_in_a_route_breaks_the_contracts_of_losses(module, name, mistake, route, loss, seen_by, monkeypatch):
+    monkeypatch.setattr(checking, "REDUCTIONS", 3)
+    subject = subject_of(loss, route)
+    monkeypatch.setattr(module, name, mistake)
+    findings = [checking.run_property(subject, PROPERTIES[prop], 4 * EXAMPLES) for prop in ("value", "gradient")]
+    failed = {finding.name: finding.text for finding in findings if finding.status == "failed"}
+    assert set(failed) == seen_by
+    assert all(
+        "the gradient in " in text or "got the log-probability" in text or "the loss is" in text
+        for text in failed.values()
+    ), failed
