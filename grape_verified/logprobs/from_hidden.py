@@ -152,7 +152,7 @@ def _sums(hidden: Tensor, head: Head, targets: Tensor, tile: Tile, with_entropy:
     """What the softmax of each row needs, from all columns."""
     hidden = head.operand(hidden)
     memory = head.memory(min(tile.rows, len(hidden)), tile.columns)
-    sums = Sums.of_nothing(hidden.shape[0], memory, with_entropy=with_entropy)
+    sums = Sums.of_nothing(head.zeros(len(hidden)), with_entropy=with_entropy)
     for columns in blocks(head.weight.shape[0], tile.columns):
         weight = head.operand(head.weight[columns])
         for rows in blocks(hidden.shape[0], tile.rows):

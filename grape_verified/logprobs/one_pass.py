@@ -20,6 +20,7 @@ from grape_verified.logprobs.tiles import (
     put_at,
     refuse_second_derivative,
 )
+from grape_verified.numerics import compute_dtype
 
 #: Rows without a slope are left out of the products where they are at least this share of their block: what is left of
 #: each tile has to be moved together, which costs about a tenth of the products.
@@ -88,11 +89,12 @@ class OnePass(torch.autograd.Function):
         tile: Tile,
     ) -> tuple[Tensor, Tensor, Tensor]:
         operand = head.operand(hidden)
-        memory = head.memory(max((len(part.rows) for part in loss.parts), default=0), len(weight))
-        gradients = _Gradients(hidden, head, memory.dtype, ctx.needs_input_grad[:3])
-        logps, terms = memory.new_zeros(len(hidden)), torch.zeros_like(loss.weights)
+        most_rows = max((len(part.rows) for part in loss.parts), default=0)
+        places = [(part, head.memory(most_rows, tile.columns)) for part in blocks(len(weight), tile.columns)]
+        gradients = _Gradients(hidden, head, ctx.needs_input_grad[:3])
+        logps, terms = head.zeros(len(hidden)), torch.zeros_like(loss.weights)
         for part in loss.parts:
-            block = _Block.of(operand[part.rows], part.rows, head, targets[part.rows], tile.columns, memory)
+            block = _Block.of(operand[part.rows], part.rows, head, targets[part.rows], places)
             logps[part.rows] = block.logps
             terms[part.terms], slopes = loss.slopes(block.logps, part)
             if gradients.needed:
@@ -124,12 +126,13 @@ class _Block:
     factor: Tensor
 
     @classmethod
-    def of(cls, hidden: Tensor, rows: Tensor, head: Head, targets: Tensor, columns: int, memory: Tensor) -> _Block:
-        """Compute the logits of some rows, whose hidden states are given as operands, tile by tile."""
-        sums = Sums.of_nothing(len(hidden), memory, with_entropy=False)
+    def of(
+        cls, hidden: Tensor, rows: Tensor, head: Head, targets: Tensor, places: Sequence[tuple[slice, Tensor]]
+    ) -> _Block:
+        """Compute the logits of some rows, whose hidden states are given as operands, a tile at each place."""
+        sums = Sums.of_nothing(head.zeros(len(hidden)), with_entropy=False)
         tiles, shifts = [], []
-        for part in blocks(len(head.weight), columns):
-            place = memory[len(hidden) * part.start :]
+        for part, place in places:
             logits = head.logits(hidden, rows, head.operand(head.weight[part]), part, place)
             sums.add(logits, targets - part.start, exponentials=True)
             tiles.append((part, logits.products))
@@ -152,11 +155,12 @@ class _Gradients:
     are.
     """
 
-    def __init__(self, hidden: Tensor, head: Head, dtype: torch.dtype, needs: Sequence[bool]) -> None:
+    def __init__(self, hidden: Tensor, head: Head, needs: Sequence[bool]) -> None:
         self.head, self.needed, self.started = head, any(needs), False
+        dtype = compute_dtype(hidden)
         self.hidden = torch.zeros_like(hidden, dtype=dtype) if needs[0] else None
         self.weight = torch.empty_like(head.weight, dtype=dtype) if needs[1] else None
-        self.bias = torch.zeros(len(head.weight), dtype=dtype, device=hidden.device) if needs[2] else None
+        self.bias = head.zeros(len(head.weight)) if needs[2] else None
 
     def add(self, block: _Block, rows: Tensor, slopes: Tensor) -> None:
         """Add what a block gives, given the slopes of its rows; those of slope 0 are left out where that pays."""
@@ -176,9 +180,10 @@ class _Gradients:
         scaled = (hidden * scale.unsqueeze(1)).to(hidden.dtype)
         of_hidden = scale.new_zeros(hidden.shape)
         for columns, whole in block.tiles:
+            tile = whole if isinstance(index, slice) else whole[index]
             if self.bias is not None:
-                self.bias[columns].addmv_(whole[index].T, scale)
-            tile = whole[index].to(hidden.dtype)
+                self.bias[columns].addmv_(tile.T, scale)
+            tile = tile.to(hidden.dtype)
             if self.hidden is not None:
                 accumulate(of_hidden, tile, self.head.operand(self.head.weight[columns]))
             if self.weight is not None:

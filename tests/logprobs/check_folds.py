@@ -79,7 +79,7 @@ def test_fp64_is_left_to_torch(calls):
 
 def parts(products, position, bias=None, temperature=1.0, with_entropy=True, widths=(), exponentials=False):
     """The sums after tiles of these widths, and what became of each tile, with the shift that it got."""
-    sums = Sums.of_nothing(len(products), products, with_entropy=with_entropy)
+    sums = Sums.of_nothing(products.new_zeros(len(products)), with_entropy=with_entropy)
     start, tiles = 0, []
     for width in widths:
         stop = start + width
@@ -145,7 +145,7 @@ def test_sums_of_forbidden_tokens_and_offsets(offset, widths):
     position = integers(0, 1, columns - 1, columns // 2, 0)
     sums, _ = parts(products, position, widths=widths)
     assert_are_the_sums(sums, products.double(), position)
-    plain = Sums.of_nothing(5, products, with_entropy=True)
+    plain = Sums.of_nothing(products.new_zeros(5), with_entropy=True)
     plain._add(products.clone(), position)
     for found, wanted in ((sums.logps(), plain.logps()), (sums.totals(), plain.totals())):
         torch.testing.assert_close(found, wanted, equal_nan=True, rtol=2e-6, atol=2e-6 * max(1, abs(offset)))
