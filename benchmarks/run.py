@@ -177,6 +177,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Measure, keep, print. What is measured is kept after each task."""
     options = parsed(arguments)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     settings = {key: getattr(options, key) for key in ("device", "shape", "error_shape", "dtype", "threads", "seed")}
     results: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
