@@ -7,12 +7,16 @@ from importlib.resources import files
 
 from grape_spec.language.claims import Claim
 from grape_spec.language.definitions import Definition
+from grape_spec.language.sources import Source
 
 #: The year of the release, as in ``CITATION.cff``.
 YEAR = 2026
 
 #: An entry ends with a brace on a line of its own, before the next one begins.
 _ENTRY = re.compile(r"^@\w+\{([^,]+),(?:(?!^@).)*?^\}$", re.MULTILINE | re.DOTALL)
+
+#: A field of an entry on its line.
+_FIELD = re.compile(r"^\s*(\w+)\s*=\s*\{(.*)\},?$", re.MULTILINE)
 
 #: Signs that are mathematics wherever they stand, and the LaTeX of them.
 _MATHEMATICS = {
@@ -40,10 +44,31 @@ def works() -> dict[str, str]:
     return {match.group(1): match.group(0) for match in _ENTRY.finditer(text)}
 
 
-def bibtex(entry: Claim | Definition, version: str) -> str:
+def plain(source: Source) -> str:
+    """A source in words: authors, year, title, where it appeared, the place in it, and whether that was compared."""
+    work = works().get(source.key)
+    if work is None:
+        return "Worked out here, from the definitions alone."
+    fields = {name: re.sub(r"[{}]", "", value) for name, value in _FIELD.findall(work)}
+    where = [fields[name] for name in ("journal", "booktitle", "publisher", "note") if name in fields]
+    place = f", {source.place}" if source.place else ""
+    compared = "" if source.checked else " (not checked against the source)"
+    return f"{_authors(fields['author'])} ({fields['year']}), {'. '.join([fields['title'], *where])}{place}{compared}."
+
+
+def _authors(text: str) -> str:
+    """Family names, at most three of them."""
+    names = [name.partition(",")[0] for name in text.split(" and ")]
+    if len(names) > 3 or names[-1] == "others":
+        return f"{names[0]} et al."
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def bibtex(entry: Claim | Definition, version: str, address: str = "") -> str:
     """BibTeX for a claim or definition of this spec, followed by the entry of the work that it comes from.
 
-    The second pair of braces about the title keeps styles from changing its letters to lower case.
+    With the address of its page, where one is known. The second pair of braces about the title keeps styles from
+    changing its letters to lower case.
     """
     kind = "claim" if isinstance(entry, Claim) else "definition"
     fields = {
@@ -54,6 +79,8 @@ def bibtex(entry: Claim | Definition, version: str) -> str:
     }
     if isinstance(entry, Claim):
         fields["note"] = f"SHA-256 of the statement: {entry.hash}"
+    if address:
+        fields["url"] = address
     lines = ",\n".join(f"  {name:<12} = {{{value}}}" for name, value in fields.items())
     own = f"@misc{{grape_verified:{entry.id},\n{lines}\n}}"
     source = works().get(entry.source.key)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
 import sympy as sp
 from sympy.printing.latex import LatexPrinter
+from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
 from grape_spec.language.claims import Claim, Part, Wrong
@@ -42,9 +44,16 @@ def latex_assuming(statement: Any, assuming: Iterable[Any]) -> str:
 
 def domain_text(thing: Any) -> str:
     """What was declared of a symbol, in a line: name, domain, meaning."""
+    shown = symbol_as_dict(thing)
+    return f"{shown['name']}: {shown['domain']}; {shown['text']}"
+
+
+def symbol_as_dict(thing: Any) -> dict[str, str]:
+    """What was declared of a symbol: its name with the sizes of its axes, its LaTeX, its domain and its meaning."""
     entry = DECLARATIONS[thing]
     sizes = f"[{', '.join(map(str, entry.sizes))}]" if entry.sizes else ""
-    return f"{_GREEK.get(entry.name, entry.name)}{sizes}: {entry.domain.name}; {entry.text}"
+    name = f"{_GREEK.get(entry.name, entry.name)}{sizes}"
+    return {"name": name, "latex": entry.tex, "domain": entry.domain.name, "text": entry.text}
 
 
 def as_dict(claim: Claim) -> dict[str, Any]:
@@ -58,7 +67,7 @@ def as_dict(claim: Claim) -> dict[str, Any]:
         "text": claim.text,
         "hash": claim.hash,
         "source": str(claim.source),
-        "symbols": [domain_text(thing) for thing in things],
+        "symbols": [symbol_as_dict(thing) for thing in things],
         "parts": [_part_as_dict(part) for part in claim.parts],
         "definitions": [_definition_as_dict(entry) for entry in definitions],
         "wrong": [_wrong_as_dict(variant) for variant in claim.wrong],
@@ -87,9 +96,10 @@ def _definitions_in(formulas: Iterable[sp.Basic]) -> list[Definition]:
     return [entry for id, entry in DEFINITIONS.items() if id in found]
 
 
-def _applied(formula: sp.Basic) -> set[str]:
+@cache
+def _applied(formula: sp.Basic) -> frozenset[str]:
     """The ids of the definitions that a formula itself speaks of."""
-    return {str(node.args[0]) for node in formula.atoms(Apply)}
+    return frozenset(str(node.args[0]) for node in formula.atoms(Apply))
 
 
 def _declared_in(formula: sp.Basic) -> set[Any]:
@@ -125,7 +135,7 @@ def definition_as_dict(entry: Definition) -> dict[str, Any]:
     things = sorted(_declared_in(entry()) | _declared_in(entry.body), key=str)
     return {
         **_definition_as_dict(entry),
-        "symbols": [domain_text(thing) for thing in things],
+        "symbols": [symbol_as_dict(thing) for thing in things],
         "uses": [id for id in DEFINITIONS if id in _applied(entry.body)],
         "used_by": [other.id for other in DEFINITIONS.values() if entry.id in _applied(other.body)],
         "claims": [claim.id for claim in CLAIMS.values() if any(entry.id in _applied(f) for f in _stated(claim))],
@@ -162,7 +172,9 @@ def _part_as_dict(part: Part) -> dict[str, Any]:
         "name": part.name,
         "statement": unicode(part.statement),
         "latex": latex_assuming(part.statement, part.assuming),
+        "statement_latex": latex(part.statement),
         "assuming": [unicode(condition) for condition in part.assuming],
+        "assuming_latex": [latex(condition) for condition in part.assuming],
         "rule": part.by.describe(),
         "steps": [
             {"expression": unicode(link.expr), "latex": latex(link.expr), "rule": link.by.describe()}
@@ -177,10 +189,33 @@ def _subscripted(tex: str, index: str) -> str:
     return f"{own['base']}_{{{own['long'] or own['short']},{index}}}" if own else f"{tex}_{{{index}}}"
 
 
+#: What counts as one sign when LaTeX is looked at from outside: an argument in braces, then anything within delimiters.
+_GROUPS = (
+    (re.compile(r"\{[^{}]*\}"), "#"),
+    (re.compile(r"\\left\((?:(?!\\left\(|\\right\)).)*\\right\)"), "@"),
+    (re.compile(r"\([^()]*\)|\\Vert (?:(?!\\Vert).)*\\Vert"), "@"),
+)
+_ONE_PIECE = re.compile(r"(?:\\(?:bar|hat|tilde) \w|\\[A-Za-z]+|\w|@)#*(?P<scripts>(?:[_^](?:#|\w|\*)|')*)@?")
+
+
+def _one_piece(text: str, *, no_power: bool = False) -> bool:
+    """Whether LaTeX is one sign or name with its indices, powers and arguments, and not several side by side."""
+    for group, sign in _GROUPS:
+        while (shorter := group.sub(sign, text)) != text:
+            text = shorter
+    found = _ONE_PIECE.fullmatch(text)
+    return found is not None and not (no_power and re.search(r"[\^']", found["scripts"]))
+
+
 class _Unicode(StrPrinter):
     """Sums and products with their ranges, derivatives as ∂, definitions by the last words of their id."""
 
     printmethod = "_unicode"
+
+    def parenthesize(self, item: Any, level: int, strict: bool = False) -> str:
+        if isinstance(item, Diff | OneSided | At):  # they reach over all that follows
+            return f"({self._print(item)})"
+        return super().parenthesize(item, level, strict)
 
     def _print_Symbol(self, expr: sp.Symbol) -> str:
         return _GREEK.get(expr.name, expr.name)
@@ -259,7 +294,23 @@ class _Unicode(StrPrinter):
 
 
 class _Latex(LatexPrinter):
-    """Symbols and definitions by their declared LaTeX, sums over their whole range."""
+    """Symbols and definitions by their declared LaTeX, sums over their whole range.
+
+    What is declared may be a product such as gᵀd, and a derivative reaches over all that follows it: both are bracketed
+    in a product and under a power.
+    """
+
+    def parenthesize(self, item: Any, level: int, is_neg: bool = False, strict: bool = False) -> str:
+        if isinstance(item, Apply | Diff | OneSided | At):
+            text = self._print(item)
+            under_a_power = level >= PRECEDENCE["Pow"]
+            return text if _one_piece(text, no_power=under_a_power) else rf"\left({text}\right)"
+        return super().parenthesize(item, level, is_neg, strict)
+
+    def _needs_mul_brackets(self, expr: Any, first: bool = False, last: bool = False) -> bool:
+        if isinstance(expr, Apply | Diff | OneSided | At):
+            return not _one_piece(self._print(expr))
+        return super()._needs_mul_brackets(expr, first, last)
 
     def _print_Symbol(self, expr: sp.Symbol, style: str = "plain") -> str:
         entry = DECLARATIONS.get(expr)

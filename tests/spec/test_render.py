@@ -100,7 +100,7 @@ def test_latex_puts_no_argument_in_its_own_place(id):
 def test_every_name_on_a_page_is_explained_there(id):
     """Each word of a formula is a symbol listed with its domain or a definition listed with its body."""
     data, lines = shown(id)
-    listed = {re.match(r"[^\[:]+", line)[0] for line in data["symbols"]}
+    listed = {re.match(r"[^\[]+", entry["name"])[0] for entry in data["symbols"]}
     defined = {re.match(r"[\w.]+", entry["statement"])[0] for entry in data["definitions"]}
     names = {name.rstrip("′.") for line in lines for name in re.findall(r"[^\W\d][\w.′]*", line.replace("∂", " "))}
     assert names - {"Σ_", "Π_", "δ"} <= listed | defined | WORDS, names - listed - defined - WORDS
@@ -110,7 +110,7 @@ def test_every_name_on_a_page_is_explained_there(id):
 def test_a_name_on_a_page_is_one_thing(id):
     """No two definitions bear one name, and none that of a symbol; nor do two definitions share their LaTeX."""
     data, _ = shown(id)
-    symbols = [re.match(r"[^\[:]+", line)[0] for line in data["symbols"]]
+    symbols = [re.match(r"[^\[]+", entry["name"])[0] for entry in data["symbols"]]
     names = symbols + [re.match(r"[\w.]+", entry["statement"])[0] for entry in data["definitions"]]
     heads = [entry["latex"].split(" = ")[0] for entry in data["definitions"]]
     assert len(set(names)) == len(names), names
@@ -172,3 +172,22 @@ def test_order_of_sums_is_outermost_first(words):
 
     total = sp.Sum(words.table[words.i, words.s], (words.s, 1, words.columns), (words.i, 1, words.rows))
     assert unicode(total).startswith("(Σ_{t_i≤t_rows} Σ_{t_s≤t_columns} ")
+
+
+def test_what_is_declared_as_a_product_is_bracketed_under_a_power_and_in_a_product():
+    shown = [latex(part.statement) for part in CLAIMS["trpo.cauchy_schwarz"].parts]
+    assert r"\left(g^{\top} d\right)^{2} \leq \left(d^{\top} F d\right) \left(x^{\top} F x\right)" in shown
+    assert r"\left(\log \pi_{v}\right) \pi_{v}" in latex(DEFINITIONS["head.entropy"].body)
+
+
+def test_a_derivative_is_bracketed_in_front_of_what_it_does_not_reach():
+    square = CLAIMS["reinforce.baseline.optimal"].parts[0].statement.lhs
+    assert r"\left(\frac{\partial}{\partial z_{k}} " in latex(square)
+    assert latex(square).rstrip("}").endswith(r"\right)^{2")
+    assert "(∂/∂logits[k] (log(softmax(a))))**2" in unicode(square)
+
+
+def test_one_sign_with_its_indices_and_arguments_is_not_bracketed():
+    shown = latex(DEFINITIONS["grape.trust"].body)
+    assert r"\left" not in shown
+    assert latex(DEFINITIONS["grpo.group_std"].body).count(r"\left") == 0
