@@ -1,4 +1,4 @@
-"""The command line: verify, list, show, cite, check."""
+"""The command line: verify, list, show, cite, check, docs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -27,9 +28,13 @@ from rich.table import Table
 from grape_verified import __version__
 from grape_verified.conformance import CONTRACTS, Report, verification
 from grape_verified.conformance import check as check_function
+from grape_verified.conformance.evidence import Evidence, NotALedger, read
 
 #: Where `verify` writes what it saw, and where `list` and `show` look for it.
 LEDGER = Path("grape-verified-ledger.json")
+
+#: How the documentation is built.
+MKDOCS = Path("mkdocs.yml")
 
 #: Exit status: all that was asked for holds; something does not; the call was wrong.
 HOLDS, FAILS, WRONG_CALL = 0, 1, 2
@@ -99,7 +104,7 @@ def verify(
 def list_claims(names: Names = None, as_json: Json = False, ledger: LedgerPath = LEDGER) -> None:
     """List claims with the status that the ledger has of them."""
     seen = _evidence(ledger)
-    rows = [(claim.id, _status(claim, seen), claim.text) for claim in _selected(names)]
+    rows = [(claim.id, seen.status(claim), claim.text) for claim in _selected(names)]
     if as_json:
         print(json.dumps([dict(zip(("id", "status", "text"), row, strict=True)) for row in rows], ensure_ascii=False))
         return
@@ -121,14 +126,14 @@ def show(
     if isinstance(entry, Definition):
         _show_definition(entry, latex=latex, as_json=as_json)
         return
-    evidence = _evidence(ledger).get(entry.id)
+    record = _evidence(ledger).claims.get(entry.id)
     if as_json:
-        print(json.dumps({**render.as_dict(entry), "evidence": evidence}, ensure_ascii=False))
+        print(json.dumps({**render.as_dict(entry), "evidence": record}, ensure_ascii=False))
     elif latex:
         for part in entry.parts:
             print(render.latex_assuming(part.statement, part.assuming))
     else:
-        _print_claim(entry, evidence)
+        _print_claim(entry, record)
 
 
 def _show_definition(entry: Definition, *, latex: bool, as_json: bool) -> None:
@@ -169,8 +174,52 @@ def check(
     if as_json:
         print(json.dumps(report.as_dict(), ensure_ascii=False))
     else:
-        _print_report(report)
+        _print_report(report, options)
     raise typer.Exit(HOLDS if report.accepted else FAILS)
+
+
+# -- the documentation ------------------------------------------------------------------------------------------
+
+docs_app = typer.Typer(help="Build or serve the documentation, from a checkout.", no_args_is_help=True)
+app.add_typer(docs_app, name="docs")
+
+Config = Annotated[Path, typer.Option("--config", help="The configuration of mkdocs.")]
+
+
+@docs_app.command(name="build")
+def docs_build(
+    site_dir: Annotated[Path, typer.Option(help="The folder to build into.")] = Path("site"),
+    config: Config = MKDOCS,
+    ledger: LedgerPath = LEDGER,
+) -> None:
+    """Write the generated pages and build the site; a warning, a dead link or a broken formula fails it."""
+    site = _site(config)
+    try:
+        site.build(config, site_dir, ledger)
+    except site.FAILURES as failure:
+        print(f"grape-verified: {failure}", file=sys.stderr)
+        raise typer.Exit(FAILS) from None
+
+
+@docs_app.command(name="serve")
+def docs_serve(config: Config = MKDOCS, ledger: LedgerPath = LEDGER) -> None:
+    """Write the generated pages and serve the site on this machine."""
+    site = _site(config)
+    try:
+        site.serve(config, ledger)
+    except site.FAILURES as failure:
+        print(f"grape-verified: {failure}", file=sys.stderr)
+        raise typer.Exit(FAILS) from None
+
+
+def _site(config: Path) -> ModuleType:
+    """The module that builds the site; its dependencies come with the extra `docs`."""
+    if not config.is_file():
+        _refuse(f"--config: there is no {config}: the documentation is built from a checkout")
+    try:
+        return importlib.import_module("grape_verified.docs.site")
+    except ModuleNotFoundError as missing:
+        _refuse(f"the package {missing.name} is not installed; pip install 'grape-verified[docs]'")
 
 
 # -- reading the call -------------------------------------------------------------------------------------------
@@ -256,18 +305,12 @@ def _option(text: str) -> tuple[str, Any]:
 # -- evidence ---------------------------------------------------------------------------------------------------
 
 
-_READ_FROM_LEDGER = ("hash", "status", "fully_proved", "waits_for", "scope", "seconds", "parts", "wrong")
-
-
-def _evidence(ledger: Path) -> dict[str, Any]:
-    """What a ledger has on each claim; nothing where there is no ledger."""
-    if not ledger.exists():
-        return {}
+def _evidence(ledger: Path) -> Evidence:
+    """What a ledger has on claims and kernels; nothing where there is no ledger."""
     try:
-        records = json.loads(ledger.read_text(encoding="utf-8"))["claims"]
-        return {record["id"]: {key: record[key] for key in _READ_FROM_LEDGER} for record in records}
-    except (OSError, ValueError, KeyError, TypeError):
-        _refuse_as_ledger(ledger)
+        return read(ledger)
+    except NotALedger as wrong:
+        _refuse(f"--ledger: {wrong}")
 
 
 def _still_valid(ledger: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -278,20 +321,8 @@ def _still_valid(ledger: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any
         kept = verification.still_valid(json.loads(ledger.read_text(encoding="utf-8")))
         summarise(*kept, 0.0)
     except (OSError, ValueError, KeyError, TypeError):
-        _refuse_as_ledger(ledger)
+        _refuse(f"--ledger: {ledger} is not a ledger of grape-verified verify")
     return kept
-
-
-def _refuse_as_ledger(ledger: Path) -> NoReturn:
-    _refuse(f"--ledger: {ledger} is not a ledger of grape-verified verify")
-
-
-def _status(claim: Claim, seen: dict[str, Any]) -> str:
-    """The status of a claim; evidence on an earlier version of it does not count."""
-    record = seen.get(claim.id)
-    if record is None or record["hash"] != claim.hash:
-        return "not run"
-    return "fully proved" if record["fully_proved"] else str(record["status"])
 
 
 def _with_progress(names: tuple[str, ...], examples: int) -> dict[str, Any]:
@@ -418,8 +449,8 @@ def _print_claim(claim: Claim, evidence: dict[str, Any] | None) -> None:
         for step in part["steps"]:
             out.print(f"      = {step['expression']}   by {step['rule']}", markup=False)
     out.print("\nwhere")
-    for line in shown["symbols"]:
-        out.print(f"  {line}", markup=False)
+    for entry in shown["symbols"]:
+        out.print(f"  {entry['name']}: {entry['domain']}; {entry['text']}", markup=False)
     for entry in shown["definitions"]:
         convention = " (a convention)" if entry["convention"] else ""
         out.print(f"\n{entry['id']}: {entry['text']}{convention}\n  {entry['statement']}", markup=False)
@@ -439,8 +470,8 @@ def _print_definition(shown: dict[str, Any]) -> None:
     out.print(f"[bold]{shown['id']}[/]  {shown['text']}{convention}")
     out.print(f"\n  {shown['statement']}", markup=False)
     out.print("\nwhere")
-    for line in shown["symbols"]:
-        out.print(f"  {line}", markup=False)
+    for entry in shown["symbols"]:
+        out.print(f"  {entry['name']}: {entry['domain']}; {entry['text']}", markup=False)
     for name in ("uses", "used_by", "claims"):
         if shown[name]:
             out.print(f"\n{name.replace('_', ' ')}: {', '.join(shown[name])}")
@@ -459,7 +490,7 @@ def _evidence_line(claim: Claim, evidence: dict[str, Any] | None) -> str:
     return f"{status}, {_scope(evidence['scope'])}; {points} points; {refuted} of {total} mutants refuted, {true} true"
 
 
-def _print_report(report: Report) -> None:
+def _print_report(report: Report, options: dict[str, Any]) -> None:
     out = _out()
     table = Table("property", "result", "examples", "", box=None, pad_edge=False)
     for finding in report.properties:
@@ -469,7 +500,8 @@ def _print_report(report: Report) -> None:
         if finding.counterexample and finding.status == "failed":
             out.print(f"\n[bold]{finding.name}[/]: the smallest counterexample that was found")
             print(finding.counterexample)  # as it is, so that it can be pasted from any width of terminal
-    if report.not_offered:
-        out.print(f"\nOptions that it does not take, held at their defaults: {', '.join(report.not_offered)}.")
+    at_defaults = [name for name in report.not_offered if name not in options]
+    if at_defaults:
+        out.print(f"\nOptions that it does not take, held at their defaults: {', '.join(at_defaults)}.")
     verdict = "accepted" if report.accepted else f"rejected: {', '.join(report.failed)}"
     out.print(f"\n{report.function} as {report.contract}: {verdict}", markup=False)

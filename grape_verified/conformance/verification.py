@@ -77,7 +77,7 @@ def still_valid(ledger: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict
     A claim has to have the hash that it had, a kernel to rest on the same claims and definitions, none of which has
     another hash. Of a ledger that was made with another version of any package, or by other code, nothing counts.
     """
-    if ledger["schema"] != SCHEMA or ledger["versions"] != versions() | {"code": _code()}:
+    if ledger["schema"] != SCHEMA or ledger["versions"] != versions() | {"code": code()}:
         return [], []
     changed = {r["id"] for r in ledger["claims"] if r["id"] not in CLAIMS or r["hash"] != CLAIMS[r["id"]].hash}
     rests_on = {contract.name: list(contract.rests_on) for contract in CONTRACTS.values()}
@@ -93,10 +93,10 @@ def still_valid(ledger: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict
 def _ledger(claims: list[dict[str, Any]], kernels: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
     """The ledger, which says what code it is about."""
     ledger = summarise(claims, kernels, seconds)
-    return {**ledger, "versions": {**ledger["versions"], "code": _code()}}
+    return {**ledger, "versions": {**ledger["versions"], "code": code()}}
 
 
-def _code() -> str:
+def code() -> str:
     """SHA-256 over the files of the spec, its provers and the kernels: a version may stand for more than one state."""
     folders = (Path(str(package.__file__)).parent for package in (grape_spec, grape_verified))
     files = (file for folder in folders for file in sorted(folder.rglob("*.py")))

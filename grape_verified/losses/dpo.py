@@ -241,8 +241,8 @@ def ipo_loss(
     With one denominator for the whole batch, the losses of its micro-batches add up to its loss.
 
     Arguments:
-        chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta, log_ratio, chosen_lengths,
-            rejected_lengths: as in `ipo_per_pair`.
+        chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta, log_ratio: as in `ipo_per_pair`.
+        chosen_lengths, rejected_lengths: as there.
         denominator: D, as in `dpo_loss`.
 
     Returns: PairLossOutput(loss, per_pair, metrics), with the metrics of `dpo_loss` for the log-ratios that

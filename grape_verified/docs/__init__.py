@@ -1,0 +1,1 @@
+"""The documentation site: pages from the spec and from recorded evidence, around chapters by hand."""

@@ -1,0 +1,163 @@
+"""The graph of all claims: which rests on which, and what the checker has of each.
+
+A column holds whole subjects, to the right of the subjects whose claims they use. Within a subject the claims stand in
+the order of the spec, and one that uses claims of its own subject is moved in by a step for each that lies below it.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from graphlib import TopologicalSorter
+from html import escape
+from typing import NamedTuple
+
+from grape_spec.language.registry import CLAIMS
+
+#: Every status that a claim may have, and the sign that tells it apart without colours.
+STATUSES = {
+    "fully proved": "●",
+    "proved": "◐",
+    "proved at chosen sizes only": "◔",
+    "unknown": "?",
+    "refuted": "✕",
+    "not run": "○",
+}
+
+#: In pixels: the left margin, a column and the gap beside it, a row and the box in it, a step inwards, the first row.
+_MARGIN, _COLUMN, _GAP, _ROW, _BOX, _INDENT, _TOP = 30, 216, 60, 25, 20, 14, 64
+
+
+class Place(NamedTuple):
+    """Where a claim stands: the left upper corner of its box, and its column."""
+
+    x: float
+    y: float
+    column: int
+
+
+def claim_graph(statuses: Mapping[str, str]) -> str:
+    """The SVG of all claims and of what they use, each claim a link to its page, in the class of its status.
+
+    Raises a ValueError for a status that is none, and where the ids are not those of all claims.
+    """
+    _check(statuses)
+    heads, places = layout()
+    width = max(place.column for place in places.values()) * (_COLUMN + _GAP) + _COLUMN + 2 * _MARGIN
+    height = max(place.y for place in places.values()) + _ROW + 8
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="claim-graph" viewBox="0 0 {width} {height:g}" width="100%" '
+        'role="group" aria-labelledby="claim-graph-title claim-graph-desc">',
+        '<title id="claim-graph-title">All claims and what they use</title>',
+        '<desc id="claim-graph-desc">Each box is a claim; a curve runs from a claim to each claim that uses it.</desc>',
+        *_legend(statuses),
+        *(_edge(use, id, places) for id, claim in CLAIMS.items() for use in claim.uses),
+        *(f'<text class="subject" x="{x:g}" y="{y:g}">{escape(subject)}</text>' for subject, (x, y) in heads.items()),
+        *(_node(id, status, places[id]) for id, status in ((id, statuses[id]) for id in CLAIMS)),
+        "</svg>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def subject_of(id: str) -> str:
+    """The subject that a claim belongs to, the first word of its id."""
+    return id.partition(".")[0]
+
+
+def depths() -> dict[str, int]:
+    """How many claims of its own subject lie below a claim, one under the other."""
+    found: dict[str, int] = {}
+    for id, claim in CLAIMS.items():
+        found[id] = max((found[use] + 1 for use in claim.uses if subject_of(use) == subject_of(id)), default=0)
+    return found
+
+
+def columns() -> dict[str, int]:
+    """The column of each subject: to the right of all that it uses; one that none uses goes where most room is left."""
+    below: dict[str, set[str]] = {subject_of(id): set() for id in CLAIMS}
+    for id, claim in CLAIMS.items():
+        below[subject_of(id)] |= {subject_of(use) for use in claim.uses} - {subject_of(id)}
+    sizes = Counter(subject_of(id) for id in CLAIMS)
+    used = set().union(*below.values())
+    placed: dict[str, int] = {}
+    for subject in TopologicalSorter(below).static_order():
+        if subject in used:
+            placed[subject] = _after(below[subject], placed)
+    last = max(_after(uses, placed) for uses in below.values())
+    rows = [sum(sizes[s] + 2 for s, place in placed.items() if place == column) for column in range(last + 1)]
+    for subject in sorted(below.keys() - used, key=lambda s: (-_after(below[s], placed), -sizes[s], s)):
+        column = min(range(_after(below[subject], placed), last + 1), key=lambda c: rows[c])
+        placed[subject] = column
+        rows[column] += sizes[subject] + 2
+    return {subject: placed[subject] for subject in below}
+
+
+def layout() -> tuple[dict[str, tuple[float, float]], dict[str, Place]]:
+    """The places of the subjects' names and of the claims."""
+    within, filled = depths(), Counter[int]()
+    heads: dict[str, tuple[float, float]] = {}
+    places: dict[str, Place] = {}
+    for subject, column in sorted(columns().items(), key=lambda pair: pair[1]):
+        left = float(_MARGIN) + column * (_COLUMN + _GAP)
+        heads[subject] = (left, _TOP + filled[column] * _ROW + 20.0)
+        filled[column] += 1
+        for id in (id for id in CLAIMS if subject_of(id) == subject):
+            places[id] = Place(left + _INDENT * within[id], _TOP + filled[column] * _ROW + 4.0, column)
+            filled[column] += 1
+        filled[column] += 1
+    return heads, places
+
+
+def _after(uses: set[str], placed: Mapping[str, int]) -> int:
+    return max((placed[use] + 1 for use in uses), default=0)
+
+
+def _check(statuses: Mapping[str, str]) -> None:
+    for id, status in statuses.items():
+        if status not in STATUSES:
+            raise ValueError(f"statuses: got {status!r} for {id}, expected one of {', '.join(STATUSES)}")
+    if odd := statuses.keys() ^ CLAIMS.keys():
+        raise ValueError(f"statuses: expected one for each claim, got these too many or too few: {sorted(odd)}")
+
+
+def _class(status: str) -> str:
+    return f"status-{status.replace(' ', '-')}"
+
+
+def _legend(statuses: Mapping[str, str]) -> list[str]:
+    """What the signs mean and how many claims have each."""
+    counts = Counter(statuses.values())
+    entries, left = [], float(_MARGIN)
+    for status, sign in STATUSES.items():
+        text = f"{status}: {counts[status]}"
+        entries.append(
+            f'<g class="legend {_class(status)}"><rect x="{left:g}" y="10" width="{_BOX}" height="{_BOX}" rx="4"/>'
+            f'<text class="sign" x="{left + _BOX / 2:g}" y="24.5">{sign}</text>'
+            f'<text x="{left + _BOX + 7:g}" y="24.5">{text}</text></g>'
+        )
+        left += _BOX + 30 + 7.4 * len(text)
+    return entries
+
+
+def _node(id: str, status: str, place: Place) -> str:
+    """A box with the sign of the status and the id without its subject."""
+    width = _COLUMN - (place.x - _MARGIN) % (_COLUMN + _GAP)
+    middle = place.y + 14.5
+    return (
+        f'<a id="claim-graph-{id}" href="../claims/{id}/" class="{_class(status)}"><title>{id}: {status}</title>'
+        f'<rect x="{place.x:g}" y="{place.y:g}" width="{width:g}" height="{_BOX}" rx="4"/>'
+        f'<text class="sign" x="{place.x + 11:g}" y="{middle:g}">{STATUSES[status]}</text>'
+        f'<text x="{place.x + 22:g}" y="{middle:g}">{escape(id.partition(".")[2])}</text></a>'
+    )
+
+
+def _edge(use: str, id: str, places: Mapping[str, Place]) -> str:
+    """A curve from a claim to one that uses it: to the right, or within a column along its left side."""
+    start, end = places[use], places[id]
+    y, to = start.y + _BOX / 2, end.y + _BOX / 2
+    if start.column == end.column:
+        out = min(start.x, end.x) - 12 - min(14, abs(to - y) / 12)
+        path = f"M{start.x:g} {y:g}C{out:g} {y:g} {out:g} {to:g} {end.x:g} {to:g}"
+    else:
+        left = _MARGIN + start.column * (_COLUMN + _GAP) + _COLUMN
+        bend = left + (end.x - left) / 2
+        path = f"M{left:g} {y:g}C{bend:g} {y:g} {bend:g} {to:g} {end.x:g} {to:g}"
+    return f'<path class="use" data-from="{use}" data-to="{id}" d="{path}"/>'

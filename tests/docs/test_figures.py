@@ -1,0 +1,327 @@
+"""The figures: what they show against first principles, and that they stand in a page of any colour."""
+
+import math
+import re
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+
+pytest.importorskip("matplotlib")
+
+import grape_verified
+from grape_verified.docs import figures
+from grape_verified.docs.drawing import COLOURS, Line, Panel, draw
+from grape_verified.docs.figures import FIGURES, snippet
+
+CSS = (Path(__file__).parents[2] / "docs" / "assets" / "figures.css").read_text(encoding="utf-8")
+EXPECTED = {
+    "ppo_clip", "dual_clip", "kl_estimators", "kl_directions", "aggregation_weights", "group_advantages", "gae_weights",
+    "dpo_slope", "grape_weights", "best_of_n", "confident_token", "logit_rounding", "grpo_length", "trpo_step",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def snippets():
+    return {name: snippet(name) for name in FIGURES}
+
+
+@pytest.fixture(scope="module")
+def panels():
+    return {name: figure.panels() for name, figure in FIGURES.items()}
+
+
+def near(actual, expected, tolerance=1e-12):
+    torch.testing.assert_close(
+        actual.double(), torch.as_tensor(expected, dtype=torch.float64), rtol=tolerance, atol=tolerance
+    )
+
+
+# Of every figure
+
+
+def test_these_are_the_figures():
+    assert set(FIGURES) == EXPECTED
+    assert all(figure.name == name for name, figure in FIGURES.items())
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_figure_is_an_element_of_a_page(name, snippets):
+    text = snippets[name]
+    root = ElementTree.fromstring(text)
+    assert root.tag == "figure"
+    assert root.attrib == {"id": f"figure-{name}", "class": "figure", "markdown": "0"}
+    svg, caption = root
+    assert svg.tag == "{http://www.w3.org/2000/svg}svg"
+    assert caption.tag == "figcaption"
+    assert "\n\n" not in text
+    assert "$" not in text
+    assert not re.search(r"<\?xml|<!DOCTYPE|<style|<metadata|xlink", text)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_figure_is_as_wide_as_its_place(name, snippets):
+    svg = ElementTree.fromstring(snippets[name])[0]
+    assert svg.get("width") == "100%"
+    assert svg.get("height") is None
+    assert [float(number) for number in svg.get("viewBox").split()][:2] == [0, 0]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_figure_says_what_it_shows(name, snippets):
+    svg = ElementTree.fromstring(snippets[name])[0]
+    title, description = svg[0], svg[1]
+    assert svg.get("role") == "img"
+    assert svg.get("aria-labelledby") == f"{title.get('id')} {description.get('id')}"
+    assert (title.text, description.text) == (FIGURES[name].title, FIGURES[name].caption)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_colours_are_those_of_the_page(name, snippets):
+    colours = set(re.findall(r"(?:fill|stroke|color): ?([^;\"]+)", snippets[name]))
+    assert colours <= {"none", "currentColor", *(f"var(--figure-{k})" for k in range(1, COLOURS + 1))}
+    assert not re.search(r"(?<!url\()(?<!href=\")#[0-9a-fA-F]{3,8}\b|rgba?\(", snippets[name])
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_words_are_text_in_the_ink_and_letters_of_the_page(name, snippets):
+    words = re.findall(r"<text [^>]*style=\"([^\"]*)\"", snippets[name])
+    assert len(words) > 4
+    assert all("fill: currentColor" in style and "font-family: inherit" in style for style in words)
+
+
+def test_figures_do_not_share_ids(snippets):
+    ids = [id for text in snippets.values() for id in re.findall(r"\bid=\"([^\"]+)\"", text)]
+    assert len(ids) == len(set(ids))
+    for text in snippets.values():
+        references = re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)\"", text)
+        assert {a or b for a, b in references} <= set(ids)
+
+
+def test_a_figure_is_drawn_alike_every_time(snippets):
+    assert snippet("dual_clip") == snippets["dual_clip"]
+
+
+def test_a_figure_is_drawn_alike_whatever_the_settings_of_matplotlib(snippets):
+    import matplotlib as mpl
+
+    with mpl.rc_context({"font.size": 30, "svg.fonttype": "path"}):
+        assert snippet("dual_clip") == snippets["dual_clip"]
+        assert mpl.rcParams["font.size"] == 30
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_caption_names_public_functions(name, snippets):
+    assert FIGURES[name].computed_with
+    for function in FIGURES[name].computed_with:
+        assert function in grape_verified.__all__
+        assert f"<code>{function}</code>" in snippets[name]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_at_most_two_panels_and_no_colour_twice_in_one(name, panels):
+    assert 1 <= len(panels[name]) <= 2
+    for panel in panels[name]:
+        assert sorted(line.colour for line in panel.lines) == list(range(1, len(panel.lines) + 1))
+
+
+def test_a_figure_that_is_not_there():
+    with pytest.raises(KeyError, match="there is no figure 'ppo'; there are ppo_clip, dual_clip"):
+        snippet("ppo")
+
+
+def test_markup_in_a_label_is_text():
+    x = torch.tensor([0.0, 1.0])
+    lines = [Line("a < b & c", x, x, 1), Line("d", x, x + 1, 2)]
+    svg = ElementTree.fromstring(draw([Panel("x", "y", lines)], name="n", title="a < b", description="&"))
+    assert "a < b & c" in [element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")]
+    assert svg[0].text == "a < b"
+
+
+# Contrast
+
+
+def luminance(colour):
+    parts = (int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5))
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize(("selector", "page"), [(":root", "#ffffff"), ('[data-md-color-scheme="slate"]', "#1e2129")])
+def test_colours_can_be_read_on_the_page(selector, page):
+    block = CSS.split(selector + " {")[1].split("}")[0]
+    colours = dict(re.findall(r"(--[\w-]+): (#[0-9a-f]{6});", block))
+    assert {f"--figure-{k}" for k in range(1, COLOURS + 1)} < set(colours)
+    assert sum(name.startswith("--status-") for name in colours) == 6
+    for name, colour in colours.items():
+        dark, light = sorted((luminance(colour), luminance(page)))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, name
+
+
+# What they show
+
+
+def test_ppo_clip(panels):
+    for panel, advantage in zip(panels["ppo_clip"], (1.0, -1.0), strict=True):
+        value, slope = panel.line("surrogate"), panel.line("its slope in log π")
+        clipped = value.x > 1.2 if advantage > 0 else value.x < 0.8
+        near(value.y, torch.where(clipped, advantage * value.x.clamp(0.8, 1.2), advantage * value.x))
+        inside = ((value.x - 1.2).abs() > 1e-9) & ((value.x - 0.8).abs() > 1e-9)
+        near(slope.y[inside], torch.where(clipped, 0.0, advantage * value.x)[inside])
+        assert clipped.any()
+        assert (~clipped).any()
+
+
+def test_dual_clip(panels):
+    value, slope = (panel.line("dual clip at 3") for panel in panels["dual_clip"])
+    plain, plain_slope = (panel.line("clip") for panel in panels["dual_clip"])
+    near(plain.y, -plain.x.clamp(min=0.8))
+    near(value.y, -value.x.clamp(min=0.8, max=3))
+    beyond, between = value.x > 3.001, (value.x > 0.801) & (value.x < 2.999)
+    near(slope.y[beyond], torch.zeros(int(beyond.sum())))
+    near(plain_slope.y[beyond], -plain.x[beyond])
+    near(slope.y[between], -value.x[between])
+
+
+def test_kl_estimators(panels):
+    values, slopes = panels["kl_estimators"]
+    x = values.line("k1").x
+    d = -x
+    near(values.line("k1").y, x)
+    near(values.line("k2").y, x**2 / 2)
+    near(values.line("k3").y, torch.expm1(d) - d)
+    near(slopes.line("k1").y, torch.ones_like(x))
+    near(slopes.line("k2").y, x)
+    near(slopes.line("k3").y, 1 - torch.exp(d))
+
+
+def test_kl_directions(panels):
+    (panel,) = panels["kl_directions"]
+    target, mode, mean = (line.y for line in panel.lines)
+    near(torch.stack([target, mode, mean]).sum(1), torch.ones(3))
+    tokens = panel.lines[0].x
+    assert mode.argmax() == target.argmax()
+    assert mode[tokens > 22].sum() < 0.01
+    assert target[tokens > 22].sum() > 0.3
+    # The forward direction matches the first two moments, here up to the grid and the ends of the range.
+    assert abs((mean * tokens).sum() - (target * tokens).sum()) < 0.5
+    assert mean[20] > 5 * target[20]
+
+
+def test_aggregation_weights(panels):
+    (panel,) = panels["aggregation_weights"]
+    short, long = panel.lines
+    modes = [panel.y_ticks[place] for place in sorted(panel.y_ticks, reverse=True)]
+    s, n, fixed = figures.SHORT, figures.LONG, figures.FIXED
+    expected = {
+        "token_mean": (1 / (s + n), 1 / (s + n)),
+        "sequence_mean": (1 / (2 * s), 1 / (2 * n)),
+        "sequence_sum": (1 / 2, 1 / 2),
+        "token_sum": (1, 1),
+        "fixed_length": (1 / (2 * fixed), 1 / (2 * fixed)),
+    }
+    assert set(modes) == set(expected)
+    near(torch.stack([short.x, long.x], dim=1), [expected[mode] for mode in modes])
+
+
+def test_group_advantages(panels):
+    right, wrong = panels["group_advantages"]
+    G = figures.GROUP
+    for panel, reward in ((right, 1), (wrong, 0)):
+        p = panel.lines[0].x
+        std = (p * (1 - p) * G / (G - 1)).sqrt()
+        near(panel.line("mean, unscaled").y, reward - p)
+        near(panel.line("leave one out, unscaled").y, (reward - p) * G / (G - 1))
+        near(panel.line("mean, std").y, torch.where(std > 0, (reward - p) / std.clamp(min=1e-300), 0))
+    assert right.line("mean, std").y[0] > 2 * right.line("mean, unscaled").y[0]
+
+
+def test_gae_weights(panels):
+    (panel,) = panels["gae_weights"]
+    for line, lam in zip(panel.lines, (0.0, 0.8, 0.95, 1.0), strict=True):
+        near(line.y, [lam**k for k in line.x.tolist()])
+    assert panel.line("λ = 0.95").y[13] > 0.5 > panel.line("λ = 0.95").y[14]
+    assert abs(panel.line("λ = 0.8").y[3] - 0.5) < 0.02
+
+
+def test_dpo_slope(panels):
+    values, slopes = panels["dpo_slope"]
+    x = values.lines[0].x
+    for label, beta in (("DPO, β = 1", 1.0), ("DPO, β = 0.5", 0.5)):
+        near(values.line(label).y, torch.log1p(torch.exp(-beta * x)))
+        near(slopes.line(label).y, -beta / (1 + torch.exp(beta * x)))
+    smooth = "DPO, β = 1, smoothing 0.2"
+    near(values.line(smooth).y, 0.8 * torch.log1p(torch.exp(-x)) + 0.2 * torch.log1p(torch.exp(x)))
+    near(slopes.line(smooth).y, torch.sigmoid(x) - 0.8)
+    near(values.line("IPO, β = 0.25").y, (x - 2) ** 2)
+    near(slopes.line("IPO, β = 0.25").y, 2 * (x - 2))
+
+
+def test_grape_weights(panels):
+    """r = Σ_q w_q c̄_q s_q / Σ_q w_q c̄_q, or its numerator: one score alone shows the weight of its item."""
+    normalised, summed = panels["grape_weights"]
+    confidence = normalised.lines[0].x
+    products = [torch.full_like(confidence, 1.0), confidence, torch.full_like(confidence, 2.0 * 0.25)]
+    assert figures.IMPORTANCE == (1.0, 1.0, 2.0)
+    for item, product in enumerate(products):
+        near(summed.lines[item].y, product)
+        near(normalised.lines[item].y, product / sum(products))
+
+
+def test_best_of_n(panels):
+    laws, divergence = panels["best_of_n"]
+    p = torch.tensor(figures.ANSWERS, dtype=torch.float64)
+    at_most = p.cumsum(0)
+    for line, n in zip(laws.lines, (1, 2, 4, 8), strict=True):
+        near(line.y, at_most**n - (at_most - p) ** n)
+    for n, value, bound in zip(range(1, 9), divergence.line("KL").y, divergence.line("bound").y, strict=True):
+        law = at_most**n - (at_most - p) ** n
+        near(value, (law * (law / p).log()).sum())
+        near(bound, math.log(n) - (n - 1) / n)
+        assert value <= bound + 1e-12
+
+
+def test_confident_token(panels):
+    (panel,) = panels["confident_token"]
+    exact, ours = panel.line("exact"), panel.line("token_logps, fp32")
+    naive = panel.line("logsumexp − logit, fp32")
+    near(exact.y, [math.log1p(99 * math.exp(-gap)) for gap in exact.x.tolist()])
+    assert ((ours.y - exact.y).abs() <= 1e-5 * exact.y).all()
+    assert naive.y[exact.x > 20].isnan().all()
+    assert not naive.y[exact.x < 15].isnan().any()
+
+
+def test_logit_rounding(panels):
+    (panel,) = panels["logit_rounding"]
+    rounded, tiled = panel.lines
+    assert all(later > earlier for earlier, later in pairwise(rounded.y.tolist()))
+    assert (rounded.y > 1000 * tiled.y).all()
+    # Logits of spread s are off by about s · 2⁻⁹ or less when they have 8 bits.
+    assert (rounded.y < rounded.x * 2.0**-7).all()
+    assert rounded.y[-1] > 0.1
+
+
+def test_grpo_length(panels):
+    (panel,) = panels["grpo_length"]
+    lengths = torch.tensor(figures.LENGTHS, dtype=torch.float64)
+    near(panel.line("GRPO").y, 1000 / (len(lengths) * lengths))
+    near(panel.line("DAPO").y, torch.full_like(lengths, float(1000 / lengths.sum())))
+    near(panel.line("Dr. GRPO").y, torch.full_like(lengths, 1000 / (len(lengths) * 128)))
+
+
+def test_trpo_step(panels):
+    gain, divergence = panels["trpo_step"]
+    x = gain.lines[0].x
+    old = torch.tensor(figures.LOGITS, dtype=torch.float64).softmax(0)
+    advantages = torch.tensor(figures.GAINS, dtype=torch.float64)
+    centred = advantages - old @ advantages
+    length = (2 * figures.RADIUS / (old @ centred.square())).sqrt()  # F⁻¹g is the centred advantage, up to a shift
+    new = (torch.tensor(figures.LOGITS, dtype=torch.float64) + x[:, None] * length * centred).softmax(1)
+    near(gain.line("true").y, new @ advantages - old @ advantages, 1e-6)
+    near(gain.line("model").y, x * (2 * figures.RADIUS * (old @ centred.square())).sqrt(), 1e-6)
+    near(divergence.line("true").y, (old * (old / new).log()).sum(1), 1e-6)
+    near(divergence.line("model").y, x.square() * figures.RADIUS, 1e-6)
+    assert divergence.line("true").y[50] > figures.RADIUS
+    assert x[50] == 1

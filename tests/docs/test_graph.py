@@ -1,0 +1,130 @@
+"""The graph of claims: each claim once, each use once, in an order that can be followed."""
+
+import re
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from grape_spec.language.registry import CLAIMS
+
+from grape_verified.docs.graph import STATUSES, claim_graph, columns, depths, layout, subject_of
+
+CSS = (Path(__file__).parents[2] / "docs" / "assets" / "figures.css").read_text(encoding="utf-8")
+SVG = "{http://www.w3.org/2000/svg}"
+USES = [(use, id) for id, claim in CLAIMS.items() for use in claim.uses]
+
+
+def statuses(**changed):
+    return dict.fromkeys(CLAIMS, "fully proved") | changed
+
+
+@pytest.fixture(scope="module")
+def svg():
+    return ElementTree.fromstring(claim_graph(statuses()))
+
+
+def test_every_claim_is_a_link_once(svg):
+    links = [node.get("href") for node in svg.iter(f"{SVG}a")]
+    assert Counter(links) == Counter(f"../claims/{id}/" for id in CLAIMS)
+    for node, id in zip(svg.iter(f"{SVG}a"), CLAIMS, strict=True):
+        assert node.find(f"{SVG}title").text == f"{id}: fully proved"
+        assert f"{subject_of(id)}.{node.findall(f'{SVG}text')[-1].text}" == id
+
+
+def test_every_use_is_a_curve_once(svg):
+    curves = [(path.get("data-from"), path.get("data-to")) for path in svg.iter(f"{SVG}path")]
+    assert Counter(curves) == Counter(USES)
+
+
+def test_every_subject_has_its_name(svg):
+    names = [text.text for text in svg.iter(f"{SVG}text") if text.get("class") == "subject"]
+    assert Counter(names) == Counter({subject_of(id) for id in CLAIMS})
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_status_has_a_class_and_a_sign_of_its_own(status):
+    first = next(iter(CLAIMS))
+    svg = ElementTree.fromstring(claim_graph(statuses(**{first: status})))
+    node = next(svg.iter(f"{SVG}a"))
+    assert node.get("class") == f"status-{status.replace(' ', '-')}"
+    assert node.find(f"{SVG}text").text == STATUSES[status]
+    assert len(set(STATUSES.values())) == len(STATUSES)
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_status_has_a_colour_of_its_own(status):
+    name = f"status-{status.replace(' ', '-')}"
+    assert f".claim-graph .{name} {{ color: var(--{name}); }}" in CSS
+    assert len(re.findall(rf"--{name}: (#[0-9a-f]{{6}});", CSS)) == 2
+
+
+def test_the_legend_counts(svg):
+    text = claim_graph(statuses(**dict.fromkeys(list(CLAIMS)[:3], "proved at chosen sizes only")))
+    assert f"fully proved: {len(CLAIMS) - 3}<" in text
+    assert "proved at chosen sizes only: 3<" in text
+    assert "refuted: 0<" in text
+
+
+def test_a_status_that_is_none():
+    with pytest.raises(ValueError, match=r"statuses: got 'fine' for ppo\.clip\.gradient, expected one of fully proved"):
+        claim_graph(statuses(**{"ppo.clip.gradient": "fine"}))
+
+
+def test_a_claim_without_status():
+    rest = statuses()
+    del rest["ppo.clip.gradient"]
+    with pytest.raises(ValueError, match=r"too many or too few: \['ppo\.clip\.gradient'\]"):
+        claim_graph(rest)
+
+
+def test_a_status_without_claim():
+    with pytest.raises(ValueError, match=r"too many or too few: \['ppo\.nothing'\]"):
+        claim_graph(statuses(**{"ppo.nothing": "proved"}))
+
+
+def test_it_is_the_same_every_time_and_in_one_block():
+    text = claim_graph(statuses())
+    assert text == claim_graph(dict(reversed(statuses().items())))
+    assert "\n\n" not in text
+    assert not re.search(r"#[0-9a-fA-F]{3,8}\b|rgb|fill=|stroke=|style=", text)
+
+
+def test_a_subject_stands_to_the_right_of_those_that_it_uses():
+    column = columns()
+    for use, id in USES:
+        if subject_of(use) != subject_of(id):
+            assert column[subject_of(use)] < column[subject_of(id)], (use, id)
+
+
+def test_a_claim_is_deeper_than_those_of_its_subject_that_it_uses():
+    depth, (_, places) = depths(), layout()
+    for use, id in USES:
+        if subject_of(use) == subject_of(id):
+            assert depth[use] < depth[id]
+            assert places[use].x < places[id].x
+            assert places[use].y < places[id].y
+
+
+def test_boxes_do_not_overlap_and_lie_inside(svg):
+    width, height = (float(number) for number in svg.get("viewBox").split()[2:])
+    boxes = [
+        tuple(float(rect.get(key)) for key in ("x", "y", "width", "height"))
+        for node in svg.iter(f"{SVG}a")
+        for rect in node.iter(f"{SVG}rect")
+    ]
+    assert len(boxes) == len(CLAIMS)
+    rows = sorted(boxes, key=lambda box: (box[0] + box[2], box[1]))
+    for (x, y, w, h), (next_x, next_y, next_w, _) in pairwise(rows):
+        assert x + w != next_x + next_w or y + h < next_y
+    for x, y, w, h in boxes:
+        assert min(x, y) > 0
+        assert x + w < width
+        assert y + h < height
+
+
+def test_the_columns_are_of_like_height():
+    _, places = layout()
+    ends = [max(p.y for p in places.values() if p.column == c) for c in {p.column for p in places.values()}]
+    assert max(ends) < 1.5 * min(ends)
