@@ -1,0 +1,155 @@
+"""The site as a whole: generated pages are written beside the chapters, and mkdocs builds or serves them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sphobjinv
+from grape_spec import render
+from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
+from mkdocs.config import load_config
+
+from grape_verified import __version__
+from grape_verified.conformance.evidence import Evidence, NotALedger, read
+from grape_verified.docs import figures, graph, mathematics, pages, reference
+
+SCHEMA = 1
+
+#: Where mkdocs looks for what chapters pull in, as its configuration says, beside that configuration.
+SNIPPETS = Path(".snippets")
+
+#: What is written into the folder of the chapters, so that a page whose claim has gone goes, too.
+GENERATED = ("claims", "definitions", "reference", "graph.md", "equations.json", "objects.inv")
+
+
+class BrokenMathematics(Exception):
+    """KaTeX finds fault with formulas of the site."""
+
+
+#: What can go wrong that is not a bug of this package.
+FAILURES = (NotALedger, BrokenMathematics, subprocess.CalledProcessError)
+
+
+def write(config_file: Path, ledger: Path) -> None:
+    """Write every generated page, the snippets that chapters pull in, equations.json and objects.inv.
+
+    Raises: NotALedger.
+    """
+    evidence = read(ledger)
+    config = load_config(str(config_file))
+    docs, snippets = Path(config.docs_dir), config_file.resolve().parent / SNIPPETS
+    for old in [snippets, *(docs / name for name in GENERATED)]:
+        shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
+    for name, text in _pages(evidence, config.site_url or ""):
+        _put(docs / name, text)
+    for name, text in _snippets(evidence):
+        _put(snippets / name, text)
+    _put(docs / "equations.json", json.dumps(equations(evidence, config.site_url or ""), indent=1, ensure_ascii=False))
+    (docs / "objects.inv").write_bytes(sphobjinv.compress(inventory().data_file()))
+
+
+def _put(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+
+
+def _pages(evidence: Evidence, site: str) -> Iterator[tuple[str, str]]:
+    yield "claims/index.md", pages.claims_index(evidence)
+    for claim in CLAIMS.values():
+        yield f"claims/{claim.id}.md", pages.claim_page(claim, evidence, site)
+    for id, reason in RETIRED.items():
+        yield f"claims/{id}.md", pages.retired_page(id, reason)
+    for subject in pages.SUBJECTS:
+        yield f"definitions/{subject}.md", pages.definitions_page(subject)
+    for group in reference.GROUPS:
+        yield f"reference/{group}.md", pages.reference_page(group, evidence)
+    statuses = {claim.id: evidence.status(claim) for claim in CLAIMS.values()}
+    yield "graph.md", pages.graph_page(graph.claim_graph(statuses), evidence)
+
+
+def _snippets(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    for claim in CLAIMS.values():
+        yield f"claim/{claim.id}.md", pages.claim_snippet(claim, evidence)
+    for definition in DEFINITIONS.values():
+        yield f"definition/{definition.id}.md", pages.definition_snippet(definition)
+    for name in figures.FIGURES:
+        yield f"figure/{name}.md", figures.snippet(name)
+
+
+def equations(evidence: Evidence, site: str) -> dict[str, Any]:
+    """Every claim and definition as data: id, LaTeX, status, address and hash."""
+    claims = [
+        {
+            "id": claim.id,
+            "text": claim.text,
+            "latex": [part["latex"] for part in render.as_dict(claim)["parts"]],
+            "status": evidence.status(claim),
+            "address": site + pages.address_of(claim.id),
+            "hash": claim.hash,
+        }
+        for claim in CLAIMS.values()
+    ]
+    definitions = [
+        {
+            "id": entry.id,
+            "text": entry.text,
+            "latex": render.definition_as_dict(entry)["latex"],
+            "address": site + pages.address_of(entry.id),
+        }
+        for entry in DEFINITIONS.values()
+    ]
+    recorded = {"created": evidence.created, "versions": evidence.versions}
+    return {
+        "schema": SCHEMA,
+        "version": __version__,
+        "recorded": recorded,
+        "claims": claims,
+        "definitions": definitions,
+        "retired": [{"id": id, "reason": r, "address": site + pages.address_of(id)} for id, r in RETIRED.items()],
+    }
+
+
+def inventory() -> sphobjinv.Inventory:
+    """What other sites can link to by name: claims and definitions as labels, public names as Python objects."""
+    found = sphobjinv.Inventory()
+    found.project, found.version = "grape_verified", __version__
+    texts = {id: claim.text for id, claim in CLAIMS.items()} | {id: entry.text for id, entry in DEFINITIONS.items()}
+    for id, text in texts.items():
+        found.objects.append(_object(id, "std", "label", pages.address_of(id), text))
+    for group in reference.GROUPS:
+        for name in reference.names_of(group):
+            full = f"grape_verified.{name}"
+            found.objects.append(_object(full, "py", reference.role_of(name), f"reference/{group}/#{full}", "-"))
+    return found
+
+
+def _object(name: str, domain: str, role: str, uri: str, shown: str) -> sphobjinv.DataObjStr:
+    return sphobjinv.DataObjStr(name=name, domain=domain, role=role, priority="1", uri=uri, dispname=shown)
+
+
+def build(config_file: Path, site: Path, ledger: Path) -> None:
+    """Write the generated pages and build the site, strictly.
+
+    Raises: NotALedger; CalledProcessError where mkdocs warns of anything; BrokenMathematics.
+    """
+    write(config_file, ledger)
+    _mkdocs("build", "--strict", "--config-file", str(config_file), "--site-dir", str(site.resolve()))
+    wrong = mathematics.faults(mathematics.formulas(site), site / "assets" / "katex" / "katex.min.js")
+    if wrong:
+        raise BrokenMathematics("\n".join(wrong))
+
+
+def serve(config_file: Path, ledger: Path) -> None:
+    """Write the generated pages and serve the site, which follows what is changed in the chapters."""
+    write(config_file, ledger)
+    _mkdocs("serve", "--config-file", str(config_file))
+
+
+def _mkdocs(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "mkdocs", *arguments], check=True)

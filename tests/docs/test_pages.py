@@ -1,0 +1,185 @@
+"""Generated pages: one for each claim, statuses from the ledger and from nowhere else."""
+
+import copy
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
+from grape_spec.proof.ledger import examine, summarise
+
+import grape_verified
+from grape_verified.conformance import verification
+from grape_verified.conformance.evidence import NOT_RUN, STATUSES, Evidence, NotALedger, read
+from grape_verified.docs import graph, pages, reference, site
+from grape_verified.docs.conventions import CONVENTIONS, READ
+
+ROOT = Path(__file__).parents[2]
+
+#: Claims of which there is a record, and what is planted in it.
+RECORDED = {
+    "ppo.ratio.gradient": "fully proved",
+    "trpo.cauchy_schwarz": "proved",  # it uses a claim that is not recorded
+    "dpo.reward_shift": "unknown",
+    "sft.shift": "refuted",
+    "policy.softmax.shift": NOT_RUN,  # recorded for another version of it
+}
+WITHOUT_RECORD = ("ppo.clip.gradient", "grape.variance")
+
+
+@pytest.fixture(scope="module")
+def records():
+    return {id: examine(id) for id in RECORDED}
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory, records):
+    """A copy of the chapters with everything that is generated, over pages of an earlier run."""
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copytree(ROOT / "docs", folder / "docs", ignore=shutil.ignore_patterns(*site.GENERATED))
+    shutil.copy(ROOT / "mkdocs.yml", folder)
+    (folder / "docs" / "claims").mkdir()
+    (folder / "docs" / "claims" / "no.such.claim.md").write_text("# of an earlier run", encoding="utf-8")
+    planted = copy.deepcopy(records)
+    for id, status in RECORDED.items():
+        if status in ("unknown", "refuted"):
+            planted[id]["status"] = planted[id]["parts"][0]["status"] = status
+            planted[id]["parts"][0]["reason"] = "planted"
+        elif status == NOT_RUN:
+            planted[id]["hash"] = "0" * 64
+    (folder / "ledger.json").write_text(json.dumps(summarise(list(planted.values()), [], 1.0)), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(RETIRED, "ppo.gone", "it said less than ppo.clip.gradient.")
+        site.write(folder / "mkdocs.yml", folder / "ledger.json")
+    return folder
+
+
+def page_of(folder, id):
+    return (folder / "docs" / "claims" / f"{id}.md").read_text(encoding="utf-8")
+
+
+def equations(folder):
+    found = json.loads((folder / "docs" / "equations.json").read_text(encoding="utf-8"))
+    return {entry["id"]: entry for entry in found["claims"]}
+
+
+def test_every_claim_has_a_page_and_every_definition_a_place(generated):
+    found = {path.stem for path in (generated / "docs" / "claims").glob("*.md")} - {"index"}
+    assert found == {*CLAIMS, "ppo.gone"}
+    listed = page_of(generated, "index")
+    assert all(f"/claims/{id}.md" in listed for id in CLAIMS)
+    places = "".join(path.read_text(encoding="utf-8") for path in (generated / "docs" / "definitions").glob("*.md"))
+    assert all(f"{{ #{id} }}" in places for id in DEFINITIONS)
+    snippets = generated / site.SNIPPETS
+    assert {path.stem for path in (snippets / "claim").iterdir()} == set(CLAIMS)
+    assert {path.stem for path in (snippets / "definition").iterdir()} == set(DEFINITIONS)
+
+
+def shown_statuses(folder, id):
+    """The status of a claim wherever it is shown: page, list, snippet, graph, data."""
+    page = page_of(folder, id)
+    row = next(line for line in page_of(folder, "index").splitlines() if f"/claims/{id}.md" in line)
+    snippet = (folder / site.SNIPPETS / "claim" / f"{id}.md").read_text(encoding="utf-8")
+    drawn = (folder / "docs" / "graph.md").read_text(encoding="utf-8")
+    node = drawn.split(f'href="../claims/{id}/"')[1].split("</a>")[0]
+    marks = {status: pages.status_mark(status) for status in STATUSES}
+    evidence = page.split("## Evidence")[1].split("## False variants")[0]
+    texts = {"page": page.split("## Statement")[0], "row": row, "snippet": snippet, "evidence": evidence}
+    found = {where: [s for s, mark in marks.items() if mark in text] for where, text in texts.items()}
+    found["graph"] = [s for s in STATUSES if f'status-{s.replace(" ", "-")}"' in node]
+    found["data"] = [equations(folder)[id]["status"]]
+    return found
+
+
+@pytest.mark.parametrize(("id", "status"), [*RECORDED.items(), *((id, NOT_RUN) for id in WITHOUT_RECORD)])
+def test_the_status_is_everywhere_what_the_ledger_says_of_this_version(generated, id, status):
+    found = shown_statuses(generated, id)
+    assert all(statuses == [status] for statuses in found.values()), found
+
+
+def test_the_numbers_of_the_evidence_are_those_of_the_ledger(generated, records):
+    part = records["ppo.ratio.gradient"]["parts"][0]
+    page = page_of(generated, "ppo.ratio.gradient")
+    assert f"| {part['points']['effective']} of {part['points']['drawn']} |" in page
+    assert f"| {part['mutants']['refuted']} of {part['mutants']['total']} |" in page
+    assert "unknown: planted" in page_of(generated, "dpo.reward_shift")
+
+
+def test_a_retired_id_keeps_a_page(generated):
+    page = page_of(generated, "ppo.gone")
+    assert "retired" in page
+    assert "it said less than ppo.clip.gradient." in page
+    assert "ppo.gone" in page_of(generated, "index")
+
+
+def test_the_graph_knows_every_status():
+    assert set(graph.STATUSES) == set(STATUSES)
+
+
+def test_what_is_proved_for_sizes_or_rests_on_less_is_not_fully_proved(records):
+    claim, record = CLAIMS["ppo.ratio.gradient"], {**records["ppo.ratio.gradient"], "fully_proved": True}
+    assert Evidence({claim.id: record}).status(claim) == "fully proved"
+    assert Evidence({claim.id: {**record, "scope": ["n = 2, 3"]}}).status(claim) == "proved at chosen sizes only"
+    assert Evidence({claim.id: {**record, "fully_proved": False}}).status(claim) == "proved"
+
+
+def test_parts_at_chosen_sizes_are_mentioned(records):
+    claim, record = CLAIMS["ppo.ratio.gradient"], {**records["ppo.ratio.gradient"], "fully_proved": True}
+    assert "chosen sizes" not in pages.standing(claim, Evidence({claim.id: record}))
+    mixed = {**record, "scope": ["all sizes", "V = 2, T = 3"]}
+    assert pages.standing(claim, Evidence({claim.id: mixed})).endswith("with parts at chosen sizes")
+
+
+def test_kernels_are_not_run_for_other_code():
+    record = {"accepted": True, "properties": [{"status": "passed"}, {"status": "noted"}]}
+    seen = Evidence(kernels={"ppo": record}, versions={"code": verification.code()})
+    assert pages.kernel_verdict("ppo", seen) == "accepted, 1 of 2 properties"
+    assert pages.kernel_verdict("ppo", Evidence(kernels={"ppo": record}, versions={"code": "other"})) == NOT_RUN
+    assert pages.kernel_verdict("ppo", Evidence()) == NOT_RUN
+
+
+def test_a_file_that_is_no_ledger_is_refused(tmp_path):
+    (tmp_path / "ledger.json").write_text('{"claims": 3}', encoding="utf-8")
+    with pytest.raises(NotALedger, match="is not a ledger"):
+        read(tmp_path / "ledger.json")
+
+
+def test_every_public_name_has_its_place_in_the_reference():
+    placed = [name for group in reference.GROUPS for name in reference.names_of(group)]
+    public = [name for name in grape_verified.__all__ if callable(getattr(grape_verified, name))]
+    assert sorted(placed) == sorted(public)
+
+
+def test_the_inventory_names_claims_and_functions():
+    objects = {(entry.domain, entry.name): entry.uri for entry in site.inventory().objects}
+    assert objects["std", "ppo.clip.gradient"] == "claims/ppo.clip.gradient/"
+    assert objects["std", "ppo.ratio"] == "definitions/ppo/#ppo.ratio"
+    assert objects["py", "grape_verified.ppo_loss"] == "reference/ppo/#grape_verified.ppo_loss"
+    assert {name for domain, name in objects if domain == "std"} == set(CLAIMS) | set(DEFINITIONS)
+
+
+def test_conventions_are_about_what_exists():
+    about = {id for convention in CONVENTIONS for id in convention.about}
+    assert about <= set(CLAIMS) | set(DEFINITIONS)
+    assert all(set(convention.others) <= set(READ) for convention in CONVENTIONS)
+
+
+def test_a_page_says_who_does_what():
+    page = pages.claim_page(CLAIMS["dpo.label_smoothing"], Evidence(), "")
+    told = page.split("## Conventions, and who does what")[1].split("##")[0]
+    assert "| label smoothing | `label_smoothing` | ignored for the loss type `sigmoid` | – |" in told
+
+
+def test_no_plugin_that_zensical_would_ignore():
+    """It rebuilds a list of plugins of its own, and passes over any other without a word."""
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_constructor("!ENV", lambda loader, node: loader.construct_sequence(node))
+    config = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Loader)
+    names = {plugin if isinstance(plugin, str) else next(iter(plugin)) for plugin in config["plugins"]}
+    assert names <= {"search", "mkdocstrings"}
+    assert "hooks" not in config

@@ -1,0 +1,212 @@
+"""The built site in a real browser with the network closed, and one path through it for each kind of reader."""
+
+import json
+import time
+from html.parser import HTMLParser
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+
+import pytest
+from grape_spec.language.registry import CLAIMS
+
+from grape_verified import __version__
+from tests.docs.browser import CHROMIUM, DRIVER, RECORDED, browser, built_once, served, troubles
+
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="Chromium and its driver are not installed")
+
+SECONDS = 15
+
+#: What is wrong with the page that is shown: mathematics that is not rendered or is red, and what overflows.
+FAULTS = """
+const found = []
+for (const element of document.querySelectorAll(".arithmatex"))
+  if (!element.querySelector(".katex-html")) found.push("not rendered: " + element.textContent)
+for (const element of document.querySelectorAll(".katex-error")) found.push("red: " + element.textContent)
+if (document.documentElement.scrollWidth > window.innerWidth) {
+  const outside = element => element.getBoundingClientRect().right > window.innerWidth
+  const first = [...document.querySelectorAll("article *")].filter(outside).slice(0, 3)
+  found.push("wider than the window: " + first.map(element => element.outerHTML.slice(0, 80)).join(" "))
+}
+return found
+"""
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory, worker_id):
+    own = tmp_path_factory.getbasetemp()
+    return built_once(own if worker_id == "master" else own.parent)
+
+
+@pytest.fixture(scope="session")
+def pages(published):
+    """The paths of all pages, from the root of the site."""
+    found = sorted(path.relative_to(published) for path in published.rglob("index.html"))
+    return [str(path.parent) + "/" for path in found]
+
+
+@pytest.fixture(scope="session")
+def site(published):
+    with served(published) as address:
+        yield address
+
+
+@pytest.fixture
+def driver(tmp_path):
+    with browser(tmp_path / "profile") as found:
+        yield found
+
+
+class Anchors(HTMLParser):
+    """The targets of the links of a page, and its own ids."""
+
+    def __init__(self):
+        super().__init__()
+        self.links, self.ids = [], set()
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        if tag == "a" and values.get("href"):
+            self.links.append(values["href"])
+        self.ids |= {values[name] for name in ("id", "name") if values.get(name)}
+
+
+def test_every_link_and_anchor_leads_somewhere(published, pages):
+    parsed = {}
+    for page in pages:
+        parsed[page] = Anchors()
+        parsed[page].feed((published / page / "index.html").read_text(encoding="utf-8"))
+    wrong, looked_at = [], 0
+    for page, anchors in parsed.items():
+        for href in anchors.links:
+            target, fragment = urldefrag(urljoin(f"http://here/{page}", href))
+            if urlsplit(target).netloc != "here":
+                continue
+            looked_at += 1
+            path = unquote(urlsplit(target).path).lstrip("/")
+            there = published / path / ("index.html" if path.endswith("/") else "")
+            known = parsed[path].ids if path in parsed else {""}
+            if not there.is_file() or unquote(fragment) not in known | {""}:
+                wrong.append((page, href))
+    assert not wrong
+    assert looked_at > 10 * len(CLAIMS)
+
+
+def test_as_many_pages_of_claims_as_claims(published):
+    folders = [path.parent.name for path in (published / __version__ / "claims").glob("*/index.html")]
+    assert sorted(folders) == sorted(CLAIMS)
+
+
+def faults(driver, site, paths):
+    """What is wrong with each of these pages, where anything is."""
+    found = {}
+    for path in paths:
+        driver.get(site + path)
+        wrong = [*troubles(driver, site), *driver.execute_script(FAULTS)]
+        if wrong:
+            found[path] = wrong
+    return found
+
+
+@pytest.mark.parametrize("share", range(4))
+def test_every_page_opens_without_the_network(site, pages, driver, share):
+    assert len(pages) > len(CLAIMS)
+    assert not faults(driver, site, pages[share::4])
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_nothing_overflows_on_a_phone(site, pages, tmp_path, dark):
+    chosen = [page for page in pages if "/claims/" not in page] + [f"{__version__}/claims/{id}/" for id in RECORDED]
+    with browser(tmp_path / "profile", dark=dark) as driver:
+        metrics = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        assert not faults(driver, site, chosen)
+
+
+def until(driver, script, *arguments):
+    """What a script returns, once that is something."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        found = driver.execute_script(script, *arguments)
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"nothing within {SECONDS} s: {script}")
+
+
+def text(driver):
+    return driver.execute_script("return document.body.innerText")
+
+
+def follow(driver, words):
+    """Click the link in the text of the page that has these words."""
+    script = """
+    const links = [...document.querySelectorAll("article a, nav.md-nav a")]
+    return links.find(link => link.textContent.trim() === arguments[0] && link.href)
+    """
+    target = until(driver, script, words).get_attribute("href")
+    driver.get(target)
+    return target
+
+
+@pytest.mark.parametrize(("word", "page"), [("clip", "chapters/ppo/"), ("Bradley", "chapters/dpo/")])
+def test_search_finds(site, driver, word, page):
+    driver.get(f"{site}{__version__}/")
+    script = """
+    const field = document.querySelector("input[data-md-component=search-query]")
+    if (!document.querySelector("[data-md-component=search-result]")) return false
+    field.focus()
+    if (field.value !== arguments[0]) {
+      field.value = arguments[0]
+      field.dispatchEvent(new KeyboardEvent("keyup", {bubbles: true}))
+      field.dispatchEvent(new Event("input", {bubbles: true}))
+    }
+    const links = [...document.querySelectorAll("a.md-search-result__link")].map(link => link.href)
+    return links.length ? links : false
+    """
+    assert any(f"/{page}" in link for link in until(driver, script, word))
+    assert not troubles(driver, site)
+
+
+def test_a_reader_comes_to_understand_the_clip_of_ppo(site, driver):
+    driver.get(f"{site}{__version__}/")
+    follow(driver, "PPO")
+    assert driver.find_elements("css selector", "figure#figure-ppo_clip svg")
+    shown = text(driver)
+    assert "ppo.clipped_surrogate" in shown
+    assert "Where this goes wrong in practice" in shown
+    box = until(
+        driver,
+        "return [...document.querySelectorAll('.box.claim')].find(b => b.innerText.includes('ppo.clip.gradient'))",
+    )
+    assert "fully proved" in box.text or "proved" in box.text
+    assert box.find_elements("css selector", ".katex-html")
+
+
+def test_a_reader_checks_a_derivation_to_its_assumptions(site, driver):
+    driver.get(f"{site}{__version__}/claims/")
+    follow(driver, "ppo.clip.gradient")
+    shown = text(driver)
+    for heading in ("Statement", "Symbols", "Assumptions", "Proof", "Evidence", "False variants", "Source"):
+        assert heading in shown
+    assert "SMT, exact difference quotient" in shown
+    assert "fully proved" in shown
+    follow(driver, "ppo.ratio.gradient")
+    assert "The ratio is its own derivative" in text(driver)
+    follow(driver, "ppo.ratio")
+    assert "Probability ratio of a token" in text(driver)
+    driver.get(f"{site}{__version__}/claims/ppo.clip.gradient/")
+    follow(driver, "what is assumed")
+    assert "Assumed" in text(driver)
+
+
+def test_a_reader_cites_an_equation_whose_address_exists(published, site, driver):
+    driver.get(f"{site}{__version__}/claims/ppo.clip.gradient/")
+    entry = driver.find_element("css selector", "#cite-this ~ .highlight code").text
+    assert entry.startswith("@misc{grape_verified:ppo.clip.gradient,")
+    address = next(line.split("{")[1].split("}")[0] for line in entry.splitlines() if line.strip().startswith("url"))
+    driver.get(address.replace("http://site.invalid/", site))
+    assert "ppo.clip.gradient" in driver.title
+    data = json.loads((published / __version__ / "equations.json").read_text(encoding="utf-8"))
+    listed = {found["id"]: found for found in data["claims"]}
+    assert listed["ppo.clip.gradient"]["address"] == address
+    assert listed["ppo.clip.gradient"]["hash"] in entry.replace("\n", " ")
+    assert listed["ppo.clip.gradient"]["status"] == "fully proved"
