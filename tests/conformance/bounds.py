@@ -1,6 +1,7 @@
 """The bound in a docstring is the bound that is asserted: what the tests of all methods share."""
 
 import math
+import os
 
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +12,8 @@ from grape_verified.conformance.checking import read
 from grape_verified.conformance.oracle import EXACT
 from grape_verified.conformance.strategies import Case, Regime
 
-EXAMPLES = 200
+#: Inputs for each property; more of them by night.
+EXAMPLES = int(os.environ.get("GRAPE_VERIFIED_EXAMPLES", "120"))
 
 
 def subject_of(name):
