@@ -54,8 +54,8 @@ def address_of(id: str) -> str:
 
 
 def link(id: str) -> str:
-    """A Markdown link to a claim or a definition."""
-    page = f"/claims/{id}.md" if id in CLAIMS else f"/definitions/{subject_of(id)}.md#{id}"
+    """A Markdown link to a claim or a definition, from any page that lies in a folder, as all do that have one."""
+    page = f"../claims/{id}.md" if id in CLAIMS else f"../definitions/{subject_of(id)}.md#{id}"
     return f"[`{id}`]({page})"
 
 
@@ -103,7 +103,7 @@ def claim_snippet(claim: Claim, evidence: Evidence) -> str:
     left = len(parts) - PARTS_IN_A_CHAPTER
     shown = parts if left <= 0 else [*parts[: PARTS_IN_A_CHAPTER - 1], parts[-1]]
     head = f"{link(claim.id)} {standing(claim, evidence)}\n\n{claim.text}"
-    more = [f"*and {left} more on [its page](/claims/{claim.id}.md)*"] if left > 0 else []
+    more = [f"*and {left} more on [its page](../claims/{claim.id}.md)*"] if left > 0 else []
     return _boxed("claim", [head, *map(_part_statement, shown), *more])
 
 
@@ -136,7 +136,8 @@ def claim_page(claim: Claim, evidence: Evidence, site: str) -> str:
     shown, record = render.as_dict(claim), evidence.of(claim)
     status = evidence.status(claim)
     title, chapter = SUBJECTS[subject_of(claim.id)]
-    head = f"# `{claim.id}`\n\n{claim.text}\n\n{standing(claim, evidence)} · chapter [{title}](/chapters/{chapter}.md)"
+    place = f"{standing(claim, evidence)} · chapter [{title}](../chapters/{chapter}.md)"
+    head = f"# `{claim.id}`\n\n{claim.text}\n\n{place}"
     sections = [
         head,
         "## Statement",
@@ -218,7 +219,7 @@ def _lemmas(lemmas: Sequence[str]) -> Iterator[str]:
     base = ", ".join(TRUSTED_BASE)
     if lemmas:
         yield f"Taken for granted by name: {', '.join(lemmas)}."
-    yield f"And always: {base}; see [what is assumed](/trust.md)."
+    yield f"And always: {base}; see [what is assumed](../trust.md)."
 
 
 def _evidence(evidence: Evidence, record: dict[str, Any] | None, status: str) -> Iterator[str]:
@@ -271,7 +272,7 @@ def _point(witness: Any) -> str:
 def _relations(shown: dict[str, Any]) -> str:
     uses = ", ".join(map(link, shown["uses"])) or "nothing but definitions"
     used_by = ", ".join(map(link, shown["used_by"])) or "no other claim"
-    return f"Uses: {uses}.\n\nUsed by: {used_by}. The whole is on [the graph](/graph.md)."
+    return f"Uses: {uses}.\n\nUsed by: {used_by}. The whole is on [the graph](../graph.md)."
 
 
 def _kernels(id: str, evidence: Evidence) -> str:
@@ -280,7 +281,7 @@ def _kernels(id: str, evidence: Evidence) -> str:
     for name in implementing(id):
         contracts = [c for c in CONTRACTS.values() if c.kernel == name]
         held = ", ".join(f"`{c.name}`: {kernel_verdict(c.name, evidence)}" for c in contracts) or "no contract"
-        rows.append((f"[`{name}`](/reference/{group_of(name)}.md#grape_verified.{name})", held))
+        rows.append((f"[`{name}`](../reference/{group_of(name)}.md#grape_verified.{name})", held))
     if not rows:
         return "No function of this package computes it; other claims rest on it, or it is a theorem about them."
     note = f"With their source, at version {__version__}:"
@@ -353,7 +354,7 @@ def claims_index(evidence: Evidence) -> str:
         if rows:
             sections += [f"## {title}", table(("claim", "status", "statement"), rows)]
     if RETIRED:
-        gone = [(f"[`{id}`](/claims/{id}.md)", reason) for id, reason in RETIRED.items()]
+        gone = [(f"[`{id}`](../claims/{id}.md)", reason) for id, reason in RETIRED.items()]
         sections += ["## Retired", table(("claim", "reason"), gone)]
     return _page("Claims", "All claims with their status", sections)
 

@@ -20,7 +20,7 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 #: A page whose examples need a language model has a test of its own, tests/evaluation/test_rubrics_page.py.
 ELSEWHERE = {"rubrics.md"}
 
-PAGES = [page for folder in (DOCS, DOCS / "chapters") for page in sorted(folder.glob("*.md"))]
+PAGES = [page for folder in (DOCS, DOCS / "chapters", DOCS / "guide") for page in sorted(folder.glob("*.md"))]
 
 #: A line that stands for lines which a page leaves out.
 LEFT_OUT = "[…]"
@@ -129,7 +129,7 @@ def test_no_block_of_python_is_overlooked():
 
 def test_the_reports_on_the_page_about_checking_are_what_the_command_prints(folder):
     seen = 0
-    for block in blocks(DOCS / "check.md"):
+    for block in blocks(DOCS / "guide" / "check.md"):
         put(block, folder)
         for arguments, shown in reports(block.text) if block.language in ("console", "sh") else ():
             forget(folder)

@@ -69,7 +69,7 @@ def test_every_claim_has_a_page_and_every_definition_a_place(generated):
     found = {path.stem for path in (generated / "docs" / "claims").glob("*.md")} - {"index"}
     assert found == {*CLAIMS, "ppo.gone"}
     listed = page_of(generated, "index")
-    assert all(f"/claims/{id}.md" in listed for id in CLAIMS)
+    assert all(f"../claims/{id}.md" in listed for id in CLAIMS)
     places = "".join(path.read_text(encoding="utf-8") for path in (generated / "docs" / "definitions").glob("*.md"))
     assert all(f"{{ #{id} }}" in places for id in DEFINITIONS)
     snippets = generated / site.SNIPPETS
@@ -80,7 +80,7 @@ def test_every_claim_has_a_page_and_every_definition_a_place(generated):
 def shown_statuses(folder, id):
     """The status of a claim wherever it is shown: page, list, snippet, graph, data."""
     page = page_of(folder, id)
-    row = next(line for line in page_of(folder, "index").splitlines() if f"/claims/{id}.md" in line)
+    row = next(line for line in page_of(folder, "index").splitlines() if f"../claims/{id}.md" in line)
     snippet = (folder / site.SNIPPETS / "claim" / f"{id}.md").read_text(encoding="utf-8")
     drawn = (folder / "docs" / "graph.md").read_text(encoding="utf-8")
     node = drawn.split(f'href="../claims/{id}/"')[1].split("</a>")[0]
