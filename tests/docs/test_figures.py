@@ -47,7 +47,7 @@ def test_these_are_the_figures():
     assert all(figure.name == name for name, figure in FIGURES.items())
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_a_figure_is_an_element_of_a_page(name, snippets):
     text = snippets[name]
     root = ElementTree.fromstring(text)
@@ -61,7 +61,7 @@ def test_a_figure_is_an_element_of_a_page(name, snippets):
     assert not re.search(r"<\?xml|<!DOCTYPE|<style|<metadata|xlink", text)
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_a_figure_is_as_wide_as_its_place(name, snippets):
     svg = ElementTree.fromstring(snippets[name])[0]
     assert svg.get("width") == "100%"
@@ -69,7 +69,7 @@ def test_a_figure_is_as_wide_as_its_place(name, snippets):
     assert [float(number) for number in svg.get("viewBox").split()][:2] == [0, 0]
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_a_figure_says_what_it_shows(name, snippets):
     svg = ElementTree.fromstring(snippets[name])[0]
     title, description = svg[0], svg[1]
@@ -78,14 +78,14 @@ def test_a_figure_says_what_it_shows(name, snippets):
     assert (title.text, description.text) == (FIGURES[name].title, FIGURES[name].caption)
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_the_colours_are_those_of_the_page(name, snippets):
     colours = set(re.findall(r"(?:fill|stroke|color): ?([^;\"]+)", snippets[name]))
     assert colours <= {"none", "currentColor", *(f"var(--figure-{k})" for k in range(1, COLOURS + 1))}
     assert not re.search(r"(?<!url\()(?<!href=\")#[0-9a-fA-F]{3,8}\b|rgba?\(", snippets[name])
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_words_are_text_in_the_ink_and_letters_of_the_page(name, snippets):
     words = re.findall(r"<text [^>]*style=\"([^\"]*)\"", snippets[name])
     assert len(words) > 4
@@ -112,7 +112,7 @@ def test_a_figure_is_drawn_alike_whatever_the_settings_of_matplotlib(snippets):
         assert mpl.rcParams["font.size"] == 30
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_a_caption_names_public_functions(name, snippets):
     assert FIGURES[name].computed_with
     for function in FIGURES[name].computed_with:
@@ -120,7 +120,7 @@ def test_a_caption_names_public_functions(name, snippets):
         assert f"<code>{function}</code>" in snippets[name]
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_at_most_two_panels_and_no_colour_twice_in_one(name, panels):
     assert 1 <= len(panels[name]) <= 2
     for panel in panels[name]:
