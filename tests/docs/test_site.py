@@ -114,7 +114,9 @@ def test_every_page_opens_without_the_network(site, pages, driver, share):
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_nothing_overflows_on_a_phone(site, pages, tmp_path, dark):
-    chosen = [page for page in pages if "/claims/" not in page] + [f"{__version__}/claims/{id}/" for id in RECORDED]
+    """Every page but those of claims, of which one stands for all; in the dark one page of each kind."""
+    one_of_each = [f"{__version__}/{path}" for path in ("", "chapters/ppo/", "graph/", f"claims/{RECORDED[0]}/")]
+    chosen = one_of_each if dark else [page for page in pages if "/claims/" not in page] + one_of_each[-1:]
     with browser(tmp_path / "profile", dark=dark) as driver:
         metrics = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
