@@ -6,6 +6,7 @@ import ast
 import importlib
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -29,6 +30,7 @@ from grape_verified import __version__
 from grape_verified.conformance import CONTRACTS, Report, verification
 from grape_verified.conformance import check as check_function
 from grape_verified.conformance.evidence import Evidence, NotALedger, read
+from grape_verified.docs.mathematics import BrokenMathematics
 
 #: Where `verify` writes what it saw, and where `list` and `show` look for it.
 LEDGER = Path("grape-verified-ledger.json")
@@ -193,21 +195,25 @@ def docs_build(
     ledger: LedgerPath = LEDGER,
 ) -> None:
     """Write the generated pages and build the site; a warning, a dead link or a broken formula fails it."""
-    site = _site(config)
-    try:
-        site.build(config, site_dir, ledger)
-    except site.FAILURES as failure:
-        print(f"grape-verified: {failure}", file=sys.stderr)
-        raise typer.Exit(FAILS) from None
+    with _told_in_a_line():
+        _site(config).build(config, site_dir, ledger)
 
 
 @docs_app.command(name="serve")
 def docs_serve(config: Config = MKDOCS, ledger: LedgerPath = LEDGER) -> None:
     """Write the generated pages and serve the site on this machine."""
-    site = _site(config)
+    with _told_in_a_line():
+        _site(config).serve(config, ledger)
+
+
+@contextmanager
+def _told_in_a_line() -> Iterator[None]:
+    """What is wrong with a ledger, with the chapters or with a formula in them."""
     try:
-        site.serve(config, ledger)
-    except site.FAILURES as failure:
+        yield
+    except NotALedger as wrong:
+        _refuse(f"--ledger: {wrong}")
+    except (BrokenMathematics, subprocess.CalledProcessError) as failure:
         print(f"grape-verified: {failure}", file=sys.stderr)
         raise typer.Exit(FAILS) from None
 

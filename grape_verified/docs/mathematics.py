@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 
+class BrokenMathematics(Exception):
+    """KaTeX finds fault with formulas of the site."""
+
+
 class Formula(NamedTuple):
     """LaTeX on a page."""
 

@@ -16,7 +16,7 @@ from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
 from mkdocs.config import load_config
 
 from grape_verified import __version__
-from grape_verified.conformance.evidence import Evidence, NotALedger, read
+from grape_verified.conformance.evidence import Evidence, read
 from grape_verified.docs import figures, graph, mathematics, pages, reference
 
 SCHEMA = 1
@@ -26,14 +26,6 @@ SNIPPETS = Path(".snippets")
 
 #: What is written into the folder of the chapters, so that a page whose claim has gone goes, too.
 GENERATED = ("claims", "definitions", "reference", "graph.md", "equations.json", "objects.inv")
-
-
-class BrokenMathematics(Exception):
-    """KaTeX finds fault with formulas of the site."""
-
-
-#: What can go wrong that is not a bug of this package.
-FAILURES = (NotALedger, BrokenMathematics, subprocess.CalledProcessError)
 
 
 def write(config_file: Path, ledger: Path) -> None:
@@ -142,7 +134,7 @@ def build(config_file: Path, site: Path, ledger: Path) -> None:
     _mkdocs("build", "--strict", "--config-file", str(config_file), "--site-dir", str(site.resolve()))
     wrong = mathematics.faults(mathematics.formulas(site), site / "assets" / "katex" / "katex.min.js")
     if wrong:
-        raise BrokenMathematics("\n".join(wrong))
+        raise mathematics.BrokenMathematics("\n".join(wrong))
 
 
 def serve(config_file: Path, ledger: Path) -> None:

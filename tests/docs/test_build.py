@@ -1,0 +1,70 @@
+"""`grape-verified docs build`: what is broken in a page fails it, and a wrong call is told in a line."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from grape_verified.cli import app
+from grape_verified.docs import site
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """
+site_name: small
+theme: {name: material, font: false}
+validation: {anchors: warn}
+markdown_extensions: [{pymdownx.arithmatex: {generic: true}}, {pymdownx.snippets: {base_path: [.], check_paths: true}}]
+"""
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A site of one page in the current folder, for which nothing is generated."""
+    shutil.copytree(ROOT / "docs" / "assets" / "katex", tmp_path / "docs" / "assets" / "katex")
+    (tmp_path / "mkdocs.yml").write_text(CONFIG, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(site, "write", lambda config_file, ledger: None)
+    return tmp_path / "docs" / "index.md"
+
+
+def built():
+    return CliRunner().invoke(app, ["docs", "build"])
+
+
+def test_a_page_without_fault_is_built(small):
+    small.write_text("# Home\n\nA formula, $x^2$, and a link to [a place](#home).\n", encoding="utf-8")
+    assert built().exit_code == 0
+    assert r"\(x^2\)" in (small.parents[1] / "site" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [
+        ("a formula: $\\frac{1}{$", r"\frac{1}{"),
+        ("a page: [that is not there](nowhere.md)", "nowhere.md"),
+        ("an anchor: [that is not there](#nowhere)", "#nowhere"),
+        ('what a chapter pulls in:\n\n--8<-- "claim/no.such.claim.md"', "no.such.claim.md"),
+    ],
+)
+def test_a_fault_fails_the_build_and_is_named(small, capfd, fault, named):
+    small.write_text(f"# Home\n\n{fault}\n", encoding="utf-8")
+    result = built()
+    assert result.exit_code == 1
+    assert named in result.stderr + capfd.readouterr().err
+
+
+def test_without_a_checkout_there_is_nothing_to_build(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = built()
+    assert result.exit_code == 2
+    assert "--config: there is no mkdocs.yml: the documentation is built from a checkout" in result.stderr
+
+
+def test_what_is_no_ledger_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mkdocs.yml").write_text(CONFIG, encoding="utf-8")
+    (tmp_path / "ledger.json").write_text("{}", encoding="utf-8")
+    result = CliRunner().invoke(app, ["docs", "build", "--ledger", "ledger.json"])
+    assert result.exit_code == 2
+    assert "--ledger: ledger.json is not a ledger of grape-verified verify" in result.stderr
