@@ -128,14 +128,14 @@ def show(
     if isinstance(entry, Definition):
         _show_definition(entry, latex=latex, as_json=as_json)
         return
-    record = _evidence(ledger).claims.get(entry.id)
+    seen = _evidence(ledger)
     if as_json:
-        print(json.dumps({**render.as_dict(entry), "evidence": record}, ensure_ascii=False))
+        print(json.dumps({**render.as_dict(entry), "evidence": seen.claims.get(entry.id)}, ensure_ascii=False))
     elif latex:
         for part in entry.parts:
             print(render.latex_assuming(part.statement, part.assuming))
     else:
-        _print_claim(entry, record)
+        _print_claim(entry, seen)
 
 
 def _show_definition(entry: Definition, *, latex: bool, as_json: bool) -> None:
@@ -443,7 +443,7 @@ def _print_summary(out: Console, evidence: dict[str, Any], ledger: Path) -> None
     )
 
 
-def _print_claim(claim: Claim, evidence: dict[str, Any] | None) -> None:
+def _print_claim(claim: Claim, seen: Evidence) -> None:
     out = _out()
     shown = render.as_dict(claim)
     out.print(f"[bold]{claim.id}[/]  {claim.text}")
@@ -467,7 +467,7 @@ def _print_claim(claim: Claim, evidence: dict[str, Any] | None) -> None:
         if shown[name]:
             out.print(f"\n{name.replace('_', ' ')}: {', '.join(shown[name])}")
     out.print(f"\nsource: {claim.source}\nversion: {claim.hash[:16]}", markup=False)
-    out.print(f"evidence: {_evidence_line(claim, evidence)}", markup=False)
+    out.print(f"evidence: {_evidence_line(claim, seen)}", markup=False)
 
 
 def _print_definition(shown: dict[str, Any]) -> None:
@@ -484,16 +484,14 @@ def _print_definition(shown: dict[str, Any]) -> None:
     out.print(f"\nsource: {shown['source']}", markup=False)
 
 
-def _evidence_line(claim: Claim, evidence: dict[str, Any] | None) -> str:
-    if evidence is None:
-        return "not run"
-    if evidence["hash"] != claim.hash:
-        return "not run: the ledger is about an earlier version of this claim"
-    points = sum(part["points"]["effective"] for part in evidence["parts"])
-    refuted, total = (sum(part["mutants"][key] for part in evidence["parts"]) for key in ("refuted", "total"))
-    true = sum(len(part["mutants"]["implied"]) + len(part["mutants"]["listed"]) for part in evidence["parts"])
-    status = "fully proved" if evidence["fully_proved"] else evidence["status"]
-    return f"{status}, {_scope(evidence['scope'])}; {points} points; {refuted} of {total} mutants refuted, {true} true"
+def _evidence_line(claim: Claim, seen: Evidence) -> str:
+    record, status = seen.of(claim), seen.status(claim)
+    if record is None:
+        return f"{status}: the ledger is about an earlier version of this claim" if claim.id in seen.claims else status
+    points = sum(part["points"]["effective"] for part in record["parts"])
+    refuted, total = (sum(part["mutants"][key] for part in record["parts"]) for key in ("refuted", "total"))
+    true = sum(len(part["mutants"]["implied"]) + len(part["mutants"]["listed"]) for part in record["parts"])
+    return f"{status}, {_scope(record['scope'])}; {points} points; {refuted} of {total} mutants refuted, {true} true"
 
 
 def _print_report(report: Report, options: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 import ast
 import inspect
-import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from grape_spec.language.registry import CLAIMS, DEFINITIONS
 
 import grape_verified
 from grape_verified.conformance import CONTRACTS
+from grape_verified.docs.reference import claims_of
 
 ROOT = Path(__file__).parent.parent
 LOSSES = ROOT / "grape_verified" / "losses"
@@ -49,13 +49,6 @@ def public(method):
     """The public functions of a method, in the order of its file."""
     found = [function.name for function in functions(LOSSES / f"{method}.py")]
     return [name for name in found if name in grape_verified.__all__]
-
-
-def claims_of(name):
-    """The ids that a docstring names under Claims."""
-    docstring = inspect.getdoc(getattr(grape_verified, name)) or ""
-    stated = re.search(r"^Claims: (.*?)(?:\n\n|\Z)", docstring, re.DOTALL | re.MULTILINE)
-    return re.findall(r"[a-z]\w*(?:\.\w+)+", stated.group(1)) if stated else []
 
 
 @pytest.mark.parametrize("name", [n for n in grape_verified.__all__ if inspect.isfunction(getattr(grape_verified, n))])

@@ -58,7 +58,7 @@ def claim_graph(statuses: Mapping[str, str]) -> str:
 
 
 def subject_of(id: str) -> str:
-    """The subject that a claim belongs to, the first word of its id."""
+    """The subject of a claim or definition, the first word of its id."""
     return id.partition(".")[0]
 
 
@@ -118,7 +118,8 @@ def _check(statuses: Mapping[str, str]) -> None:
         raise ValueError(f"statuses: expected one for each claim, got these too many or too few: {sorted(odd)}")
 
 
-def _class(status: str) -> str:
+def status_class(status: str) -> str:
+    """The class by which a status gets its colour."""
     return f"status-{status.replace(' ', '-')}"
 
 
@@ -129,7 +130,8 @@ def _legend(statuses: Mapping[str, str]) -> list[str]:
     for status, sign in STATUSES.items():
         text = f"{status}: {counts[status]}"
         entries.append(
-            f'<g class="legend {_class(status)}"><rect x="{left:g}" y="10" width="{_BOX}" height="{_BOX}" rx="4"/>'
+            f'<g class="legend {status_class(status)}">'
+            f'<rect x="{left:g}" y="10" width="{_BOX}" height="{_BOX}" rx="4"/>'
             f'<text class="sign" x="{left + _BOX / 2:g}" y="24.5">{sign}</text>'
             f'<text x="{left + _BOX + 7:g}" y="24.5">{text}</text></g>'
         )
@@ -142,7 +144,7 @@ def _node(id: str, status: str, place: Place) -> str:
     width = _COLUMN - (place.x - _MARGIN) % (_COLUMN + _GAP)
     middle = place.y + 14.5
     return (
-        f'<a id="claim-graph-{id}" href="../claims/{id}/" class="{_class(status)}"><title>{id}: {status}</title>'
+        f'<a id="claim-graph-{id}" href="../claims/{id}/" class="{status_class(status)}"><title>{id}: {status}</title>'
         f'<rect x="{place.x:g}" y="{place.y:g}" width="{width:g}" height="{_BOX}" rx="4"/>'
         f'<text class="sign" x="{place.x + 11:g}" y="{middle:g}">{STATUSES[status]}</text>'
         f'<text x="{place.x + 22:g}" y="{middle:g}">{escape(id.partition(".")[2])}</text></a>'

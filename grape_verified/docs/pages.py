@@ -19,6 +19,7 @@ from grape_verified import __version__
 from grape_verified.conformance.contracts import CONTRACTS
 from grape_verified.conformance.evidence import FULLY_PROVED, NOT_RUN, Evidence
 from grape_verified.docs.conventions import READ, conventions_about
+from grape_verified.docs.graph import status_class, subject_of
 from grape_verified.docs.reference import GROUPS, claims_of, group_of, implementing, names_of
 
 #: The title of each subject and its chapter, in the order of the site.
@@ -43,11 +44,6 @@ SUBJECTS = {
 PARTS_IN_A_CHAPTER = 3
 
 
-def subject_of(id: str) -> str:
-    """The subject of a claim or definition, the first word of its id."""
-    return id.partition(".")[0]
-
-
 def address_of(id: str) -> str:
     """Where a claim or a definition is found, from the root of the site; it never changes."""
     return f"claims/{id}/" if id in CLAIMS or id in RETIRED else f"definitions/{subject_of(id)}/#{id}"
@@ -61,7 +57,7 @@ def link(id: str) -> str:
 
 def status_mark(status: str) -> str:
     """A status, with the class by which it gets its colour."""
-    return f'<span class="status status-{status.replace(" ", "-")}">{status}</span>'
+    return f'<span class="status {status_class(status)}">{status}</span>'
 
 
 def standing(claim: Claim, evidence: Evidence) -> str:
