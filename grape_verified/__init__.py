@@ -4,9 +4,9 @@ Each loss is built from three layers, each usable alone: log-probabilities of to
 method without reduction (`*_per_token`, `*_per_pair`), and the reduction to one number (`aggregate`, `*_loss`).
 """
 
-from grape_verified.advantages import gae, group_advantages, whiten
+from grape_verified.advantage import gae, group_advantages, whiten
 from grape_verified.aggregation import aggregate, aggregation_denominator
-from grape_verified.divergences import categorical_kl, kl_estimate
+from grape_verified.kl import categorical_kl, kl_estimate
 from grape_verified.logprobs import FusedLossOutput, fused_linear_loss, linear_token_logps, token_entropies, token_logps
 from grape_verified.losses import (
     LossOutput,
@@ -37,7 +37,7 @@ from grape_verified.losses import (
     gspo_per_sequence,
     ipo_loss,
     ipo_per_pair,
-    kl_in_reward,
+    kl_shaped_rewards,
     ppo_loss,
     ppo_per_token,
     reinforce_loss,
@@ -52,7 +52,7 @@ from grape_verified.losses import (
     trpo_per_token,
     trpo_step,
     value_loss,
-    value_per_token,
+    value_loss_per_token,
 )
 
 __version__ = "0.1.0"
@@ -95,7 +95,7 @@ __all__ = [
     "ipo_loss",
     "ipo_per_pair",
     "kl_estimate",
-    "kl_in_reward",
+    "kl_shaped_rewards",
     "linear_token_logps",
     "ppo_loss",
     "ppo_per_token",
@@ -113,6 +113,6 @@ __all__ = [
     "trpo_per_token",
     "trpo_step",
     "value_loss",
-    "value_per_token",
+    "value_loss_per_token",
     "whiten",
 ]

@@ -359,7 +359,7 @@ def check_value_clip(clip: float | None, old_values: Tensor | None) -> None:
 
 
 def check_kl_penalty(ref_logps: Tensor | None, kl_coef: float, kl_estimator: str) -> None:
-    """Check the options of a divergence term, and that there is a reference where and only where they need one."""
+    """Check the options of a KL penalty, and that there is a reference where and only where they need one."""
     check_choice("kl_estimator", kl_estimator, get_args(Estimator))
     check_number("kl_coef", kl_coef, "a finite number >= 0", lambda x: 0 <= x < math.inf)
     if ref_logps is not None:

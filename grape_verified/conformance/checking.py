@@ -11,15 +11,15 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Flaky
 
 import grape_verified
-from grape_verified.conformance import checks
-from grape_verified.conformance.checks import PROPERTIES, Property
+from grape_verified.conformance import properties
 from grape_verified.conformance.contract import Contract
 from grape_verified.conformance.contracts import CONTRACTS
 from grape_verified.conformance.counterexample import render
 from grape_verified.conformance.oracle import EXACT
+from grape_verified.conformance.properties import PROPERTIES, Property
 from grape_verified.conformance.report import Finding, Report
 from grape_verified.conformance.strategies import WIDTH, Blueprint, Case, Regime, Variant
-from grape_verified.conformance.subject import Broken, Subject, name_of
+from grape_verified.conformance.subject import Subject, Violation, name_of
 
 #: Attempts to make a failing case smaller.
 REDUCTIONS = 300
@@ -79,10 +79,10 @@ def run_property(subject: Subject, prop: Property, examples: int) -> Finding:
     cases = subject.contract.cases(prop.regime, subject.offered, subject.held, subject.variants)
     try:
         _quietly(examples * prop.times)(given(case=cases)(holds))()
-    except (Broken, _Enough):
-        broken = search.last
+    except (Violation, _Enough):
+        violation = search.last
         status: Literal["failed", "noted"] = "failed" if prop.required or subject.strict else "noted"
-        return Finding(prop.name, status, broken.sentence, search.tried, render(subject, broken))
+        return Finding(prop.name, status, violation.sentence, search.tried, render(subject, violation))
     except Flaky:
         once = "" if prop.name == "repeatable" else "gives different results for the same input; once, "
         return Finding(prop.name, "failed", f"{once}{search.last.sentence}", search.tried)
@@ -99,10 +99,10 @@ class _Search:
     def __init__(self, subject: Subject, prop: Property) -> None:
         self.subject, self.prop = subject, prop
         self.tried, self.reductions = 0, 0
-        self.last = Broken("")
+        self.last = Violation("")
 
     def attempt(self, case: Case) -> None:
-        """Raise `Broken` if the property does not hold."""
+        """Raise `Violation` if the property does not hold."""
         failing = self.last.case is not None
         if failing and self.reductions >= REDUCTIONS:
             raise _Enough
@@ -110,8 +110,8 @@ class _Search:
         self.reductions += failing
         try:
             self.prop.holds(self.subject, case)
-        except Broken as broken:
-            self.last = broken
+        except Violation as violation:
+            self.last = violation
             raise
 
 
@@ -138,8 +138,8 @@ def _report(
         subject = read(function, contract, held, strict=strict)
         offered = subject.offered
         found.append(_signature(subject))
-    except Broken as broken:
-        text, where = broken.sentence, render(Subject(function, contract, held), broken)
+    except Violation as violation:
+        text, where = violation.sentence, render(Subject(function, contract, held), violation)
         found.append(Finding("signature", "failed", text, 1, where))
     for name in contract.properties[1:]:
         blocked = _blocked(found)
@@ -171,10 +171,10 @@ def read(function: Callable[..., Any], contract: Contract, held: Mapping[str, An
         try:
             subject(case)
             called.append(variant)
-            checks.value(subject, case)
+            properties.value(subject, case)
             right.append(variant)
-        except Broken as broken:
-            refusals.append(broken)
+        except Violation as violation:
+            refusals.append(violation)
     if not called:
         raise refusals[0]
     subject.variants = tuple(right or called)
@@ -248,5 +248,5 @@ def _refuse_as_the_kernel_does(contract: Contract, held: Mapping[str, Any]) -> N
         case = Case(plain.tensors, contract.defaults(held), variant)
     try:
         Subject.read(getattr(grape_verified, contract.kernel), contract, held).call(case, case.tensors)
-    except Broken as refused:
+    except Violation as refused:
         raise ValueError(str(refused.__cause__ or refused)) from None

@@ -10,21 +10,21 @@ import torch
 from torch import Tensor
 
 from grape_verified.conformance.strategies import Case
-from grape_verified.conformance.subject import Broken, Subject, name_of
+from grape_verified.conformance.subject import Subject, Violation, name_of
 
 
-def render(subject: Subject, broken: Broken) -> str:
-    """The script that shows a broken property."""
-    case = broken.case
+def render(subject: Subject, violation: Violation) -> str:
+    """The script that shows a violated property."""
+    case = violation.case
     if case is None:
         return ""
     name, imported = _how_to_import(subject.function)
     leaves = subject.contract.wrt
     lines = [f"{tensor} = {literal(value, tensor in leaves)}" for tensor, value in case.tensors.items()]
-    lines += [f"result = {_call(subject, case, name, broken.cut)}"]
-    body = "\n".join([*lines, *_differentiation(broken, leaves)])
+    lines += [f"result = {_call(subject, case, name, violation.cut)}"]
+    body = "\n".join([*lines, *_differentiation(violation, leaves)])
     names = ["from math import inf, nan"] if _needs_names(case) else []
-    remarks = [f"# {remark}" for remark in broken.remarks or (broken.sentence,)]
+    remarks = [f"# {remark}" for remark in violation.remarks or (violation.sentence,)]
     return "\n".join([*names, "import torch", imported, "", body, *remarks, ""])
 
 
@@ -68,11 +68,11 @@ def _call(subject: Subject, case: Case, name: str, cut: int | None) -> str:
     return call(0) if cut is None else f"{call(0)} + {call(1)}"
 
 
-def _differentiation(broken: Broken, leaves: tuple[str, ...]) -> list[str]:
+def _differentiation(violation: Violation, leaves: tuple[str, ...]) -> list[str]:
     """The lines that show the gradients, if it is they that are wrong; else those that show the value."""
-    if not any("gradient" in remark for remark in (*broken.remarks, broken.sentence)):
+    if not any("gradient" in remark for remark in (*violation.remarks, violation.sentence)):
         return ["print(result.tolist())"]
-    weights = "" if broken.cotangents is None or not broken.cotangents.ndim else literal(broken.cotangents)
+    weights = "" if violation.cotangents is None or not violation.cotangents.ndim else literal(violation.cotangents)
     return [f"result.backward({weights})", *(f"print({leaf}.grad.tolist())" for leaf in leaves)]
 
 

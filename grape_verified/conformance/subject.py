@@ -1,6 +1,6 @@
 """The function under check: how it can be called, what it returned, and what to say when it did not.
 
-Whatever the function does, short of ending the process, becomes a sentence: `Broken` carries it.
+Whatever the function does, short of ending the process, becomes a sentence: `Violation` carries it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from grape_verified.conformance.contract import Contract
 
 
-class Broken(Exception):
+class Violation(Exception):
     """A function does not keep a property.
 
     Arguments:
@@ -80,11 +80,11 @@ class Subject:
 
     @classmethod
     def read(cls, function: Callable[..., Any], contract: Contract, held: Mapping[str, Any]) -> Subject:
-        """Find out how to call a function; raises `Broken` where it cannot be called with the contract's tensors."""
+        """Find out how to call a function; raises `Violation` where it cannot be called with the contract's tensors."""
         positional = [tensor for tensor in contract.tensors if tensor not in contract.by_keyword]
         call = f"{name_of(function)}({', '.join(positional)})"
         if not callable(function):
-            raise Broken(f"got {type(function).__name__}, expected a function to be called as {call}")
+            raise Violation(f"got {type(function).__name__}, expected a function to be called as {call}")
         try:
             signature = inspect.signature(function.forward if isinstance(function, torch.nn.Module) else function)
         except (TypeError, ValueError):  # a builtin without a readable signature
@@ -96,7 +96,7 @@ class Subject:
         try:
             signature.bind(*positional, **dict.fromkeys((*offered, *required)))
         except TypeError as error:
-            raise Broken(f"it cannot be called as {call}: {error}") from None
+            raise Violation(f"it cannot be called as {call}: {error}") from None
         defaults = {
             name: signature.parameters[name].default
             for name in offered
@@ -140,29 +140,29 @@ class Subject:
         try:
             returned = self.function(*by_position, **by_keyword, **self.keywords(case))
             value = self._stacked(returned, case) if self.contract.outputs else getattr(returned, "loss", returned)
-        except Broken:
+        except Violation:
             raise
         except (Exception, SystemExit) as error:
-            raise Broken(f"raised {_describe(error)}", case) from error
+            raise Violation(f"raised {_describe(error)}", case) from error
         if not isinstance(value, Tensor):
-            raise Broken(f"returned {_kind(value)}, expected a tensor or an object with a .loss that is one", case)
+            raise Violation(f"returned {_kind(value)}, expected a tensor or an object with a .loss that is one", case)
         expected = self.contract.shape_of_result(case)
         if tuple(value.shape) != expected:
-            raise Broken(f"returned a tensor of shape {tuple(value.shape)}, expected {expected}", case)
+            raise Violation(f"returned a tensor of shape {tuple(value.shape)}, expected {expected}", case)
         if value.is_meta:
-            raise Broken("returned a tensor on the device meta, which holds no numbers", case)
+            raise Violation("returned a tensor on the device meta, which holds no numbers", case)
         if not value.is_floating_point():
-            raise Broken(f"returned a tensor of dtype {value.dtype}, expected a floating-point dtype", case)
+            raise Violation(f"returned a tensor of dtype {value.dtype}, expected a floating-point dtype", case)
         self.accessor = ".loss" if returned is not value and not self.contract.outputs else ""
         return value
 
     def _stacked(self, returned: Any, case: Case) -> Tensor:
         names = self.contract.outputs
         if not isinstance(returned, tuple | list) or len(returned) != len(names):
-            raise Broken(f"returned {_kind(returned)}, expected the tensors {', '.join(names)}", case)
+            raise Violation(f"returned {_kind(returned)}, expected the tensors {', '.join(names)}", case)
         shapes = [tuple(x.shape) if isinstance(x, Tensor) else _kind(x) for x in returned]
         if any(shape != self.contract.result(case) for shape in shapes):
-            raise Broken(f"returned {shapes}, expected tensors of shape {self.contract.result(case)}", case)
+            raise Violation(f"returned {shapes}, expected tensors of shape {self.contract.result(case)}", case)
         return torch.stack(list(returned), -1)
 
 

@@ -35,7 +35,7 @@ SUBJECTS = {
     "grape": ("GRAPE", "grape"),
     "policy": ("Policies", "policy"),
     "kl": ("Divergences", "kl"),
-    "advantage": ("Advantages", "advantages"),
+    "advantage": ("Advantages", "advantage"),
     "aggregation": ("Aggregation", "aggregation"),
     "head": ("The linear head", "hot_path"),
 }

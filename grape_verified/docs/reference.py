@@ -21,8 +21,8 @@ GROUPS = {
     "dpo": "DPO",
     "reward": "Reward models",
     "grape": "GRAPE",
-    "divergences": "Divergences",
-    "advantages": "Advantages",
+    "kl": "Divergences",
+    "advantage": "Advantages",
     "aggregation": "Aggregation",
     "output": "What the losses return",
 }

@@ -22,11 +22,11 @@ from grape_verified.losses.grpo import (
 from grape_verified.losses.output import LossOutput, PairLossOutput, SequenceLossOutput
 from grape_verified.losses.ppo import (
     adaptive_kl_coef,
-    kl_in_reward,
+    kl_shaped_rewards,
     ppo_loss,
     ppo_per_token,
     value_loss,
-    value_per_token,
+    value_loss_per_token,
 )
 from grape_verified.losses.reinforce import reinforce_loss, reinforce_per_token
 from grape_verified.losses.rejection import (
@@ -77,7 +77,7 @@ __all__ = [
     "gspo_per_sequence",
     "ipo_loss",
     "ipo_per_pair",
-    "kl_in_reward",
+    "kl_shaped_rewards",
     "ppo_loss",
     "ppo_per_token",
     "reinforce_loss",
@@ -92,5 +92,5 @@ __all__ = [
     "trpo_per_token",
     "trpo_step",
     "value_loss",
-    "value_per_token",
+    "value_loss_per_token",
 ]

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from grape_verified.advantages import group_advantages
+from grape_verified.advantage import group_advantages
 from grape_verified.arguments import (
     Aggregation,
     ItemInputs,

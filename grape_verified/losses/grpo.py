@@ -24,7 +24,7 @@ from grape_verified.arguments import (
     counted_tokens,
     token_inputs,
 )
-from grape_verified.divergences import kl_estimate
+from grape_verified.kl import kl_estimate
 from grape_verified.losses.output import LossOutput, SequenceLossOutput
 from grape_verified.losses.ppo import clipped_tokens, ppo_per_token, ratio_metrics
 from grape_verified.numerics import bounded, bounded_exp
@@ -53,7 +53,7 @@ def grpo_per_token(
         logps: (batch, time), any floating-point dtype, read in fp32 (fp64 stays fp64).
         old_logps: (batch, time), under the policy that sampled; read in the compute dtype of logps.
         advantages: (batch, time), or (batch,) for one per sequence; read in the compute dtype of logps.
-        ref_logps: (batch, time), under the frozen reference, a constant; or None for no divergence term.
+        ref_logps: (batch, time), under the frozen reference, a constant; or None for no KL penalty.
         kl_coef: β, a finite number > 0 with ref_logps, and 0 without.
         kl_estimator: "k1", "k2" or "k3"; nothing but the default without ref_logps.
         clip_low: ε in [0, 1].
@@ -97,7 +97,7 @@ def grpo_loss(
 ) -> LossOutput:
     """GRPO's loss: the aggregate of `grpo_per_token` over the tokens that count.
 
-    The divergence term is inside the aggregate, under the same mask and denominator. Masked entries may hold anything,
+    The KL penalty is inside the aggregate, under the same mask and denominator. Masked entries may hold anything,
     NaN and inf included. If no token counts, the loss is 0 with zero gradients.
 
     Arguments:
@@ -152,7 +152,7 @@ def dapo_loss(
     clip_high: float = 0.28,
     denominator: float | Shaped[Tensor, ""] | None = None,
 ) -> LossOutput:
-    """DAPO's loss: `grpo_loss` with a higher upper clip, every token weighing the same, and no divergence term.
+    """DAPO's loss: `grpo_loss` with a higher upper clip, every token weighing the same, and no KL penalty.
 
     Arguments:
         logps, old_logps, advantages, mask, clip_low, clip_high: as in `grpo_loss`; the advantages are those of
@@ -186,7 +186,7 @@ def dr_grpo_loss(
     clip_high: float = 0.2,
     denominator: float | Shaped[Tensor, ""] | None = None,
 ) -> LossOutput:
-    """Dr. GRPO's loss: `grpo_loss` with one fixed length in place of each sequence's own, and no divergence term.
+    """Dr. GRPO's loss: `grpo_loss` with one fixed length in place of each sequence's own, and no KL penalty.
 
     Arguments:
         logps, old_logps, advantages, mask, clip_low, clip_high: as in `grpo_loss`; the advantages are those of

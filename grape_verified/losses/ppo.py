@@ -26,7 +26,7 @@ from grape_verified.arguments import (
     token_inputs,
     value_inputs,
 )
-from grape_verified.divergences import kl_estimate
+from grape_verified.kl import kl_estimate
 from grape_verified.losses.output import LossOutput
 from grape_verified.numerics import bounded, bounded_exp
 
@@ -153,7 +153,7 @@ def ratio_metrics(tokens: TokenInputs, clipped: Tensor, counted: Tensor) -> dict
     }
 
 
-def value_per_token(
+def value_loss_per_token(
     values: Float[Tensor, "batch time"],
     returns: Float[Tensor, "batch time"],
     *,
@@ -202,7 +202,7 @@ def value_loss(
     denominator: float | Shaped[Tensor, ""] | None = None,
     max_length: int | None = None,
 ) -> LossOutput:
-    """PPO's value loss: the aggregate of `value_per_token` over the tokens that count.
+    """PPO's value loss: the aggregate of `value_loss_per_token` over the tokens that count.
 
     There is no clipping unless `clip` is given, and the factor ½ is part of the loss. Masked entries may hold anything,
     NaN and inf included. If no token counts, the loss is 0 with zero gradients.
@@ -211,7 +211,7 @@ def value_loss(
         values: (batch, time), any floating-point dtype, read in fp32 (fp64 stays fp64).
         returns: (batch, time), what the values should have been, such as those of `gae`; a constant.
         mask: (batch, time), 1 or True where a token counts; bool, or numbers that are only 0 and 1.
-        old_values, clip: as in `value_per_token`.
+        old_values, clip: as in `value_loss_per_token`.
         aggregation, denominator, max_length: as in `aggregate` (`aggregation` is its `mode`).
 
     Returns: LossOutput(loss, per_token, metrics), per_token (batch, time) and 0 where masked. The metrics are means
@@ -221,11 +221,11 @@ def value_loss(
 
     Raises: TypeError or ValueError for a wrong type, dtype, shape, device, mask value, mode or option.
 
-    Error: the aggregate of the bounds of `value_per_token`, and that of `aggregate`.
+    Error: the aggregate of the bounds of `value_loss_per_token`, and that of `aggregate`.
 
-    Claims: those of `value_per_token` and `aggregate`.
+    Claims: those of `value_loss_per_token` and `aggregate`.
 
-    Sources: those of `value_per_token`.
+    Sources: those of `value_loss_per_token`.
     """
     check_value_clip(clip, old_values)
     check_aggregation("aggregation", aggregation, denominator, max_length)
@@ -234,12 +234,12 @@ def value_loss(
     value, target = value.masked_fill(~counted, 0), target.masked_fill(~counted, 0)
     if old_value is not None:
         old_value = old_value.masked_fill(~counted, 0)
-    per_token = value_per_token(value, target, old_values=old_value, clip=clip)
+    per_token = value_loss_per_token(value, target, old_values=old_value, clip=clip)
     loss = aggregate(per_token, counted, aggregation, denominator=denominator, max_length=max_length)
     return LossOutput(loss, per_token, _value_metrics(value, target, old_value, clip, counted))
 
 
-def kl_in_reward(
+def kl_shaped_rewards(
     rewards: Float[Tensor, " batch"],
     logps: Float[Tensor, "batch time"],
     ref_logps: Float[Tensor, "batch time"],

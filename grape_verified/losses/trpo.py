@@ -30,7 +30,7 @@ from grape_verified.arguments import (
     counted_tokens,
     token_inputs,
 )
-from grape_verified.divergences import categorical_kl, kl_estimate
+from grape_verified.kl import categorical_kl, kl_estimate
 from grape_verified.logprobs import token_logps
 from grape_verified.losses.output import LossOutput
 from grape_verified.numerics import bounded_exp, compute_dtype, exp_limit

@@ -192,13 +192,13 @@ def returns_differentiated_instead(values, returns, mask, *, old_values=None, cl
 def _value_terms(loss):
     """A value loss of each token."""
 
-    def value_per_token(values, returns, *, old_values=None, clip=None):
+    def value_loss_per_token(values, returns, *, old_values=None, clip=None):
         dtype = torch.promote_types(values.dtype, torch.float32)
         values, returns = values.to(dtype), returns.to(dtype)
         near = values if clip is None else values.clamp(old_values.to(dtype) - clip, old_values.to(dtype) + clip)
         return loss(values - returns, near - returns)
 
-    return value_per_token
+    return value_loss_per_token
 
 
 maximum_of_squares = _value_terms(_larger)
@@ -212,7 +212,7 @@ slope_of_the_clipped = _value_terms(
 # -- the penalty in the reward ----------------------------------------------------------------------------------------
 
 
-def looping_kl_in_reward(rewards, logps, ref_logps, mask, *, kl_coef, estimator="k1"):
+def looping_kl_shaped_rewards(rewards, logps, ref_logps, mask, *, kl_coef, estimator="k1"):
     """Correct, in another style: one token at a time."""
     dtype = torch.promote_types(logps.dtype, torch.float32)
     result = torch.zeros(logps.shape, dtype=dtype)
@@ -226,10 +226,10 @@ def looping_kl_in_reward(rewards, logps, ref_logps, mask, *, kl_coef, estimator=
     return result
 
 
-def _kl_in_reward(sign=-1, place=lambda keep: keep & (keep.flip(1).cumsum(1).flip(1) == 1), masked=True):
+def _kl_shaped_rewards(sign=-1, place=lambda keep: keep & (keep.flip(1).cumsum(1).flip(1) == 1), masked=True):
     """Rewards of tokens, the answer's where ``place`` puts it."""
 
-    def kl_in_reward(rewards, logps, ref_logps, mask, *, kl_coef, estimator="k1"):
+    def kl_shaped_rewards(rewards, logps, ref_logps, mask, *, kl_coef, estimator="k1"):
         keep = mask.bool()
         dtype = torch.promote_types(logps.dtype, torch.float32)
         d = logps.to(dtype) - ref_logps.to(dtype)
@@ -237,17 +237,19 @@ def _kl_in_reward(sign=-1, place=lambda keep: keep & (keep.flip(1).cumsum(1).fli
         penalty = torch.where(keep, penalty, 0) if masked else penalty
         return sign * kl_coef * penalty + torch.where(place(keep), rewards[:, None].to(dtype), 0)
 
-    return kl_in_reward
+    return kl_shaped_rewards
 
 
-correct_kl_in_reward = _kl_in_reward()
-bonus_for_divergence = _kl_in_reward(sign=1)
-penalises_masked_tokens = _kl_in_reward(masked=False)
-reward_at_every_token = _kl_in_reward(place=lambda keep: keep)
-reward_in_the_last_column = _kl_in_reward(place=lambda keep: torch.arange(keep.shape[1]) == keep.shape[1] - 1)
-reward_at_the_length = _kl_in_reward(place=lambda keep: torch.arange(keep.shape[1]) == keep.sum(1, keepdim=True) - 1)
+correct_kl_shaped_rewards = _kl_shaped_rewards()
+bonus_for_divergence = _kl_shaped_rewards(sign=1)
+penalises_masked_tokens = _kl_shaped_rewards(masked=False)
+reward_at_every_token = _kl_shaped_rewards(place=lambda keep: keep)
+reward_in_the_last_column = _kl_shaped_rewards(place=lambda keep: torch.arange(keep.shape[1]) == keep.shape[1] - 1)
+reward_at_the_length = _kl_shaped_rewards(
+    place=lambda keep: torch.arange(keep.shape[1]) == keep.sum(1, keepdim=True) - 1
+)
 
 
 def always_k1(rewards, logps, ref_logps, mask, *, kl_coef, estimator="k1"):
     """Ignores the estimator."""
-    return correct_kl_in_reward(rewards, logps, ref_logps, mask, kl_coef=kl_coef)
+    return correct_kl_shaped_rewards(rewards, logps, ref_logps, mask, kl_coef=kl_coef)

@@ -180,7 +180,7 @@ STATED = {
     "reinforce_per_token": (1, value_scales, "|error| ≤ u·|value|"),
     "trpo_per_token": (4, ratio_scales, "4·u·(|logp − old_logp| + 1)·|value|"),
     "ppo_per_token": (4, ratio_scales, "4·u·(|logp − old_logp| + 1)·|value|"),
-    "value_per_token": (4, clipped_value_scales, "4·u·(value + √(2·value)·(|V_old| + c))"),
+    "value_loss_per_token": (4, clipped_value_scales, "4·u·(value + √(2·value)·(|V_old| + c))"),
     "grpo_per_token": (
         4, grpo_scales, "4·u·((|logp − old_logp| + 1)·|first term| + β·(|d| + 2)·(exp(d) + |d| + 1))",
     ),

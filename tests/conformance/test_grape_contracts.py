@@ -53,10 +53,10 @@ WRONG = [
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize(("function", "contract", "broken"), WRONG)
-def test_rejects_a_wrong_function_by_the_right_properties(function, contract, broken):
+@pytest.mark.parametrize(("function", "contract", "violation"), WRONG)
+def test_rejects_a_wrong_function_by_the_right_properties(function, contract, violation):
     subject = checking.read(function, CONTRACTS[contract], {})
-    for name in broken:
+    for name in violation:
         finding = checking.run_property(subject, checking.PROPERTIES[name], 100)
         assert finding.status == "failed"
         assert finding.counterexample

@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 
 from grape_verified.conformance import CONTRACTS, checking
-from grape_verified.conformance.checks import PROPERTIES
+from grape_verified.conformance.properties import PROPERTIES
 from grape_verified.logprobs import from_hidden, from_logits, fused_loss, one_pass
 
 from .routes import FUSED, ROUTES, by_route

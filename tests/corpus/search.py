@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from grape_verified.conformance import CONTRACTS
 from grape_verified.conformance.strategies import Case, Regime
-from grape_verified.conformance.subject import Broken
+from grape_verified.conformance.subject import Violation
 
 from ..conformance.bounds import subject_of
 from ..conformance.stated import STATED
@@ -44,7 +44,7 @@ def worst(contract: str, dtype: str, seconds: float, number: int) -> Entry:
         case = _changed(best[place][1], ranges, chance)
         try:
             factor = factor_of(contract, case)
-        except (Broken, ValueError, ArithmeticError):  # outside of the domain
+        except (Violation, ValueError, ArithmeticError):  # outside of the domain
             continue
         if factor > best[place][0]:
             best[place] = factor, case

@@ -17,7 +17,7 @@ from grape_verified.cli import app
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
-#: A page whose examples need a language model has a test of its own, tests/evaluation/test_rubrics_page.py.
+#: A page whose examples need a language model has a test of its own, tests/rubrics/test_rubrics_page.py.
 ELSEWHERE = {"rubrics.md"}
 
 PAGES = [page for folder in (DOCS, DOCS / "chapters", DOCS / "guide") for page in sorted(folder.glob("*.md"))]

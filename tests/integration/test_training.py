@@ -163,7 +163,7 @@ def train_ppo(run, updates=150):
         batch, rewards, old_logps = run.sampled()
         with torch.no_grad():
             ref_logps, old_values = logps_of(run.reference, batch), values_of(batch)
-        shaped = gv.kl_in_reward(rewards, old_logps, ref_logps, batch.mask, kl_coef=kl_coef)
+        shaped = gv.kl_shaped_rewards(rewards, old_logps, ref_logps, batch.mask, kl_coef=kl_coef)
         advantages, returns = gv.gae(shaped, old_values, batch.mask, lam=0.95)
         advantages = gv.whiten(advantages, batch.mask)
         for _ in range(2):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from grape_verified import adaptive_kl_coef, kl_in_reward
+from grape_verified import adaptive_kl_coef, kl_shaped_rewards
 
 LARGEST = torch.finfo(torch.float32).max
 MASK = torch.tensor([[1, 0, 1, 0], [1, 1, 1, 1], [0, 0, 0, 0], [0, 0, 1, 0]])
@@ -21,16 +21,16 @@ def ragged(seed=0, dtype=torch.float32):
 def test_by_hand():
     rewards, ref_logps = torch.tensor([10.0, 20.0]), torch.zeros(2, 3)
     logps, mask = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), torch.tensor([[1, 0, 1], [1, 1, 0]])
-    assert kl_in_reward(rewards, logps, ref_logps, mask, kl_coef=0.5).tolist() == [[-0.5, 0, 8.5], [-2, 17.5, 0]]
-    squared = kl_in_reward(rewards, logps, ref_logps, mask, kl_coef=0.5, estimator="k2")
+    assert kl_shaped_rewards(rewards, logps, ref_logps, mask, kl_coef=0.5).tolist() == [[-0.5, 0, 8.5], [-2, 17.5, 0]]
+    squared = kl_shaped_rewards(rewards, logps, ref_logps, mask, kl_coef=0.5, estimator="k2")
     assert squared.tolist() == [[-0.25, 0, 7.75], [-4, 13.75, 0]]
-    third = kl_in_reward(rewards, logps, ref_logps, mask, kl_coef=1.0, estimator="k3")
+    third = kl_shaped_rewards(rewards, logps, ref_logps, mask, kl_coef=1.0, estimator="k3")
     assert third[0, 0].item() == pytest.approx(-math.exp(-1))
 
 
 def test_without_a_coefficient_the_reward_stands_at_the_last_counted_token():
     rewards, logps, ref_logps = ragged()
-    result = kl_in_reward(rewards, logps, ref_logps, MASK, kl_coef=0)
+    result = kl_shaped_rewards(rewards, logps, ref_logps, MASK, kl_coef=0)
     expected = torch.zeros(4, 4)
     for row, last in ((0, 2), (1, 3), (3, 2)):
         expected[row, last] = rewards[row]
@@ -39,7 +39,7 @@ def test_without_a_coefficient_the_reward_stands_at_the_last_counted_token():
 
 def test_summed_it_is_the_reward_less_the_log_ratio_of_the_sequence():
     rewards, logps, ref_logps = ragged(dtype=torch.float64)
-    result = kl_in_reward(rewards, logps, ref_logps, MASK, kl_coef=0.3)
+    result = kl_shaped_rewards(rewards, logps, ref_logps, MASK, kl_coef=0.3)
     for row in range(4):
         counted = [t for t in range(4) if MASK[row, t]]
         ratio = sum((logps[row, t] - ref_logps[row, t]).item() for t in counted)
@@ -53,20 +53,20 @@ def test_summed_it_is_the_reward_less_the_log_ratio_of_the_sequence():
 @pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
 def test_masked_entries_reach_nothing(hidden, position, estimator):
     inputs = ragged()
-    clean = kl_in_reward(*inputs, MASK, kl_coef=0.1, estimator=estimator)
+    clean = kl_shaped_rewards(*inputs, MASK, kl_coef=0.1, estimator=estimator)
     inputs[position] = inputs[position].masked_fill(MASK == 0, hidden)
     inputs[0][2] = hidden  # the reward of a row without a counted token
-    assert torch.equal(kl_in_reward(*inputs, MASK, kl_coef=0.1, estimator=estimator), clean)
+    assert torch.equal(kl_shaped_rewards(*inputs, MASK, kl_coef=0.1, estimator=estimator), clean)
 
 
 def test_nothing_is_differentiated_and_inputs_stay_as_they_were():
     inputs = [x.requires_grad_() for x in ragged()]
     before = [x.detach().clone() for x in inputs]
-    result = kl_in_reward(*inputs, MASK, kl_coef=0.1)
+    result = kl_shaped_rewards(*inputs, MASK, kl_coef=0.1)
     assert not result.requires_grad
     assert all(torch.equal(x, copy) for x, copy in zip(inputs, before, strict=True))
     strided = [torch.stack([x.detach(), x.detach()], dim=-1)[..., 0] for x in inputs]
-    assert torch.equal(kl_in_reward(*strided, MASK, kl_coef=0.1), result)
+    assert torch.equal(kl_shaped_rewards(*strided, MASK, kl_coef=0.1), result)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -74,26 +74,26 @@ def test_dtype_follows_logps(dtype):
     rewards, logps, ref_logps = ragged()
     logps = logps.to(dtype)
     expected = torch.float64 if dtype == torch.float64 else torch.float32
-    result = kl_in_reward(rewards.double(), logps, ref_logps, MASK, kl_coef=0.1)
+    result = kl_shaped_rewards(rewards.double(), logps, ref_logps, MASK, kl_coef=0.1)
     assert result.dtype == expected
-    assert torch.equal(result, kl_in_reward(rewards.double(), logps.to(expected), ref_logps, MASK, kl_coef=0.1))
+    assert torch.equal(result, kl_shaped_rewards(rewards.double(), logps.to(expected), ref_logps, MASK, kl_coef=0.1))
 
 
 def test_documented_bound_between_precisions():
     generator = torch.Generator().manual_seed(0)
     rewards, logps, ref_logps = (torch.randn(shape, generator=generator) for shape in (100, (100, 9), (100, 9)))
     mask = torch.rand(100, 9, generator=generator) < 0.8
-    result = kl_in_reward(rewards, logps, ref_logps, mask, kl_coef=0.3)
-    exact = kl_in_reward(*(x.double() for x in (rewards, logps, ref_logps)), mask, kl_coef=0.3)
+    result = kl_shaped_rewards(rewards, logps, ref_logps, mask, kl_coef=0.3)
+    exact = kl_shaped_rewards(*(x.double() for x in (rewards, logps, ref_logps)), mask, kl_coef=0.3)
     penalty = 0.3 * (logps.double() - ref_logps.double()).abs()
     bound = 2.0**-24 * (penalty + 2 * (rewards.double().abs().unsqueeze(1) + penalty))
     assert ((result - exact).abs() <= bound).all()
 
 
 def test_compiled():
-    compiled = torch.compile(kl_in_reward, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(kl_shaped_rewards, fullgraph=True, backend="aot_eager")
     inputs = ragged()
-    torch.testing.assert_close(compiled(*inputs, MASK, kl_coef=0.1), kl_in_reward(*inputs, MASK, kl_coef=0.1))
+    torch.testing.assert_close(compiled(*inputs, MASK, kl_coef=0.1), kl_shaped_rewards(*inputs, MASK, kl_coef=0.1))
 
 
 @pytest.mark.parametrize(
@@ -122,36 +122,48 @@ def test_the_clip_of_one_update():
 POSITIVE = "expected a finite number > 0"
 
 BAD = [
-    (lambda: kl_in_reward(ROW, TOKENS, TOKENS, ONES, kl_coef=-0.1), ValueError, "kl_coef: got -0.1, expected a fin"),
-    (lambda: kl_in_reward(ROW, TOKENS, TOKENS, ONES, kl_coef=None), TypeError, "kl_coef: got NoneType, expected a"),
-    (lambda: kl_in_reward(1.0, TOKENS, TOKENS, ONES, kl_coef=1), TypeError, "rewards: got float, expected a tensor"),
     (
-        lambda: kl_in_reward(TOKENS, TOKENS, TOKENS, ONES, kl_coef=1),
+        lambda: kl_shaped_rewards(ROW, TOKENS, TOKENS, ONES, kl_coef=-0.1),
+        ValueError,
+        "kl_coef: got -0.1, expected a fin",
+    ),
+    (
+        lambda: kl_shaped_rewards(ROW, TOKENS, TOKENS, ONES, kl_coef=None),
+        TypeError,
+        "kl_coef: got NoneType, expected a",
+    ),
+    (
+        lambda: kl_shaped_rewards(1.0, TOKENS, TOKENS, ONES, kl_coef=1),
+        TypeError,
+        "rewards: got float, expected a tensor",
+    ),
+    (
+        lambda: kl_shaped_rewards(TOKENS, TOKENS, TOKENS, ONES, kl_coef=1),
         ValueError,
         "rewards: got shape (2, 3), expected (2,), one for each sequence of logps",
     ),
     (
-        lambda: kl_in_reward(ROW.int(), TOKENS, TOKENS, ONES, kl_coef=1),
+        lambda: kl_shaped_rewards(ROW.int(), TOKENS, TOKENS, ONES, kl_coef=1),
         TypeError,
         "rewards: got dtype torch.int32, exp",
     ),
     (
-        lambda: kl_in_reward(ROW, ROW, TOKENS, ONES, kl_coef=1),
+        lambda: kl_shaped_rewards(ROW, ROW, TOKENS, ONES, kl_coef=1),
         ValueError,
         "logps: got shape (2,), expected shape (batch",
     ),
     (
-        lambda: kl_in_reward(ROW, TOKENS, TOKENS[:1], ONES, kl_coef=1),
+        lambda: kl_shaped_rewards(ROW, TOKENS, TOKENS[:1], ONES, kl_coef=1),
         ValueError,
         "ref_logps: got shape (1, 3), expected (2, 3), the shape of logps",
     ),
     (
-        lambda: kl_in_reward(ROW, TOKENS, TOKENS, ROW, kl_coef=1),
+        lambda: kl_shaped_rewards(ROW, TOKENS, TOKENS, ROW, kl_coef=1),
         ValueError,
         "mask: got shape (2,), expected (2, 3), the",
     ),
     (
-        lambda: kl_in_reward(ROW, TOKENS, TOKENS, ONES, kl_coef=1, estimator="k4"),
+        lambda: kl_shaped_rewards(ROW, TOKENS, TOKENS, ONES, kl_coef=1, estimator="k4"),
         ValueError,
         "estimator: got 'k4', expected one of 'k1', 'k2', 'k3'",
     ),

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from grape_verified import aggregate, value_loss, value_per_token
+from grape_verified import aggregate, value_loss, value_loss_per_token
 
 LARGEST = torch.finfo(torch.float32).max
 MASK = torch.tensor([[1, 0, 1], [1, 0, 0], [0, 0, 0]])
@@ -17,7 +17,7 @@ def at(value, target, **options):
     values = torch.tensor([[value]], dtype=torch.float64, requires_grad=True)
     if "old_value" in options:
         options["old_values"] = torch.tensor([[options.pop("old_value")]], dtype=torch.float64)
-    loss = value_per_token(values, torch.tensor([[target]], dtype=torch.float64), **options)
+    loss = value_loss_per_token(values, torch.tensor([[target]], dtype=torch.float64), **options)
     return loss.item(), torch.autograd.grad(loss.sum(), values)[0].item()
 
 
@@ -146,7 +146,7 @@ def test_dtype_follows_values(dtype):
     expected = torch.float64 if dtype == torch.float64 else torch.float32
     assert output.loss.dtype == output.per_token.dtype == expected
     assert values.grad.dtype == dtype
-    wide = value_per_token(values.detach().to(expected), **inputs, clip=0.2)
+    wide = value_loss_per_token(values.detach().to(expected), **inputs, clip=0.2)
     assert torch.equal(output.per_token[MASK == 1], wide[MASK == 1])
 
 
@@ -156,7 +156,7 @@ def test_gradcheck(clip):
     if clip is None:
         inputs["old_values"] = None
     values = inputs.pop("values")
-    assert torch.autograd.gradcheck(lambda x: value_per_token(x, **inputs, clip=clip), values)
+    assert torch.autograd.gradcheck(lambda x: value_loss_per_token(x, **inputs, clip=clip), values)
     assert torch.autograd.gradcheck(lambda x: value_loss(x, **inputs, mask=MASK, clip=clip).loss, values)
 
 
@@ -166,8 +166,8 @@ def test_documented_bound_between_precisions(clip, offset):
     generator = torch.Generator().manual_seed(0)
     values, returns, old_values = (torch.randn(100, 100, generator=generator) + offset for _ in range(3))
     options = {} if clip is None else {"old_values": old_values, "clip": clip}
-    result = value_per_token(values, returns, **options)
-    exact = value_per_token(values.double(), returns.double(), **options)
+    result = value_loss_per_token(values, returns, **options)
+    exact = value_loss_per_token(values.double(), returns.double(), **options)
     around = 0 if clip is None else old_values.double().abs() + clip
     bound = 4 * 2.0**-24 * (exact + (2 * exact).sqrt() * around)
     assert ((result - exact).abs() <= bound).all()
@@ -199,7 +199,7 @@ BAD = [
     (lambda: value_loss(TOKENS[0], TOKENS, ONES), ValueError, "values: got shape (3,), expected shape (batch, time)"),
     (lambda: value_loss(TOKENS, TOKENS.long(), ONES), TypeError, "returns: got dtype torch.int64, expected a floating"),
     (
-        lambda: value_per_token(TOKENS, TOKENS[:1]),
+        lambda: value_loss_per_token(TOKENS, TOKENS[:1]),
         ValueError,
         "returns: got shape (1, 3), expected (2, 3), the shape of",
     ),
@@ -211,12 +211,12 @@ BAD = [
         "old_values: got shape (2, 1), expected (2, 3), the shape of values",
     ),
     (
-        lambda: value_per_token(TOKENS, TOKENS, old_values=1.0, clip=1.0),
+        lambda: value_loss_per_token(TOKENS, TOKENS, old_values=1.0, clip=1.0),
         TypeError,
         "old_values: got float, expected a tensor",
     ),
     (
-        lambda: value_per_token(TOKENS, TOKENS, clip=0.2),
+        lambda: value_loss_per_token(TOKENS, TOKENS, clip=0.2),
         TypeError,
         "old_values: got NoneType, expected a tensor, which clip needs",
     ),
@@ -231,7 +231,7 @@ BAD = [
         "clip: got 0, expected None or a finite number > 0",
     ),
     (
-        lambda: value_per_token(TOKENS, TOKENS, old_values=TOKENS, clip=True),
+        lambda: value_loss_per_token(TOKENS, TOKENS, old_values=TOKENS, clip=True),
         TypeError,
         "clip: got bool, expected None or a finite number > 0",
     ),

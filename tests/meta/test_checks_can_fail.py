@@ -10,8 +10,8 @@ from grape_spec.language.registry import CLAIMS, DEFINITIONS
 import grape_verified
 from grape_verified.conformance import CONTRACTS, contracts, oracle
 from grape_verified.conformance.checking import read, run_property
-from grape_verified.conformance.checks import PROPERTIES
 from grape_verified.conformance.oracle import EXACT, Arithmetic, Target
+from grape_verified.conformance.properties import PROPERTIES
 from grape_verified.conformance.strategies import Case
 
 from ..conformance import planted, planted_grape, planted_kl

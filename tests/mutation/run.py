@@ -36,9 +36,9 @@ ACCEPTED = Path(__file__).with_name("survivors.toml")
 
 #: The tests of a module that are written by hand, besides those of its arguments.
 TESTS = {
-    "grape_verified.advantages": ("tests/test_advantages.py",),
+    "grape_verified.advantage": ("tests/test_advantage.py",),
     "grape_verified.aggregation": ("tests/test_aggregation.py",),
-    "grape_verified.divergences": ("tests/test_divergences.py",),
+    "grape_verified.kl": ("tests/test_kl.py",),
     "grape_verified.numerics": ("tests/test_numerics.py", "tests/logprobs"),
     "grape_verified.losses.dpo": ("tests/losses/test_dpo_loss.py",),
     "grape_verified.losses.grape": ("tests/losses/test_grape_loss.py",),
@@ -172,15 +172,15 @@ def _by_contract(name: str, properties: Sequence[str]) -> Verdict | None:
     """The first property of a contract that its kernel does not keep, of some, or of all but those that come first."""
     import grape_verified
     from grape_verified.conformance import CONTRACTS, checking
-    from grape_verified.conformance.checks import PROPERTIES
-    from grape_verified.conformance.subject import Broken
+    from grape_verified.conformance.properties import PROPERTIES
+    from grape_verified.conformance.subject import Violation
 
     checking.REDUCTIONS = 0  # only the verdict matters
     contract = CONTRACTS[name]
     try:
         subject = checking.read(getattr(grape_verified, contract.kernel), contract, {}, strict=True)
-    except Broken as broken:
-        return Verdict("contracts", f"{name}: signature: {broken.sentence}")
+    except Violation as violation:
+        return Verdict("contracts", f"{name}: signature: {violation.sentence}")
     usual = contract.defaults({})
     if (
         subject.offered != tuple(contract.options)

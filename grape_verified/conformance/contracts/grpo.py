@@ -358,7 +358,7 @@ CONTRACTS = (
     Contract(
         name="grpo",
         kernel="grpo_loss",
-        text="GRPO's loss with clipping and a divergence term, aggregated over the tokens that count.",
+        text="GRPO's loss with clipping and a KL penalty, aggregated over the tokens that count.",
         tensors=(*TOKEN, "mask", "ref_logps"),
         wrt=("logps",),
         options=DIVERGENCE | CLIPPING | BY_SEQUENCE | REDUCTION,

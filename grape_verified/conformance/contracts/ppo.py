@@ -116,7 +116,7 @@ def value(case: Case, arithmetic: Arithmetic) -> Answer:
 
 
 @precisely
-def value_per_token(case: Case, arithmetic: Arithmetic) -> Answer:
+def value_loss_per_token(case: Case, arithmetic: Arithmetic) -> Answer:
     """The same before aggregation."""
     rows, columns = case.tensors["values"].shape
     terms = [value_term(case, arithmetic, i, t) for i in range(rows) for t in range(columns)]
@@ -142,7 +142,7 @@ def value_term(case: Case, arithmetic: Arithmetic, i: int, t: int) -> Term:
 
 
 @precisely
-def kl_in_reward(case: Case, arithmetic: Arithmetic) -> Answer:
+def kl_shaped_rewards(case: Case, arithmetic: Arithmetic) -> Answer:
     """ppo.token_reward of each token, its penalty kl.k1, kl.k2 or kl.k3. A row without a counted token is all 0.
 
     Scale of a penalty: the log-ratio, as k3 is a difference of terms of that size.
@@ -263,30 +263,30 @@ CONTRACTS = (
         by_keyword={"old_values": "clip"},
     ),
     Contract(
-        name="value_per_token",
-        kernel="value_per_token",
+        name="value_loss_per_token",
+        kernel="value_loss_per_token",
         text="PPO's loss of each value.",
         tensors=VALUE,
         wrt=("values",),
         options=VALUE_CLIP,
         build=predicted_values,
         blocks=VALUE,
-        oracle=value_per_token,
+        oracle=value_loss_per_token,
         result=like_first,
         rests_on=VALUE_CLAIMS,
         properties=(*EVERY, "cotangents", "options", "kinks", "extremes", *LAST),
         by_keyword={"old_values": "clip"},
     ),
     Contract(
-        name="kl_in_reward",
-        kernel="kl_in_reward",
+        name="kl_shaped_rewards",
+        kernel="kl_shaped_rewards",
         text="The KL penalty at each token, and the reward of the sequence at its last one.",
         tensors=("rewards", "logps", "ref_logps", "mask"),
         wrt=(),
         options={"kl_coef": Option(0.1, (0.5, 0.02, 1.0, 0.0)), "estimator": Option("k1", ("k2", "k3"))},
         build=penalised,
         blocks=("rewards", "logps", "ref_logps", "mask"),
-        oracle=kl_in_reward,
+        oracle=kl_shaped_rewards,
         result=like_logps,
         rests_on=("ppo.token_reward", "ppo.kl_in_reward", "kl.k1", "kl.k2", "kl.k3"),
         properties=(*CONSTANT, *LAST),

@@ -4,10 +4,10 @@ Nothing here is imported by `import grape_verified`. YAML files need the package
 and a tokenizer of `transformers`; both come with `pip install 'grape-verified[transformers]'`.
 """
 
-from grape_verified.evaluation.critics import Critic, LanguageModelCritic, Verdict
-from grape_verified.evaluation.evaluator import Evaluation, evaluate
-from grape_verified.evaluation.rubrics import Rubric, RubricItem, load_rubrics
-from grape_verified.evaluation.verifiers import ExactAnswer, RegularExpression, UnitTestRun, UnitTests, Verifier
+from grape_verified.rubrics.critics import Critic, LanguageModelCritic, Verdict
+from grape_verified.rubrics.evaluator import Evaluation, evaluate
+from grape_verified.rubrics.rubric import Rubric, RubricItem, load_rubrics
+from grape_verified.rubrics.verifiers import ExactAnswer, RegularExpression, UnitTestRun, UnitTests, Verifier
 
 __all__ = [
     "Critic",

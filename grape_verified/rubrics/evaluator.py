@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from grape_verified.evaluation.critics import Critic, Verdict
-from grape_verified.evaluation.rubrics import Rubric, RubricItem, item_place
+from grape_verified.rubrics.critics import Critic, Verdict
+from grape_verified.rubrics.rubric import Rubric, RubricItem, item_place
 
 
 class Evaluation(NamedTuple):

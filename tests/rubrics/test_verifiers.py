@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from grape_verified.evaluation import ExactAnswer, RegularExpression, UnitTests
-from grape_verified.evaluation.verifiers import OUTPUT_KEPT, OUTPUT_LIMIT, python_code
+from grape_verified.rubrics import ExactAnswer, RegularExpression, UnitTests
+from grape_verified.rubrics.verifiers import OUTPUT_KEPT, OUTPUT_LIMIT, python_code
 
 TESTS = "assert add(1, 2) == 3\nassert add(-1, 1) == 0\n"
 RIGHT = "def add(a, b):\n    return a + b\n"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from grape_verified.evaluation import load_rubrics
-from grape_verified.evaluation.verifiers import VERIFIERS
+from grape_verified.rubrics import load_rubrics
+from grape_verified.rubrics.verifiers import VERIFIERS
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "rubrics.md"
 TEXT = PAGE.read_text(encoding="utf-8")

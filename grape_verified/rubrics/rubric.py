@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from grape_verified.arguments import check_number
-from grape_verified.evaluation.verifiers import VERIFIERS, Verifier
+from grape_verified.rubrics.verifiers import VERIFIERS, Verifier
 
 
 @dataclass(frozen=True)

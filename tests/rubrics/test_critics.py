@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from grape_verified.evaluation import LanguageModelCritic, RubricItem
-from grape_verified.evaluation.critics import DIGITS, QUESTION, SYSTEM_PROMPT
+from grape_verified.rubrics import LanguageModelCritic, RubricItem
+from grape_verified.rubrics.critics import DIGITS, QUESTION, SYSTEM_PROMPT
 
 PROMPTS = [
     "What is the sum of 1 and 2?",

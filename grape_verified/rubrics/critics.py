@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from grape_verified.arguments import check_number
-from grape_verified.evaluation.rubrics import RubricItem, check_text
 from grape_verified.numerics import compute_dtype
+from grape_verified.rubrics.rubric import RubricItem, check_text
 
 DIGITS: Mapping[str, float] = {str(digit): digit / 9 for digit in range(10)}
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import yaml
 
-from grape_verified.evaluation import ExactAnswer, RegularExpression, Rubric, RubricItem, UnitTests, load_rubrics
+from grape_verified.rubrics import ExactAnswer, RegularExpression, Rubric, RubricItem, UnitTests, load_rubrics
 
 TOML = r"""
 [[rubrics]]

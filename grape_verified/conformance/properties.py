@@ -1,6 +1,6 @@
 """The properties: what an implementation of a contract must keep, each tried on inputs that Hypothesis draws.
 
-A property is a function of a subject and a case that raises `Broken` with a sentence. Some compare the function with
+A property is a function of a subject and a case that raises `Violation` with a sentence. Some compare the function with
 the spec, the others with itself, so that a mistake of one kind is not blamed on every property.
 """
 
@@ -24,7 +24,7 @@ from grape_verified.conformance.strategies import (
     Regime,
     Vocabulary,
 )
-from grape_verified.conformance.subject import Broken, Outcome, Subject
+from grape_verified.conformance.subject import Outcome, Subject, Violation
 
 #: Unit roundoffs by which two results may differ that should be the same number, summed in another order.
 SAME = 64
@@ -38,7 +38,7 @@ class Property:
         name: how reports call it.
         text: what is promised, in one sentence.
         regime: the inputs that it is tried on.
-        holds: raises `Broken` where a subject does not keep it.
+        holds: raises `Violation` where a subject does not keep it.
         not_run: why it cannot be tried on a subject; empty where it can.
         required: whether a function that does not keep it is wrong; our own kernels keep every one.
         times: how often it is tried for each time that is asked for.
@@ -77,9 +77,9 @@ def value_and_gradient(subject: Subject, case: Case) -> None:
     unusual = {name: case.options[name] for name in subject.offered if case.options[name] != usual[name]}
     try:
         _compare_with_spec(subject, case, _ones(subject, case))
-    except Broken as broken:
+    except Violation as violation:
         named = ", ".join(f"{name}={chosen!r}" for name, chosen in unusual.items())
-        broken.sentence = f"with {named}, {broken.sentence}" if named else broken.sentence
+        violation.sentence = f"with {named}, {violation.sentence}" if named else violation.sentence
         raise
 
 
@@ -99,7 +99,7 @@ def expectation(subject: Subject, case: Case) -> None:
     samples = [case.with_tensors(**{name: tensor[[i]] for name, tensor in tensors.items()}) for i in range(len(logps))]
     results = torch.stack([subject.call(sample, sample.tensors).sum() for sample in samples])
     if not results.requires_grad:
-        raise Broken(f"the {_noun(subject)} has no gradient with respect to the log-probabilities", case)
+        raise Violation(f"the {_noun(subject)} has no gradient with respect to the log-probabilities", case)
     weights = logps.detach().exp()
     (got,) = torch.autograd.grad((weights * results).sum(), logits)
     arithmetic = Arithmetic.of(results.dtype, case.dtype, strict=subject.strict)
@@ -108,13 +108,13 @@ def expectation(subject: Subject, case: Case) -> None:
         if not target.accepts(number):
             what = f"the expected gradient in logit {place} is {number!r}, the spec gives {target}"
             remarks = [what, f"over tokens, one in each row, of the probabilities {weights.tolist()}"]
-            raise Broken(what, case, remarks=remarks)
+            raise Violation(what, case, remarks=remarks)
 
 
 def _compare_gradient(subject: Subject, case: Case, cotangent: Tensor) -> None:
     outcome = _compare_with_spec(subject, case, cotangent, values=False)
     if outcome.gradients is None:
-        raise Broken(f"the {_noun(subject)} {outcome.no_gradients}", case)
+        raise Violation(f"the {_noun(subject)} {outcome.no_gradients}", case)
 
 
 def _compare_with_spec(
@@ -146,7 +146,7 @@ def _all_accepted(
     for place, (number, target) in enumerate(zip(got.flatten().tolist(), targets, strict=True)):
         if not target.accepts(number):
             where = _place(got, place)
-            raise Broken(
+            raise Violation(
                 f"the {noun}{where} is {number!r}, the spec gives {target}",
                 case,
                 cotangents=cotangent,
@@ -161,7 +161,7 @@ def repeatable(subject: Subject, case: Case) -> None:
     """The same input gives the same result."""
     first, second = (subject(case, _ones(subject, case)).value for _ in range(2))
     if not torch.equal(first.nan_to_num(0.5), second.nan_to_num(0.5)):
-        raise Broken(f"gives different results for the same input: {first.tolist()}, then {second.tolist()}", case)
+        raise Violation(f"gives different results for the same input: {first.tolist()}, then {second.tolist()}", case)
 
 
 def computed_in(subject: Subject, case: Case) -> None:
@@ -169,7 +169,7 @@ def computed_in(subject: Subject, case: Case) -> None:
     expected = torch.promote_types(case.dtype, torch.float32)
     got = subject(case, _ones(subject, case))
     if got.value.dtype != expected:
-        raise Broken(f"the {_noun(subject)} is {got.value.dtype} for {case.dtype} inputs, expected {expected}", case)
+        raise Violation(f"the {_noun(subject)} is {got.value.dtype} for {case.dtype} inputs, expected {expected}", case)
     wide = case.with_tensors(**{n: t.to(expected) for n, t in case.tensors.items() if t.is_floating_point()})
     _compare(subject, case, got, subject(wide, _ones(subject, case)), f"for the same numbers in {expected}")
 
@@ -190,7 +190,9 @@ def masked_values(subject: Subject, case: Case) -> None:
     for name, found in (got.gradients or {}).items():
         behind = found[masked].flatten().tolist() if _is_masked(subject, name, found, masked) else []
         if any(behind):
-            raise Broken(f"the gradient in {name} behind the mask is {next(filter(None, behind))!r}, expected 0", dirty)
+            raise Violation(
+                f"the gradient in {name} behind the mask is {next(filter(None, behind))!r}, expected 0", dirty
+            )
 
 
 def masked_items(subject: Subject, case: Case) -> None:
@@ -283,7 +285,7 @@ def empty_batch(subject: Subject, case: Case) -> None:
     if not subject.contract.wrt:
         return
     if outcome.gradients is None:
-        raise Broken(
+        raise Violation(
             f"the {_noun(subject)} {outcome.no_gradients} where no token counts, expected gradients of 0", case
         )
     for name, found in outcome.gradients.items():
@@ -298,7 +300,7 @@ def inputs_untouched(subject: Subject, case: Case) -> None:
     subject.call(case, tensors)
     for name, tensor in tensors.items():
         if not torch.equal(tensor, case.tensors[name]):
-            raise Broken(f"the function changes its argument {name}", case)
+            raise Violation(f"the function changes its argument {name}", case)
 
 
 def constants(subject: Subject, case: Case) -> None:
@@ -309,7 +311,7 @@ def constants(subject: Subject, case: Case) -> None:
     if not result.requires_grad:
         return
     if result.grad_fn is None:
-        raise Broken(f"the {_noun(subject)} is an argument itself, or a view of it, which asks for a gradient", case)
+        raise Violation(f"the {_noun(subject)} is an argument itself, or a view of it, which asks for a gradient", case)
     try:
         found = torch.autograd.grad(result, list(held.values()), torch.ones_like(result), allow_unused=True)
     except Exception:  # what cannot be differentiated lets no gradient through, and says so
@@ -318,7 +320,7 @@ def constants(subject: Subject, case: Case) -> None:
         if gradient is not None and gradient.any():
             place = int(gradient.flatten().nonzero()[0])
             where, number = _place(gradient, place), gradient.flatten()[place].item()
-            raise Broken(f"a gradient of {number!r} reaches {name}{where}, which the spec holds constant", case)
+            raise Violation(f"a gradient of {number!r} reaches {name}{where}, which the spec holds constant", case)
 
 
 def _compare(
@@ -357,9 +359,9 @@ def _slack(subject: Subject, case: Case, found: Tensor, wanted: Tensor) -> float
     return float(largest * (SAME * finer / 2 + (coarser if coarser > finer else 0)))
 
 
-def _wrong(case: Case, what: str, got: float, expected: str, cut: int | None = None) -> Broken:
+def _wrong(case: Case, what: str, got: float, expected: str, cut: int | None = None) -> Violation:
     remark = f"{what}: got {got!r}, expected {expected}"
-    return Broken(f"the {what} is {got!r}, expected {expected}", case, remarks=[remark], cut=cut)
+    return Violation(f"the {what} is {got!r}, expected {expected}", case, remarks=[remark], cut=cut)
 
 
 def _ones(subject: Subject, case: Case) -> Tensor:

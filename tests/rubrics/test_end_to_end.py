@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from grape_verified import grape_rewards
-from grape_verified.evaluation import LanguageModelCritic, evaluate, load_rubrics
+from grape_verified.rubrics import LanguageModelCritic, evaluate, load_rubrics
 
 TOML = r"""
 [[rubrics]]
@@ -128,7 +128,7 @@ import torch, numpy, jaxtyping
 theirs = set(sys.modules)
 import grape_verified
 plain = set(sys.modules) - theirs
-import grape_verified.evaluation
+import grape_verified.rubrics
 print(*plain)
 print(*set(sys.modules) - theirs)
 """
@@ -138,8 +138,8 @@ def test_what_is_imported():
     """PyYAML comes with a YAML file, and `transformers` with the model that a critic is given."""
     run = subprocess.run([sys.executable, "-c", IMPORTS], check=True, capture_output=True, text=True)
     plain, all_of_it = (line.split() for line in run.stdout.splitlines())
-    assert "grape_verified.evaluation.critics" in all_of_it
-    assert not [name for name in plain if name.startswith("grape_verified.evaluation")]
+    assert "grape_verified.rubrics.critics" in all_of_it
+    assert not [name for name in plain if name.startswith("grape_verified.rubrics")]
     heavy = {"yaml", "transformers", "tokenizers", "grape_spec", "sympy", "hypothesis"}
     assert heavy.isdisjoint(name.partition(".")[0] for name in all_of_it)
 
@@ -148,7 +148,7 @@ ANNOTATED = """
 from jaxtyping import install_import_hook
 
 with install_import_hook("grape_verified", "beartype.beartype"):
-    from grape_verified.evaluation import (
+    from grape_verified.rubrics import (
         ExactAnswer, RegularExpression, Rubric, RubricItem, UnitTests, Verdict, evaluate, load_rubrics
     )
 import sys

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from grape_verified.evaluation import ExactAnswer, LanguageModelCritic, Rubric, RubricItem, Verdict, evaluate
+from grape_verified.rubrics import ExactAnswer, LanguageModelCritic, Rubric, RubricItem, Verdict, evaluate
 
 
 def length(prompt, response, reference):
