@@ -6,13 +6,13 @@ and are skipped while `torch.compile` traces.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch import distributed as dist
 
@@ -23,7 +23,6 @@ Estimator = Literal["k1", "k2", "k3"]
 Baseline = Literal["mean", "leave_one_out", "none"]
 Scale = Literal["std", "none"]
 LogRatio = Literal["sum", "mean"]
-Separable = Literal["token", "sequence", "pair"]
 
 #: The range of normal fp32 numbers, which options have to lie in.
 SMALLEST, LARGEST = 2.0**-126, 2.0**127
@@ -67,22 +66,6 @@ class ItemInputs:
     confidences: Float[Tensor, "prompts group items"]
     weights: Float[Tensor, "prompts items"]
     counted: Bool[Tensor, "prompts items"]
-
-
-@dataclass(frozen=True)
-class HeadInputs:
-    """The tokens of which log-probabilities are computed: those that count, in one dimension."""
-
-    hidden: Float[Tensor, "tokens width"]
-    targets: Int[Tensor, " tokens"]
-    temperature: float | Float[Tensor, " tokens"]
-    counted: Bool[Tensor, "*positions"] | None
-
-    def restored(self, values: Float[Tensor, " tokens"], like: Tensor) -> Tensor:
-        """What was computed of the tokens that count, at their positions, and 0 elsewhere."""
-        if self.counted is None:
-            return values.view(like.shape)
-        return values.new_zeros(like.shape).masked_scatter(self.counted, values)
 
 
 def token_inputs(logps: Tensor, old_logps: Tensor, advantages: Tensor) -> TokenInputs:
@@ -249,96 +232,6 @@ def counted_tokens(mask: Tensor, like_name: str, like: Tensor) -> Bool[Tensor, "
     return _as_bool("mask", mask)
 
 
-def head_inputs(
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    bias: Tensor | None,
-    temperature: float | Tensor,
-    mask: Tensor | None,
-    ranks: int,
-) -> HeadInputs:
-    """Check hidden states and the last layer of a model, or one of so many parts of it; keep the rows that count."""
-    _check_head(hidden, weight, bias)
-    vocab = ranks * len(weight)
-    check_tensor("targets", targets)
-    counted = None if mask is None else counted_tokens(mask, "targets", targets)
-    check_targets(targets, "hidden", hidden, vocab, counted)
-    if isinstance(temperature, Tensor):
-        _check_temperatures(temperature, targets, counted)
-    else:
-        check_positive("temperature", temperature)
-    if counted is not None and not torch.compiler.is_compiling() and counted.all():
-        counted = None
-    index = ... if counted is None else counted.reshape(-1)
-    return HeadInputs(
-        hidden.reshape(-1, hidden.shape[-1])[index],
-        targets.reshape(-1)[index].long(),
-        temperature.to(compute_dtype(hidden)).reshape(-1)[index] if isinstance(temperature, Tensor) else temperature,
-        counted,
-    )
-
-
-def _check_head(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    """Check that hidden states, weight and bias fit together."""
-    check_tensor("hidden", hidden)
-    if not hidden.is_floating_point():
-        raise TypeError(f"hidden: got dtype {hidden.dtype}, expected a floating-point dtype")
-    if hidden.ndim < 2 or hidden.shape[-1] == 0:
-        raise ValueError(f"hidden: got shape {_shape(hidden)}, expected shape (..., width) with a width > 0")
-    check_floating("weight", weight)
-    if weight.ndim != 2 or weight.shape[1] != hidden.shape[-1]:
-        raise ValueError(f"weight: got shape {_shape(weight)}, expected (vocab, {hidden.shape[-1]}), as wide as hidden")
-    check_same_device("weight", weight, "hidden", hidden)
-    check_same_dtype("weight", weight, "hidden", hidden)
-    if bias is not None:
-        check_floating("bias", bias)
-        check_same_device("bias", bias, "weight", weight)
-        check_same_dtype("bias", bias, "weight", weight)
-        if bias.shape != weight.shape[:1]:
-            raise ValueError(
-                f"bias: got shape {_shape(bias)}, expected {_shape(weight)[:1]}, one for each row of weight"
-            )
-
-
-def _check_temperatures(temperature: Tensor, targets: Tensor, counted: Tensor | None) -> None:
-    """Check the temperature of each token, where it counts."""
-    check_floating("temperature", temperature)
-    check_same_shape("temperature", temperature, "targets", targets)
-    if torch.compiler.is_compiling():
-        return
-    wrong = ~((temperature >= SMALLEST) & (temperature <= LARGEST))  # also where it is NaN
-    if counted is not None:
-        wrong &= counted
-    if wrong.any():
-        got = temperature[wrong][0].item()
-        raise ValueError(f"temperature: got the value {got}, expected finite numbers > 0 where a token counts")
-
-
-def check_targets(targets: Tensor, like_name: str, like: Tensor, vocab: int, counted: Tensor | None = None) -> None:
-    """Check that targets are tokens of a vocabulary, where they count, one for each position of a tensor."""
-    check_tensor("targets", targets)
-    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
-        raise TypeError(f"targets: got dtype {targets.dtype}, expected an integer dtype")
-    check_same_device("targets", targets, like_name, like)
-    if targets.shape != like.shape[:-1]:
-        raise ValueError(
-            f"targets: got shape {_shape(targets)}, expected {tuple(like.shape[:-1])}, "
-            f"the shape of {like_name} without its last dimension"
-        )
-    if torch.compiler.is_compiling():
-        return
-    targets = targets.long()  # unsigned dtypes cannot be compared
-    wrong = (targets < 0) | (targets >= vocab)
-    if counted is not None:
-        wrong &= counted
-    if wrong.any():
-        raise ValueError(
-            f"targets: got the value {targets[wrong][0].item()}, expected values in [0, {vocab}), the vocabulary"
-            + ("; give ignored positions any valid target and mask them afterwards" if counted is None else "")
-        )
-
-
 def check_clip_range(clip_low: float, clip_high: float, dual_clip: float | None) -> None:
     """Check the options of ratio clipping."""
     check_number("clip_low", clip_low, "a number in [0, 1]", lambda x: 0 <= x <= 1)
@@ -438,58 +331,6 @@ def check_aggregation(name: str, mode: str, denominator: float | Tensor | None, 
     if mode == "fixed_length":
         _check_max_length(max_length)
     check_denominator(denominator)
-
-
-def check_separable(
-    separable: str, aggregation: str | None, denominator: float | Tensor | None, max_length: int | None
-) -> None:
-    """Check what a loss is a sum over, and the reduction that goes with it."""
-    check_choice("separable", separable, get_args(Separable))
-    if separable == "token":
-        check_aggregation("aggregation", "token_mean" if aggregation is None else aggregation, denominator, max_length)
-        return
-    for name, value in {"aggregation": aggregation, "max_length": max_length}.items():
-        if value is not None:
-            raise ValueError(
-                f"{name}: got {value!r}, expected None with separable {separable!r}, which does not use it"
-            )
-    check_denominator(denominator)
-
-
-def check_fused_batch(hidden: Tensor, separable: str) -> None:
-    """Check that hidden states are those of sequences, and of two halves where pairs are asked for."""
-    check_tensor("hidden", hidden)
-    if hidden.ndim != 3:
-        raise ValueError(f"hidden: got shape {_shape(hidden)}, expected shape (batch, time, width)")
-    if hidden.numel() == 0:
-        raise ValueError(f"hidden: got shape {_shape(hidden)}, expected no dimension of size 0")
-    if separable == "pair" and len(hidden) % 2:
-        raise ValueError(f"hidden: got shape {_shape(hidden)}, expected an even batch: the chosen, then the rejected")
-
-
-def check_fused_inputs(inputs: Mapping[str, Tensor], separable: str, targets: Tensor) -> None:
-    """Check the tensors that a loss reads beside log-probabilities: constants, one row for each sequence or pair."""
-    if not isinstance(inputs, Mapping):
-        raise TypeError(f"inputs: got {type(inputs).__name__}, expected a mapping from names to tensors")
-    batch = tuple(targets.shape[:1])
-    for key, value in inputs.items():
-        name = f"inputs[{key!r}]"
-        check_tensor(name, value)
-        check_same_device(name, value, "targets", targets)
-        check_constant(name, value)
-        if separable == "token" and value.shape not in (targets.shape, batch):
-            raise ValueError(
-                f"{name}: got shape {_shape(value)}, expected {_shape(targets)}, the shape of targets, or {batch}"
-            )
-        rows = batch[0] // 2 if separable == "pair" else batch[0]
-        if separable != "token" and value.shape[:1] != (rows,):
-            raise ValueError(f"{name}: got shape {_shape(value)}, expected ({rows}, ...), one row for each {separable}")
-
-
-def check_constant(name: str, value: object) -> None:
-    """Check that no gradient is asked of a constant."""
-    if isinstance(value, Tensor) and value.requires_grad:
-        raise ValueError(f"{name}: got a tensor that requires a gradient, expected a constant; detach it")
 
 
 def check_denominator(denominator: float | Tensor | None) -> None:

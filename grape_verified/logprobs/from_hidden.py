@@ -12,8 +12,9 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from grape_verified.arguments import check_flag, check_group, head_inputs
+from grape_verified.arguments import check_flag, check_group
 from grape_verified.logprobs.dispatch import folds_for
+from grape_verified.logprobs.inputs import head_inputs
 from grape_verified.logprobs.parallel import first_token, ranks, summed
 from grape_verified.logprobs.tiles import (
     Head,

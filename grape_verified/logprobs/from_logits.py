@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from grape_verified.arguments import check_logits, check_positive, check_targets
+from grape_verified.arguments import check_logits, check_positive
 from grape_verified.logprobs.dispatch import folds_for
 from grape_verified.logprobs.folded_logits import FoldedTokenEntropies, FoldedTokenLogps
+from grape_verified.logprobs.inputs import check_targets
 from grape_verified.logprobs.tiles import blocks
 from grape_verified.numerics import EXP_IS_ZERO, compute_dtype, log_softmax
 

@@ -11,15 +11,13 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from grape_verified.aggregation import aggregate, divide
-from grape_verified.arguments import (
-    Aggregation,
+from grape_verified.arguments import Aggregation, check_group, counted_tokens
+from grape_verified.logprobs.inputs import (
     Separable,
     check_constant,
     check_fused_batch,
     check_fused_inputs,
-    check_group,
     check_separable,
-    counted_tokens,
     head_inputs,
 )
 from grape_verified.logprobs.one_pass import Loss, OnePass, Part
