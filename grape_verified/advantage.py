@@ -4,7 +4,8 @@ What this module returns is held constant by every loss: nothing here is differe
 """
 
 import math
-from typing import get_args
+from numbers import Integral
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Shaped
@@ -12,22 +13,20 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from grape_verified.arguments import (
-    Baseline,
-    Scale,
     check_choice,
-    check_ddof,
     check_finite,
     check_flag,
     check_floating,
     check_fraction,
-    check_group_size,
-    check_groups,
+    check_integer,
     check_non_negative,
     check_same_shape,
-    check_scale,
     counted_tokens,
 )
 from grape_verified.numerics import bounded, compute_dtype
+
+Baseline = Literal["mean", "leave_one_out", "none"]
+Scale = Literal["std", "none"]
 
 
 @torch.no_grad()
@@ -192,6 +191,37 @@ def whiten(
     scale = torch.hypot(std, torch.full_like(std, math.sqrt(eps)))
     whitened = (deviations / scale.masked_fill(scale == 0, 1)).view_as(values)
     return whitened if shift_mean else (whitened + mean).masked_fill(~counted, 0)
+
+
+def check_scale(scale: str, ddof: int, eps: float) -> None:
+    """Check by what advantages are divided, and that options of the standard deviation come with it."""
+    check_choice("scale", scale, get_args(Scale))
+    check_ddof(ddof)
+    check_non_negative("eps", eps)
+    if scale == "std":
+        return
+    for name, value, default in (("ddof", ddof, 1), ("eps", eps, 1e-6)):
+        if value != default:
+            raise ValueError(f"{name}: got {value}, expected {default} with scale {scale!r}, which does not use it")
+
+
+def check_ddof(ddof: int) -> None:
+    """Check what a variance subtracts from its number of terms."""
+    if isinstance(ddof, bool) or not isinstance(ddof, Integral):
+        raise TypeError(f"ddof: got {type(ddof).__name__}, expected 0 or 1")
+    if ddof not in (0, 1):
+        raise ValueError(f"ddof: got {ddof}, expected 0 or 1")
+
+
+def check_group_size(group_size: int | None) -> None:
+    """Check how many samples make a group."""
+    check_integer("group_size", group_size, at_least=1)
+
+
+def check_groups(group_size: int, batch: int) -> None:
+    """Check that a batch is made of whole groups."""
+    if batch % group_size:
+        raise ValueError(f"group_size: got {group_size}, expected a divisor of {batch}, the number of sequences")
 
 
 def _discounted_sums(residuals: Tensor, discount: float, lam: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 Every error is a TypeError or a ValueError that names the argument, what came and what was expected.
 Checks of values (a mask that is not boolean, targets, a denominator on a device) wait for the device,
-and are skipped while `torch.compile` traces.
+and are skipped where values cannot be read (`values_are_readable`).
 """
 
 import math
@@ -20,8 +20,6 @@ from grape_verified.numerics import compute_dtype
 
 Aggregation = Literal["token_mean", "sequence_mean", "sequence_sum", "token_sum", "fixed_length"]
 Estimator = Literal["k1", "k2", "k3"]
-Baseline = Literal["mean", "leave_one_out", "none"]
-Scale = Literal["std", "none"]
 LogRatio = Literal["sum", "mean"]
 
 #: The range of normal fp32 numbers, which options have to lie in.
@@ -56,16 +54,6 @@ class PairInputs:
     rejected_logps: Float[Tensor, " batch"]
     ref_chosen_logps: Float[Tensor, " batch"]
     ref_rejected_logps: Float[Tensor, " batch"]
-
-
-@dataclass(frozen=True)
-class ItemInputs:
-    """What a critic said of each rubric item, in the compute dtype and as constants; 0 where an item does not count."""
-
-    scores: Float[Tensor, "prompts group items"]
-    confidences: Float[Tensor, "prompts group items"]
-    weights: Float[Tensor, "prompts items"]
-    counted: Bool[Tensor, "prompts items"]
 
 
 def token_inputs(logps: Tensor, old_logps: Tensor, advantages: Tensor) -> TokenInputs:
@@ -150,86 +138,20 @@ def value_inputs(values: Tensor, returns: Tensor, old_values: Tensor | None) -> 
     return values.to(dtype), returns.detach().to(dtype), old_values
 
 
-def item_inputs(scores: Tensor, confidences: Tensor, weights: Tensor, item_mask: Tensor | None) -> ItemInputs:
-    """Check what a critic said of rubric items, and their weights, and bring them to one dtype."""
-    check_floating("scores", scores, "(prompts, group, items)")
-    check_floating("confidences", confidences)
-    check_same_shape("confidences", confidences, "scores", scores)
-    check_floating("weights", weights)
-    check_same_device("weights", weights, "scores", scores)
-    prompts, _, items = scores.shape
-    if weights.shape not in ((items,), (prompts, items)):
-        raise ValueError(
-            f"weights: got shape {_shape(weights)}, expected {(items,)}, one for each item of scores, "
-            f"or {(prompts, items)}, one for each item of each prompt"
-        )
-    counted = counted_items(item_mask, scores)
-    uncounted, dtype = ~counted, compute_dtype(scores)
-    inputs = ItemInputs(
-        scores.detach().to(dtype).masked_fill(uncounted.unsqueeze(1), 0),
-        confidences.detach().to(dtype).masked_fill(uncounted.unsqueeze(1), 0),
-        weights.detach().to(dtype).expand(prompts, items).masked_fill(uncounted, 0),
-        counted,
-    )
-    _check_values("scores", inputs.scores, "values in [0, 1]", 1.0)
-    _check_values("confidences", inputs.confidences, "values in [0, 1]", 1.0)
-    _check_values("weights", inputs.weights, "finite values >= 0", torch.finfo(dtype).max)
-    return inputs
-
-
-def counted_items(item_mask: Tensor | None, scores: Tensor) -> Bool[Tensor, "prompts items"]:
-    """Check a mask over the items of each prompt; return it as bool. Without one, every item counts."""
-    prompts, _, items = scores.shape
-    if item_mask is None:
-        return torch.ones(prompts, items, dtype=torch.bool, device=scores.device)
-    check_tensor("item_mask", item_mask)
-    check_same_device("item_mask", item_mask, "scores", scores)
-    if item_mask.shape != (prompts, items):
-        raise ValueError(
-            f"item_mask: got shape {_shape(item_mask)}, expected {(prompts, items)}, one for each item of each prompt"
-        )
-    return _as_bool("item_mask", item_mask)
-
-
-def check_categories(categories: Tensor | None, scores: Tensor, confidence: str) -> None:
-    """Check the category of each prompt, which confidences averaged over the batch need, and others do not use."""
-    expected = "a tensor of integers, one for each prompt"
-    if confidence != "batch":
-        if categories is not None:
-            raise ValueError(
-                f"categories: got {type(categories).__name__}, expected None with confidence {confidence!r}, "
-                "which does not use it"
-            )
-        return
-    if categories is None:
-        raise TypeError(f"categories: got None, expected {expected}, which confidence 'batch' needs")
-    check_tensor("categories", categories)
-    if categories.is_floating_point() or categories.is_complex() or categories.dtype == torch.bool:
-        raise TypeError(f"categories: got dtype {categories.dtype}, expected {expected}")
-    check_same_device("categories", categories, "scores", scores)
-    if categories.shape != scores.shape[:1]:
-        raise ValueError(
-            f"categories: got shape {_shape(categories)}, expected {_shape(scores)[:1]}, one for each prompt of scores"
-        )
-
-
-def check_rows(logps: Tensor, scores: Tensor) -> None:
-    """Check that the rows of logps are the responses that were scored, prompt after prompt."""
-    check_floating("logps", logps, "(batch, time)")
-    check_floating("scores", scores, "(prompts, group, items)")
-    prompts, group, _ = scores.shape
-    if logps.shape[0] != prompts * group:
-        raise ValueError(
-            f"logps: got {logps.shape[0]} rows, expected {prompts * group}, one for each response of scores, "
-            f"{group} for each of {prompts} prompts"
-        )
-
-
 def counted_tokens(mask: Tensor, like_name: str, like: Tensor) -> Bool[Tensor, "batch time"]:
     """Check a mask against the tensor that it masks; return it as bool. A bool mask needs no look at its values."""
     check_tensor("mask", mask)
     check_same_shape("mask", mask, like_name, like)
-    return _as_bool("mask", mask)
+    return as_bool("mask", mask)
+
+
+def as_bool(name: str, mask: Tensor) -> Bool[Tensor, "*shape"]:
+    """Check the values of a mask; return it as bool."""
+    if mask.is_complex():
+        raise TypeError(f"{name}: got dtype {mask.dtype}, expected bool, or numbers that are only 0 and 1")
+    if mask.dtype != torch.bool:
+        check_values(name, mask, (mask == 0) | (mask == 1), "only 0 and 1")
+    return mask.to(torch.bool)
 
 
 def check_clip_range(clip_low: float, clip_high: float, dual_clip: float | None) -> None:
@@ -304,10 +226,8 @@ def sequence_lengths(name: str, lengths: Tensor, like_name: str, like: Tensor) -
     if lengths.is_complex() or lengths.dtype == torch.bool:
         raise TypeError(f"{name}: got dtype {lengths.dtype}, expected an integer or a floating-point dtype")
     check_same_shape(name, lengths, like_name, like)
-    if not torch.compiler.is_compiling():
-        wrong = ~((lengths.to(torch.float64) >= 1) & (lengths.to(torch.float64) <= LARGEST))
-        if wrong.any():
-            raise ValueError(f"{name}: got the value {lengths[wrong][0].item()}, expected finite lengths >= 1")
+    right = (lengths.to(torch.float64) >= 1) & (lengths.to(torch.float64) <= LARGEST)
+    check_values(name, lengths, right, "finite lengths >= 1")
     return lengths.detach().to(like.dtype)
 
 
@@ -345,7 +265,7 @@ def check_denominator(denominator: float | Tensor | None) -> None:
             raise ValueError(f"denominator: got device meta, expected {expected}")
         if denominator.dtype == torch.bool or denominator.is_complex():
             raise TypeError(f"denominator: got dtype {denominator.dtype}, expected {expected}")
-        if torch.compiler.is_compiling():
+        if not values_are_readable(denominator):
             return
         denominator = denominator.item()
     check_number("denominator", denominator, expected, lambda x: 0 < x < math.inf)
@@ -366,44 +286,28 @@ def check_flag(name: str, value: bool) -> None:
         raise TypeError(f"{name}: got {type(value).__name__}, expected True or False")
 
 
-def check_ddof(ddof: int) -> None:
-    """Check what a variance subtracts from its number of terms."""
-    if isinstance(ddof, bool) or not isinstance(ddof, Integral):
-        raise TypeError(f"ddof: got {type(ddof).__name__}, expected 0 or 1")
-    if ddof not in (0, 1):
-        raise ValueError(f"ddof: got {ddof}, expected 0 or 1")
-
-
-def check_scale(scale: str, ddof: int, eps: float) -> None:
-    """Check by what advantages are divided, and that options of the standard deviation come with it."""
-    check_choice("scale", scale, get_args(Scale))
-    check_ddof(ddof)
-    check_non_negative("eps", eps)
-    if scale == "std":
-        return
-    for name, value, default in (("ddof", ddof, 1), ("eps", eps, 1e-6)):
-        if value != default:
-            raise ValueError(f"{name}: got {value}, expected {default} with scale {scale!r}, which does not use it")
-
-
-def check_group_size(group_size: int | None) -> None:
-    """Check how many samples make a group."""
-    check_integer("group_size", group_size, at_least=1)
-
-
-def check_groups(group_size: int, batch: int) -> None:
-    """Check that a batch is made of whole groups."""
-    if batch % group_size:
-        raise ValueError(f"group_size: got {group_size}, expected a divisor of {batch}, the number of sequences")
-
-
 def check_finite(name: str, value: Tensor) -> None:
     """Check that a tensor holds no NaN and no infinity."""
+    check_values(name, value, value.isfinite(), "finite values only")
+
+
+def check_values(name: str, value: Tensor, right: Bool[Tensor, "*shape"], expected: str) -> None:
+    """Check that every entry of a tensor is right, where its values can be read."""
+    if values_are_readable(right) and not right.all():
+        raise ValueError(f"{name}: got the value {value[~right][0].item()}, expected {expected}")
+
+
+def values_are_readable(tensor: Tensor) -> bool:
+    """Whether a check may read values: not while a compiler traces, nor within torch.func, nor of fake or meta tensors.
+
+    What torch.func wraps, vmap above all, has no memory of its own.
+    """
     if torch.compiler.is_compiling():
-        return
-    finite = value.isfinite()
-    if not finite.all():
-        raise ValueError(f"{name}: got the value {value[~finite][0].item()}, expected finite values only")
+        return False
+    try:
+        return tensor.untyped_storage().device.type != "meta"
+    except NotImplementedError:
+        return False
 
 
 def check_non_negative(name: str, value: float) -> None:
@@ -493,25 +397,6 @@ def check_same_device(name: str, value: Tensor, like_name: str, like: Tensor) ->
     """Check that a tensor is where another is."""
     if value.device != like.device:
         raise ValueError(f"{name}: got device {value.device}, expected {like.device}, the device of {like_name}")
-
-
-def _check_values(name: str, value: Tensor, expected: str, largest: float) -> None:
-    """Check that the items that count hold numbers from 0 to a largest one."""
-    if torch.compiler.is_compiling():
-        return
-    wrong = ~((value >= 0) & (value <= largest))  # also where it is NaN
-    if wrong.any():
-        raise ValueError(f"{name}: got the value {value[wrong][0].item()}, expected {expected} where an item counts")
-
-
-def _as_bool(name: str, mask: Tensor) -> Tensor:
-    if mask.is_complex():
-        raise TypeError(f"{name}: got dtype {mask.dtype}, expected bool, or numbers that are only 0 and 1")
-    if mask.dtype != torch.bool and not torch.compiler.is_compiling():
-        wrong = (mask != 0) & (mask != 1)
-        if wrong.any():
-            raise ValueError(f"{name}: got the value {mask[wrong][0].item()}, expected only 0 and 1")
-    return mask.to(torch.bool)
 
 
 def _check_max_length(max_length: int | None) -> None:

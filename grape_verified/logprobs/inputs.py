@@ -20,7 +20,9 @@ from grape_verified.arguments import (
     check_same_dtype,
     check_same_shape,
     check_tensor,
+    check_values,
     counted_tokens,
+    values_are_readable,
 )
 from grape_verified.numerics import compute_dtype
 
@@ -62,7 +64,7 @@ def head_inputs(
         _check_temperatures(temperature, targets, counted)
     else:
         check_positive("temperature", temperature)
-    if counted is not None and not torch.compiler.is_compiling() and counted.all():
+    if counted is not None and values_are_readable(counted) and counted.all():
         counted = None
     index = ... if counted is None else counted.reshape(-1)
     return HeadInputs(
@@ -99,14 +101,10 @@ def _check_temperatures(temperature: Tensor, targets: Tensor, counted: Tensor | 
     """Check the temperature of each token, where it counts."""
     check_floating("temperature", temperature)
     check_same_shape("temperature", temperature, "targets", targets)
-    if torch.compiler.is_compiling():
-        return
-    wrong = ~((temperature >= SMALLEST) & (temperature <= LARGEST))  # also where it is NaN
+    right = (temperature >= SMALLEST) & (temperature <= LARGEST)  # NaN is neither
     if counted is not None:
-        wrong &= counted
-    if wrong.any():
-        got = temperature[wrong][0].item()
-        raise ValueError(f"temperature: got the value {got}, expected finite numbers > 0 where a token counts")
+        right = right | ~counted
+    check_values("temperature", temperature, right, "finite numbers > 0 where a token counts")
 
 
 def check_targets(targets: Tensor, like_name: str, like: Tensor, vocab: int, counted: Tensor | None = None) -> None:
@@ -120,17 +118,12 @@ def check_targets(targets: Tensor, like_name: str, like: Tensor, vocab: int, cou
             f"targets: got shape {_shape(targets)}, expected {tuple(like.shape[:-1])}, "
             f"the shape of {like_name} without its last dimension"
         )
-    if torch.compiler.is_compiling():
-        return
     targets = targets.long()  # unsigned dtypes cannot be compared
-    wrong = (targets < 0) | (targets >= vocab)
+    right = (targets >= 0) & (targets < vocab)
     if counted is not None:
-        wrong &= counted
-    if wrong.any():
-        raise ValueError(
-            f"targets: got the value {targets[wrong][0].item()}, expected values in [0, {vocab}), the vocabulary"
-            + ("; give ignored positions any valid target and mask them afterwards" if counted is None else "")
-        )
+        right = right | ~counted
+    advice = "; give ignored positions any valid target and mask them afterwards" if counted is None else ""
+    check_values("targets", targets, right, f"values in [0, {vocab}), the vocabulary{advice}")
 
 
 def check_separable(

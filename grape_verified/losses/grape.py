@@ -5,32 +5,43 @@ Built on its abstract and on a published technical summary of it; not checked ag
 choice, it is a named option.
 """
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from grape_verified.advantage import group_advantages
+from grape_verified.advantage import Scale, check_scale, group_advantages
 from grape_verified.arguments import (
     Aggregation,
-    ItemInputs,
-    Scale,
+    as_bool,
     check_aggregation,
-    check_categories,
     check_choice,
     check_clip_range,
-    check_rows,
-    check_scale,
-    item_inputs,
+    check_floating,
+    check_same_device,
+    check_same_shape,
+    check_tensor,
+    check_values,
 )
 from grape_verified.losses.output import LossOutput
 from grape_verified.losses.ppo import ppo_loss
-from grape_verified.numerics import bounded
+from grape_verified.numerics import bounded, compute_dtype
 
 Confidence = Literal["group", "batch"]
 Normalisation = Literal["mean", "sum"]
 Baseline = Literal["leave_one_out", "mean"]
+
+
+@dataclass(frozen=True)
+class _Items:
+    """What a critic said of each rubric item, in the compute dtype and as constants; 0 where an item does not count."""
+
+    scores: Float[Tensor, "prompts group items"]
+    confidences: Float[Tensor, "prompts group items"]
+    weights: Float[Tensor, "prompts items"]
+    counted: Bool[Tensor, "prompts items"]
 
 
 @torch.no_grad()
@@ -48,7 +59,7 @@ def grape_rewards(
 
     With normalisation "sum", r_i = Σ_q w_q c̄_q s_iq. An item of which the critic is never sure (c̄_q = 0) counts for
     nothing; give a verifiable item confidence 1. Where no item of a prompt is trusted (Σ_q w_q c̄_q = 0), its rewards
-    are 0. The result is a constant. Items that are masked may hold anything, NaN and inf included.
+    are 0. The result is a constant. _Items that are masked may hold anything, NaN and inf included.
 
     Arguments:
         scores: s, (prompts, group, items), in [0, 1], any floating-point dtype, read in fp32 (fp64 stays fp64).
@@ -181,7 +192,7 @@ def grape_loss(
     check_aggregation("aggregation", aggregation, denominator, max_length)
     check_choice("baseline", baseline, get_args(Baseline))
     check_scale(scale, ddof, eps)
-    check_rows(logps, scores)
+    _check_rows(logps, scores)
     items = _items(scores, confidences, weights, item_mask, confidence, categories, normalisation)
     trust = _trust(items, categories, normalisation)
     rewards = _rewards(items, trust, normalisation)
@@ -203,13 +214,95 @@ def _items(
     confidence: str,
     categories: Tensor | None,
     normalisation: str,
-) -> ItemInputs:
+) -> _Items:
     """Check all that makes a reward."""
     check_choice("confidence", confidence, get_args(Confidence))
     check_choice("normalisation", normalisation, get_args(Normalisation))
-    items = item_inputs(scores, confidences, weights, item_mask)
-    check_categories(categories, scores, confidence)
+    items = _item_inputs(scores, confidences, weights, item_mask)
+    _check_categories(categories, scores, confidence)
     return items
+
+
+def _item_inputs(scores: Tensor, confidences: Tensor, weights: Tensor, item_mask: Tensor | None) -> _Items:
+    """Check what a critic said of rubric items, and their weights, and bring them to one dtype."""
+    check_floating("scores", scores, "(prompts, group, items)")
+    check_floating("confidences", confidences)
+    check_same_shape("confidences", confidences, "scores", scores)
+    check_floating("weights", weights)
+    check_same_device("weights", weights, "scores", scores)
+    prompts, _, items = scores.shape
+    if weights.shape not in ((items,), (prompts, items)):
+        raise ValueError(
+            f"weights: got shape {tuple(weights.shape)}, expected {(items,)}, one for each item of scores, "
+            f"or {(prompts, items)}, one for each item of each prompt"
+        )
+    counted = _counted_items(item_mask, scores)
+    uncounted, dtype = ~counted, compute_dtype(scores)
+    inputs = _Items(
+        scores.detach().to(dtype).masked_fill(uncounted.unsqueeze(1), 0),
+        confidences.detach().to(dtype).masked_fill(uncounted.unsqueeze(1), 0),
+        weights.detach().to(dtype).expand(prompts, items).masked_fill(uncounted, 0),
+        counted,
+    )
+    _check_range("scores", inputs.scores, "values in [0, 1]", 1.0)
+    _check_range("confidences", inputs.confidences, "values in [0, 1]", 1.0)
+    _check_range("weights", inputs.weights, "finite values >= 0", torch.finfo(dtype).max)
+    return inputs
+
+
+def _counted_items(item_mask: Tensor | None, scores: Tensor) -> Bool[Tensor, "prompts items"]:
+    """Check a mask over the items of each prompt; return it as bool. Without one, every item counts."""
+    prompts, _, items = scores.shape
+    if item_mask is None:
+        return torch.ones(prompts, items, dtype=torch.bool, device=scores.device)
+    check_tensor("item_mask", item_mask)
+    check_same_device("item_mask", item_mask, "scores", scores)
+    if item_mask.shape != (prompts, items):
+        raise ValueError(
+            f"item_mask: got shape {tuple(item_mask.shape)}, expected {(prompts, items)}, "
+            "one for each item of each prompt"
+        )
+    return as_bool("item_mask", item_mask)
+
+
+def _check_range(name: str, value: Tensor, expected: str, largest: float) -> None:
+    """Check that the items that count hold numbers from 0 to a largest one."""
+    check_values(name, value, (value >= 0) & (value <= largest), f"{expected} where an item counts")
+
+
+def _check_categories(categories: Tensor | None, scores: Tensor, confidence: str) -> None:
+    """Check the category of each prompt, which confidences averaged over the batch need, and others do not use."""
+    expected = "a tensor of integers, one for each prompt"
+    if confidence != "batch":
+        if categories is not None:
+            raise ValueError(
+                f"categories: got {type(categories).__name__}, expected None with confidence {confidence!r}, "
+                "which does not use it"
+            )
+        return
+    if categories is None:
+        raise TypeError(f"categories: got None, expected {expected}, which confidence 'batch' needs")
+    check_tensor("categories", categories)
+    if categories.is_floating_point() or categories.is_complex() or categories.dtype == torch.bool:
+        raise TypeError(f"categories: got dtype {categories.dtype}, expected {expected}")
+    check_same_device("categories", categories, "scores", scores)
+    if categories.shape != scores.shape[:1]:
+        raise ValueError(
+            f"categories: got shape {tuple(categories.shape)}, expected {tuple(scores.shape[:1])}, "
+            "one for each prompt of scores"
+        )
+
+
+def _check_rows(logps: Tensor, scores: Tensor) -> None:
+    """Check that the rows of logps are the responses that were scored, prompt after prompt."""
+    check_floating("logps", logps, "(batch, time)")
+    check_floating("scores", scores, "(prompts, group, items)")
+    prompts, group, _ = scores.shape
+    if logps.shape[0] != prompts * group:
+        raise ValueError(
+            f"logps: got {logps.shape[0]} rows, expected {prompts * group}, one for each response of scores, "
+            f"{group} for each of {prompts} prompts"
+        )
 
 
 def _among_group(
@@ -221,7 +314,7 @@ def _among_group(
     return flat.reshape(rewards.shape)
 
 
-def _trust(items: ItemInputs, categories: Tensor | None, normalisation: str) -> Float[Tensor, "prompts items"]:
+def _trust(items: _Items, categories: Tensor | None, normalisation: str) -> Float[Tensor, "prompts items"]:
     """w_q c̄_q of each item; for a mean over the items up to a factor of the prompt, so that no sum overflows."""
     confidences = _mean_confidences(items, categories)
     if normalisation == "sum":
@@ -229,7 +322,7 @@ def _trust(items: ItemInputs, categories: Tensor | None, normalisation: str) -> 
     return _to_largest(items.weights) * confidences
 
 
-def _rewards(items: ItemInputs, trust: Tensor, normalisation: str) -> Float[Tensor, "prompts group"]:
+def _rewards(items: _Items, trust: Tensor, normalisation: str) -> Float[Tensor, "prompts group"]:
     """Σ_q k_q s_iq, over Σ_q k_q for a mean, with k_q the trust in item q."""
     total = (trust.unsqueeze(1) * items.scores).sum(2)
     if normalisation == "sum":
@@ -238,7 +331,7 @@ def _rewards(items: ItemInputs, trust: Tensor, normalisation: str) -> Float[Tens
     return (total / whole.masked_fill(whole == 0, 1)).clamp(max=1)  # rounding may lift an average of ones above one
 
 
-def _mean_confidences(items: ItemInputs, categories: Tensor | None) -> Float[Tensor, "prompts items"]:
+def _mean_confidences(items: _Items, categories: Tensor | None) -> Float[Tensor, "prompts items"]:
     """c̄_q of each item: over the group or, with categories, over the prompts of one category that have the item."""
     means = items.confidences.mean(1)
     if categories is None:

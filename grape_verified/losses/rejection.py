@@ -11,18 +11,18 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from grape_verified.advantage import check_group_size, check_groups
 from grape_verified.aggregation import aggregate
 from grape_verified.arguments import (
     Aggregation,
     check_aggregation,
     check_finite,
     check_floating,
-    check_group_size,
-    check_groups,
     check_number,
     check_positive,
     check_same_device,
     check_same_shape,
+    check_values,
     counted_tokens,
 )
 from grape_verified.losses.output import LossOutput
@@ -267,21 +267,11 @@ def _check_rewards(rewards: Tensor) -> None:
 
 def _check_maximum(rewards: Tensor, max_reward: float) -> None:
     """Check that no reward lies above the maximum, as far as their dtype tells them apart."""
-    if torch.compiler.is_compiling():
-        return
-    above = rewards > _like(rewards, max_reward)
-    if above.any():
-        raise ValueError(
-            f"rewards: got the value {rewards[above][0].item()}, expected none above max_reward, {max_reward}"
-        )
+    check_values("rewards", rewards, rewards <= _like(rewards, max_reward), f"none above max_reward, {max_reward}")
 
 
 def _check_uniforms(uniforms: Tensor) -> None:
-    if torch.compiler.is_compiling():
-        return
-    inside = (uniforms >= 0) & (uniforms < 1)
-    if not inside.all():
-        raise ValueError(f"uniforms: got the value {uniforms[~inside][0].item()}, expected numbers in [0, 1)")
+    check_values("uniforms", uniforms, (uniforms >= 0) & (uniforms < 1), "numbers in [0, 1)")
 
 
 def _like(rewards: Tensor, number: float) -> Tensor:
