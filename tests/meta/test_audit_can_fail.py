@@ -29,10 +29,11 @@ from grape_spec.language.registry import CLAIMS, check_registry
 from grape_spec.language.symbols import DECLARATIONS
 from grape_spec.proof import audit, ledger
 from grape_spec.proof.audit import audit_conditions, audit_mutants, two_sides_differ
+from grape_spec.proof.context import Unknown
 from grape_spec.proof.ledger import examine, summarise
 from grape_spec.proof.prove import Proof
 from grape_spec.proof.refute import Search, refute
-from grape_spec.proof.rules import GENERAL, Rule, Unknown, algebra, fact, finite_sum, smt
+from grape_spec.proof.rules import GENERAL, Rule, algebra, fact, finite_sum, smt
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_a_prover_that_lies_is_a_contradiction(w):
 
 def test_every_engine_that_is_forced_to_say_proved_is_contradicted(w, monkeypatch):
     """One false claim for each engine, with that engine broken."""
-    from grape_spec.proof.rules import Context
+    from grape_spec.proof.context import Context
     from grape_spec.proof.smt import Solver
 
     monkeypatch.setattr(Context, "agree", lambda self, *args: True)

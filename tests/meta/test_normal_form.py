@@ -16,10 +16,10 @@ from grape_spec.language import Open, Positive, Real, Simplex, Size, delta, equa
 from grape_spec.language.expressions import substitute
 from grape_spec.language.registry import CLAIMS, DEFINITIONS
 from grape_spec.language.symbols import _BY_NAME, DECLARATIONS
+from grape_spec.proof.context import Context
 from grape_spec.proof.derivatives import NotAlgebraic
 from grape_spec.proof.field import is_zero
 from grape_spec.proof.normal_form import NormalForm, to_expr
-from grape_spec.proof.rules import Context
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sympy import Max, exp, log

@@ -21,11 +21,11 @@ from grape_spec.language.claims import Part
 from grape_spec.language.domains import Domain, IndexUpTo, Naturals, Real, Smooth, SmoothDomain
 from grape_spec.language.expressions import equals, implies, rebuild, substitute
 from grape_spec.language.symbols import DECLARATIONS
+from grape_spec.proof.context import Context, Unknown
 from grape_spec.proof.derivatives import NotAlgebraic
 from grape_spec.proof.mutate import mutants
 from grape_spec.proof.prove import prove
 from grape_spec.proof.refute import Search, SharedPoints, refute, refutes
-from grape_spec.proof.rules import Context, Unknown
 from grape_spec.render import unicode
 
 #: Effective points at which a mutant may survive before it is handed to the prover.

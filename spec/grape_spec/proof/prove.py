@@ -8,9 +8,9 @@ from typing import Literal
 
 from grape_spec.language.claims import Claim, Part
 from grape_spec.language.registry import DEFINITIONS, RegistryError
+from grape_spec.proof.context import Context, Unknown
 from grape_spec.proof.derivatives import NotAlgebraic
 from grape_spec.proof.normal_form import shown_positive
-from grape_spec.proof.rules import Context, Unknown
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,142 @@
+"""Rules that prove inequalities, and whatever else an SMT solver decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import sympy as sp
+from sympy.logic.boolalg import Boolean
+
+from grape_spec.language.domains import Interval
+from grape_spec.language.expressions import implies, substitute, unfold
+from grape_spec.language.symbols import DECLARATIONS
+from grape_spec.proof.context import Context, Unknown
+from grape_spec.proof.derivatives import derivative
+from grape_spec.proof.facts import Fact
+from grape_spec.proof.rules.rule import GENERAL, Rule, refuse_without_value
+
+
+@dataclass(frozen=True)
+class Smt(Rule):
+    """The SMT solver refutes the negation, over all reals."""
+
+    given: tuple[Fact, ...] = ()
+    engine = "SMT"
+
+    def prove(self, statement: Boolean, context: Context) -> str:
+        facts = [fact.instance(context) for fact in self.given]
+        if not context.entails(statement, facts):
+            raise Unknown("the SMT solver did not refute the negation")
+        return GENERAL
+
+    def uses(self) -> tuple[str, ...]:
+        return tuple(fact.claim for fact in self.given)
+
+    def describe(self) -> str:
+        given = ", ".join(fact.claim for fact in self.given)
+        return f"SMT, given {given}" if given else "SMT"
+
+
+def smt(*, given: Iterable[Fact] = ()) -> Rule:
+    """The SMT solver, with instances of claims as known facts."""
+    return Smt(tuple(given))
+
+
+@dataclass(frozen=True)
+class FromMinimum(Rule):
+    """A function with value zero at a point, not rising before it and not falling after it, is nowhere negative.
+
+    For a strict bound it has to fall before the point and rise after it. Where the assumptions leave only what lies
+    above the point, nothing is asked of it before.
+    """
+
+    of: sp.Expr
+    over: sp.Symbol
+    at: sp.Expr
+    strict: bool = False
+    given: tuple[Fact, ...] = ()
+    takes_for_granted = ("mean value theorem",)
+    engine = "sign of the derivative"
+
+    def prove(self, statement: Boolean, context: Context) -> str:
+        domain = DECLARATIONS[self.over].domain
+        if not (isinstance(domain, Interval) and self.at.is_Rational and domain.contains(Fraction(str(self.at)))):
+            raise Unknown(f"{self.over} does not range over an interval with {self.at} in it")
+        if not context.agree(substitute(self.of, {self.over: self.at}), sp.S.Zero):
+            raise Unknown(f"the function is not shown to be zero at {self.at}")
+        slope = derivative(unfold(self.of), self.over)
+        up, down = (sp.Gt, sp.Lt) if self.strict else (sp.Ge, sp.Le)
+        rises = implies(sp.Gt(self.over, self.at, evaluate=False), up(slope, 0, evaluate=False))
+        falls = implies(sp.Lt(self.over, self.at, evaluate=False), down(slope, 0, evaluate=False))
+        anywhere = Context(speaks_of=context.speaks_of, queries=context.queries)
+        facts = [fact.instance(anywhere) for fact in self.given]
+        if not anywhere.entails(rises, facts):
+            raise Unknown("the function is not shown to rise after the point")
+        from_here = sp.Ge(self.over, self.at, evaluate=False)
+        above = context.entails(from_here)
+        on_the_way = Context((from_here,)) if above else anywhere
+        if on_the_way.unmet_need(self.of) is not None:
+            raise Unknown("the function is not shown to have a value all the way")
+        if not above and not anywhere.entails(falls, facts):
+            raise Unknown("the function is not shown to fall before the point")
+        away = context.entails(sp.Ne(self.over, self.at, evaluate=False))
+        if self.strict and not away:
+            raise Unknown(f"{self.over} is not shown to differ from {self.at}")
+        bound = sp.Gt if self.strict else sp.Ge
+        if not context.entails(statement, [bound(self.of, 0, evaluate=False)]):
+            raise Unknown("the statement does not follow from the bound on the function")
+        return GENERAL
+
+    def uses(self) -> tuple[str, ...]:
+        return tuple(fact.claim for fact in self.given)
+
+    def describe(self) -> str:
+        return f"sign of the derivative in {self.over} around {self.at}"
+
+
+def from_minimum(*, of: sp.Expr, over: sp.Symbol, at: Any, strict: bool = False, given: Iterable[Fact] = ()) -> Rule:
+    """A bound from the sign of a derivative around a minimum of zero, or above a point from which on it rises."""
+    return FromMinimum(of, over, sp.sympify(at), strict, tuple(given))
+
+
+@dataclass(frozen=True)
+class Termwise(Rule):
+    """A sum is at least (at most) a number when its terms are at least (at most) others, whose sum is that number."""
+
+    bound: sp.Expr
+    given: tuple[Fact, ...] = ()
+    takes_for_granted = ("finite sums keep inequalities",)
+    engine = "term by term"
+
+    def prove(self, statement: Boolean, context: Context) -> str:
+        total = unfold(statement.args[0])
+        if not isinstance(statement, sp.Ge | sp.Le) or not isinstance(total, sp.Sum):
+            raise Unknown("this rule proves that a sum is at least or at most a number")
+        term: sp.Expr = total
+        limits: list[sp.Tuple] = []
+        while isinstance(term, sp.Sum):
+            term, limits = term.function, [*term.limits, *limits]
+        if context.speaks_of & {limit[0] for limit in limits}:
+            raise Unknown("the statement speaks of the index of the sum: what is assumed need not hold for every term")
+        refuse_without_value(self.bound, context)
+        facts = [fact.instance(context) for fact in self.given]
+        if not context.entails(statement.func(term, self.bound, evaluate=False), facts):
+            raise Unknown("a term is not shown to keep its bound")
+        if not context.agree(sp.Sum(self.bound, *limits), statement.args[1]):
+            raise Unknown("the bounds of the terms do not sum to the right side")
+        return GENERAL
+
+    def uses(self) -> tuple[str, ...]:
+        return tuple(fact.claim for fact in self.given)
+
+    def describe(self) -> str:
+        given = ", ".join(fact.claim for fact in self.given)
+        return f"term by term, given {given}" if given else "term by term"
+
+
+def termwise(bound: Any, *, given: Iterable[Fact] = ()) -> Rule:
+    """A bound on a sum, from below or from above as the statement says, from that bound on its terms."""
+    return Termwise(sp.sympify(bound), tuple(given))

@@ -1,0 +1,202 @@
+"""Rules that prove derivatives and one-sided slopes.
+
+Where a function has kinks no derivative is taken of it: its slope is an exact difference quotient, or that of a smooth
+function which it equals nearby.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sympy as sp
+from sympy.logic.boolalg import Boolean
+
+from grape_spec.language.expressions import Apply, At, Diff, OneSided, implies, substitute, unfold
+from grape_spec.language.symbols import DECLARATIONS, symbols_of
+from grape_spec.proof.context import Context, Unknown
+from grape_spec.proof.derivatives import plain, resolve
+from grape_spec.proof.facts import Fact, lies_in_domain, part_of, refuse_loose
+from grape_spec.proof.needs import needs_of
+from grape_spec.proof.rules.rule import GENERAL, Rule, refuse_without_value, sides
+
+
+@dataclass(frozen=True)
+class Slope(Rule):
+    """The difference quotient equals the slope exactly, for every step shorter than a radius that is positive."""
+
+    radius: sp.Expr
+    engine = "SMT, exact difference quotient"
+
+    def prove(self, statement: Boolean, context: Context) -> str:
+        left, slope = sides(statement)
+        h = sp.Dummy("step", real=True)
+        if isinstance(left, OneSided):
+            point, allowed = left.point, left.side * h > 0
+        elif isinstance(left, Diff) and isinstance(left.variable, sp.Symbol):
+            point, allowed = left.variable, sp.Ne(h, 0)
+        else:
+            raise Unknown(f"this rule proves slopes in a symbol, not {left}")
+        refuse_without_value(self.radius, context)
+        if not context.entails(sp.Gt(self.radius, 0, evaluate=False)):
+            raise Unknown("the radius is not shown to be positive")
+        own = plain(left.variable)
+        expr = substitute(left.expr, {left.variable: own})
+        has_values_near(expr, own, point + h, sp.And(sp.Abs(h) < self.radius, sp.Or(allowed, sp.Eq(h, 0))), context)
+        value = unfold(expr)
+        rise = substitute(value, {own: point + h}) - substitute(value, {own: point})
+        close = sp.And(sp.Abs(h) < self.radius, allowed)
+        if not context.entails(implies(close, sp.Eq(rise, slope * h, evaluate=False))):
+            raise Unknown("the difference quotient is not shown to equal the slope")
+        return GENERAL
+
+
+def slope(*, radius: Any) -> Rule:
+    """An exact difference quotient within an explicit radius."""
+    return Slope(sp.sympify(radius))
+
+
+@dataclass(frozen=True)
+class Near(Rule):
+    """Within a radius that is positive the function equals a smooth one, and so has its derivative."""
+
+    form: sp.Expr
+    radius: sp.Expr
+    engine = "SMT, equal to a smooth function nearby"
+
+    def prove(self, statement: Boolean, context: Context) -> str:
+        left, result = sides(statement)
+        if not isinstance(left, Diff) or not isinstance(left.variable, sp.Symbol):
+            raise Unknown(f"this rule proves derivatives in a symbol, not {left}")
+        x, h = left.variable, sp.Dummy("step", real=True)
+        refuse_without_value(self.radius, context)
+        if not context.entails(sp.Gt(self.radius, 0, evaluate=False)):
+            raise Unknown("the radius is not shown to be positive")
+        own = plain(x)
+        near = sp.Abs(h) < self.radius
+        function, form = (substitute(expr, {x: own}) for expr in (left.expr, self.form))
+        for expr in (function, form):
+            has_values_near(expr, own, x + h, near, context)
+        same = sp.Eq(*(substitute(unfold(expr), {own: x + h}) for expr in (function, form)), evaluate=False)
+        if not context.entails(implies(near, same)):
+            raise Unknown("the function is not shown to equal the smooth one near the point")
+        if not context.agree(At(Diff(form, own), own, x), result):
+            raise Unknown("the derivative of the smooth function is not shown to be the right side")
+        return GENERAL
+
+
+def near(form: Any, *, radius: Any) -> Rule:
+    """The derivative of a smooth function that is the same within an explicit radius."""
+    return Near(sp.sympify(form), sp.sympify(radius))
+
+
+def has_values_near(expr: sp.Expr, x: sp.Symbol, there: sp.Expr, near: Boolean, context: Context) -> None:
+    """Refuse an expression that is not shown to have a value at every point of a neighbourhood."""
+    relations = {"positive": sp.Gt, "non-negative": sp.Ge, "nonzero": sp.Ne}
+    for kind, needed in needs_of(expr):
+        wanted = relations[kind](substitute(needed, {x: there}), 0, evaluate=False)
+        if not context.entails(implies(near, wanted)):
+            raise Unknown(f"{needed} is not shown to be {kind} near the point")
+
+
+@dataclass(frozen=True)
+class ByTerms(Rule):
+    """The derivative of a sum is the sum of the derivatives: those that facts give, and those that algebra does."""
+
+    given: tuple[Fact, ...] = ()
+    takes_for_granted = ("sum rule",)
+    engine = "sum rule"
+
+    def prove(self, statement: Boolean, context: Context) -> str:
+        left, result = sides(statement)
+        if not isinstance(left, Diff):
+            raise Unknown(f"this rule proves derivatives, not {left}")
+        expr = left.expr.unfold() if isinstance(left.expr, Apply) else left.expr
+        known = dict(self._slope_given(fact, left.variable, context) for fact in self.given)
+        slopes = [self._slope(term, left.variable, known, context) for term in sp.Add.make_args(expr)]
+        if not context.entails(sp.Eq(result, sp.Add(*slopes), evaluate=False)):
+            raise Unknown("the sum of the slopes is not shown to be the right side")
+        return GENERAL
+
+    def _slope_given(self, fact: Fact, variable: sp.Expr, context: Context) -> tuple[sp.Expr, sp.Expr]:
+        equation = fact.instance(context)
+        if isinstance(equation, sp.Implies):
+            condition, equation = equation.args
+            if not context.entails(condition):
+                raise Unknown(f"{condition} is not shown, under which {fact.claim} holds")
+        derivative_of, slope_of = sides(equation)
+        if not isinstance(derivative_of, Diff) or derivative_of.variable != variable:
+            raise Unknown(f"{fact.claim} does not give a derivative in {variable}")
+        return unfold(derivative_of.expr), slope_of
+
+    def _slope(self, term: sp.Expr, variable: sp.Expr, known: Mapping[Any, sp.Expr], context: Context) -> sp.Expr:
+        base = variable.base if isinstance(variable, sp.Indexed) else variable
+        factors = sp.Mul.make_args(term)
+        constant = [f for f in factors if base not in symbols_of(f)]
+        varying = sp.Mul(*(f for f in factors if base in symbols_of(f)))
+        found = known.get(unfold(varying))
+        if found is not None:
+            return sp.Mul(*constant, found)
+        return resolve(Diff(term, variable))
+
+    def uses(self) -> tuple[str, ...]:
+        return tuple(fact.claim for fact in self.given)
+
+    def describe(self) -> str:
+        return f"sum rule, given {', '.join(fact.claim for fact in self.given)}"
+
+
+def by_terms(*given: Fact) -> Rule:
+    """The derivative of a sum from the derivatives of its terms, some of which claims give."""
+    return ByTerms(given)
+
+
+@dataclass(frozen=True)
+class ChainRule(Rule):
+    """The derivative of a composition: a proved slope of the outside, times a proved derivative of the inside."""
+
+    inner: str
+    outer: str
+    at: tuple[sp.Symbol, sp.Expr]
+    takes_for_granted = ("chain rule",)
+    engine = "chain rule"
+
+    def prove(self, statement: Boolean, context: Context) -> str:
+        left, result = sides(statement)
+        inner, part = part_of(self.inner, "", context), part_of("", self.outer, context)
+        inside, inside_slope = sides(inner.statement)
+        outside, outside_slope = sides(part.statement)
+        variable, value = self.at
+        if inner.assuming:
+            raise Unknown(f"{self.inner} holds under assumptions")
+        derivatives = isinstance(left, Diff) and isinstance(outside, Diff)
+        if not derivatives or inside != Diff(value, left.variable) or outside.variable != variable:
+            raise Unknown("the parts are not the derivatives that this composition needs")
+        if not lies_in_domain(variable, value, context):
+            raise Unknown(f"{value} is not shown to be {DECLARATIONS[variable].domain.name}, as {variable} is")
+        refuse_loose(part, (), context)
+        varied = left.variable.base if isinstance(left.variable, sp.Indexed) else left.variable
+        if varied in symbols_of(outside.expr):
+            raise Unknown(f"the outside depends on {left.variable} by itself, not only through the inside")
+        if unfold(left.expr) != unfold(substitute(outside.expr, {variable: value})):
+            raise Unknown("the composition is not the outside applied to the inside")
+        for condition in part.assuming:
+            if not context.entails(substitute(condition, {variable: value})):
+                raise Unknown(f"{condition} is not shown at the inside")
+        product = substitute(outside_slope, {variable: value}) * inside_slope
+        if not context.entails(sp.Eq(result, product, evaluate=False)):
+            raise Unknown("the product of the two slopes is not shown to be the right side")
+        return GENERAL
+
+    def uses(self) -> tuple[str, ...]:
+        return (self.inner,)
+
+    def describe(self) -> str:
+        return f"chain rule with {self.inner}"
+
+
+def chain_rule(*, inner: str, outer: str, at: Mapping[sp.Symbol, sp.Expr]) -> Rule:
+    """The chain rule, from a claim on the inside and an earlier part of this claim on the outside."""
+    ((variable, value),) = at.items()
+    return ChainRule(inner, outer, (variable, value))
