@@ -27,5 +27,7 @@ def test_it_lists_every_contract():
     assert sorted(re.findall(r"`(\w+)`", listed)) == sorted(CONTRACTS)
 
 
-def test_two_commands_do_the_set_up():
-    assert len(re.findall(r"^python3 -m venv", README, re.MULTILINE)) == 2
+def test_two_commands_do_the_set_up_and_the_last_runs_the_default_tier():
+    commands = re.findall(r"^python3 -m venv.*", README, re.MULTILINE)
+    assert len(commands) == 2
+    assert commands[1].endswith(".venv/bin/pytest -n 2")

@@ -10,6 +10,9 @@ from grape_spec.proof import ledger
 
 from grape_verified.conformance import CONTRACTS, verification
 
+#: Where `verify` writes its ledger, called from the checkout as the README does.
+LEDGER = Path(__file__).parent.parent / "grape-verified-ledger.json"
+
 CATALOGUE = (
     "policy.softmax.normalised", "policy.softmax.shift", "policy.softmax.jacobian", "policy.log_softmax.gradient",
     "policy.log_softmax.hessian", "policy.temperature.gradient", "policy.score.mean_zero", "policy.fisher",
@@ -47,9 +50,18 @@ def test_what_the_catalogue_lists_is_in_the_registry(id):
     assert id in CLAIMS or id in DEFINITIONS
 
 
+@pytest.fixture(scope="session")
+def audited(request):
+    """Audits in the ledger that are of this very code, for the default tier."""
+    if request.config.option.full or not LEDGER.is_file():
+        return {}
+    claims, _ = verification.still_valid(json.loads(LEDGER.read_text(encoding="utf-8")))
+    return {record["id"]: record for record in claims}
+
+
 @pytest.mark.parametrize("id", CLAIMS)
-def test_every_claim_is_proved_and_survives_its_audit(id):
-    record = ledger.examine(id)
+def test_every_claim_is_proved_and_survives_its_audit(id, audited):
+    record = audited.get(id) or ledger.examine(id)
     for part in record["parts"]:
         assert part["status"] == "proved", part["reason"]
         assert not part["contradiction"]

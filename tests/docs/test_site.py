@@ -11,7 +11,10 @@ from grape_spec.language.registry import CLAIMS
 from grape_verified import __version__
 from tests.docs.browser import CHROMIUM, DRIVER, RECORDED, browser, built_once, served, troubles
 
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="Chromium and its driver are not installed")
+pytestmark = [
+    pytest.mark.full("pages in a browser"),
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="Chromium and its driver are not installed"),
+]
 
 SECONDS = 15
 

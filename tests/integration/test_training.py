@@ -236,7 +236,12 @@ IMPROVES = dict.fromkeys(METHODS, 0.5)
 BY_CHANCE = 0.1
 
 
-@pytest.mark.parametrize("name", METHODS)
+#: Those that are tried by day: with a critic, with pairs, with items.
+SHORT = ("ppo", "dpo", "grape")
+LONG = pytest.mark.full("13 of 16 trainings")
+
+
+@pytest.mark.parametrize("name", [name if name in SHORT else pytest.param(name, marks=LONG) for name in METHODS])
 def test_training_improves_what_it_optimises(name, record_property):
     run = Run(at_random=False)
     before = accuracy(run.model)
@@ -247,6 +252,7 @@ def test_training_improves_what_it_optimises(name, record_property):
     assert after > IMPROVES[name]
 
 
+@LONG
 @pytest.mark.parametrize("name", METHODS)
 def test_a_random_signal_improves_nothing(name, record_property):
     run = Run(at_random=True)

@@ -6,6 +6,8 @@ import z3
 from grape_spec.language.registry import CLAIMS
 from grape_spec.proof.prove import prove_claim
 
+pytestmark = pytest.mark.full("the second SMT solver")
+
 #: Milliseconds that cvc5 may take for one query.
 TIME_LIMIT = 300
 
