@@ -13,13 +13,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from grape_verified.arguments import (
+    NON_NEGATIVE,
+    UNIT_INTERVAL,
     check_choice,
     check_finite,
     check_flag,
     check_floating,
-    check_fraction,
     check_integer,
-    check_non_negative,
+    check_number,
     check_same_shape,
     counted_tokens,
 )
@@ -126,8 +127,8 @@ def gae(
     Sources: J. Schulman et al., High-Dimensional Continuous Control Using Generalized Advantage Estimation,
     arXiv:1506.02438, equation 16.
     """
-    check_fraction("discount", discount)
-    check_fraction("lam", lam)
+    discount = check_number("discount", discount, UNIT_INTERVAL)
+    lam = check_number("lam", lam, UNIT_INTERVAL)
     check_floating("rewards", rewards, "(batch, time)")
     check_floating("values", values)
     check_same_shape("values", values, "rewards", rewards)
@@ -183,7 +184,7 @@ def whiten(
     """
     check_flag("shift_mean", shift_mean)
     check_ddof(ddof)
-    check_non_negative("eps", eps)
+    eps = check_number("eps", eps, NON_NEGATIVE)
     check_floating("values", values, "(batch, time)")
     counted = counted_tokens(mask, "values", values)
     values = values.to(compute_dtype(values)).masked_fill(~counted, 0)
@@ -197,7 +198,7 @@ def check_scale(scale: str, ddof: int, eps: float) -> None:
     """Check by what advantages are divided, and that options of the standard deviation come with it."""
     check_choice("scale", scale, get_args(Scale))
     check_ddof(ddof)
-    check_non_negative("eps", eps)
+    check_number("eps", eps, NON_NEGATIVE)
     if scale == "std":
         return
     for name, value, default in (("ddof", ddof, 1), ("eps", eps, 1e-6)):

@@ -6,7 +6,7 @@ and are skipped where values cannot be read (`values_are_readable`).
 """
 
 import math
-from collections.abc import Callable
+import sys
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Literal, get_args
@@ -24,6 +24,33 @@ LogRatio = Literal["sum", "mean"]
 
 #: The range of normal fp32 numbers, which options have to lie in.
 SMALLEST, LARGEST = 2.0**-126, 2.0**127
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that an option may be: in words, and by two ends, each of which belongs to it or not."""
+
+    text: str
+    low: float = -math.inf
+    high: float = math.inf
+    ends: str = "()"
+
+    def __contains__(self, x: float) -> bool:
+        above = self.low <= x if self.ends[0] == "[" else self.low < x
+        return above and (x <= self.high if self.ends[1] == "]" else x < self.high)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+FINITE = Range("a finite number")
+POSITIVE = Range("a finite number > 0", low=0.0)
+NON_NEGATIVE = Range("a finite number >= 0", low=0.0, ends="[)")
+UNIT_INTERVAL = Range("a number in [0, 1]", 0.0, 1.0, ends="[]")
+BELOW_HALF = Range("a number in [0, 0.5)", 0.0, 0.5, ends="[)")
+DUAL_CLIP = Range("None or a finite number > 1", low=1.0)
+VALUE_CLIP = Range("None or a finite number > 0", low=0.0)
+DENOMINATOR = Range("None, a finite number > 0 or a 0-d tensor that holds one", low=0.0)
 
 RANKS = {"(batch, time)": 2, "(batch,)": 1, "(prompts, group, items)": 3, "(parameters,)": 1}
 
@@ -156,10 +183,10 @@ def as_bool(name: str, mask: Tensor) -> Bool[Tensor, "*shape"]:
 
 def check_clip_range(clip_low: float, clip_high: float, dual_clip: float | None) -> None:
     """Check the options of ratio clipping."""
-    check_number("clip_low", clip_low, "a number in [0, 1]", lambda x: 0 <= x <= 1)
-    check_number("clip_high", clip_high, "a finite number >= 0", lambda x: 0 <= x < math.inf)
+    check_number("clip_low", clip_low, UNIT_INTERVAL)
+    check_number("clip_high", clip_high, NON_NEGATIVE)
     if dual_clip is not None:
-        check_number("dual_clip", dual_clip, "None or a finite number > 1", lambda x: 1 < x < math.inf)
+        check_number("dual_clip", dual_clip, DUAL_CLIP)
 
 
 def check_value_clip(clip: float | None, old_values: Tensor | None) -> None:
@@ -168,7 +195,7 @@ def check_value_clip(clip: float | None, old_values: Tensor | None) -> None:
         if old_values is not None:
             raise ValueError("old_values: got a tensor, expected None without clip, which alone uses it")
         return
-    check_number("clip", clip, "None or a finite number > 0", lambda x: 0 < x < math.inf)
+    check_number("clip", clip, VALUE_CLIP)
     if old_values is None:
         raise TypeError("old_values: got NoneType, expected a tensor, which clip needs")
 
@@ -176,7 +203,7 @@ def check_value_clip(clip: float | None, old_values: Tensor | None) -> None:
 def check_kl_penalty(ref_logps: Tensor | None, kl_coef: float, kl_estimator: str) -> None:
     """Check the options of a KL penalty, and that there is a reference where and only where they need one."""
     check_choice("kl_estimator", kl_estimator, get_args(Estimator))
-    check_number("kl_coef", kl_coef, "a finite number >= 0", lambda x: 0 <= x < math.inf)
+    check_number("kl_coef", kl_coef, NON_NEGATIVE)
     if ref_logps is not None:
         if kl_coef == 0:
             raise ValueError(f"kl_coef: got {kl_coef}, expected a number > 0 with ref_logps, which nothing else reads")
@@ -206,7 +233,7 @@ def check_sequence_advantages(advantages: Tensor, logps: Tensor) -> None:
 
 def check_flip_probability(flip_probability: float) -> None:
     """Check the known probability that a label is flipped."""
-    check_number("flip_probability", flip_probability, "a number in [0, 0.5)", lambda x: 0 <= x < 0.5)
+    check_number("flip_probability", flip_probability, BELOW_HALF)
 
 
 def check_log_ratio(log_ratio: str, chosen_lengths: Tensor | None, rejected_lengths: Tensor | None) -> None:
@@ -233,7 +260,7 @@ def sequence_lengths(name: str, lengths: Tensor, like_name: str, like: Tensor) -
 
 def check_label_smoothing(label_smoothing: float) -> None:
     """Check the assumed share of flipped preferences."""
-    check_number("label_smoothing", label_smoothing, "a number in [0, 0.5)", lambda x: 0 <= x < 0.5)
+    check_number("label_smoothing", label_smoothing, BELOW_HALF)
 
 
 def check_estimator(name: str, estimator: str) -> None:
@@ -253,22 +280,22 @@ def check_aggregation(name: str, mode: str, denominator: float | Tensor | None, 
     check_denominator(denominator)
 
 
-def check_denominator(denominator: float | Tensor | None) -> None:
-    """Check a normaliser that micro-batches share."""
+def check_denominator(denominator: float | Tensor | None) -> float | Tensor | None:
+    """Check a normaliser that micro-batches share; return a number as a float, a tensor as it is."""
     if denominator is None:
-        return
-    expected = "None, a finite number > 0 or a 0-d tensor that holds one"
-    if isinstance(denominator, Tensor):
-        if denominator.ndim:
-            raise ValueError(f"denominator: got shape {_shape(denominator)}, expected {expected}")
-        if denominator.is_meta:
-            raise ValueError(f"denominator: got device meta, expected {expected}")
-        if denominator.dtype == torch.bool or denominator.is_complex():
-            raise TypeError(f"denominator: got dtype {denominator.dtype}, expected {expected}")
-        if not values_are_readable(denominator):
-            return
-        denominator = denominator.item()
-    check_number("denominator", denominator, expected, lambda x: 0 < x < math.inf)
+        return None
+    if not isinstance(denominator, Tensor):
+        return check_number("denominator", denominator, DENOMINATOR)
+    check_tensor("denominator", denominator)
+    if denominator.ndim:
+        raise ValueError(f"denominator: got shape {_shape(denominator)}, expected {DENOMINATOR}")
+    if denominator.is_meta:
+        raise ValueError(f"denominator: got device meta, expected {DENOMINATOR}")
+    if denominator.dtype == torch.bool or denominator.is_complex():
+        raise TypeError(f"denominator: got dtype {denominator.dtype}, expected {DENOMINATOR}")
+    if values_are_readable(denominator):
+        check_number("denominator", denominator.item(), DENOMINATOR)
+    return denominator
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -310,68 +337,66 @@ def values_are_readable(tensor: Tensor) -> bool:
         return False
 
 
-def check_non_negative(name: str, value: float) -> None:
-    """Check a coefficient that must be finite and not negative."""
-    check_number(name, value, "a finite number >= 0", lambda x: 0 <= x < math.inf)
-
-
-def check_fraction(name: str, value: float) -> None:
-    """Check a factor that must lie between 0 and 1, both included."""
-    check_number(name, value, "a number in [0, 1]", lambda x: 0 <= x <= 1)
-
-
-def check_positive(name: str, value: float) -> None:
-    """Check a coefficient that must be positive and finite."""
-    check_number(name, value, "a finite number > 0", lambda x: 0 < x < math.inf)
-
-
-def check_integer(name: str, value: int | None, *, at_least: int) -> None:
-    """Check a count."""
+def check_integer(name: str, value: int | None, *, at_least: int) -> int:
+    """Check a count; return it as a plain int."""
     expected = f"an integer >= {at_least}"
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name}: got {value!r}, expected {expected}")
     if value < at_least:
         raise ValueError(f"{name}: got {value}, expected {expected}")
+    return int(value)
 
 
-def check_number(name: str, value: float, expected: str, inside: Callable[[float], bool]) -> None:
-    """Check that a value is a real number inside a range, and one that fp32 can hold without overflow or underflow.
+def check_number(name: str, value: float, allowed: Range) -> float:
+    """Check that a value is a real number within a range; return it as a float.
 
-    A bool is not a number: it is an option in the wrong place.
+    A bool is refused: it is an option in the wrong place. So is a number that fp32 would turn into inf or 0.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name}: got {type(value).__name__}, expected {expected}")
-    if not inside(value):
-        raise ValueError(f"{name}: got {value}, expected {expected}")
+        raise TypeError(f"{name}: got {type(value).__name__}, expected {allowed}")
+    if value not in allowed:
+        raise ValueError(f"{name}: got {value}, expected {allowed}")
     if value and not SMALLEST <= abs(value) <= LARGEST:
         shown = f"{value:.3g}" if abs(value) < 1 else f"a number beyond {LARGEST:.3g}"
-        raise ValueError(f"{name}: got {shown}, expected {expected} within the range of fp32")
+        raise ValueError(f"{name}: got {shown}, expected {allowed} within the range of fp32")
+    return float(value)
 
 
 def check_floating(name: str, value: Tensor, layout: str | None = None) -> None:
-    """Check that a value is a non-empty floating-point tensor, laid out like "(batch, time)" if a layout is given."""
+    """Check that a value is a floating-point tensor, laid out like "(batch, time)" if a layout is given."""
     check_tensor(name, value)
     if not value.is_floating_point():
         raise TypeError(f"{name}: got dtype {value.dtype}, expected a floating-point dtype")
     if layout is not None and value.ndim != RANKS[layout]:
         raise ValueError(f"{name}: got shape {_shape(value)}, expected shape {layout}")
-    if value.numel() == 0:
-        raise ValueError(f"{name}: got shape {_shape(value)}, expected no dimension of size 0")
 
 
 def check_logits(logits: Tensor) -> None:
-    """Check that logits are a non-empty floating-point tensor with a vocabulary."""
+    """Check that logits are a floating-point tensor with a vocabulary."""
     check_floating("logits", logits)
-    if logits.ndim == 0:
-        raise ValueError(f"logits: got shape {_shape(logits)}, expected shape (..., vocab)")
+    if logits.ndim == 0 or logits.shape[-1] == 0:
+        raise ValueError(f"logits: got shape {_shape(logits)}, expected shape (..., vocab) with a vocab > 0")
 
 
 def check_tensor(name: str, value: object) -> None:
     """Check that a value is a tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: got {type(value).__name__}, expected a tensor")
+    if _is_dtensor(value):
+        raise TypeError(
+            f"{name}: got a DTensor, expected a plain tensor; pass {name}.to_local(), and the group= of its ranks to "
+            "functions that take one"
+        )
     if value.layout != torch.strided:
         raise TypeError(f"{name}: got layout {value.layout}, expected a dense tensor")
+
+
+def _is_dtensor(value: Tensor) -> bool:
+    """Whether a tensor is spread over ranks. Only a program that has imported that module can have one."""
+    if type(value) in (Tensor, torch.nn.Parameter):
+        return False
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(value, module.DTensor)
 
 
 def check_group(group: object) -> None:

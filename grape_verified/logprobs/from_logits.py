@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from grape_verified.arguments import check_logits, check_positive
+from grape_verified.arguments import POSITIVE, check_logits, check_number
 from grape_verified.logprobs.dispatch import folds_for
 from grape_verified.logprobs.folded_logits import FoldedTokenEntropies, FoldedTokenLogps
 from grape_verified.logprobs.inputs import check_targets
@@ -51,7 +51,7 @@ def token_logps(
     """
     check_logits(logits)
     check_targets(targets, "logits", logits, logits.shape[-1])
-    check_positive("temperature", temperature)
+    temperature = check_number("temperature", temperature, POSITIVE)
     if (folds := folds_for(logits)) is not None:
         return FoldedTokenLogps.apply(logits, targets.long(), temperature, folds, _TokenLogps)  # type: ignore
     return _TokenLogps.apply(logits, targets.long(), temperature)[0]  # type: ignore[no-any-return, no-untyped-call]
@@ -83,7 +83,7 @@ def token_entropies(
     Claims: policy.entropy, policy.entropy.gradient, policy.temperature.gradient.
     """
     check_logits(logits)
-    check_positive("temperature", temperature)
+    temperature = check_number("temperature", temperature, POSITIVE)
     if (folds := folds_for(logits)) is not None:
         return FoldedTokenEntropies.apply(logits, temperature, folds, _TokenEntropies)  # type: ignore
     return _TokenEntropies.apply(logits, temperature)[0]  # type: ignore[no-any-return, no-untyped-call]

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from grape_verified.arguments import (
     LARGEST,
+    POSITIVE,
     SMALLEST,
     check_aggregation,
     check_choice,
     check_denominator,
     check_floating,
-    check_positive,
+    check_number,
     check_same_device,
     check_same_dtype,
     check_same_shape,
@@ -63,7 +64,7 @@ def head_inputs(
     if isinstance(temperature, Tensor):
         _check_temperatures(temperature, targets, counted)
     else:
-        check_positive("temperature", temperature)
+        check_number("temperature", temperature, POSITIVE)
     if counted is not None and values_are_readable(counted) and counted.all():
         counted = None
     index = ... if counted is None else counted.reshape(-1)

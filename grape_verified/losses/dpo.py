@@ -11,12 +11,13 @@ from torch.nn.functional import logsigmoid
 
 from grape_verified.aggregation import divide
 from grape_verified.arguments import (
+    POSITIVE,
     LogRatio,
     check_denominator,
     check_flip_probability,
     check_label_smoothing,
     check_log_ratio,
-    check_positive,
+    check_number,
     pair_inputs,
     sequence_lengths,
 )
@@ -56,7 +57,7 @@ def dpo_per_pair(
     Sources: Rafailov et al., arXiv:2305.18290, equation 7; label smoothing: E. Mitchell, A note on DPO with noisy
     preferences and relationship to IPO, 2023 (not checked against the source).
     """
-    check_positive("beta", beta)
+    beta = check_number("beta", beta, POSITIVE)
     check_label_smoothing(label_smoothing)
     chosen, rejected = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
     margin = bounded(beta * (chosen - rejected))
@@ -135,7 +136,7 @@ def robust_dpo_per_pair(
     Sources: S. R. Chowdhury et al., Provably Robust DPO: Aligning Language Models with Noisy Feedback,
     arXiv:2403.00409.
     """
-    check_positive("beta", beta)
+    beta = check_number("beta", beta, POSITIVE)
     check_flip_probability(flip_probability)
     chosen, rejected = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
     margin = beta * (chosen - rejected)
@@ -217,7 +218,7 @@ def ipo_per_pair(
     Sources: M. G. Azar et al., A General Theoretical Paradigm to Understand Learning from Human Preferences,
     arXiv:2310.12036, equation 17.
     """
-    check_positive("beta", beta)
+    beta = check_number("beta", beta, POSITIVE)
     check_log_ratio(log_ratio, chosen_lengths, rejected_lengths)
     log_ratios = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
     chosen, rejected = _by_length(log_ratios, chosen_lengths, rejected_lengths)

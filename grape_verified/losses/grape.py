@@ -226,6 +226,8 @@ def _items(
 def _item_inputs(scores: Tensor, confidences: Tensor, weights: Tensor, item_mask: Tensor | None) -> _Items:
     """Check what a critic said of rubric items, and their weights, and bring them to one dtype."""
     check_floating("scores", scores, "(prompts, group, items)")
+    if 0 in scores.shape[1:]:
+        raise ValueError(f"scores: got shape {tuple(scores.shape)}, expected a group and items of size > 0")
     check_floating("confidences", confidences)
     check_same_shape("confidences", confidences, "scores", scores)
     check_floating("weights", weights)

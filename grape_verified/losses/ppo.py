@@ -3,23 +3,22 @@
 J. Schulman et al., Proximal Policy Optimization Algorithms, arXiv:1707.06347, section 3.
 """
 
-import math
-
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from grape_verified.aggregation import aggregate
 from grape_verified.arguments import (
+    FINITE,
+    NON_NEGATIVE,
+    POSITIVE,
     Aggregation,
     Estimator,
     TokenInputs,
     check_aggregation,
     check_clip_range,
     check_estimator,
-    check_non_negative,
     check_number,
-    check_positive,
     check_value_clip,
     counted_tokens,
     sequence_rewards,
@@ -272,7 +271,7 @@ def kl_shaped_rewards(
 
     Sources: D. M. Ziegler et al., Fine-Tuning Language Models from Human Preferences, arXiv:1909.08593, section 2.
     """
-    check_non_negative("kl_coef", kl_coef)
+    kl_coef = check_number("kl_coef", kl_coef, NON_NEGATIVE)
     check_estimator("estimator", estimator)
     rewards = sequence_rewards(rewards, logps, ref_logps)
     counted = counted_tokens(mask, "logps", logps)
@@ -309,8 +308,8 @@ def adaptive_kl_coef(
     Sources: Ziegler et al., arXiv:1909.08593, section 2.2, where n/h is one constant.
     """
     for name, value in {"kl_coef": kl_coef, "target": target, "horizon": horizon, "steps": steps, "clip": clip}.items():
-        check_positive(name, value)
-    check_number("kl", kl, "a finite number", math.isfinite)
+        check_number(name, value, POSITIVE)
+    check_number("kl", kl, FINITE)
     if steps * clip >= horizon:
         raise ValueError(f"steps: got {steps}, expected less than horizon / clip, here {horizon / clip}")
     error = min(max(kl / target - 1, -clip), clip)

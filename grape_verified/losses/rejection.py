@@ -14,12 +14,13 @@ from torch import Tensor
 from grape_verified.advantage import check_group_size, check_groups
 from grape_verified.aggregation import aggregate
 from grape_verified.arguments import (
+    FINITE,
+    POSITIVE,
     Aggregation,
     check_aggregation,
     check_finite,
     check_floating,
     check_number,
-    check_positive,
     check_same_device,
     check_same_shape,
     check_values,
@@ -78,7 +79,7 @@ def acceptance_probabilities(
 
     Claims: rejection.acceptance, rejection.acceptance.target, rejection.acceptance.rate.
     """
-    check_positive("beta", beta)
+    beta = check_number("beta", beta, POSITIVE)
     _check_finite_number("max_reward", max_reward)
     _check_rewards(rewards)
     _check_maximum(rewards, max_reward)
@@ -257,7 +258,7 @@ def _check_keep(keep: Keep, group_size: int | None, threshold: float | None) -> 
 
 
 def _check_finite_number(name: str, value: float) -> None:
-    check_number(name, value, "a finite number", lambda x: -math.inf < x < math.inf)
+    check_number(name, value, FINITE)
 
 
 def _check_rewards(rewards: Tensor) -> None:

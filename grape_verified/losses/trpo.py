@@ -15,15 +15,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from grape_verified.aggregation import aggregate
 from grape_verified.arguments import (
+    NON_NEGATIVE,
+    POSITIVE,
     Aggregation,
+    Range,
     TokenInputs,
     check_aggregation,
     check_floating,
     check_integer,
     check_logits,
-    check_non_negative,
     check_number,
-    check_positive,
     check_same_device,
     check_same_shape,
     check_tensor,
@@ -157,7 +158,7 @@ def fisher_vector_product(
 
     Sources: Schulman et al., arXiv:1502.05477, appendix C.1.
     """
-    check_non_negative("damping", damping)
+    check_number("damping", damping, NON_NEGATIVE)
     parameters = _trained(model)
     _check_vector(vector, parameters)
     policy = _Policy(model, _checked_inputs(inputs), counted_tokens(mask, "mask", mask))
@@ -555,13 +556,13 @@ def _check_system(target: Tensor, steps: int, tolerance: float) -> None:
     if not target.isfinite().all():
         raise ValueError("target: got a value that is not finite, expected finite numbers")
     check_integer("steps", steps, at_least=1)
-    check_non_negative("tolerance", tolerance)
+    check_number("tolerance", tolerance, NON_NEGATIVE)
 
 
 def _check_step_options(max_kl: float, damping: float, cg_steps: int, backtracks: int, backtrack_ratio: float) -> None:
     """Check the options of `trpo_step`."""
-    check_positive("max_kl", max_kl)
-    check_non_negative("damping", damping)
+    check_number("max_kl", max_kl, POSITIVE)
+    check_number("damping", damping, NON_NEGATIVE)
     check_integer("cg_steps", cg_steps, at_least=1)
     check_integer("backtracks", backtracks, at_least=0)
-    check_number("backtrack_ratio", backtrack_ratio, "a number in (0, 1)", lambda x: 0 < x < 1)
+    check_number("backtrack_ratio", backtrack_ratio, Range("a number in (0, 1)", 0.0, 1.0))

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from grape_verified.arguments import check_number
+from grape_verified.arguments import UNIT_INTERVAL, check_number
 from grape_verified.numerics import compute_dtype
 from grape_verified.rubrics.rubric import RubricItem, check_text
 
@@ -220,7 +220,7 @@ def _check_answers(answers: Mapping[str, float]) -> None:
         raise ValueError(f"answers: got {len(answers)}, expected at least two")
     for answer, value in answers.items():
         check_text("answers", answer)
-        check_number(f"answers, {answer!r}", value, "a number in [0, 1]", lambda x: 0 <= x <= 1)
+        check_number(f"answers, {answer!r}", value, UNIT_INTERVAL)
     if len(set(answers.values())) == 1:
         raise ValueError("answers: got one value for all of them, expected at least two values")
 

@@ -1,6 +1,5 @@
 """Rubrics: for each capability category the items that its responses are scored on, and the files that hold them."""
 
-import math
 import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from grape_verified.arguments import check_number
+from grape_verified.arguments import NON_NEGATIVE, check_number
 from grape_verified.rubrics.verifiers import VERIFIERS, Verifier
 
 
@@ -32,7 +31,7 @@ class RubricItem:
 
     def __post_init__(self) -> None:
         check_text("text", self.text)
-        check_number("weight", self.weight, "a finite number >= 0", lambda x: 0 <= x < math.inf)
+        check_number("weight", self.weight, NON_NEGATIVE)
         if self.verifier is not None and not callable(self.verifier):
             expected = "None or a callable (prompt, response, reference)"
             raise TypeError(f"verifier: got {type(self.verifier).__name__}, expected {expected}")

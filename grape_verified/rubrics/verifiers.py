@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from grape_verified.arguments import check_number
+from grape_verified.arguments import Range, check_number
 
 Verifier = Callable[[str, str, Any], bool | float]
 
@@ -149,7 +149,7 @@ class UnitTests:
 
     def __post_init__(self) -> None:
         for name, unit in (("time_limit", "seconds"), ("memory_limit", "MiB")):
-            check_number(name, getattr(self, name), f"a number of {unit} in (0, 2³¹)", lambda x: 0 < x < 2**31)
+            check_number(name, getattr(self, name), Range(f"a number of {unit} in (0, 2³¹)", 0.0, 2.0**31))
 
     def __call__(self, prompt: str, response: str, reference: Any) -> bool:
         return self.run(response, reference).passed
