@@ -4,115 +4,42 @@ Each loss is built from three layers, each usable alone: log-probabilities of to
 method without reduction (`*_per_token`, `*_per_pair`), and the reduction to one number (`aggregate`, `*_loss`).
 """
 
-from grape_verified.advantage import gae, group_advantages, whiten
-from grape_verified.aggregation import aggregate, aggregation_denominator
-from grape_verified.kl import categorical_kl, kl_estimate
-from grape_verified.logprobs import FusedLossOutput, fused_linear_loss, linear_token_logps, token_entropies, token_logps
-from grape_verified.losses import (
-    LossOutput,
-    NonPositiveCurvature,
-    PairLossOutput,
-    SequenceLossOutput,
-    TrpoStep,
-    acceptance_probabilities,
-    acceptance_weights,
-    adaptive_kl_coef,
-    best_of_n_weights,
-    bradley_terry_loss,
-    bradley_terry_per_pair,
-    cispo_loss,
-    cispo_per_token,
-    conjugate_gradient,
-    dapo_loss,
-    dpo_loss,
-    dpo_per_pair,
-    dr_grpo_loss,
-    fisher_vector_product,
-    grape_advantages,
-    grape_loss,
-    grape_rewards,
-    grpo_loss,
-    grpo_per_token,
-    gspo_loss,
-    gspo_per_sequence,
-    ipo_loss,
-    ipo_per_pair,
-    kl_shaped_rewards,
-    ppo_loss,
-    ppo_per_token,
-    reinforce_loss,
-    reinforce_per_token,
-    rejection_sampling_loss,
-    robust_dpo_loss,
-    robust_dpo_per_pair,
-    sft_loss,
-    sft_per_token,
-    threshold_weights,
-    trpo_loss,
-    trpo_per_token,
-    trpo_step,
-    value_loss,
-    value_loss_per_token,
-)
+from grape_verified import advantage, aggregation, kl
+from grape_verified.advantage import *
+from grape_verified.aggregation import *
+from grape_verified.kl import *
+from grape_verified.logprobs import from_hidden, from_logits, fused_loss
+from grape_verified.logprobs.from_hidden import *
+from grape_verified.logprobs.from_logits import *
+from grape_verified.logprobs.fused_loss import *
+from grape_verified.losses import dpo, grape, grpo, output, ppo, reinforce, rejection, reward, sft, trpo
+from grape_verified.losses.dpo import *
+from grape_verified.losses.grape import *
+from grape_verified.losses.grpo import *
+from grape_verified.losses.output import *
+from grape_verified.losses.ppo import *
+from grape_verified.losses.reinforce import *
+from grape_verified.losses.rejection import *
+from grape_verified.losses.reward import *
+from grape_verified.losses.sft import *
+from grape_verified.losses.trpo import *
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "FusedLossOutput",
-    "LossOutput",
-    "NonPositiveCurvature",
-    "PairLossOutput",
-    "SequenceLossOutput",
-    "TrpoStep",
-    "__version__",
-    "acceptance_probabilities",
-    "acceptance_weights",
-    "adaptive_kl_coef",
-    "aggregate",
-    "aggregation_denominator",
-    "best_of_n_weights",
-    "bradley_terry_loss",
-    "bradley_terry_per_pair",
-    "categorical_kl",
-    "cispo_loss",
-    "cispo_per_token",
-    "conjugate_gradient",
-    "dapo_loss",
-    "dpo_loss",
-    "dpo_per_pair",
-    "dr_grpo_loss",
-    "fisher_vector_product",
-    "fused_linear_loss",
-    "gae",
-    "grape_advantages",
-    "grape_loss",
-    "grape_rewards",
-    "group_advantages",
-    "grpo_loss",
-    "grpo_per_token",
-    "gspo_loss",
-    "gspo_per_sequence",
-    "ipo_loss",
-    "ipo_per_pair",
-    "kl_estimate",
-    "kl_shaped_rewards",
-    "linear_token_logps",
-    "ppo_loss",
-    "ppo_per_token",
-    "reinforce_loss",
-    "reinforce_per_token",
-    "rejection_sampling_loss",
-    "robust_dpo_loss",
-    "robust_dpo_per_pair",
-    "sft_loss",
-    "sft_per_token",
-    "threshold_weights",
-    "token_entropies",
-    "token_logps",
-    "trpo_loss",
-    "trpo_per_token",
-    "trpo_step",
-    "value_loss",
-    "value_loss_per_token",
-    "whiten",
-]
+__all__ = ["__version__"]
+__all__ += advantage.__all__
+__all__ += aggregation.__all__
+__all__ += kl.__all__
+__all__ += from_hidden.__all__
+__all__ += from_logits.__all__
+__all__ += fused_loss.__all__
+__all__ += dpo.__all__
+__all__ += grape.__all__
+__all__ += grpo.__all__
+__all__ += output.__all__
+__all__ += ppo.__all__
+__all__ += reinforce.__all__
+__all__ += rejection.__all__
+__all__ += reward.__all__
+__all__ += sft.__all__
+__all__ += trpo.__all__

@@ -26,6 +26,8 @@ from grape_verified.arguments import (
 )
 from grape_verified.numerics import bounded, compute_dtype
 
+__all__ = ["gae", "group_advantages", "whiten"]
+
 Baseline = Literal["mean", "leave_one_out", "none"]
 Scale = Literal["std", "none"]
 

@@ -19,6 +19,8 @@ from grape_verified.arguments import (
 )
 from grape_verified.numerics import compute_dtype
 
+__all__ = ["aggregate", "aggregation_denominator"]
+
 
 def aggregate(
     per_token: Float[Tensor, "batch time"],

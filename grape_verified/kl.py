@@ -13,6 +13,8 @@ from torch import Tensor
 from grape_verified.arguments import Estimator, check_estimator, check_floating, check_logits, check_same_shape
 from grape_verified.numerics import bounded, bounded_exponent, compute_dtype, log_softmax, value_limit
 
+__all__ = ["categorical_kl", "kl_estimate"]
+
 
 def kl_estimate(
     logps: Float[Tensor, "batch time"], ref_logps: Float[Tensor, "batch time"], estimator: Estimator = "k3"

@@ -1,7 +1,14 @@
 """What importing the package pulls in."""
 
+import importlib
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+import grape_verified
+import grape_verified.rubrics
 
 HEAVY = ("sympy", "flint", "z3", "hypothesis", "transformers", "grape_spec", "typer", "rich", "triton")
 
@@ -28,3 +35,27 @@ def test_the_command_says_in_one_line_what_is_missing():
     run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert run.returncode == 1
     assert run.stderr == ("grape-verified: the package typer is not installed; pip install 'grape-verified[verify]'\n")
+
+
+#: Folders of grape_verified whose public names are not among those of the package.
+APART = {"cli", "conformance", "docs", "rubrics"}
+
+
+def modules_with_public_names(package):
+    """Every module of a package that says in `__all__` what is public."""
+    folder = Path(package.__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        inside = path.relative_to(folder)
+        text = path.read_text(encoding="utf-8")
+        if inside.parts[0] not in APART and inside.name != "__init__.py" and "\n__all__ = " in text:
+            yield importlib.import_module(".".join([package.__name__, *inside.with_suffix("").parts]))
+
+
+@pytest.mark.parametrize("package", [grape_verified, grape_verified.rubrics])
+def test_a_package_exports_exactly_what_its_modules_do(package):
+    names = [name for module in modules_with_public_names(package) for name in module.__all__]
+    assert names
+    assert sorted(names) == sorted(set(package.__all__) - {"__version__"})
+    assert len(package.__all__) == len(set(package.__all__))
+    for name in package.__all__:
+        assert hasattr(package, name)

@@ -31,6 +31,8 @@ from grape_verified.logprobs.tiles import (
 )
 from grape_verified.numerics import EXP_IS_ZERO, exp_
 
+__all__ = ["linear_token_logps"]
+
 
 @overload
 def linear_token_logps(

@@ -18,6 +18,8 @@ from grape_verified.logprobs.inputs import check_targets
 from grape_verified.logprobs.tiles import blocks
 from grape_verified.numerics import EXP_IS_ZERO, compute_dtype, log_softmax
 
+__all__ = ["token_entropies", "token_logps"]
+
 #: A block has at most so many logits for each thread, but at least one row: 2 MiB of fp32, which a cache holds. In
 #: smaller ones, calling an operation takes as long as what it does.
 TILE = 2**19

@@ -25,6 +25,8 @@ from grape_verified.logprobs.parallel import first_token, ranks
 from grape_verified.logprobs.tiles import Head, blocks, checked_tile, one_pass_tile
 from grape_verified.numerics import compute_dtype
 
+__all__ = ["FusedLossOutput", "fused_linear_loss"]
+
 
 class FusedLossOutput(NamedTuple):
     """A loss from hidden states.

@@ -24,6 +24,8 @@ from grape_verified.arguments import (
 from grape_verified.losses.output import PairLossOutput
 from grape_verified.numerics import bounded
 
+__all__ = ["dpo_loss", "dpo_per_pair", "ipo_loss", "ipo_per_pair", "robust_dpo_loss", "robust_dpo_per_pair"]
+
 
 def dpo_per_pair(
     chosen_logps: Float[Tensor, " batch"],

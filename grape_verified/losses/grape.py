@@ -29,6 +29,8 @@ from grape_verified.losses.output import LossOutput
 from grape_verified.losses.ppo import ppo_loss
 from grape_verified.numerics import bounded, compute_dtype
 
+__all__ = ["grape_advantages", "grape_loss", "grape_rewards"]
+
 Confidence = Literal["group", "batch"]
 Normalisation = Literal["mean", "sum"]
 Baseline = Literal["leave_one_out", "mean"]

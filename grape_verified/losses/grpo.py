@@ -29,6 +29,17 @@ from grape_verified.losses.output import LossOutput, SequenceLossOutput
 from grape_verified.losses.ppo import clipped_tokens, ppo_per_token, ratio_metrics
 from grape_verified.numerics import bounded, bounded_exp
 
+__all__ = [
+    "cispo_loss",
+    "cispo_per_token",
+    "dapo_loss",
+    "dr_grpo_loss",
+    "grpo_loss",
+    "grpo_per_token",
+    "gspo_loss",
+    "gspo_per_sequence",
+]
+
 
 def grpo_per_token(
     logps: Float[Tensor, "batch time"],

@@ -5,6 +5,8 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
+__all__ = ["LossOutput", "PairLossOutput", "SequenceLossOutput"]
+
 
 class LossOutput(NamedTuple):
     """A loss over tokens.

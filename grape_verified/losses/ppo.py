@@ -29,6 +29,8 @@ from grape_verified.kl import kl_estimate
 from grape_verified.losses.output import LossOutput
 from grape_verified.numerics import bounded, bounded_exp
 
+__all__ = ["adaptive_kl_coef", "kl_shaped_rewards", "ppo_loss", "ppo_per_token", "value_loss", "value_loss_per_token"]
+
 
 def ppo_per_token(
     logps: Float[Tensor, "batch time"],

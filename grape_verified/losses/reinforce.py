@@ -12,6 +12,8 @@ from grape_verified.arguments import Aggregation, check_aggregation, check_float
 from grape_verified.losses.output import LossOutput
 from grape_verified.numerics import bounded, compute_dtype
 
+__all__ = ["reinforce_loss", "reinforce_per_token"]
+
 
 def reinforce_per_token(
     logps: Float[Tensor, "batch time"], advantages: Float[Tensor, "batch time"] | Float[Tensor, " batch"]

@@ -30,6 +30,14 @@ from grape_verified.losses.output import LossOutput
 from grape_verified.losses.sft import sft_per_token
 from grape_verified.numerics import bounded, compute_dtype
 
+__all__ = [
+    "acceptance_probabilities",
+    "acceptance_weights",
+    "best_of_n_weights",
+    "rejection_sampling_loss",
+    "threshold_weights",
+]
+
 Keep = Literal["best", "threshold"]
 
 

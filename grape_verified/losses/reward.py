@@ -14,6 +14,8 @@ from grape_verified.arguments import check_denominator, reward_inputs
 from grape_verified.losses.output import PairLossOutput
 from grape_verified.numerics import bounded
 
+__all__ = ["bradley_terry_loss", "bradley_terry_per_pair"]
+
 
 def bradley_terry_per_pair(
     chosen_rewards: Float[Tensor, " batch"], rejected_rewards: Float[Tensor, " batch"]

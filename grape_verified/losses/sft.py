@@ -9,6 +9,8 @@ from grape_verified.arguments import Aggregation, check_aggregation, check_float
 from grape_verified.losses.output import LossOutput
 from grape_verified.numerics import bounded, compute_dtype
 
+__all__ = ["sft_loss", "sft_per_token"]
+
 
 def sft_per_token(logps: Float[Tensor, "batch time"]) -> Float[Tensor, "batch time"]:
     """Negative log-likelihood of each token, −logp.

@@ -32,9 +32,19 @@ from grape_verified.arguments import (
     token_inputs,
 )
 from grape_verified.kl import categorical_kl, kl_estimate
-from grape_verified.logprobs import token_logps
+from grape_verified.logprobs.from_logits import token_logps
 from grape_verified.losses.output import LossOutput
 from grape_verified.numerics import bounded_exp, compute_dtype, exp_limit
+
+__all__ = [
+    "NonPositiveCurvature",
+    "TrpoStep",
+    "conjugate_gradient",
+    "fisher_vector_product",
+    "trpo_loss",
+    "trpo_per_token",
+    "trpo_step",
+]
 
 #: The attention kernel whose backward pass can be differentiated; it is also the one while checkpoints are recomputed.
 TWICE_DIFFERENTIABLE = SDPBackend.MATH

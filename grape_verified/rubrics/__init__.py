@@ -4,23 +4,14 @@ Nothing here is imported by `import grape_verified`. YAML files need the package
 and a tokenizer of `transformers`; both come with `pip install 'grape-verified[transformers]'`.
 """
 
-from grape_verified.rubrics.critics import Critic, LanguageModelCritic, Verdict
-from grape_verified.rubrics.evaluator import Evaluation, evaluate
-from grape_verified.rubrics.rubric import Rubric, RubricItem, load_rubrics
-from grape_verified.rubrics.verifiers import ExactAnswer, RegularExpression, UnitTestRun, UnitTests, Verifier
+from grape_verified.rubrics import critics, evaluator, rubric, verifiers
+from grape_verified.rubrics.critics import *
+from grape_verified.rubrics.evaluator import *
+from grape_verified.rubrics.rubric import *
+from grape_verified.rubrics.verifiers import *
 
-__all__ = [
-    "Critic",
-    "Evaluation",
-    "ExactAnswer",
-    "LanguageModelCritic",
-    "RegularExpression",
-    "Rubric",
-    "RubricItem",
-    "UnitTestRun",
-    "UnitTests",
-    "Verdict",
-    "Verifier",
-    "evaluate",
-    "load_rubrics",
-]
+__all__: list[str] = []
+__all__ += critics.__all__
+__all__ += evaluator.__all__
+__all__ += rubric.__all__
+__all__ += verifiers.__all__

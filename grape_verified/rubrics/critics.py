@@ -15,6 +15,8 @@ from grape_verified.arguments import UNIT_INTERVAL, check_number
 from grape_verified.numerics import compute_dtype
 from grape_verified.rubrics.rubric import RubricItem, check_text
 
+__all__ = ["Critic", "LanguageModelCritic", "Verdict"]
+
 DIGITS: Mapping[str, float] = {str(digit): digit / 9 for digit in range(10)}
 
 SYSTEM_PROMPT = (

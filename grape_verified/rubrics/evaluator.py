@@ -12,6 +12,8 @@ from torch import Tensor
 from grape_verified.rubrics.critics import Critic, Verdict
 from grape_verified.rubrics.rubric import Rubric, RubricItem, item_place
 
+__all__ = ["Evaluation", "evaluate"]
+
 
 class Evaluation(NamedTuple):
     """What verifiers and critic say of every response, padded with 0 to the longest rubric among the prompts.

@@ -11,6 +11,8 @@ from typing import Any
 from grape_verified.arguments import NON_NEGATIVE, check_number
 from grape_verified.rubrics.verifiers import VERIFIERS, Verifier
 
+__all__ = ["Rubric", "RubricItem", "load_rubrics"]
+
 
 @dataclass(frozen=True)
 class RubricItem:

@@ -22,6 +22,8 @@ from typing import IO, Any, NamedTuple
 
 from grape_verified.arguments import Range, check_number
 
+__all__ = ["ExactAnswer", "RegularExpression", "UnitTestRun", "UnitTests", "Verifier"]
+
 Verifier = Callable[[str, str, Any], bool | float]
 
 DRIVER = Path(__file__).with_name("unit_test_driver.py")
