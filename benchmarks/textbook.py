@@ -1,0 +1,149 @@
+"""Every loss as a trainer writes it: plain torch, a masked mean, no checks and no metrics.
+
+Parameters are named as in the public function of this package. Advantages are per sequence or per token. Nothing is
+done for rows without tokens, NaN behind the mask, or ratios that overflow.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+CLIP = 0.2
+DAPO_CLIP = 0.28
+GSPO_CLIP = 3e-4, 4e-4
+CISPO_CLIP = 4.0
+KL_COEF = 0.04
+VALUE_CLIP = 0.2
+BETA = 0.1
+FLIP_PROBABILITY = 0.1
+GROUP = 8
+MAX_LENGTH = 4096
+
+
+def token_mean(per_token: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the counted tokens of the batch."""
+    return (per_token * mask).sum() / mask.sum()
+
+
+def sequence_mean(per_token: Tensor, mask: Tensor) -> Tensor:
+    """Mean over sequences of the mean over tokens."""
+    return ((per_token * mask).sum(1) / mask.sum(1)).mean()
+
+
+def by_token(advantages: Tensor) -> Tensor:
+    """Advantages that broadcast over tokens."""
+    return advantages.unsqueeze(1) if advantages.dim() == 1 else advantages
+
+
+def clipped_surrogate(ratio: Tensor, advantages: Tensor, low: float = CLIP, high: float = CLIP) -> Tensor:
+    """−min(ρA, clip(ρ, 1−ε, 1+ε′)A)."""
+    return -torch.min(ratio * advantages, ratio.clamp(1 - low, 1 + high) * advantages)
+
+
+def sft(logps: Tensor, mask: Tensor) -> Tensor:
+    """−logp."""
+    return token_mean(-logps, mask)
+
+
+def rejection_sampling(logps: Tensor, rewards: Tensor, mask: Tensor) -> Tensor:
+    """−logp of the best response of each group."""
+    groups = rewards.view(-1, GROUP)
+    best = (groups == groups.amax(1, keepdim=True)).flatten()
+    return token_mean(-logps, mask & best.unsqueeze(1))
+
+
+def reinforce(logps: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
+    """−A·logp, summed over the tokens of a sequence."""
+    return -(by_token(advantages) * logps * mask).sum(1).mean()
+
+
+def trpo(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
+    """−ρA."""
+    return token_mean(-(logps - old_logps).exp() * by_token(advantages), mask)
+
+
+def ppo(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
+    """The clipped surrogate."""
+    return token_mean(clipped_surrogate((logps - old_logps).exp(), by_token(advantages)), mask)
+
+
+def value(values: Tensor, returns: Tensor, old_values: Tensor, mask: Tensor) -> Tensor:
+    """The larger of the squared errors of the value and of the clipped value, halved."""
+    clipped = values.clamp(old_values - VALUE_CLIP, old_values + VALUE_CLIP)
+    return token_mean(0.5 * torch.max((values - returns).square(), (clipped - returns).square()), mask)
+
+
+def grpo(logps: Tensor, old_logps: Tensor, ref_logps: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
+    """The clipped surrogate and the KL penalty, estimated by k3."""
+    difference = ref_logps - logps
+    penalty = difference.exp() - difference - 1
+    surrogate = clipped_surrogate((logps - old_logps).exp(), by_token(advantages))
+    return sequence_mean(surrogate + KL_COEF * penalty, mask)
+
+
+def dapo(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
+    """The clipped surrogate with a higher upper clip."""
+    return token_mean(clipped_surrogate((logps - old_logps).exp(), by_token(advantages), CLIP, DAPO_CLIP), mask)
+
+
+def dr_grpo(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
+    """The clipped surrogate, summed and divided by a constant."""
+    surrogate = clipped_surrogate((logps - old_logps).exp(), by_token(advantages))
+    return (surrogate * mask).sum() / (len(logps) * MAX_LENGTH)
+
+
+def gspo(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
+    """The clipped surrogate of the geometric mean of a sequence's ratios."""
+    ratio = (((logps - old_logps) * mask).sum(1) / mask.sum(1)).exp()
+    return clipped_surrogate(ratio, advantages, *GSPO_CLIP).mean()
+
+
+def cispo(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
+    """−w·A·logp, w the ratio clipped from above and held constant."""
+    weight = (logps - old_logps).detach().exp().clamp(max=1 + CISPO_CLIP)
+    return token_mean(-weight * by_token(advantages) * logps, mask)
+
+
+def margins(
+    chosen_logps: Tensor, rejected_logps: Tensor, ref_chosen_logps: Tensor, ref_rejected_logps: Tensor
+) -> Tensor:
+    """Log-ratio of the chosen response less that of the rejected one."""
+    return (chosen_logps - ref_chosen_logps) - (rejected_logps - ref_rejected_logps)
+
+
+def dpo(chosen_logps: Tensor, rejected_logps: Tensor, ref_chosen_logps: Tensor, ref_rejected_logps: Tensor) -> Tensor:
+    """−log σ(m)."""
+    margin = BETA * margins(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
+    return -logsigmoid(margin).mean()
+
+
+def robust_dpo(
+    chosen_logps: Tensor, rejected_logps: Tensor, ref_chosen_logps: Tensor, ref_rejected_logps: Tensor
+) -> Tensor:
+    """DPO's loss for labels that are flipped with a known probability."""
+    margin = BETA * margins(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
+    kept, flipped = (1 - FLIP_PROBABILITY) * logsigmoid(margin), FLIP_PROBABILITY * logsigmoid(-margin)
+    return ((flipped - kept) / (1 - 2 * FLIP_PROBABILITY)).mean()
+
+
+def ipo(chosen_logps: Tensor, rejected_logps: Tensor, ref_chosen_logps: Tensor, ref_rejected_logps: Tensor) -> Tensor:
+    """The squared distance of the margin from 1/(2β)."""
+    margin = margins(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
+    return (margin - 1 / (2 * BETA)).square().mean()
+
+
+def bradley_terry(chosen_rewards: Tensor, rejected_rewards: Tensor) -> Tensor:
+    """−log σ of the difference of the rewards."""
+    return -logsigmoid(chosen_rewards - rejected_rewards).mean()
+
+
+def grape(
+    logps: Tensor, old_logps: Tensor, scores: Tensor, confidences: Tensor, weights: Tensor, mask: Tensor
+) -> Tensor:
+    """The clipped surrogate with leave-one-out advantages of confidence-weighted rewards."""
+    trust = weights * confidences.mean(1)
+    rewards = (trust.unsqueeze(1) * scores).sum(-1) / trust.sum(-1, keepdim=True)
+    advantages = (rewards - rewards.mean(1, keepdim=True)) * GROUP / (GROUP - 1)
+    return sequence_mean(clipped_surrogate((logps - old_logps).exp(), by_token(advantages.flatten())), mask)
