@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from grape_verified.arguments import check_flag, check_group
-from grape_verified.logprobs.dispatch import folds_for
+from grape_verified.logprobs.dispatch import triton_kernels_for
 from grape_verified.logprobs.inputs import head_inputs
 from grape_verified.logprobs.parallel import first_token, ranks, summed
 from grape_verified.logprobs.tiles import (
@@ -264,8 +264,8 @@ class _Gradients:
         """The slopes of a tile; what they give for the temperature is added."""
         tile = self.head.logits(self.operand[rows], rows, weight, columns, memory)
         position = self.rows.targets[rows] - columns.start
-        if (folds := folds_for(memory)) is not None:
-            return self._folded_slopes(folds, tile, rows, position)
+        if (kernels := triton_kernels_for(memory)) is not None:
+            return self._triton_slopes(kernels, tile, rows, position)
         distances = tile.finished().sub_(self.rows.totals[rows, None])
         kept = distances.clamp(min=EXP_IS_ZERO) if self.temperature is not None else None
         slopes = self.rows.slopes(distances, rows)
@@ -274,11 +274,11 @@ class _Gradients:
             self.temperature[rows].add_(kept.mul_(slopes).sum(1))
         return slopes
 
-    def _folded_slopes(self, folds: ModuleType, tile: Logits, rows: slice, position: Tensor) -> Tensor:
+    def _triton_slopes(self, kernels: ModuleType, tile: Logits, rows: slice, position: Tensor) -> Tensor:
         """The same in one pass, and at once in the dtype of the products if nothing else reads the slopes."""
         dtype = tile.products.dtype if self.bias is not None else self.operand.dtype
         result = tile.products if dtype == tile.products.dtype else torch.empty_like(tile.products, dtype=dtype)
-        folds.slopes(
+        kernels.slopes(
             tile.products.unsqueeze(0),
             position,
             self.at_target[rows],

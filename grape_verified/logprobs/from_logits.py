@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from grape_verified.arguments import POSITIVE, check_logits, check_number
-from grape_verified.logprobs.dispatch import folds_for
-from grape_verified.logprobs.folded_logits import FoldedTokenEntropies, FoldedTokenLogps
+from grape_verified.logprobs.dispatch import triton_kernels_for
+from grape_verified.logprobs.from_logits_triton import TritonTokenEntropies, TritonTokenLogps
 from grape_verified.logprobs.inputs import check_targets
 from grape_verified.logprobs.tiles import blocks
 from grape_verified.numerics import EXP_IS_ZERO, compute_dtype, log_softmax
@@ -53,9 +53,9 @@ def token_logps(
     """
     check_logits(logits)
     check_targets(targets, "logits", logits, logits.shape[-1])
-    temperature = check_number("temperature", temperature, POSITIVE)
-    if (folds := folds_for(logits)) is not None:
-        return FoldedTokenLogps.apply(logits, targets.long(), temperature, folds, _TokenLogps)  # type: ignore
+from grape_verified.arguments import POSITIVE, check_logits, check_number
+from grape_verified.logprobs.dispatch import triton_kernels_for
+from grape_verified.logprobs.from_logits_triton import TritonTokenEntropies, TritonTokenLogps
     return _TokenLogps.apply(logits, targets.long(), temperature)[0]  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -85,9 +85,9 @@ def token_entropies(
     Claims: policy.entropy, policy.entropy.gradient, policy.temperature.gradient.
     """
     check_logits(logits)
-    temperature = check_number("temperature", temperature, POSITIVE)
-    if (folds := folds_for(logits)) is not None:
-        return FoldedTokenEntropies.apply(logits, temperature, folds, _TokenEntropies)  # type: ignore
+from grape_verified.arguments import POSITIVE, check_logits, check_number
+from grape_verified.logprobs.dispatch import triton_kernels_for
+from grape_verified.logprobs.from_logits_triton import TritonTokenEntropies, TritonTokenLogps
     return _TokenEntropies.apply(logits, temperature)[0]  # type: ignore[no-any-return, no-untyped-call]
 
 

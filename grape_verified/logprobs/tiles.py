@@ -13,7 +13,7 @@ from torch.distributed import ProcessGroup
 from torch.nn.functional import logsigmoid
 
 from grape_verified.arguments import check_integer
-from grape_verified.logprobs.dispatch import folds_for
+from grape_verified.logprobs.dispatch import triton_kernels_for
 from grape_verified.logprobs.parallel import largest_shift, summed
 from grape_verified.numerics import EXP_IS_ZERO, compute_dtype, exp_
 
@@ -128,7 +128,7 @@ class Head:
 
     def logits(self, hidden: Tensor, rows: slice | Tensor, weight: Tensor, columns: slice, memory: Tensor) -> Logits:
         """A tile of logits, in memory, from the operands of some rows and some columns."""
-        gap = GAP if folds_for(memory) is None else 0
+        gap = GAP if triton_kernels_for(memory) is None else 0
         shape = len(hidden), len(weight) + gap
         tile = memory[: shape[0] * shape[1]].view(shape)[:, : len(weight)]
         multiply(tile, hidden, weight.T)
@@ -201,10 +201,10 @@ class Sums:
 
         With exponentials it becomes exp(z − shift), and 0 at the target. Without, what is left in it is of no use.
         """
-        if (folds := folds_for(tile.products)) is not None:
+        if (kernels := triton_kernels_for(tile.products)) is not None:
             sums = self.shift, self.rest, self.chosen, self.spread
             head = {"bias": tile.bias, "temperature": tile.temperature}
-            folds.fold(tile.products, position, *sums, slack=SLACK, exponentials=exponentials, **head)
+            kernels.add_tile(tile.products, position, *sums, slack=SLACK, exponentials=exponentials, **head)
         else:
             self._add(tile.finished(), position)
 

@@ -6,14 +6,14 @@ import subprocess
 import pytest
 import torch
 
-pytest.importorskip("triton", reason="the folds need Triton, which is not installed")
+pytest.importorskip("triton", reason="the Triton kernels need Triton, which is not installed")
 
 import triton
 from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from grape_verified.logprobs import folds
+from grape_verified.logprobs import triton_kernels
 from grape_verified.logprobs.tiles import SLACK
 
 pytestmark = pytest.mark.skipif(knobs.runtime.interpret, reason="the interpreter is on: nothing is compiled")
@@ -34,11 +34,11 @@ HEADS = {
 }
 
 
-def folds_of_tiles(columns, head):
+def sums_of_tiles(columns, head):
     """In the two stages, with and without an entropy, and in one pass."""
     for spread, exponentials in ((None, False), (room(ROWS), False), (None, True)):
         sums = room(ROWS, dtype=torch.int64), room(ROWS), room(ROWS), room(ROWS), spread
-        folds.fold(room(ROWS, columns), *sums, slack=SLACK, exponentials=exponentials, **head)
+        triton_kernels.add_tile(room(ROWS, columns), *sums, slack=SLACK, exponentials=exponentials, **head)
 
 
 def slopes_of_tiles(columns, head):
@@ -48,19 +48,19 @@ def slopes_of_tiles(columns, head):
         for terms in ({}, dict.fromkeys(("slope", "curve", "entropies"), room(ROWS))):
             for dtype in (FP32, BF16):
                 result = room(ROWS, columns, dtype=dtype)
-                folds.slopes(*place, result, shift=room(ROWS), moments=moments, **head, **terms)
+                triton_kernels.slopes(*place, result, shift=room(ROWS), moments=moments, **head, **terms)
 
 
-def folds_of_logits(columns):
+def passes_over_logits(columns):
     """Log-probabilities and entropies and the gradients of both."""
     for dtype in (FP32, FP16, BF16):
         logits = room(1, ROWS, columns, dtype=dtype)
         sums = {"shift": room(ROWS), "totals": room(ROWS), "divisor": 0.7}
-        folds.softmax(logits, 0.7, with_spread=False)
-        folds.slopes(logits, room(ROWS, dtype=torch.int64), room(ROWS), logits[0], **sums, slope=room(ROWS))
-        folds.softmax(logits, 0.7, with_spread=True)
+        triton_kernels.softmax(logits, 0.7, with_spread=False)
+        triton_kernels.slopes(logits, room(ROWS, dtype=torch.int64), room(ROWS), logits[0], **sums, slope=room(ROWS))
+        triton_kernels.softmax(logits, 0.7, with_spread=True)
         terms = dict.fromkeys(("slope", "curve", "entropies"), room(ROWS))
-        folds.slopes(logits, None, None, logits[0], **sums, **terms)
+        triton_kernels.slopes(logits, None, None, logits[0], **sums, **terms)
 
 
 class Recorder:
@@ -77,8 +77,8 @@ class Recorder:
 def launches(monkeypatch):
     """What would be launched."""
     found = []
-    for name in ("fold_kernel", "softmax_kernel", "slopes_kernel"):
-        monkeypatch.setattr(folds, name, Recorder(getattr(folds, name), found))
+    for name in ("add_tile_kernel", "softmax_kernel", "slopes_kernel"):
+        monkeypatch.setattr(triton_kernels, name, Recorder(getattr(triton_kernels, name), found))
     return found
 
 
@@ -125,9 +125,9 @@ def stack_frame(kernel, tmp_path):
 @pytest.mark.parametrize("head", [*HEADS, "logits"])
 def test_nothing_spills(launches, tmp_path, cc, columns, head):
     if head == "logits":
-        folds_of_logits(columns)
+        passes_over_logits(columns)
     else:
-        folds_of_tiles(columns, HEADS[head](columns))
+        sums_of_tiles(columns, HEADS[head](columns))
         slopes_of_tiles(columns, HEADS[head](columns))
     assert len(launches) >= 11
     for kernel, arguments, options in launches:
@@ -139,7 +139,7 @@ def test_nothing_spills(launches, tmp_path, cc, columns, head):
 
 @pytest.mark.parametrize("cc", [80, 90, 100])
 def test_too_many_columns_for_a_thread_are_seen_to_spill(launches, tmp_path, cc):
-    folds.softmax(room(1, ROWS, 4096), 1.0, with_spread=True)
+    triton_kernels.softmax(room(1, ROWS, 4096), 1.0, with_spread=True)
     kernel, arguments, options = launches[0]
     options = {**options, "block": 8192, "num_warps": 1}
     assert stack_frame(compiled(kernel, arguments, options, cc), tmp_path) > 0
@@ -158,4 +158,4 @@ def test_too_many_columns_for_a_thread_are_seen_to_spill(launches, tmp_path, cc)
     ],
 )
 def test_the_law_for_blocks(columns, dtype, block, warps):
-    assert folds.block_of(room(3, columns, dtype=dtype)) == {"block": block, "num_warps": warps}
+    assert triton_kernels.block_of(room(3, columns, dtype=dtype)) == {"block": block, "num_warps": warps}

@@ -7,17 +7,19 @@ import torch
 from torch import Tensor
 
 
-class FoldedTokenLogps(torch.autograd.Function):
-    """log π(y) of logits, by folds; to be differentiated again is left to `plain`, the same in torch."""
+class TritonTokenLogps(torch.autograd.Function):
+    """log π(y) of logits, by Triton kernels; a second derivative is left to `plain`, the same in torch."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor, temperature: float, folds: ModuleType, plain: Any) -> Tensor:
-        top, ties, rest, _ = folds.softmax(_rows(logits), temperature, with_spread=False)
+    def forward(
+        ctx: Any, logits: Tensor, targets: Tensor, temperature: float, kernels: ModuleType, plain: Any
+    ) -> Tensor:
+        top, ties, rest, _ = kernels.softmax(_rows(logits), temperature, with_spread=False)
         totals = ties.log() + (rest / ties).log1p()
         chosen = logits.gather(-1, targets.unsqueeze(-1)).reshape(-1).float()
         logps = (chosen - top).div_(temperature).sub_(totals).view(targets.shape)
         ctx.save_for_backward(logits, targets, logps, top, totals)
-        ctx.temperature, ctx.folds, ctx.plain = temperature, folds, plain
+        ctx.temperature, ctx.kernels, ctx.plain = temperature, kernels, plain
         return logps
 
     @staticmethod
@@ -31,20 +33,20 @@ class FoldedTokenLogps(torch.autograd.Function):
         at_target = slope * logps.expm1().reshape(-1)
         result = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
         options = {"shift": top, "totals": totals, "divisor": ctx.temperature, "slope": slope}
-        ctx.folds.slopes(_rows(logits), targets.reshape(-1), at_target, result, **options)
+        ctx.kernels.slopes(_rows(logits), targets.reshape(-1), at_target, result, **options)
         return result, None, None, None, None
 
 
-class FoldedTokenEntropies(torch.autograd.Function):
-    """H of logits, by folds; to be differentiated again is left to `plain`, the same in torch."""
+class TritonTokenEntropies(torch.autograd.Function):
+    """H of logits, by Triton kernels; a second derivative is left to `plain`, the same in torch."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, temperature: float, folds: ModuleType, plain: Any) -> Tensor:
-        top, ties, rest, spread = folds.softmax(_rows(logits), temperature, with_spread=True)
+    def forward(ctx: Any, logits: Tensor, temperature: float, kernels: ModuleType, plain: Any) -> Tensor:
+        top, ties, rest, spread = kernels.softmax(_rows(logits), temperature, with_spread=True)
         totals = ties.log() + (rest / ties).log1p()
         entropies = totals - spread / (ties + rest)
         ctx.save_for_backward(logits, entropies, top, totals)
-        ctx.temperature, ctx.folds, ctx.plain = temperature, folds, plain
+        ctx.temperature, ctx.kernels, ctx.plain = temperature, kernels, plain
         return entropies.view(logits.shape[:-1])
 
     @staticmethod
@@ -57,7 +59,9 @@ class FoldedTokenEntropies(torch.autograd.Function):
         curve = (grad / -ctx.temperature).reshape(-1)
         terms = {"slope": torch.zeros_like(curve), "curve": curve, "entropies": entropies}
         result = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
-        ctx.folds.slopes(_rows(logits), None, None, result, shift=top, totals=totals, divisor=ctx.temperature, **terms)
+        ctx.kernels.slopes(
+            _rows(logits), None, None, result, shift=top, totals=totals, divisor=ctx.temperature, **terms
+        )
         return result, None, None, None
 
 

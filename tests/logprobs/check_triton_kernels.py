@@ -1,4 +1,4 @@
-"""The folds against the formulas in fp64, row by row; run by `test_folds`: in Triton's interpreter, or on CUDA."""
+"""The Triton kernels against the formulas in fp64, row by row; run by `test_triton_kernels`, interpreted or not."""
 
 import math
 import os
@@ -8,7 +8,7 @@ import torch
 
 from grape_verified import fused_linear_loss, linear_token_logps, token_entropies, token_logps
 from grape_verified.logprobs import from_logits
-from grape_verified.logprobs.dispatch import folds_for
+from grape_verified.logprobs.dispatch import triton_kernels_for
 from grape_verified.logprobs.tiles import SLACK, Logits, Sums
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -32,36 +32,36 @@ def integers(*values):
 @pytest.fixture
 def calls(monkeypatch):
     """The names of the kernels that were launched."""
-    folds, found = folds_for(normal(1)), []
-    launch = folds._launch
+    kernels, found = triton_kernels_for(normal(1)), []
+    launch = kernels._launch
 
     def noted(kernel, *given, **options):
         found.append(kernel.__name__)
         launch(kernel, *given, **options)
 
-    monkeypatch.setattr(folds, "_launch", noted)
+    monkeypatch.setattr(kernels, "_launch", noted)
     return found
 
 
 # -- where they are called --------------------------------------------------------------------------------------------
 
 
-def test_what_has_folds():
+def test_what_has_kernels():
     x = normal(2, 3)
-    assert all(folds_for(x.to(dtype)) is not None for dtype in OF_HALF)
-    assert folds_for(torch.nn.Parameter(x)) is not None
-    assert folds_for(x.double()) is None
-    assert folds_for(torch.empty(2, device="meta")) is None or INTERPRETED
-    torch.vmap(lambda row: (row, pytest.fail("folds under vmap") if folds_for(row) else None)[0])(x)
+    assert all(triton_kernels_for(x.to(dtype)) is not None for dtype in OF_HALF)
+    assert triton_kernels_for(torch.nn.Parameter(x)) is not None
+    assert triton_kernels_for(x.double()) is None
+    assert triton_kernels_for(torch.empty(2, device="meta")) is None or INTERPRETED
+    torch.vmap(lambda row: (row, pytest.fail("Triton kernels under vmap") if triton_kernels_for(row) else None)[0])(x)
 
 
 def test_every_route_calls_them(calls):
     hidden, weight = normal(3, 4).requires_grad_(), normal(9, 4, seed=1).requires_grad_()
     targets = integers(0, 8, 4)
     linear_token_logps(hidden, weight, targets).sum().backward()
-    assert calls == ["fold_kernel", "slopes_kernel"]
+    assert calls == ["add_tile_kernel", "slopes_kernel"]
     fused_linear_loss(hidden[None], weight, targets[None], lambda logps: -logps)
-    assert calls[2:] == ["fold_kernel"]
+    assert calls[2:] == ["add_tile_kernel"]
     token_logps(weight, targets.repeat(3) % 4).sum().backward()
     token_entropies(weight).sum().backward()
     assert calls[3:] == ["softmax_kernel", "slopes_kernel"] * 2
@@ -195,10 +195,10 @@ def test_without_exponentials_nothing_is_written():
 
 
 def test_no_rows():
-    folds = folds_for(normal(1))
+    kernels = triton_kernels_for(normal(1))
     sums, _ = parts(normal(0, 5), integers().long(), widths=(5,))
     assert sums.rest.shape == (0,)
-    assert folds.softmax(normal(1, 0, 5), 1.0, with_spread=True)[0].shape == (0,)
+    assert kernels.softmax(normal(1, 0, 5), 1.0, with_spread=True)[0].shape == (0,)
 
 
 # -- logits -----------------------------------------------------------------------------------------------------------
@@ -322,7 +322,7 @@ def test_under_vmap_they_are_left_to_torch(calls):
 @pytest.mark.parametrize("given", ["nothing", "bias and temperatures"])
 def test_slopes_of_a_tile(columns, dtype, with_entropy, given):
     """Each entry from the formula, whose constants are any numbers."""
-    folds = folds_for(normal(1))
+    kernels = triton_kernels_for(normal(1))
     products, position = normal(4, columns, scale=3), integers(0, columns - 1, columns, -1)
     products[3, 1] = -math.inf
     bias, temperature = (None, 1.0)
@@ -344,7 +344,7 @@ def test_slopes_of_a_tile(columns, dtype, with_entropy, given):
     result = products.clone() if dtype == torch.float32 else torch.empty_like(products, dtype=dtype)
     read = (result if dtype == torch.float32 else products).unsqueeze(0)
     head = {"bias": bias, "temperature": temperature}
-    folds.slopes(read, position, at_target, result, shift=shift, moments=moments, **head, **terms)
+    kernels.slopes(read, position, at_target, result, shift=shift, moments=moments, **head, **terms)
     torch.testing.assert_close(result.double(), wanted, rtol=4 * OF_HALF[dtype], atol=1e-7)
     torch.testing.assert_close(moments.double(), before.double() + (wanted * kept).sum(-1), rtol=2e-5, atol=2e-5)
 

@@ -1,4 +1,4 @@
-"""The folds in Triton: in its interpreter, on CUDA if there is a device, and what holds where they cannot be used.
+"""The Triton kernels: in the interpreter, on CUDA if there is a device, and what happens where they cannot be used.
 
 Triton reads once, when it is imported, whether to interpret: what is interpreted runs in a process of its own.
 """
@@ -16,7 +16,9 @@ from grape_verified import linear_token_logps, token_logps
 from grape_verified.logprobs import dispatch
 
 FOLDER = Path(__file__).parent
-needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="the folds need Triton, which is not installed")
+needs_triton = pytest.mark.skipif(
+    find_spec("triton") is None, reason="the Triton kernels need Triton, which is not installed"
+)
 
 
 def run(*command, **environment):
@@ -41,25 +43,28 @@ def checked(*selection, **environment):
 @pytest.mark.full("Triton's interpreter")
 @needs_triton
 def test_in_the_interpreter():
-    """The checks of the folds, and of the tests of the routes those in fp32 that are small."""
-    routes = (
-        "check_folds or masked_positions or far_above or distribution or confident or (documented and None and peaked)"
-    )
+    """The checks of the kernels, and of the tests of the routes those in fp32 that are small."""
+    routes = "check_triton or masked_positions or far_above or distribution or confident or (documented and None and peaked)"
     files = [str(path) for path in sorted(FOLDER.glob("test_from_*.py"))]
     checked(
-        str(FOLDER / "check_folds.py"), str(FOLDER / "test_fused_loss.py"), *files, "-k", routes, TRITON_INTERPRET="1"
+        str(FOLDER / "check_triton_kernels.py"),
+        str(FOLDER / "test_fused_loss.py"),
+        *files,
+        "-k",
+        routes,
+        TRITON_INTERPRET="1",
     )
 
 
 @needs_triton
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_on_the_device():
-    checked(str(FOLDER / "check_folds.py"), TRITON_INTERPRET="0")
+    checked(str(FOLDER / "check_triton_kernels.py"), TRITON_INTERPRET="0")
 
 
 def test_on_a_cpu_torch_does_it_all():
     x = torch.randn(3, 5)
-    assert dispatch.folds_for(x) is None
+    assert dispatch.triton_kernels_for(x) is None
     assert token_logps(x, torch.tensor([0, 1, 2])).isfinite().all()
 
 
@@ -76,22 +81,22 @@ def test_without_triton_torch_does_it_all(interpret):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="Triton can be used")
 def test_triton_that_cannot_be_used_is_said_and_left_out():
     with pytest.warns(UserWarning, match="grape_verified: Triton is not used, which costs time: "):
-        assert dispatch._folds.__wrapped__(False) is None
+        assert dispatch._triton_kernels.__wrapped__(False) is None
 
 
 def test_a_cpu_does_not_wait_for_triton_to_be_imported():
     code = (
         "import sys, torch, grape_verified as g; g.token_logps(torch.ones(2, 3), torch.zeros(2, dtype=int));"
-        "print('grape_verified.logprobs.folds' in sys.modules)"
+        "print('grape_verified.logprobs.triton_kernels' in sys.modules)"
     )
     assert run("-c", code, TRITON_INTERPRET="0") == "False\n"
 
 
 def test_traced_calls_are_left_to_torch(monkeypatch):
-    """`torch.compile` makes one graph of them, where folds would be taken for tensors as these otherwise."""
-    monkeypatch.setattr(dispatch, "_folds", lambda interpreted: pytest.fail("folds in what is traced"))
+    """`torch.compile` makes one graph of them, where eager mode would use Triton kernels."""
+    monkeypatch.setattr(dispatch, "_triton_kernels", lambda interpreted: pytest.fail("Triton kernels while tracing"))
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     x, y = torch.randn(3, 5), torch.tensor([0, 1, 2])
     for function in (token_logps, lambda x, y: linear_token_logps(x, x.T @ x, y)):
         assert torch.compile(function, fullgraph=True, backend="aot_eager")(x, y).shape == (3,)
-    torch.vmap(lambda row: (row, dispatch.folds_for(row))[0])(x)
+    torch.vmap(lambda row: (row, dispatch.triton_kernels_for(row))[0])(x)

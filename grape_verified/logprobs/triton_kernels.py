@@ -67,11 +67,11 @@ def _in_rows(base, row, inner, outer_stride, inner_stride):
 
 
 @triton.jit
-def fold_kernel(
+def add_tile_kernel(
     products, bias, temperatures, inverse_temperature, position, shift, rest, chosen, spread, columns,
     slack: tl.constexpr, exponentials: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
-    """One row of `fold`."""
+    """One row of `add_tile`."""
     row = tl.program_id(0)
     start = products + row.to(tl.int64) * columns
     inverse = _inverse(temperatures, inverse_temperature, row)
@@ -198,7 +198,7 @@ def slopes_kernel(
 # -- what is asked of them --------------------------------------------------------------------------------------------
 
 
-def fold(
+def add_tile(
     products: Tensor,
     position: Tensor,
     shift: Tensor,
@@ -225,7 +225,7 @@ def fold(
     rows, columns = products.shape
     per_row = _flat(position), shift, rest, chosen, spread
     options = {"slack": slack, "exponentials": exponentials}
-    _launch(fold_kernel, rows, products, _flat(bias), *_inverses(temperature), *per_row, columns, **options)
+    _launch(add_tile_kernel, rows, products, _flat(bias), *_inverses(temperature), *per_row, columns, **options)
 
 
 def softmax(logits: Tensor, temperature: float, *, with_spread: bool) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
