@@ -53,9 +53,9 @@ def token_logps(
     """
     check_logits(logits)
     check_targets(targets, "logits", logits, logits.shape[-1])
-from grape_verified.arguments import POSITIVE, check_logits, check_number
-from grape_verified.logprobs.dispatch import triton_kernels_for
-from grape_verified.logprobs.from_logits_triton import TritonTokenEntropies, TritonTokenLogps
+    temperature = check_number("temperature", temperature, POSITIVE)
+    if (kernels := triton_kernels_for(logits)) is not None:
+        return TritonTokenLogps.apply(logits, targets.long(), temperature, kernels, _TokenLogps)  # type: ignore
     return _TokenLogps.apply(logits, targets.long(), temperature)[0]  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -85,9 +85,9 @@ def token_entropies(
     Claims: policy.entropy, policy.entropy.gradient, policy.temperature.gradient.
     """
     check_logits(logits)
-from grape_verified.arguments import POSITIVE, check_logits, check_number
-from grape_verified.logprobs.dispatch import triton_kernels_for
-from grape_verified.logprobs.from_logits_triton import TritonTokenEntropies, TritonTokenLogps
+    temperature = check_number("temperature", temperature, POSITIVE)
+    if (kernels := triton_kernels_for(logits)) is not None:
+        return TritonTokenEntropies.apply(logits, temperature, kernels, _TokenEntropies)  # type: ignore
     return _TokenEntropies.apply(logits, temperature)[0]  # type: ignore[no-any-return, no-untyped-call]
 
 
