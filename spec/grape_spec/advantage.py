@@ -9,7 +9,6 @@ from fractions import Fraction
 from sympy import Expr, Lambda, Max, exp, log, sqrt
 
 from grape_spec.language import (
-    Definition,
     Mask,
     NonNegative,
     Positive,
@@ -17,7 +16,6 @@ from grape_spec.language import (
     Size,
     Smooth,
     Source,
-    Wrong,
     claim,
     define,
     equals,
@@ -28,6 +26,7 @@ from grape_spec.language import (
     index,
     sum_over,
     symbol,
+    wrong,
 )
 from grape_spec.language.domains import Interval, Naturals
 from grape_spec.proof.rules import algebra, finite_sum, induction
@@ -49,36 +48,30 @@ lam = symbol("lam", UNIT_INTERVAL, "what a residual counts one token earlier, be
 counts = symbol("counts", Mask(), "1 where the token counts", tex="m")
 
 residual = define(
-    Definition(
-        "advantage.residual",
-        "The error of a value: the reward and the discounted value that follow, less the value itself.",
-        (token_return, value, next_value, discount),
-        token_return + discount * next_value - value,
-        tex=r"\delta",
-        source=SCHULMAN.section(3),
-    )
+    "advantage.residual",
+    "The error of a value: the reward and the discounted value that follow, less the value itself.",
+    (token_return, value, next_value, discount),
+    token_return + discount * next_value - value,
+    tex=r"\delta",
+    source=SCHULMAN.section(3),
 )
 
 gae = define(
-    Definition(
-        "advantage.gae",
-        "Generalised advantage estimate of a token, from that of the next token that counts.",
-        (token_return, value, next_value, next_advantage, discount, lam),
-        residual() + discount * lam * next_advantage,
-        tex="A",
-        source=SCHULMAN.eq(16),
-    )
+    "advantage.gae",
+    "Generalised advantage estimate of a token, from that of the next token that counts.",
+    (token_return, value, next_value, next_advantage, discount, lam),
+    residual() + discount * lam * next_advantage,
+    tex="A",
+    source=SCHULMAN.eq(16),
 )
 
 estimated_return = define(
-    Definition(
-        "advantage.estimated_return",
-        "What the value of a token should have been, by its advantage.",
-        (token_return, value, next_value, next_advantage, discount, lam),
-        gae() + value,
-        tex="R",
-        source=SCHULMAN.section(5),
-    )
+    "advantage.estimated_return",
+    "What the value of a token should have been, by its advantage.",
+    (token_return, value, next_value, next_advantage, discount, lam),
+    gae() + value,
+    tex="R",
+    source=SCHULMAN.section(5),
 )
 
 claim(
@@ -93,11 +86,11 @@ claim(
         by=algebra(),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "bootstrapped from the value alone",
             equals(estimated_return(), token_return + discount * next_value),
         ),
-        Wrong(
+        wrong(
             "the advantage for the return of what follows",
             equals(estimated_return(), token_return + discount * ((1 - lam) * next_value + lam * next_advantage)),
         ),
@@ -105,25 +98,21 @@ claim(
 )
 
 value_handed_on = define(
-    Definition(
-        "advantage.value_handed_on",
-        "The value that the token before bootstraps from: a masked token hands on what follows it.",
-        (counts, value, next_value),
-        counts * value + (1 - counts) * next_value,
-        tex=r"V_{{\mathrm{{on}}}}",
-        convention=True,
-    )
+    "advantage.value_handed_on",
+    "The value that the token before bootstraps from: a masked token hands on what follows it.",
+    (counts, value, next_value),
+    counts * value + (1 - counts) * next_value,
+    tex=r"V_{{\mathrm{{on}}}}",
+    convention=True,
 )
 
 advantage_handed_on = define(
-    Definition(
-        "advantage.advantage_handed_on",
-        "The advantage that the token before adds to: a masked token hands on what follows it.",
-        (counts, token_return, value, next_value, next_advantage, discount, lam),
-        counts * gae() + (1 - counts) * next_advantage,
-        tex=r"A_{{\mathrm{{on}}}}",
-        convention=True,
-    )
+    "advantage.advantage_handed_on",
+    "The advantage that the token before adds to: a masked token hands on what follows it.",
+    (counts, token_return, value, next_value, next_advantage, discount, lam),
+    counts * gae() + (1 - counts) * next_advantage,
+    tex=r"A_{{\mathrm{{on}}}}",
+    convention=True,
 )
 
 claim(
@@ -135,12 +124,12 @@ claim(
     holds(equals(value_handed_on(1), value), name="value of one that counts", by=algebra()),
     holds(equals(advantage_handed_on(1), gae()), name="advantage of one that counts", by=algebra()),
     wrong=[
-        Wrong("a value is bootstrapped from a masked token", equals(value_handed_on(0), value)),
-        Wrong(
+        wrong("a value is bootstrapped from a masked token", equals(value_handed_on(0), value)),
+        wrong(
             "a hole ends the sum, as where the recursion is multiplied by the mask",
             equals(advantage_handed_on(), counts * gae()),
         ),
-        Wrong(
+        wrong(
             "a hole is one step of decay",
             equals(advantage_handed_on(0), discount * lam * next_advantage),
         ),
@@ -191,11 +180,11 @@ claim(
     ),
     source=SCHULMAN.eq(16),
     wrong=[
-        Wrong(
+        wrong(
             "without decay",
             equals(one_more, residual_at(1) + discounted(decay, lambda j: residual_at(j + 1))),
         ),
-        Wrong(
+        wrong(
             "decayed once for all tokens alike",
             equals(one_more, residual_at(1) + decay * sum_over(residual_at(k + 1), k)),
         ),
@@ -212,14 +201,12 @@ collected = symbol("collected", Real, "discounted rewards of the first tokens", 
 elapsed = symbol("elapsed", Naturals("whole number", low=0), "number of those tokens", tex="n")
 
 n_step_return = define(
-    Definition(
-        "advantage.n_step_return",
-        "Return of n steps: their discounted rewards, and the discounted value of what follows them.",
-        (collected, value, decay, elapsed),
-        collected + power(decay, elapsed) * value,
-        tex="R_{{{elapsed}}}",
-        source=SCHULMAN.section(3),
-    )
+    "advantage.n_step_return",
+    "Return of n steps: their discounted rewards, and the discounted value of what follows them.",
+    (collected, value, decay, elapsed),
+    collected + power(decay, elapsed) * value,
+    tex="R_{{{elapsed}}}",
+    source=SCHULMAN.section(3),
 )
 
 one_step_further = n_step_return(collected + power(decay, elapsed) * token_return, next_value, elapsed=elapsed + 1)
@@ -253,12 +240,12 @@ claim(
     ),
     source=SCHULMAN.eq(16),
     wrong=[
-        Wrong("λ = 0 is the reward less the value", equals(gae(lam=0), token_return - value)),
-        Wrong(
+        wrong("λ = 0 is the reward less the value", equals(gae(lam=0), token_return - value)),
+        wrong(
             "λ = 1 forgets the value",
             equals(discounted(decay, error_at), discounted(decay, reward_at) + power(decay, K) * value_at(K + 1)),
         ),
-        Wrong(
+        wrong(
             "the mixture without the weight that is left for the longest",
             equals(
                 (1 - decay) * discounted(decay, lambda n: n_step_at(n) - n_step_at(0)),
@@ -284,69 +271,57 @@ stretch = symbol("stretch", Positive, "a positive factor on every number", tex="
 raised = symbol("raised", Real, "a constant added to every number", tex="b")
 
 token_count = define(
-    Definition(
-        "advantage.token_count",
-        "Number of tokens that count; by convention 1 where there is none.",
-        (kept,),
-        Max(1, sum_over(kept[token], token)),
-        tex="n",
-        domain=Positive,
-        convention=True,
-    )
+    "advantage.token_count",
+    "Number of tokens that count; by convention 1 where there is none.",
+    (kept,),
+    Max(1, sum_over(kept[token], token)),
+    tex="n",
+    domain=Positive,
+    convention=True,
 )
 
 freedom = define(
-    Definition(
-        "advantage.freedom",
-        "What the squares are divided by; by convention 1 where nothing is left, so that the variance is 0.",
-        (count, ddof),
-        Max(1, count - ddof),
-        tex="f",
-        domain=Positive,
-        convention=True,
-    )
+    "advantage.freedom",
+    "What the squares are divided by; by convention 1 where nothing is left, so that the variance is 0.",
+    (count, ddof),
+    Max(1, count - ddof),
+    tex="f",
+    domain=Positive,
+    convention=True,
 )
 
 mean = define(
-    Definition(
-        "advantage.mean",
-        "Mean of the tokens that count.",
-        (estimate, kept, count),
-        sum_over(kept[token] * estimate[token], token) / count,
-        tex=r"\bar x",
-    )
+    "advantage.mean",
+    "Mean of the tokens that count.",
+    (estimate, kept, count),
+    sum_over(kept[token] * estimate[token], token) / count,
+    tex=r"\bar x",
 )
 
 variance = define(
-    Definition(
-        "advantage.variance",
-        "Variance of the tokens that count.",
-        (estimate, kept, centre, count, ddof),
-        sum_over(kept[token] * (estimate[token] - centre) ** 2, token) / freedom(),
-        tex="s^2",
-    )
+    "advantage.variance",
+    "Variance of the tokens that count.",
+    (estimate, kept, centre, count, ddof),
+    sum_over(kept[token] * (estimate[token] - centre) ** 2, token) / freedom(),
+    tex="s^2",
 )
 
 whitened = define(
-    Definition(
-        "advantage.whitened",
-        "A number less the mean, in units of the standard deviation.",
-        (number, centre, spread, eps),
-        (number - centre) / sqrt(spread + eps),
-        tex="w",
-        source=HUANG,
-    )
+    "advantage.whitened",
+    "A number less the mean, in units of the standard deviation.",
+    (number, centre, spread, eps),
+    (number - centre) / sqrt(spread + eps),
+    tex="w",
+    source=HUANG,
 )
 
 whitened_in_place = define(
-    Definition(
-        "advantage.whitened_in_place",
-        "The same with the mean added back.",
-        (number, centre, spread, eps),
-        whitened() + centre,
-        tex=r"(w + \bar x)",
-        source=HUANG,
-    )
+    "advantage.whitened_in_place",
+    "The same with the mean added back.",
+    (number, centre, spread, eps),
+    whitened() + centre,
+    tex=r"(w + \bar x)",
+    source=HUANG,
 )
 
 moments = (mean(), variance(centre=mean()))
@@ -400,7 +375,7 @@ claim(
     ),
     source=HUANG,
     wrong=[
-        Wrong(
+        wrong(
             "the mean over all positions, masked ones too",
             equals(
                 sum_over(
@@ -408,17 +383,17 @@ claim(
                 ),
                 0,
             ),
-            assuming=(counted, varied),
+            assuming=[counted, varied],
         ),
-        Wrong(
+        wrong(
             "variance 1 whatever the ddof",
             equals(sum_over(kept[token] * plainly_white**2, token), count),
-            assuming=(counted, varied),
+            assuming=[counted, varied],
         ),
-        Wrong(
+        wrong(
             "a factor changes nothing where something is added either",
             equals(whitened_after(lambda x: stretch * x), white),
-            assuming=(counted, varied),
+            assuming=[counted, varied],
         ),
     ],
 )

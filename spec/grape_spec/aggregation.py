@@ -7,7 +7,6 @@ parts of a batch add up to the whole wherever they are computed.
 from sympy import Max
 
 from grape_spec.language import (
-    Definition,
     Diff,
     Mask,
     OneHot,
@@ -15,7 +14,6 @@ from grape_spec.language import (
     Real,
     Size,
     Source,
-    Wrong,
     claim,
     define,
     equals,
@@ -24,6 +22,7 @@ from grape_spec.language import (
     index,
     sum_over,
     symbol,
+    wrong,
 )
 from grape_spec.policy import T, t
 from grape_spec.proof.rules import finite_sum
@@ -44,74 +43,60 @@ max_length = symbol("max_length", Positive, "the fixed length that stands for ev
 counted = mask[i, t] * per_token[i, t]
 
 token_count = define(
-    Definition(
-        "aggregation.token_count",
-        "Number of tokens that count; by convention 1 where there is none, so that an empty batch has loss 0.",
-        (mask,),
-        Max(1, sum_over(mask[i, t], i, t)),
-        tex="N",
-        domain=Positive,
-        convention=True,
-    )
+    "aggregation.token_count",
+    "Number of tokens that count; by convention 1 where there is none, so that an empty batch has loss 0.",
+    (mask,),
+    Max(1, sum_over(mask[i, t], i, t)),
+    tex="N",
+    domain=Positive,
+    convention=True,
 )
 
 row_count = define(
-    Definition(
-        "aggregation.row_count",
-        "Number of tokens of a sequence that count; by convention 1 where there is none, so that it contributes 0.",
-        (i, mask),
-        Max(1, sum_over(mask[i, t], t)),
-        tex="n_{{{i}}}",
-        domain=Positive,
-        convention=True,
-    )
+    "aggregation.row_count",
+    "Number of tokens of a sequence that count; by convention 1 where there is none, so that it contributes 0.",
+    (i, mask),
+    Max(1, sum_over(mask[i, t], t)),
+    tex="n_{{{i}}}",
+    domain=Positive,
+    convention=True,
 )
 
 token_mean = define(
-    Definition(
-        "aggregation.token_mean",
-        "Every token of the batch weighs the same; the denominator is the number of tokens.",
-        (per_token, mask, denominator),
-        sum_over(counted, i, t) / denominator,
-        source=DAPO,
-    )
+    "aggregation.token_mean",
+    "Every token of the batch weighs the same; the denominator is the number of tokens.",
+    (per_token, mask, denominator),
+    sum_over(counted, i, t) / denominator,
+    source=DAPO,
 )
 
 sequence_mean = define(
-    Definition(
-        "aggregation.sequence_mean",
-        "Every sequence weighs the same, whatever its length; the denominator is the number of sequences.",
-        (per_token, mask, denominator),
-        sum_over(sum_over(counted, t) / row_count(), i) / denominator,
-    )
+    "aggregation.sequence_mean",
+    "Every sequence weighs the same, whatever its length; the denominator is the number of sequences.",
+    (per_token, mask, denominator),
+    sum_over(sum_over(counted, t) / row_count(), i) / denominator,
 )
 
 sequence_sum = define(
-    Definition(
-        "aggregation.sequence_sum",
-        "Every token of a sequence adds its whole loss; the denominator is the number of sequences.",
-        (per_token, mask, denominator),
-        sum_over(counted, i, t) / denominator,
-    )
+    "aggregation.sequence_sum",
+    "Every token of a sequence adds its whole loss; the denominator is the number of sequences.",
+    (per_token, mask, denominator),
+    sum_over(counted, i, t) / denominator,
 )
 
 token_sum = define(
-    Definition(
-        "aggregation.token_sum",
-        "The plain sum over the tokens that count.",
-        (per_token, mask),
-        sum_over(counted, i, t),
-    )
+    "aggregation.token_sum",
+    "The plain sum over the tokens that count.",
+    (per_token, mask),
+    sum_over(counted, i, t),
 )
 
 fixed_length = define(
-    Definition(
-        "aggregation.fixed_length",
-        "The sum of a sequence over one fixed length; the denominator is the number of sequences.",
-        (per_token, mask, denominator, max_length),
-        sum_over(counted, i, t) / (denominator * max_length),
-        source=DR_GRPO,
-    )
+    "aggregation.fixed_length",
+    "The sum of a sequence over one fixed length; the denominator is the number of sequences.",
+    (per_token, mask, denominator, max_length),
+    sum_over(counted, i, t) / (denominator * max_length),
+    source=DR_GRPO,
 )
 
 modes = {
@@ -139,11 +124,11 @@ claim(
         for name, mode in modes.items()
     ),
     wrong=[
-        Wrong(
+        wrong(
             "the mean over sequences weighs every token alike",
             equals(Diff(sequence_mean(), per_token[row, position]), own_mask / (T * denominator)),
         ),
-        Wrong(
+        wrong(
             "padding counts",
             equals(Diff(token_mean(), per_token[row, position]), 1 / denominator),
         ),
@@ -185,7 +170,7 @@ claim(
     ),
     source=Source("transformers34191", "issue 34191"),
     wrong=[
-        Wrong(
+        wrong(
             "the mean of the means of the parts",
             equals(
                 sum_over(sum_over(part[i, s] * counted, i, t) / Max(1, sum_over(part[i, s] * mask[i, t], i, t)), s) / S,
@@ -206,6 +191,6 @@ claim(
         by=finite_sum(),
     ),
     wrong=[
-        Wrong("for any lengths", equals(token_mean(denominator=token_count()), sequence_mean(denominator=B))),
+        wrong("for any lengths", equals(token_mean(denominator=token_count()), sequence_mean(denominator=B))),
     ],
 )

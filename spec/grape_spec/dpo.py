@@ -11,7 +11,6 @@ from sympy import Lambda, Rational, exp, log
 from grape_spec.kl import divergence, n, y
 from grape_spec.language import (
     At,
-    Definition,
     Diff,
     Open,
     Positive,
@@ -19,7 +18,6 @@ from grape_spec.language import (
     Simplex,
     Smooth,
     Source,
-    Wrong,
     at_least,
     at_most,
     claim,
@@ -35,6 +33,7 @@ from grape_spec.language import (
     less,
     sum_over,
     symbol,
+    wrong,
 )
 from grape_spec.language.domains import Interval
 from grape_spec.policy import theta
@@ -55,38 +54,32 @@ o = index("o", n, "the other answer, not preferred", tex="l")
 # The optimum of the regularised reward.
 
 objective = define(
-    Definition(
-        "dpo.objective",
-        "Expected reward, less β times the divergence from the reference.",
-        (pi, ref, reward, beta),
-        sum_over(pi[y] * reward[y], y) - beta * divergence(pi, ref),
-        tex=r"J({pi})",
-        source=RAFAILOV.eq(3),
-    )
+    "dpo.objective",
+    "Expected reward, less β times the divergence from the reference.",
+    (pi, ref, reward, beta),
+    sum_over(pi[y] * reward[y], y) - beta * divergence(pi, ref),
+    tex=r"J({pi})",
+    source=RAFAILOV.eq(3),
 )
 
 partition = define(
-    Definition(
-        "dpo.partition",
-        "The constant that normalises the optimal policy.",
-        (ref, reward, beta),
-        sum_over(ref[y] * exp(reward[y] / beta), y),
-        tex="Z",
-        domain=Positive,
-        source=RAFAILOV.eq(4),
-    )
+    "dpo.partition",
+    "The constant that normalises the optimal policy.",
+    (ref, reward, beta),
+    sum_over(ref[y] * exp(reward[y] / beta), y),
+    tex="Z",
+    domain=Positive,
+    source=RAFAILOV.eq(4),
 )
 
 optimal_policy = define(
-    Definition(
-        "dpo.optimal_policy",
-        "The reference, tilted by the exponentiated reward.",
-        (y, ref, reward, beta),
-        ref[y] * exp(reward[y] / beta) / partition(),
-        tex=r"\pi^*_{{{y}}}",
-        domain=Positive,
-        source=RAFAILOV.eq(4),
-    )
+    "dpo.optimal_policy",
+    "The reference, tilted by the exponentiated reward.",
+    (y, ref, reward, beta),
+    ref[y] * exp(reward[y] / beta) / partition(),
+    tex=r"\pi^*_{{{y}}}",
+    domain=Positive,
+    source=RAFAILOV.eq(4),
 )
 
 optimum = Lambda(y, optimal_policy(y))
@@ -96,14 +89,14 @@ claim(
     "For every policy, the objective is its maximum less β times the divergence from the optimal policy.",
     holds(equals(objective(), beta * log(partition()) - beta * divergence(pi, optimum)), by=finite_sum()),
     wrong=[
-        Wrong(
+        wrong(
             "the divergence the other way round",
             equals(
                 objective(),
                 beta * log(partition()) - beta * sum_over(optimal_policy(y) * log(optimal_policy(y) / pi[y]), y),
             ),
         ),
-        Wrong("without the partition", equals(objective(), -beta * divergence(pi, optimum))),
+        wrong("without the partition", equals(objective(), -beta * divergence(pi, optimum))),
     ],
 )
 
@@ -136,8 +129,8 @@ claim(
     holds(equals(objective(optimum), beta * log(partition())), name="the maximum is reached", by=finite_sum()),
     source=RAFAILOV.eq(4),
     wrong=[
-        Wrong("without the reference", equals(sum_over(exp(reward[y] / beta) / partition(), y), 1)),
-        Wrong(
+        wrong("without the reference", equals(sum_over(exp(reward[y] / beta) / partition(), y), 1)),
+        wrong(
             "tilted by exp(βr)",
             equals(
                 At(Diff(objective(), pi[w]), pi, Lambda(y, ref[y] * exp(reward[y] * beta))),
@@ -155,31 +148,27 @@ claim(
         by=finite_sum(),
     ),
     source=RAFAILOV.eq(5),
-    wrong=[Wrong("without the constant", equals(reward[w], beta * log(optimal_policy(w) / ref[w])))],
+    wrong=[wrong("without the constant", equals(reward[w], beta * log(optimal_policy(w) / ref[w])))],
 )
 
 z = symbol("z", Real, "a real number")
 
 sigmoid = define(
-    Definition(
-        "dpo.sigmoid",
-        "Logistic function.",
-        (z,),
-        1 / (1 + exp(-z)),
-        tex=r"\sigma({z})",
-        domain=Positive,
-    )
+    "dpo.sigmoid",
+    "Logistic function.",
+    (z,),
+    1 / (1 + exp(-z)),
+    tex=r"\sigma({z})",
+    domain=Positive,
 )
 
 implied_reward = define(
-    Definition(
-        "dpo.implied_reward",
-        "The reward for which a policy is optimal.",
-        (y, pi, ref, reward, beta),
-        beta * log(pi[y] / ref[y]) + beta * log(partition()),
-        tex=r"\hat r_{{{y}}}",
-        source=RAFAILOV.eq(5),
-    )
+    "dpo.implied_reward",
+    "The reward for which a policy is optimal.",
+    (y, pi, ref, reward, beta),
+    beta * log(pi[y] / ref[y]) + beta * log(partition()),
+    tex=r"\hat r_{{{y}}}",
+    source=RAFAILOV.eq(5),
 )
 
 claim(
@@ -194,7 +183,7 @@ claim(
     ),
     source=RAFAILOV.eq(6),
     wrong=[
-        Wrong(
+        wrong(
             "it cancels from a single reward, too",
             equals(sigmoid(implied_reward(w)), sigmoid(beta * log(pi[w] / ref[w]))),
         )
@@ -210,7 +199,7 @@ claim(
     holds(equals(optimal_policy(w, reward=shifted_reward), optimal_policy(w)), by=finite_sum()),
     source=RAFAILOV.section(5),
     wrong=[
-        Wrong(
+        wrong(
             "rewards that differ by a factor, too",
             equals(optimal_policy(w, reward=Lambda(y, reward[y] * offset)), optimal_policy(w)),
         )
@@ -233,36 +222,30 @@ label_smoothing = symbol(
 )
 
 margin = define(
-    Definition(
-        "dpo.margin",
-        "Difference of the implied rewards of the preferred and the other answer.",
-        (chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta),
-        beta * ((chosen_logp - ref_chosen_logp) - (rejected_logp - ref_rejected_logp)),
-        tex="m",
-        source=RAFAILOV.eq(7),
-    )
+    "dpo.margin",
+    "Difference of the implied rewards of the preferred and the other answer.",
+    (chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta),
+    beta * ((chosen_logp - ref_chosen_logp) - (rejected_logp - ref_rejected_logp)),
+    tex="m",
+    source=RAFAILOV.eq(7),
 )
 
 loss = define(
-    Definition(
-        "dpo.loss",
-        "Negative log-likelihood of the preference.",
-        (m,),
-        -log(sigmoid(m)),
-        tex=r"L({margin})",
-        source=RAFAILOV.eq(7),
-    )
+    "dpo.loss",
+    "Negative log-likelihood of the preference.",
+    (m,),
+    -log(sigmoid(m)),
+    tex=r"L({margin})",
+    source=RAFAILOV.eq(7),
 )
 
 smoothed_loss = define(
-    Definition(
-        "dpo.smoothed_loss",
-        "The loss when a label is flipped with a known probability: conservative DPO.",
-        (m, label_smoothing),
-        (1 - label_smoothing) * loss(m) + label_smoothing * loss(-m),
-        tex=r"L_{{{label_smoothing}}}({margin})",
-        source=MITCHELL,
-    )
+    "dpo.smoothed_loss",
+    "The loss when a label is flipped with a known probability: conservative DPO.",
+    (m, label_smoothing),
+    (1 - label_smoothing) * loss(m) + label_smoothing * loss(-m),
+    tex=r"L_{{{label_smoothing}}}({margin})",
+    source=MITCHELL,
 )
 
 chosen = function("chosen", Smooth, "log-probability of the preferred answer, by parameter", tex=r"\ell_w")
@@ -284,12 +267,12 @@ claim(
     holds(equals(Diff(loss(margin()), rejected_logp), beta * sigmoid(-margin())), name="rejected", by=algebra()),
     source=RAFAILOV.section(4),
     wrong=[
-        Wrong(
+        wrong(
             "weighted by the probability of ranking rightly",
             equals(Diff(loss(margin()), chosen_logp), -beta * sigmoid(margin())),
         ),
-        Wrong("without β", equals(Diff(loss(margin()), chosen_logp), -sigmoid(-margin()))),
-        Wrong(
+        wrong("without β", equals(Diff(loss(margin()), chosen_logp), -sigmoid(-margin()))),
+        wrong(
             "β outside the sigmoid",
             equals(Diff(loss(margin()), chosen_logp), -beta * sigmoid(-margin(beta=1))),
         ),
@@ -301,7 +284,7 @@ claim(
     "The loss is strictly convex in the margin.",
     holds(equals(Diff(loss(m), m, m), sigmoid(m) * sigmoid(-m)), name="curvature", by=algebra()),
     holds(greater(sigmoid(m) * sigmoid(-m), 0), name="positive", by=smt()),
-    wrong=[Wrong("the curvature of a sigmoid's square", equals(Diff(loss(m), m, m), sigmoid(m) ** 2))],
+    wrong=[wrong("the curvature of a sigmoid's square", equals(Diff(loss(m), m, m), sigmoid(m) ** 2))],
 )
 
 at_reference = margin(ref_chosen_logp, ref_rejected_logp)
@@ -326,7 +309,7 @@ claim(
         name="rejected",
         by=algebra(),
     ),
-    wrong=[Wrong("a loss of one half", equals(loss(at_reference), Rational(1, 2)))],
+    wrong=[wrong("a loss of one half", equals(loss(at_reference), Rational(1, 2)))],
 )
 
 smoothed = smoothed_loss(margin())
@@ -354,8 +337,8 @@ claim(
     holds(equals(Diff(smoothed_loss(m), m, m), sigmoid(m) * sigmoid(-m)), name="curvature", by=algebra()),
     source=MITCHELL,
     wrong=[
-        Wrong("the same optimum as without smoothing: none", less(Diff(smoothed_loss(m), m), 0)),
-        Wrong("the reciprocal", equals(At(Diff(smoothed_loss(m), m), m, -best_margin), 0)),
+        wrong("the same optimum as without smoothing: none", less(Diff(smoothed_loss(m), m), 0)),
+        wrong("the reciprocal", equals(At(Diff(smoothed_loss(m), m), m, -best_margin), 0)),
     ],
 )
 
@@ -369,14 +352,12 @@ flip_probability = symbol(
 )
 
 robust_loss = define(
-    Definition(
-        "dpo.robust_loss",
-        "The loss corrected for labels that are flipped with a known probability: robust DPO.",
-        (m, flip_probability),
-        ((1 - flip_probability) * loss(m) - flip_probability * loss(-m)) / (1 - 2 * flip_probability),
-        tex=r"L_{{\mathrm{{robust}}}}({margin})",
-        source=CHOWDHURY,
-    )
+    "dpo.robust_loss",
+    "The loss corrected for labels that are flipped with a known probability: robust DPO.",
+    (m, flip_probability),
+    ((1 - flip_probability) * loss(m) - flip_probability * loss(-m)) / (1 - 2 * flip_probability),
+    tex=r"L_{{\mathrm{{robust}}}}({margin})",
+    source=CHOWDHURY,
 )
 
 robust = robust_loss(margin())
@@ -404,7 +385,7 @@ claim(
     holds(equals(Diff(robust_loss(m), m, m), sigmoid(m) * sigmoid(-m)), name="curvature", by=algebra()),
     source=CHOWDHURY,
     wrong=[
-        Wrong(
+        wrong(
             "without dividing by 1 − 2ε",
             equals(
                 (1 - flip_probability) * ((1 - flip_probability) * loss(m) - flip_probability * loss(-m))
@@ -412,11 +393,11 @@ claim(
                 loss(m),
             ),
         ),
-        Wrong(
+        wrong(
             "label smoothing is unbiased, too",
             equals((1 - label_smoothing) * smoothed_loss(m) + label_smoothing * smoothed_loss(-m), loss(m)),
         ),
-        Wrong("the loss is bounded from below, as that of DPO is", at_least(robust_loss(m), 0)),
+        wrong("the loss is bounded from below, as that of DPO is", at_least(robust_loss(m), 0)),
     ],
 )
 
@@ -428,26 +409,22 @@ rejected_length = symbol("rejected_length", Positive, "number of tokens of the o
 preference = symbol("preference", Open(0, 1), "probability that the first answer is preferred", tex=r"p")
 
 log_ratio_margin = define(
-    Definition(
-        "dpo.log_ratio_margin",
-        "Difference of the log-ratios to the reference of the preferred and the other answer, each divided by a "
-        "length: one for sums over tokens, the number of tokens for means.",
-        (chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, chosen_length, rejected_length),
-        (chosen_logp - ref_chosen_logp) / chosen_length - (rejected_logp - ref_rejected_logp) / rejected_length,
-        tex="h",
-        source=AZAR.eq(17),
-    )
+    "dpo.log_ratio_margin",
+    "Difference of the log-ratios to the reference of the preferred and the other answer, each divided by a "
+    "length: one for sums over tokens, the number of tokens for means.",
+    (chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, chosen_length, rejected_length),
+    (chosen_logp - ref_chosen_logp) / chosen_length - (rejected_logp - ref_rejected_logp) / rejected_length,
+    tex="h",
+    source=AZAR.eq(17),
 )
 
 ipo_loss = define(
-    Definition(
-        "dpo.ipo_loss",
-        "Squared distance of the difference of log-ratios from its target.",
-        (h, beta),
-        (h - 1 / (2 * beta)) ** 2,
-        tex=r"L_{{\mathrm{{IPO}}}}({log_ratio_difference})",
-        source=AZAR.eq(17),
-    )
+    "dpo.ipo_loss",
+    "Squared distance of the difference of log-ratios from its target.",
+    (h, beta),
+    (h - 1 / (2 * beta)) ** 2,
+    tex=r"L_{{\mathrm{{IPO}}}}({log_ratio_difference})",
+    source=AZAR.eq(17),
 )
 
 ipo = ipo_loss(log_ratio_margin())
@@ -481,9 +458,9 @@ claim(
     ),
     source=AZAR.eq(17),
     wrong=[
-        Wrong("optimum at 1/β", equals(ipo_loss(1 / beta), 0)),
-        Wrong("half of the slope", equals(Diff(ipo_loss(), h), h - 1 / (2 * beta))),
-        Wrong("sums and means are the same", equals(ipo, ipo_loss(by_sum))),
-        Wrong("the larger the difference the better, as in DPO", less(Diff(ipo_loss(), h), 0)),
+        wrong("optimum at 1/β", equals(ipo_loss(1 / beta), 0)),
+        wrong("half of the slope", equals(Diff(ipo_loss(), h), h - 1 / (2 * beta))),
+        wrong("sums and means are the same", equals(ipo, ipo_loss(by_sum))),
+        wrong("the larger the difference the better, as in DPO", less(Diff(ipo_loss(), h), 0)),
     ],
 )

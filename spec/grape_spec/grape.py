@@ -12,7 +12,6 @@ from sympy import Expr, Integer, Lambda, Max, sqrt
 from grape_spec.advantage import ddof, eps
 from grape_spec.grpo import centred, group_advantage, group_spread, group_variance, left_out
 from grape_spec.language import (
-    Definition,
     Diff,
     Mask,
     NonNegative,
@@ -21,7 +20,6 @@ from grape_spec.language import (
     Simplex,
     Size,
     Source,
-    Wrong,
     at_least,
     at_most,
     cases,
@@ -37,6 +35,7 @@ from grape_spec.language import (
     substitute,
     sum_over,
     symbol,
+    wrong,
 )
 from grape_spec.language.domains import Interval
 from grape_spec.ppo import (
@@ -78,25 +77,21 @@ leniency = symbol("leniency", Real, "a constant that is added to some scores", t
 # The reward of a response.
 
 mean_confidence = define(
-    Definition(
-        "grape.mean_confidence",
-        "Average confidence of the critic in an item, over the responses to one prompt.",
-        (item, confidences),
-        sum_over(confidences[h, item], h) / G,
-        tex=r"\bar c_{{{item}}}",
-        source=PATEL,
-    )
+    "grape.mean_confidence",
+    "Average confidence of the critic in an item, over the responses to one prompt.",
+    (item, confidences),
+    sum_over(confidences[h, item], h) / G,
+    tex=r"\bar c_{{{item}}}",
+    source=PATEL,
 )
 
 item_trust = define(
-    Definition(
-        "grape.trust",
-        "What an item counts: its importance times the average confidence in it.",
-        (item, confidences, weights),
-        weights[item] * mean_confidence(),
-        tex="k_{{{item}}}",
-        source=PATEL,
-    )
+    "grape.trust",
+    "What an item counts: its importance times the average confidence in it.",
+    (item, confidences, weights),
+    weights[item] * mean_confidence(),
+    tex="k_{{{item}}}",
+    source=PATEL,
 )
 
 total_trust = sum_over(trust[item], item)
@@ -104,46 +99,38 @@ share = trust[item] / total_trust
 some_trust = greater(total_trust, 0)
 
 reward = define(
-    Definition(
-        "grape.reward",
-        "Reward of a response: the mean of its scores, each item counting by the trust in it.",
-        (g, scores, trust),
-        sum_over(share * scores[g, item], item),
-        tex="r_{{{g}}}",
-        source=PATEL,
-    )
+    "grape.reward",
+    "Reward of a response: the mean of its scores, each item counting by the trust in it.",
+    (g, scores, trust),
+    sum_over(share * scores[g, item], item),
+    tex="r_{{{g}}}",
+    source=PATEL,
 )
 
 reward_sum = define(
-    Definition(
-        "grape.reward_sum",
-        "Reward of a response without normalisation: the sum in place of the mean.",
-        (g, scores, trust),
-        sum_over(trust[item] * scores[g, item], item),
-        tex=r"r^{{\Sigma}}_{{{g}}}",
-    )
+    "grape.reward_sum",
+    "Reward of a response without normalisation: the sum in place of the mean.",
+    (g, scores, trust),
+    sum_over(trust[item] * scores[g, item], item),
+    tex=r"r^{{\Sigma}}_{{{g}}}",
 )
 
 divisor = define(
-    Definition(
-        "grape.divisor",
-        "What the sum of the scores is divided by: what all items count together; by convention 1 where that is 0.",
-        (total,),
-        cases((total, greater(total, 0)), (1, True)),
-        tex="K",
-        convention=True,
-    )
+    "grape.divisor",
+    "What the sum of the scores is divided by: what all items count together; by convention 1 where that is 0.",
+    (total,),
+    cases((total, greater(total, 0)), (1, True)),
+    tex="K",
+    convention=True,
 )
 
 trusted_reward = define(
-    Definition(
-        "grape.trusted_reward",
-        "Reward of a response; by convention 0 where no item is trusted.",
-        (g, scores, trust),
-        reward_sum() / divisor(total_trust),
-        tex=r"\hat r_{{{g}}}",
-        convention=True,
-    )
+    "grape.trusted_reward",
+    "Reward of a response; by convention 0 where no item is trusted.",
+    (g, scores, trust),
+    reward_sum() / divisor(total_trust),
+    tex=r"\hat r_{{{g}}}",
+    convention=True,
 )
 
 group_trust = Lambda(item, item_trust())
@@ -173,10 +160,10 @@ claim(
     ),
     source=PATEL,
     wrong=[
-        Wrong(
+        wrong(
             "the sum lies there, too",
             at_most(reward_sum(), high),
-            assuming=(some_trust, at_most(scores[g, item], high)),
+            assuming=[some_trust, at_most(scores[g, item], high)],
         ),
     ],
 )
@@ -200,8 +187,8 @@ claim(
         by=finite_sum(),
     ),
     wrong=[
-        Wrong("nor does the sum change", equals(reward_sum(trust=Lambda(item, factor * trust[item])), reward_sum())),
-        Wrong(
+        wrong("nor does the sum change", equals(reward_sum(trust=Lambda(item, factor * trust[item])), reward_sum())),
+        wrong(
             "the confidences of a single response may be rescaled, too",
             equals(
                 reward(
@@ -217,7 +204,7 @@ claim(
                 ),
                 group_reward,
             ),
-            assuming=(some_group_trust,),
+            assuming=[some_group_trust],
         ),
     ],
 )
@@ -256,10 +243,10 @@ claim(
         by=finite_sum(),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "the scores may be reordered alone",
             equals(reward(scores=items_exchanged), reward()),
-            assuming=(some_trust,),
+            assuming=[some_trust],
         ),
     ],
 )
@@ -283,10 +270,10 @@ claim(
         by=finite_sum(),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "already where it is not sure about one response",
             equals(reward(trust=Lambda(item, item_trust(confidences=once_unsure))), reward(trust=other_items)),
-            assuming=(some_other_trust,),
+            assuming=[some_other_trust],
         ),
     ],
 )
@@ -303,10 +290,10 @@ claim(
         by=finite_sum(),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "every item moves it alike",
             equals(Diff(reward(g), scores[g, first_item]), 1 / Q),
-            assuming=(some_trust,),
+            assuming=[some_trust],
         ),
     ],
 )
@@ -323,7 +310,7 @@ claim(
         by=finite_sum(),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "it cancels from the sum, too",
             equals(
                 reward_sum(trust=Lambda(item, item_trust(confidences=Lambda((g, item), factor)))),
@@ -346,26 +333,22 @@ batch_confidences = family(
 alike = delta(category[prompt], category[other_prompt]) * item_mask[other_prompt, item]
 
 batch_confidence = define(
-    Definition(
-        "grape.batch_confidence",
-        "Average confidence of the critic in an item, over all responses to the prompts of one category that have it; "
-        "by convention 0 where none has.",
-        (prompt, item, batch_confidences, category, item_mask),
-        sum_over(alike * sum_over(batch_confidences[other_prompt, h, item], h), other_prompt)
-        / (G * Max(1, sum_over(alike, other_prompt))),
-        tex=r"\bar c_{{{prompt},{item}}}",
-        convention=True,
-    )
+    "grape.batch_confidence",
+    "Average confidence of the critic in an item, over all responses to the prompts of one category that have it; "
+    "by convention 0 where none has.",
+    (prompt, item, batch_confidences, category, item_mask),
+    sum_over(alike * sum_over(batch_confidences[other_prompt, h, item], h), other_prompt)
+    / (G * Max(1, sum_over(alike, other_prompt))),
+    tex=r"\bar c_{{{prompt},{item}}}",
+    convention=True,
 )
 
 batch_trust = define(
-    Definition(
-        "grape.batch_trust",
-        "What an item of a prompt counts with the confidence averaged over the batch.",
-        (prompt, item, batch_confidences, category, item_mask, weights),
-        weights[item] * batch_confidence(),
-        tex="k_{{{prompt},{item}}}",
-    )
+    "grape.batch_trust",
+    "What an item of a prompt counts with the confidence averaged over the batch.",
+    (prompt, item, batch_confidences, category, item_mask, weights),
+    weights[item] * batch_confidence(),
+    tex="k_{{{prompt},{item}}}",
 )
 
 own_confidences = Lambda((g, item), batch_confidences[prompt, g, item])
@@ -381,10 +364,10 @@ claim(
         by=finite_sum(),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "they are the same for every batch",
             equals(batch_confidence(), mean_confidence(confidences=own_confidences)),
-            assuming=(equals(item_mask[prompt, item], 1),),
+            assuming=[equals(item_mask[prompt, item], 1)],
         ),
     ],
 )
@@ -394,14 +377,12 @@ claim(
 rubric_rewards = Lambda(g, reward())
 
 advantage = define(
-    Definition(
-        "grape.advantage",
-        "Advantage of a response: its reward, less the average reward of the others.",
-        (g, scores, trust),
-        left_out(response_reward=rubric_rewards),
-        tex="A_{{{g}}}",
-        source=PATEL,
-    )
+    "grape.advantage",
+    "Advantage of a response: its reward, less the average reward of the others.",
+    (g, scores, trust),
+    left_out(response_reward=rubric_rewards),
+    tex="A_{{{g}}}",
+    source=PATEL,
 )
 
 mean_advantage = centred(response_reward=rubric_rewards)
@@ -432,10 +413,10 @@ claim(
     holds(equals(divisor(), 1), name="no item trusted: divided by one", assuming=[equals(total, 0)], by=smt()),
     holds(equals(left_out(response_reward=Lambda(g, 0)), 0), name="no advantage", by=finite_sum()),
     wrong=[
-        Wrong(
+        wrong(
             "the plain mean of the scores where no item is trusted",
             equals(trusted_reward(), sum_over(scores[g, item], item) / Q),
-            assuming=(equals(total_trust, 0),),
+            assuming=[equals(total_trust, 0)],
         ),
     ],
 )
@@ -490,11 +471,11 @@ claim(
         by=smt(given=[fact("grape.baseline", part="stretch"), fact("grpo.advantage.degenerate", part="scale")]),
     ),
     wrong=[
-        Wrong("the mean of the whole group leaves the response out", equals(left_out(), centred()), (several,)),
-        Wrong(
+        wrong("the mean of the whole group leaves the response out", equals(left_out(), centred()), assuming=[several]),
+        wrong(
             "the choice cancels against the standard deviation of the rewards",
             equals(left_out() / (standard_deviation + eps), group_advantage()),
-            (several, freedom, spread),
+            assuming=[several, freedom, spread],
         ),
     ],
 )
@@ -506,10 +487,10 @@ claim(
     holds(equals(sum_over(mean_advantage, g), 0), name="mean", assuming=[some_trust], by=finite_sum()),
     holds(equals(sum_over(factor * advantage(), g), 0), name="any scale", assuming=[some_trust], by=finite_sum()),
     wrong=[
-        Wrong(
+        wrong(
             "with the sum of all rewards over the number of the others",
             equals(sum_over(response_reward[g] - sum_over(response_reward[h], h) / (G - 1), g), 0),
-            assuming=(several,),
+            assuming=[several],
         ),
     ],
 )
@@ -560,15 +541,15 @@ claim(
         ),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "leaving a response out no larger than 1 − 1/G, either",
             at_most(advantage(scores=unit_scores), 1 - 1 / G),
-            assuming=(some_trust, several),
+            assuming=[some_trust, several],
         ),
-        Wrong(
+        wrong(
             "without normalisation, too",
             at_most(left_out(response_reward=Lambda(g, reward_sum(scores=unit_scores))), 1),
-            assuming=(some_trust, several),
+            assuming=[some_trust, several],
         ),
     ],
 )
@@ -599,18 +580,18 @@ claim(
         by=finite_sum(),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "with the confidence in each score itself in place of the average",
             equals(
                 left_out(response_reward=Lambda(g, reward(scores=shifted_scores, trust=own_trust))),
                 left_out(response_reward=Lambda(g, reward(trust=own_trust))),
             ),
-            assuming=(several, some_confidence),
+            assuming=[several, some_confidence],
         ),
-        Wrong(
+        wrong(
             "a constant added to the scores of one response",
             equals(advantage(scores=one_raised), advantage()),
-            assuming=(some_trust, several),
+            assuming=[some_trust, several],
         ),
     ],
 )
@@ -633,15 +614,15 @@ claim(
         by=finite_sum(),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "each item counting alike",
             equals(advantage(), sum_over(left_out(response_reward=item_scores), item) / Q),
-            assuming=(some_trust,),
+            assuming=[some_trust],
         ),
-        Wrong(
+        wrong(
             "without normalisation",
             equals(advantage(), sum_over(trust[item] * left_out(response_reward=item_scores), item)),
-            assuming=(some_trust,),
+            assuming=[some_trust],
         ),
     ],
 )
@@ -666,11 +647,11 @@ claim(
         by=smt(given=[fact("grpo.advantage.affine", part="unit and origin", gain=factor, bonus=Integer(0))]),
     ),
     wrong=[
-        Wrong("the advantages are the same", equals(sum_advantage, advantage()), (some_trust,)),
-        Wrong(
+        wrong("the advantages are the same", equals(sum_advantage, advantage()), assuming=[some_trust]),
+        wrong(
             "the factor cancels with a constant added to the standard deviation, too",
             equals(group_advantage(response_reward=multiplied), group_advantage()),
-            (freedom, greater(group_variance(), 0)),
+            assuming=[freedom, greater(group_variance(), 0)],
         ),
     ],
 )
@@ -712,11 +693,11 @@ claim(
     ),
     source=PATEL,
     wrong=[
-        Wrong(
+        wrong(
             "leaving a response out gives the same",
             equals(left_out(response_reward=one_reward), centred(response_reward=one_score)),
         ),
-        Wrong(
+        wrong(
             "the confidence cancels from the sum, too",
             equals(reward_sum(trust=one_trust), scores[g, first_item]),
         ),
@@ -732,13 +713,11 @@ total_precision = sum_over(precision[item], item)
 by_precision = Lambda(item, precision[item] / total_precision)
 
 mean_variance = define(
-    Definition(
-        "grape.mean_variance",
-        "Variance of a weighted mean of independent scores, each of variance noise over precision.",
-        (portion, precision, noise),
-        sum_over(portion[item] ** 2 * noise / precision[item], item),
-        tex=r"\mathrm{{var}}({portion})",
-    )
+    "grape.mean_variance",
+    "Variance of a weighted mean of independent scores, each of variance noise over precision.",
+    (portion, precision, noise),
+    sum_over(portion[item] ** 2 * noise / precision[item], item),
+    tex=r"\mathrm{{var}}({portion})",
 )
 
 excess = (portion[item] - precision[item] / total_precision) ** 2 / precision[item]
@@ -766,11 +745,11 @@ claim(
         by=smt(),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "equal weights make it least",
             at_least(mean_variance(), mean_variance(portion=Lambda(item, 1 / Q))),
         ),
-        Wrong(
+        wrong(
             "weights in proportion to the square root of the confidences",
             at_least(
                 mean_variance(),
@@ -783,14 +762,12 @@ claim(
 # The objective of a token.
 
 surrogate = define(
-    Definition(
-        "grape.surrogate",
-        "Clipped surrogate objective of a token of a response, to be maximised.",
-        (logp, old_logp, g, scores, trust, clip_low, clip_high),
-        clipped_surrogate(ratio(), advantage()),
-        tex="L",
-        source=PATEL,
-    )
+    "grape.surrogate",
+    "Clipped surrogate objective of a token of a response, to be maximised.",
+    (logp, old_logp, g, scores, trust, clip_low, clip_high),
+    clipped_surrogate(ratio(), advantage()),
+    tex="L",
+    source=PATEL,
 )
 
 no_kink = [differs(ratio(), upper_edge), differs(ratio(), lower_edge)]
@@ -812,15 +789,15 @@ claim(
     ),
     source=SCHULMAN.eq(7),
     wrong=[
-        Wrong(
+        wrong(
             "the slope of the unclipped surrogate",
             equals(Diff(surrogate(), logp), ratio() * advantage()),
-            (some_trust, *no_kink),
+            assuming=[some_trust, *no_kink],
         ),
-        Wrong(
+        wrong(
             "one reward for the advantage",
             equals(Diff(surrogate(), logp), clip_slope(ratio(), reward())),
-            (some_trust, *no_kink),
+            assuming=[some_trust, *no_kink],
         ),
     ],
 )

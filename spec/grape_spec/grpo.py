@@ -30,7 +30,6 @@ from grape_spec.aggregation import (
 from grape_spec.kl import estimators, k3, ref_logp
 from grape_spec.language import (
     At,
-    Definition,
     Diff,
     Mask,
     NonNegative,
@@ -40,7 +39,6 @@ from grape_spec.language import (
     Real,
     Smooth,
     Source,
-    Wrong,
     at_least,
     at_most,
     cases,
@@ -57,6 +55,7 @@ from grape_spec.language import (
     substitute,
     sum_over,
     symbol,
+    wrong,
 )
 from grape_spec.policy import T, logp, t, theta
 from grape_spec.ppo import (
@@ -89,89 +88,73 @@ squares = symbol("squares", NonNegative, "sum of the squared deviations of a gro
 divisor = symbol("divisor", Positive, "what that sum is divided by in the variance", tex="N")
 
 group_mean = define(
-    Definition(
-        "grpo.group_mean",
-        "Mean reward of a group.",
-        (response_reward,),
-        sum_over(response_reward[h], h) / G,
-        tex=r"\overline{{{response_reward}}}",
-        source=SHAO.section("4.1"),
-    )
+    "grpo.group_mean",
+    "Mean reward of a group.",
+    (response_reward,),
+    sum_over(response_reward[h], h) / G,
+    tex=r"\overline{{{response_reward}}}",
+    source=SHAO.section("4.1"),
 )
 
 centred = define(
-    Definition(
-        "grpo.centred",
-        "Reward less the mean of its group: the advantage without a scale.",
-        (g, response_reward),
-        response_reward[g] - group_mean(),
-        tex=r"({response_reward}_{{{g}}} - \overline{{{response_reward}}})",
-        source=DR_GRPO,
-    )
+    "grpo.centred",
+    "Reward less the mean of its group: the advantage without a scale.",
+    (g, response_reward),
+    response_reward[g] - group_mean(),
+    tex=r"({response_reward}_{{{g}}} - \overline{{{response_reward}}})",
+    source=DR_GRPO,
 )
 
 left_out = define(
-    Definition(
-        "grpo.left_out",
-        "Reward less the mean of the other rewards of its group; by convention 0 in a group of one.",
-        (g, response_reward),
-        sum_over(response_reward[g] - response_reward[h], h) / Max(1, G - 1),
-        tex=r"({response_reward}_{{{g}}} - \overline{{{response_reward}}}_{{-{g}}})",
-        convention=True,
-    )
+    "grpo.left_out",
+    "Reward less the mean of the other rewards of its group; by convention 0 in a group of one.",
+    (g, response_reward),
+    sum_over(response_reward[g] - response_reward[h], h) / Max(1, G - 1),
+    tex=r"({response_reward}_{{{g}}} - \overline{{{response_reward}}}_{{-{g}}})",
+    convention=True,
 )
 
 group_spread = define(
-    Definition(
-        "grpo.group_spread",
-        "Sum of the squared deviations of a group from its mean.",
-        (response_reward,),
-        sum_over(centred(h) ** 2, h),
-        tex=r"S({response_reward})",
-    )
+    "grpo.group_spread",
+    "Sum of the squared deviations of a group from its mean.",
+    (response_reward,),
+    sum_over(centred(h) ** 2, h),
+    tex=r"S({response_reward})",
 )
 
 group_variance = define(
-    Definition(
-        "grpo.group_variance",
-        "Variance of the rewards of a group.",
-        (response_reward, ddof),
-        sum_over(centred(h) ** 2, h) / (G - ddof),
-        tex=r"s^2({response_reward})",
-    )
+    "grpo.group_variance",
+    "Variance of the rewards of a group.",
+    (response_reward, ddof),
+    sum_over(centred(h) ** 2, h) / (G - ddof),
+    tex=r"s^2({response_reward})",
 )
 
 group_std = define(
-    Definition(
-        "grpo.group_std",
-        "Standard deviation of the rewards of a group.",
-        (response_reward, ddof),
-        sqrt(group_variance()),
-        tex=r"s({response_reward})",
-        source=SHAO.section("4.1"),
-    )
+    "grpo.group_std",
+    "Standard deviation of the rewards of a group.",
+    (response_reward, ddof),
+    sqrt(group_variance()),
+    tex=r"s({response_reward})",
+    source=SHAO.section("4.1"),
 )
 
 group_advantage = define(
-    Definition(
-        "grpo.advantage",
-        "Advantage of a response: how many standard deviations its reward lies above the mean of its group.",
-        (g, response_reward, ddof, eps),
-        centred() / (group_std() + eps),
-        tex=r"A_{{{g}}}({response_reward})",
-        source=SHAO.section("4.1"),
-    )
+    "grpo.advantage",
+    "Advantage of a response: how many standard deviations its reward lies above the mean of its group.",
+    (g, response_reward, ddof, eps),
+    centred() / (group_std() + eps),
+    tex=r"A_{{{g}}}({response_reward})",
+    source=SHAO.section("4.1"),
 )
 
 scaled_deviation = define(
-    Definition(
-        "grpo.scaled_deviation",
-        "A deviation in standard deviations; by convention 0 where the rewards do not differ, as in a group of one.",
-        (deviation, squares, divisor, eps),
-        cases((deviation, squares > 0), (0, True)) / (cases((sqrt(squares / divisor), squares > 0), (1, True)) + eps),
-        tex=r"A({deviation})",
-        convention=True,
-    )
+    "grpo.scaled_deviation",
+    "A deviation in standard deviations; by convention 0 where the rewards do not differ, as in a group of one.",
+    (deviation, squares, divisor, eps),
+    cases((deviation, squares > 0), (0, True)) / (cases((sqrt(squares / divisor), squares > 0), (1, True)) + eps),
+    tex=r"A({deviation})",
+    convention=True,
 )
 
 several = greater(G - ddof, 0)
@@ -198,8 +181,8 @@ claim(
     ),
     holds(equals(sum_over(centred(), g), 0), name="not scaled", by=finite_sum()),
     wrong=[
-        Wrong("without the mean taken off", equals(sum_over(response_reward[g], g), 0)),
-        Wrong("every one of them is zero", equals(centred(), 0)),
+        wrong("without the mean taken off", equals(sum_over(response_reward[g], g), 0)),
+        wrong("every one of them is zero", equals(centred(), 0)),
     ],
 )
 
@@ -212,15 +195,15 @@ claim(
         by=finite_sum(),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "to the size of the group, whatever the variance is divided by",
             equals(sum_over(group_advantage(eps=0) ** 2, g), G),
-            assuming=(several, spread),
+            assuming=[several, spread],
         ),
-        Wrong(
+        wrong(
             "for every ε",
             equals(sum_over(group_advantage() ** 2, g), G - ddof),
-            assuming=(several, spread),
+            assuming=[several, spread],
         ),
     ],
 )
@@ -242,12 +225,12 @@ claim(
         by=finite_sum(),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "the unit, for every ε",
             equals(group_advantage(response_reward=affine), group_advantage()),
-            assuming=(several, spread),
+            assuming=[several, spread],
         ),
-        Wrong("the unit, without the scale", equals(centred(response_reward=affine), centred())),
+        wrong("the unit, without the scale", equals(centred(response_reward=affine), centred())),
     ],
 )
 
@@ -310,12 +293,12 @@ claim(
         by=finite_sum(),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "with the variance over G, too",
             at_most(abs(group_advantage(ddof=0)), (G - 1) / sqrt(G)),
-            assuming=(more_than_one, greater(group_variance(ddof=0), 0)),
+            assuming=[more_than_one, greater(group_variance(ddof=0), 0)],
         ),
-        Wrong("never larger than one", at_most(abs(own_advantage), 1), assuming=(more_than_one, spread_by_one)),
+        wrong("never larger than one", at_most(abs(own_advantage), 1), assuming=[more_than_one, spread_by_one]),
     ],
 )
 
@@ -362,15 +345,15 @@ claim(
         by=smt(given=[fact("grpo.advantage.binary", part="over G, without ε")]),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "a success has the advantage 1 − p",
             equals(group_advantage(response_reward=success, ddof=0, eps=0), success[g] - success_rate),
-            assuming=(at_rate, several),
+            assuming=[at_rate, several],
         ),
-        Wrong(
+        wrong(
             "the variance is p(1 − p), whatever it is divided by",
             equals(group_variance(success, ddof), success_rate * (1 - success_rate)),
-            assuming=(at_rate, several),
+            assuming=[at_rate, several],
         ),
     ],
 )
@@ -402,12 +385,12 @@ claim(
         by=smt(given=[fact("grpo.advantage.degenerate", part="scale")]),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "rewards that do not differ keep their size",
             equals(scaled_deviation(deviation, 0), deviation / eps),
-            assuming=(greater(eps, 0),),
+            assuming=[greater(eps, 0)],
         ),
-        Wrong("every group has advantages of 0", equals(scaled_deviation(), 0)),
+        wrong("every group has advantages of 0", equals(scaled_deviation(), 0)),
     ],
 )
 
@@ -418,7 +401,7 @@ claim(
         equals(left_out(), G / Max(1, G - 1) * centred()),
         by=finite_sum(),
     ),
-    wrong=[Wrong("it makes no difference", equals(left_out(), centred()))],
+    wrong=[wrong("it makes no difference", equals(left_out(), centred()))],
 )
 
 # The loss of one token, and of a batch.
@@ -430,14 +413,12 @@ ref_logps = family("ref_logps", Real, B, T, text="the same under the frozen refe
 advantages = family("advantages", Real, B, text="advantage of each sequence", tex="A")
 
 token_objective = define(
-    Definition(
-        "grpo.token_objective",
-        "Clipped surrogate of a token less an estimate of the divergence from the reference, to be maximised.",
-        (logp, old_logp, advantage, clip_low, clip_high, kl_coef, kl_term),
-        clipped_surrogate(ratio()) - kl_coef * kl_term,
-        tex=r"J({logp})",
-        source=SHAO.eq(3),
-    )
+    "grpo.token_objective",
+    "Clipped surrogate of a token less an estimate of the divergence from the reference, to be maximised.",
+    (logp, old_logp, advantage, clip_low, clip_high, kl_coef, kl_term),
+    clipped_surrogate(ratio()) - kl_coef * kl_term,
+    tex=r"J({logp})",
+    source=SHAO.eq(3),
 )
 
 of_batch = Lambda(
@@ -446,14 +427,12 @@ of_batch = Lambda(
 )
 
 objective = define(
-    Definition(
-        "grpo.objective",
-        "Mean over responses of the mean over tokens of the objective of a token, to be maximised.",
-        (logps, old_logps, ref_logps, advantages, mask, denominator, clip_low, clip_high, kl_coef),
-        sequence_mean(of_batch),
-        tex="J",
-        source=SHAO.eq(3),
-    )
+    "grpo.objective",
+    "Mean over responses of the mean over tokens of the objective of a token, to be maximised.",
+    (logps, old_logps, ref_logps, advantages, mask, denominator, clip_low, clip_high, kl_coef),
+    sequence_mean(of_batch),
+    tex="J",
+    source=SHAO.eq(3),
 )
 
 estimator_slopes = {"k1": Integer(1), "k2": logp - ref_logp, "k3": 1 - exp(ref_logp - logp)}
@@ -497,18 +476,18 @@ claim(
     ),
     source=SHAO.section(4),
     wrong=[
-        Wrong(
+        wrong(
             "the reference and the policy exchanged",
             equals(Diff(k3(), logp), exp(logp - ref_logp) - 1),
         ),
-        Wrong("the slope of k1 in place of that of k3", equals(Diff(k3(), logp), 1)),
-        Wrong(
+        wrong("the slope of k1 in place of that of k3", equals(Diff(k3(), logp), 1)),
+        wrong(
             "the ratio weighs the divergence, too",
             equals(
                 Diff(token_objective(kl_term=k3()), logp),
                 clip_slope(ratio()) - kl_coef * ratio() * (1 - exp(ref_logp - logp)),
             ),
-            assuming=tuple(no_ratio_at_kink),
+            assuming=no_ratio_at_kink,
         ),
     ],
 )
@@ -547,14 +526,14 @@ claim(
     holds(equals(k3(ref_logp, ref_logp), 0), name="the divergence at the reference", by=algebra()),
     holds(equals(At(Diff(k3(), logp), logp, ref_logp), 0), name="its slope at the reference", by=algebra()),
     wrong=[
-        Wrong(
+        wrong(
             "wherever the policy is",
             equals(Diff(weighted, response_logps[g]), Diff(reinforced, response_logps[g])),
         ),
-        Wrong(
+        wrong(
             "also where nothing may move up",
             equals(OneSided(surrogate, rho, 1, 1), advantage),
-            assuming=(equals(clip_high, 0),),
+            assuming=[equals(clip_high, 0)],
         ),
     ],
 )
@@ -613,14 +592,14 @@ claim(
     ),
     source=DR_GRPO,
     wrong=[
-        Wrong(
+        wrong(
             "under sequence_mean tokens weigh alike",
             equals(Diff(sequence_mean(denominator=B), per_token[row, position]), own_mask / token_count()),
         ),
-        Wrong(
+        wrong(
             "under token_mean responses weigh alike",
             equals(token_mean(per_token=whole_row, denominator=token_count()), 1 / B),
-            assuming=(at_least(sum_over(mask[row, t], t), 1),),
+            assuming=[at_least(sum_over(mask[row, t], t), 1)],
         ),
     ],
 )
@@ -660,17 +639,17 @@ claim(
     ),
     source=DR_GRPO,
     wrong=[
-        Wrong(
+        wrong(
             "the length of each response",
             equals(
                 fixed_length(no_divergence, denominator=B),
                 sum_over(sum_over(mask[i, t] * written_out, t) / row_count(), i) / B,
             ),
         ),
-        Wrong(
+        wrong(
             "it changes no advantage",
             equals(centred(), group_advantage()),
-            assuming=(several, spread),
+            assuming=[several, spread],
         ),
     ],
 )
@@ -694,17 +673,17 @@ claim(
     ),
     source=DAPO,
     wrong=[
-        Wrong(
+        wrong(
             "the mean over responses of the mean over tokens",
             equals(
                 token_mean(no_divergence, denominator=token_count()),
                 sum_over(sum_over(mask[i, t] * written_out, t) / row_count(), i) / B,
             ),
         ),
-        Wrong(
+        wrong(
             "one edge for both sides",
             equals(clipped_surrogate(clip_high=clip_low), rho * advantage),
-            assuming=(greater(advantage, 0), at_most(rho, upper_edge)),
+            assuming=[greater(advantage, 0), at_most(rho, upper_edge)],
         ),
     ],
 )
@@ -714,37 +693,31 @@ claim(
 log_ratio_mean = sum_over(mask[row, t] * (logps[row, t] - old_logps[row, t]), t) / row_count(row)
 
 sequence_ratio = define(
-    Definition(
-        "grpo.gspo.ratio",
-        "Likelihood ratio of a sequence to the power of one over its length.",
-        (row, logps, old_logps, mask),
-        exp(log_ratio_mean),
-        tex=r"s_{{{row}}}",
-        domain=Positive,
-        source=ZHENG,
-    )
+    "grpo.gspo.ratio",
+    "Likelihood ratio of a sequence to the power of one over its length.",
+    (row, logps, old_logps, mask),
+    exp(log_ratio_mean),
+    tex=r"s_{{{row}}}",
+    domain=Positive,
+    source=ZHENG,
 )
 
 any_token = define(
-    Definition(
-        "grpo.gspo.any_token",
-        "1 for a sequence with a token that counts, else 0: by convention a sequence without tokens contributes 0.",
-        (row, mask),
-        Min(1, sum_over(mask[row, t], t)),
-        tex=r"n_{{{row}}}^0",
-        convention=True,
-    )
+    "grpo.gspo.any_token",
+    "1 for a sequence with a token that counts, else 0: by convention a sequence without tokens contributes 0.",
+    (row, mask),
+    Min(1, sum_over(mask[row, t], t)),
+    tex=r"n_{{{row}}}^0",
+    convention=True,
 )
 
 sequence_objective = define(
-    Definition(
-        "grpo.gspo.objective",
-        "Clipped surrogate of a sequence, to be maximised.",
-        (row, logps, old_logps, mask, advantage, clip_low, clip_high),
-        any_token() * clipped_surrogate(sequence_ratio()),
-        tex=r"J_{{{row}}}",
-        source=ZHENG,
-    )
+    "grpo.gspo.objective",
+    "Clipped surrogate of a sequence, to be maximised.",
+    (row, logps, old_logps, mask, advantage, clip_low, clip_high),
+    any_token() * clipped_surrogate(sequence_ratio()),
+    tex=r"J_{{{row}}}",
+    source=ZHENG,
 )
 
 claim(
@@ -756,11 +729,11 @@ claim(
     ),
     source=ZHENG,
     wrong=[
-        Wrong(
+        wrong(
             "without the length, as for the ratio of whole sequences",
             equals(Diff(sequence_ratio(), logps[row, position]), sequence_ratio() * own_mask),
         ),
-        Wrong(
+        wrong(
             "padding moves it, too",
             equals(Diff(sequence_ratio(), logps[row, position]), sequence_ratio() / row_count(row)),
         ),
@@ -801,7 +774,7 @@ claim(
         assuming=[equals(row_sum, 0)],
         by=smt(given=[fact("grpo.gspo.empty", part="convention")]),
     ),
-    wrong=[Wrong("every sequence has a token", equals(any_token(), 1))],
+    wrong=[wrong("every sequence has a token", equals(any_token(), 1))],
 )
 
 gspo_no_kink = [differs(sequence_ratio(), upper_edge), differs(sequence_ratio(), lower_edge)]
@@ -845,21 +818,21 @@ claim(
     ),
     source=ZHENG,
     wrong=[
-        Wrong(
+        wrong(
             "the sum of log-ratios in place of their mean",
             equals(
                 Diff(clipped_surrogate(sequence_ratio()), logps[row, position]),
                 clip_slope(sequence_ratio()) * own_mask,
             ),
-            assuming=tuple(gspo_no_kink),
+            assuming=gspo_no_kink,
         ),
-        Wrong(
+        wrong(
             "the ratio of the token in place of that of the sequence",
             equals(
                 Diff(clipped_surrogate(sequence_ratio()), logps[row, position]),
                 clip_slope(ratio(logps[row, position], old_logps[row, position])) * own_mask / row_count(row),
             ),
-            assuming=tuple(gspo_no_kink),
+            assuming=gspo_no_kink,
         ),
     ],
 )
@@ -869,25 +842,21 @@ claim(
 constant_weight = symbol("constant_weight", NonNegative, "weight of a token, held constant", tex="w")
 
 cispo_weight = define(
-    Definition(
-        "grpo.cispo.weight",
-        "Clipped ratio of a token, a weight that is not differentiated.",
-        (rho, clip_low, clip_high),
-        clip(rho, lower_edge, upper_edge),
-        tex=r"w({rho})",
-        source=MINIMAX,
-    )
+    "grpo.cispo.weight",
+    "Clipped ratio of a token, a weight that is not differentiated.",
+    (rho, clip_low, clip_high),
+    clip(rho, lower_edge, upper_edge),
+    tex=r"w({rho})",
+    source=MINIMAX,
 )
 
 cispo_objective = define(
-    Definition(
-        "grpo.cispo.objective",
-        "Log-probability of a token, weighted by its advantage and by a constant, to be maximised.",
-        (logp, advantage, constant_weight),
-        constant_weight * advantage * logp,
-        tex=r"J({logp})",
-        source=MINIMAX,
-    )
+    "grpo.cispo.objective",
+    "Log-probability of a token, weighted by its advantage and by a constant, to be maximised.",
+    (logp, advantage, constant_weight),
+    constant_weight * advantage * logp,
+    tex=r"J({logp})",
+    source=MINIMAX,
 )
 
 held = At(Diff(cispo_objective(), logp), constant_weight, cispo_weight(ratio()))
@@ -910,10 +879,10 @@ claim(
     ),
     source=MINIMAX,
     wrong=[
-        Wrong(
+        wrong(
             "the weight is differentiated, too",
             equals(Diff(ratio() * advantage * logp, logp), cispo_weight(ratio()) * advantage),
         ),
-        Wrong("a clipped token has no slope", equals(held, clip_slope(ratio()))),
+        wrong("a clipped token has no slope", equals(held, clip_slope(ratio()))),
     ],
 )

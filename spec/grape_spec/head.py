@@ -7,14 +7,12 @@ its parts; their gradients on one number for each token, which is known as soon 
 from sympy import Lambda, exp, log
 
 from grape_spec.language import (
-    Definition,
     Diff,
     OneHot,
     Positive,
     Real,
     Size,
     Source,
-    Wrong,
     claim,
     define,
     delta,
@@ -24,6 +22,7 @@ from grape_spec.language import (
     index,
     sum_over,
     symbol,
+    wrong,
 )
 from grape_spec.policy import V, a, entropy, k, log_softmax, logits, plain_entropy, softmax, temperature, v
 from grape_spec.proof.rules import finite_sum
@@ -39,46 +38,38 @@ weight = family("weight", Real, V, width, text="the weights of the last layer, a
 bias = family("bias", Real, V, text="the bias of each token", tex="b")
 
 logit = define(
-    Definition(
-        "head.logit",
-        "Logit of a token, over the temperature.",
-        (v, hidden, weight, bias, temperature),
-        (sum_over(weight[v, u] * hidden[u], u) + bias[v]) / temperature,
-        tex=r"z_{{{v}}}",
-    )
+    "head.logit",
+    "Logit of a token, over the temperature.",
+    (v, hidden, weight, bias, temperature),
+    (sum_over(weight[v, u] * hidden[u], u) + bias[v]) / temperature,
+    tex=r"z_{{{v}}}",
 )
 
 head = Lambda(v, logit())
 
 probability = define(
-    Definition(
-        "head.probability",
-        "Probability of a token, given the hidden state.",
-        (a, hidden, weight, bias, temperature),
-        softmax(a, head),
-        tex=r"\pi_{{{a}}}",
-        domain=Positive,
-    )
+    "head.probability",
+    "Probability of a token, given the hidden state.",
+    (a, hidden, weight, bias, temperature),
+    softmax(a, head),
+    tex=r"\pi_{{{a}}}",
+    domain=Positive,
 )
 
 log_probability = define(
-    Definition(
-        "head.log_probability",
-        "Log-probability of a token, given the hidden state.",
-        (a, hidden, weight, bias, temperature),
-        log(probability()),
-        tex=r"\log \pi_{{{a}}}",
-    )
+    "head.log_probability",
+    "Log-probability of a token, given the hidden state.",
+    (a, hidden, weight, bias, temperature),
+    log(probability()),
+    tex=r"\log \pi_{{{a}}}",
 )
 
 head_entropy = define(
-    Definition(
-        "head.entropy",
-        "Entropy of the next token, given the hidden state, in nats.",
-        (hidden, weight, bias, temperature),
-        -sum_over(probability(v) * log_probability(v), v),
-        tex="H",
-    )
+    "head.entropy",
+    "Entropy of the next token, given the hidden state, in nats.",
+    (hidden, weight, bias, temperature),
+    -sum_over(probability(v) * log_probability(v), v),
+    tex="H",
 )
 
 at_one = Lambda(v, logit(temperature=1))
@@ -89,14 +80,14 @@ claim(
     holds(equals(log_probability(), log_softmax(a, at_one, temperature)), name="log-probability", by=finite_sum()),
     holds(equals(head_entropy(), entropy(at_one, temperature)), name="entropy", by=finite_sum()),
     wrong=[
-        Wrong(
+        wrong(
             "the bias is not divided by the temperature",
             equals(
                 log_probability(),
                 log(softmax(a, Lambda(v, sum_over(weight[v, u] * hidden[u], u) / temperature + bias[v]))),
             ),
         ),
-        Wrong("the temperature applied twice", equals(log_probability(), log_softmax(a, head, temperature))),
+        wrong("the temperature applied twice", equals(log_probability(), log_softmax(a, head, temperature))),
     ],
 )
 
@@ -119,11 +110,11 @@ claim(
     holds(equals(Diff(by_logits, bias[k]), token_slope[k] / temperature), name="bias", by=finite_sum()),
     holds(equals(Diff(by_logits, temperature), -by_logits / temperature), name="temperature", by=finite_sum()),
     wrong=[
-        Wrong(
+        wrong(
             "the bias, too, is multiplied by the state",
             equals(Diff(by_logits, bias[k]), token_slope[k] * hidden[c] / temperature),
         ),
-        Wrong(
+        wrong(
             "the temperature does not reach the weights",
             equals(Diff(by_logits, weight[k, c]), token_slope[k] * hidden[c]),
         ),
@@ -131,23 +122,19 @@ claim(
 )
 
 slope = define(
-    Definition(
-        "head.slope",
-        "What the logit of a token does to the log-probability of the chosen one.",
-        (v, a, hidden, weight, bias, temperature),
-        delta(a, v) - probability(v),
-        tex=r"s_{{{v}}}({a})",
-    )
+    "head.slope",
+    "What the logit of a token does to the log-probability of the chosen one.",
+    (v, a, hidden, weight, bias, temperature),
+    delta(a, v) - probability(v),
+    tex=r"s_{{{v}}}({a})",
 )
 
 entropy_slope = define(
-    Definition(
-        "head.entropy_slope",
-        "What the logit of a token does to the entropy.",
-        (v, hidden, weight, bias, temperature),
-        -probability(v) * (log_probability(v) + head_entropy()),
-        tex=r"s^H_{{{v}}}",
-    )
+    "head.entropy_slope",
+    "What the logit of a token does to the entropy.",
+    (v, hidden, weight, bias, temperature),
+    -probability(v) * (log_probability(v) + head_entropy()),
+    tex=r"s^H_{{{v}}}",
 )
 
 claim(
@@ -171,19 +158,19 @@ claim(
         by=finite_sum(),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "the temperature does not reach the hidden state",
             equals(Diff(log_probability(), hidden[c]), sum_over(slope() * weight[v, c], v)),
         ),
-        Wrong(
+        wrong(
             "the row of the target alone",
             equals(Diff(log_probability(), hidden[c]), (1 - probability()) * weight[a, c] / temperature),
         ),
-        Wrong(
+        wrong(
             "weights of the target alone are moved",
             equals(Diff(log_probability(), weight[k, c]), delta(a, k) * (1 - probability()) * hidden[c] / temperature),
         ),
-        Wrong(
+        wrong(
             "the temperature moves the logit of the target alone",
             equals(Diff(log_probability(), temperature), -logit(a) / temperature),
         ),
@@ -213,11 +200,11 @@ claim(
         by=finite_sum(),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "without the entropy in the slope",
             equals(Diff(head_entropy(), bias[k]), -probability(k) * log_probability(k) / temperature),
         ),
-        Wrong(
+        wrong(
             "the temperature does not reach the weights",
             equals(Diff(head_entropy(), weight[k, c]), entropy_slope(k) * hidden[c]),
         ),
@@ -229,24 +216,20 @@ claim(
 m = symbol("m", Real, "the shift of the logits, near the largest")
 
 exp_sum = define(
-    Definition(
-        "head.exp_sum",
-        "Sum of the exponentials of the shifted logits.",
-        (logits, m),
-        sum_over(exp(logits[v] - m), v),
-        tex="E",
-        domain=Positive,
-    )
+    "head.exp_sum",
+    "Sum of the exponentials of the shifted logits.",
+    (logits, m),
+    sum_over(exp(logits[v] - m), v),
+    tex="E",
+    domain=Positive,
 )
 
 spread = define(
-    Definition(
-        "head.spread",
-        "The same sum, each term times its shifted logit.",
-        (logits, m),
-        sum_over(exp(logits[v] - m) * (logits[v] - m), v),
-        tex="D",
-    )
+    "head.spread",
+    "The same sum, each term times its shifted logit.",
+    (logits, m),
+    sum_over(exp(logits[v] - m) * (logits[v] - m), v),
+    tex="D",
 )
 
 claim(
@@ -255,8 +238,8 @@ claim(
     holds(equals(log(softmax(a)), logits[a] - m - log(exp_sum())), name="log-probability", by=finite_sum()),
     holds(equals(plain_entropy, log(exp_sum()) - spread() / exp_sum()), name="entropy", by=finite_sum()),
     wrong=[
-        Wrong("the shift is not put back", equals(log(softmax(a)), logits[a] - log(exp_sum()))),
-        Wrong("the shift is put back twice", equals(plain_entropy, m + log(exp_sum()) - spread() / exp_sum())),
+        wrong("the shift is not put back", equals(log(softmax(a)), logits[a] - log(exp_sum()))),
+        wrong("the shift is put back twice", equals(plain_entropy, m + log(exp_sum()) - spread() / exp_sum())),
     ],
 )
 
@@ -267,7 +250,7 @@ claim(
     "A log-probability by the odds against its token, in which nothing cancels where the token is all but certain.",
     holds(equals(log(softmax(a)), -log(1 + others / exp(logits[a] - m))), by=finite_sum()),
     wrong=[
-        Wrong(
+        wrong(
             "the target counted among the others",
             equals(log(softmax(a)), -log(1 + exp_sum() / exp(logits[a] - m))),
         ),
@@ -285,23 +268,19 @@ far = logits[v] - shard_shift[shard]
 rescale = exp(shard_shift[shard] - m)
 
 shard_sum = define(
-    Definition(
-        "head.shard_sum",
-        "Sum of the exponentials over a part, with the shift of that part.",
-        (shard, logits, in_shard, shard_shift),
-        sum_over(in_shard[v, shard] * exp(far), v),
-        tex="E_{{{shard}}}",
-    )
+    "head.shard_sum",
+    "Sum of the exponentials over a part, with the shift of that part.",
+    (shard, logits, in_shard, shard_shift),
+    sum_over(in_shard[v, shard] * exp(far), v),
+    tex="E_{{{shard}}}",
 )
 
 shard_spread = define(
-    Definition(
-        "head.shard_spread",
-        "The same, each term times its shifted logit.",
-        (shard, logits, in_shard, shard_shift),
-        sum_over(in_shard[v, shard] * exp(far) * far, v),
-        tex="D_{{{shard}}}",
-    )
+    "head.shard_spread",
+    "The same, each term times its shifted logit.",
+    (shard, logits, in_shard, shard_shift),
+    sum_over(in_shard[v, shard] * exp(far) * far, v),
+    tex="D_{{{shard}}}",
 )
 
 claim(
@@ -316,9 +295,9 @@ claim(
     ),
     source=MILAKOV,
     wrong=[
-        Wrong("not brought to one shift", equals(exp_sum(), sum_over(shard_sum(), shard))),
-        Wrong("rescaled the wrong way", equals(exp_sum(), sum_over(shard_sum() / rescale, shard))),
-        Wrong("the distances keep their own shifts", equals(spread(), sum_over(rescale * shard_spread(), shard))),
+        wrong("not brought to one shift", equals(exp_sum(), sum_over(shard_sum(), shard))),
+        wrong("rescaled the wrong way", equals(exp_sum(), sum_over(shard_sum() / rescale, shard))),
+        wrong("the distances keep their own shifts", equals(spread(), sum_over(rescale * shard_spread(), shard))),
     ],
 )
 
@@ -331,7 +310,7 @@ claim(
         equals(sum_over(by_hidden, v), sum_over(sum_over(in_shard[v, shard] * by_hidden, v), shard)), by=finite_sum()
     ),
     wrong=[
-        Wrong(
+        wrong(
             "the mean of the parts, as the gradients of copies are averaged",
             equals(sum_over(by_hidden, v), sum_over(sum_over(in_shard[v, shard] * by_hidden, v), shard) / shards),
         ),

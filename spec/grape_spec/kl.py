@@ -6,14 +6,12 @@ The estimators are named as in J. Schulman, Approximating KL Divergence, 2020; s
 from sympy import Add, Expr, Mul, exp, log
 
 from grape_spec.language import (
-    Definition,
     Diff,
     Positive,
     Real,
     Simplex,
     Size,
     Source,
-    Wrong,
     at_least,
     at_most,
     claim,
@@ -27,6 +25,7 @@ from grape_spec.language import (
     less,
     sum_over,
     symbol,
+    wrong,
 )
 from grape_spec.policy import (
     P,
@@ -57,15 +56,13 @@ q = family("q", Simplex, n, text="a distribution over the same outcomes")
 x = symbol("x", Positive, "a positive number")
 
 divergence = define(
-    Definition(
-        "kl.divergence",
-        "Kullback-Leibler divergence of q from p, in nats.",
-        (p, q),
-        sum_over(p[y] * log(p[y] / q[y]), y),
-        tex=r"\mathrm{{KL}}({p} \Vert {q})",
-        domain=Real,
-        source=COVER,
-    )
+    "kl.divergence",
+    "Kullback-Leibler divergence of q from p, in nats.",
+    (p, q),
+    sum_over(p[y] * log(p[y] / q[y]), y),
+    tex=r"\mathrm{{KL}}({p} \Vert {q})",
+    domain=Real,
+    source=COVER,
 )
 
 claim(
@@ -79,8 +76,8 @@ claim(
         by=from_minimum(of=x - 1 - log(x), over=x, at=1, strict=True),
     ),
     wrong=[
-        Wrong("the tangent without its constant", at_most(log(x), x - 2)),
-        Wrong("the other way round", at_least(log(x), x - 1)),
+        wrong("the tangent without its constant", at_most(log(x), x - 2)),
+        wrong("the other way round", at_least(log(x), x - 1)),
     ],
 )
 
@@ -101,8 +98,8 @@ claim(
     ),
     source=COVER,
     wrong=[
-        Wrong("every term is non-negative by itself", at_least(p[y] * log(p[y] / q[y]), 0)),
-        Wrong("the divergence is symmetric", equals(divergence(), divergence(q, p))),
+        wrong("every term is non-negative by itself", at_least(p[y] * log(p[y] / q[y]), 0)),
+        wrong("the divergence is symmetric", equals(divergence(), divergence(q, p))),
     ],
 )
 
@@ -113,23 +110,19 @@ reference = family(
 )
 
 reverse = define(
-    Definition(
-        "kl.reverse",
-        "Divergence of the policy from the reference, an expectation under the policy: the reverse direction.",
-        (logits, reference),
-        sum_over(softmax(v) * log(softmax(v) / reference[v]), v),
-        tex=r"\mathrm{{KL}}(\pi \Vert {reference})",
-    )
+    "kl.reverse",
+    "Divergence of the policy from the reference, an expectation under the policy: the reverse direction.",
+    (logits, reference),
+    sum_over(softmax(v) * log(softmax(v) / reference[v]), v),
+    tex=r"\mathrm{{KL}}(\pi \Vert {reference})",
 )
 
 forward = define(
-    Definition(
-        "kl.forward",
-        "Divergence of the reference from the policy, an expectation under the reference: the forward direction.",
-        (logits, reference),
-        sum_over(reference[v] * log(reference[v] / softmax(v)), v),
-        tex=r"\mathrm{{KL}}({reference} \Vert \pi)",
-    )
+    "kl.forward",
+    "Divergence of the reference from the policy, an expectation under the reference: the forward direction.",
+    (logits, reference),
+    sum_over(reference[v] * log(reference[v] / softmax(v)), v),
+    tex=r"\mathrm{{KL}}({reference} \Vert \pi)",
 )
 
 reverse_gradient = softmax(k) * (log(softmax(k) / reference[k]) - reverse())
@@ -140,8 +133,8 @@ claim(
     "The reverse divergence grows with a logit where the log-ratio of its token lies above the divergence.",
     holds(equals(Diff(reverse(), logits[k]), reverse_gradient), by=finite_sum()),
     wrong=[
-        Wrong("without the mean", equals(Diff(reverse(), logits[k]), softmax(k) * log(softmax(k) / reference[k]))),
-        Wrong("that of the forward direction", equals(Diff(reverse(), logits[k]), forward_gradient)),
+        wrong("without the mean", equals(Diff(reverse(), logits[k]), softmax(k) * log(softmax(k) / reference[k]))),
+        wrong("that of the forward direction", equals(Diff(reverse(), logits[k]), forward_gradient)),
     ],
 )
 
@@ -150,8 +143,8 @@ claim(
     "The forward divergence has the gradient of cross-entropy against the reference.",
     holds(equals(Diff(forward(), logits[k]), forward_gradient), by=finite_sum()),
     wrong=[
-        Wrong("the sign turned", equals(Diff(forward(), logits[k]), reference[k] - softmax(k))),
-        Wrong("that of the reverse direction", equals(Diff(forward(), logits[k]), reverse_gradient)),
+        wrong("the sign turned", equals(Diff(forward(), logits[k]), reference[k] - softmax(k))),
+        wrong("that of the reverse direction", equals(Diff(forward(), logits[k]), reverse_gradient)),
     ],
 )
 
@@ -235,14 +228,14 @@ claim(
     ),
     source=Source("cover2006elements", "theorem 2.5.3"),
     wrong=[
-        Wrong(
+        wrong(
             "prefixes weighted as the reference meets them",
             equals(
                 sum_over(joint * log(joint / ref_joint), j, v),
                 prefix_divergence + sum_over(ref_prefix_probability[j] * token_divergence, j),
             ),
         ),
-        Wrong(
+        wrong(
             "the mean over prefixes",
             equals(
                 sum_over(joint * log(joint / ref_joint), j, v),
@@ -257,36 +250,30 @@ claim(
 ref_logp = symbol("ref_logp", Real, "the same under the frozen reference", tex=r"\ell_{\mathrm{ref}}")
 
 k1 = define(
-    Definition(
-        "kl.k1",
-        "The log-ratio of policy to reference: the plain estimate.",
-        (logp, ref_logp),
-        logp - ref_logp,
-        tex="k_1",
-        source=SCHULMAN_KL,
-    )
+    "kl.k1",
+    "The log-ratio of policy to reference: the plain estimate.",
+    (logp, ref_logp),
+    logp - ref_logp,
+    tex="k_1",
+    source=SCHULMAN_KL,
 )
 
 k2 = define(
-    Definition(
-        "kl.k2",
-        "Half of the squared log-ratio: never negative, and biased.",
-        (logp, ref_logp),
-        (logp - ref_logp) ** 2 / 2,
-        tex="k_2",
-        source=SCHULMAN_KL,
-    )
+    "kl.k2",
+    "Half of the squared log-ratio: never negative, and biased.",
+    (logp, ref_logp),
+    (logp - ref_logp) ** 2 / 2,
+    tex="k_2",
+    source=SCHULMAN_KL,
 )
 
 k3 = define(
-    Definition(
-        "kl.k3",
-        "The log-ratio, with what has mean zero added to make it never negative.",
-        (logp, ref_logp),
-        exp(ref_logp - logp) - 1 - (ref_logp - logp),
-        tex="k_3",
-        source=SCHULMAN_KL,
-    )
+    "kl.k3",
+    "The log-ratio, with what has mean zero added to make it never negative.",
+    (logp, ref_logp),
+    exp(ref_logp - logp) - 1 - (ref_logp - logp),
+    tex="k_3",
+    source=SCHULMAN_KL,
 )
 
 claim(
@@ -296,9 +283,9 @@ claim(
     holds(equals(Diff(k2(), logp), logp - ref_logp), name="k2", by=algebra()),
     holds(equals(Diff(k3(), logp), 1 - exp(ref_logp - logp)), name="k3", by=algebra()),
     wrong=[
-        Wrong("k2 without the half", equals(Diff(k2(), logp), 2 * (logp - ref_logp))),
-        Wrong("k3 with the ratio of policy to reference", equals(Diff(k3(), logp), 1 - exp(logp - ref_logp))),
-        Wrong("k3 as if the ratio were a constant", equals(Diff(k3(), logp), 1)),
+        wrong("k2 without the half", equals(Diff(k2(), logp), 2 * (logp - ref_logp))),
+        wrong("k3 with the ratio of policy to reference", equals(Diff(k3(), logp), 1 - exp(logp - ref_logp))),
+        wrong("k3 as if the ratio were a constant", equals(Diff(k3(), logp), 1)),
     ],
 )
 
@@ -319,8 +306,8 @@ claim(
     holds(equals(expected(sampled["k1"]), reverse()), by=finite_sum()),
     source=SCHULMAN_KL,
     wrong=[
-        Wrong("so has k2", equals(expected(sampled["k2"]), reverse())),
-        Wrong(
+        wrong("so has k2", equals(expected(sampled["k2"]), reverse())),
+        wrong(
             "under samples from the reference, too",
             equals(sum_over(reference[a] * sampled["k1"], a), reverse()),
         ),
@@ -333,14 +320,14 @@ claim(
     holds(equals(expected(sampled["k3"]), reverse()), by=finite_sum()),
     source=SCHULMAN_KL,
     wrong=[
-        Wrong(
+        wrong(
             "for a reference that is not normalised, such as the most probable tokens only",
             equals(
                 expected(k3(log(softmax(a)), log(unnormalised[a]))),
                 sum_over(softmax(v) * log(softmax(v) / unnormalised[v]), v),
             ),
         ),
-        Wrong(
+        wrong(
             "under samples from the reference, too",
             equals(sum_over(reference[a] * sampled["k3"], a), reverse()),
         ),
@@ -379,8 +366,8 @@ claim(
     ),
     source=SCHULMAN_KL,
     wrong=[
-        Wrong("k1 is never negative either", at_least(k1(), 0)),
-        Wrong("the log-ratio the other way round in its linear term", at_least(k3() + 2 * (ref_logp - logp), 0)),
+        wrong("k1 is never negative either", at_least(k1(), 0)),
+        wrong("the log-ratio the other way round in its linear term", at_least(k3() + 2 * (ref_logp - logp), 0)),
     ],
 )
 
@@ -393,7 +380,7 @@ claim(
     "kl.k1.loss_gradient",
     "k1 in a loss does nothing: its gradient is the score, which has expectation zero.",
     holds(equals(in_loss["k1"], 0), by=finite_sum()),
-    wrong=[Wrong("it descends on the reverse divergence", equals(in_loss["k1"], reverse_gradient))],
+    wrong=[wrong("it descends on the reverse divergence", equals(in_loss["k1"], reverse_gradient))],
 )
 
 claim(
@@ -401,8 +388,8 @@ claim(
     "k2 in a loss has, in expectation, the gradient of the reverse divergence.",
     holds(equals(in_loss["k2"], Diff(reverse(), logits[k])), by=finite_sum()),
     wrong=[
-        Wrong("that of its own expectation", equals(in_loss["k2"], Diff(expected(sampled["k2"]), logits[k]))),
-        Wrong("that of the forward divergence", equals(in_loss["k2"], Diff(forward(), logits[k]))),
+        wrong("that of its own expectation", equals(in_loss["k2"], Diff(expected(sampled["k2"]), logits[k]))),
+        wrong("that of the forward divergence", equals(in_loss["k2"], Diff(forward(), logits[k]))),
     ],
 )
 
@@ -411,7 +398,7 @@ claim(
     "k3 in a loss has, in expectation, the gradient of the forward divergence: the other direction.",
     holds(equals(in_loss["k3"], Diff(forward(), logits[k])), by=finite_sum()),
     wrong=[
-        Wrong("that of the reverse divergence, which it estimates", equals(in_loss["k3"], Diff(reverse(), logits[k])))
+        wrong("that of the reverse divergence, which it estimates", equals(in_loss["k3"], Diff(reverse(), logits[k])))
     ],
 )
 
@@ -420,8 +407,8 @@ claim(
     "k1 as a constant that weighs the score gives the gradient of the reverse divergence.",
     holds(equals(in_reward["k1"], Diff(reverse(), logits[k])), by=finite_sum()),
     wrong=[
-        Wrong("the same as in a loss: nothing", equals(in_reward["k1"], 0)),
-        Wrong("that of the forward divergence", equals(in_reward["k1"], Diff(forward(), logits[k]))),
+        wrong("the same as in a loss: nothing", equals(in_reward["k1"], 0)),
+        wrong("that of the forward divergence", equals(in_reward["k1"], Diff(forward(), logits[k]))),
     ],
 )
 
@@ -433,8 +420,8 @@ claim(
         by=finite_sum(),
     ),
     wrong=[
-        Wrong("that of the reverse divergence, as k1 does", equals(in_reward["k3"], Diff(reverse(), logits[k]))),
-        Wrong("the same as in a loss", equals(in_reward["k3"], Diff(forward(), logits[k]))),
+        wrong("that of the reverse divergence, as k1 does", equals(in_reward["k3"], Diff(reverse(), logits[k]))),
+        wrong("the same as in a loss", equals(in_reward["k3"], Diff(forward(), logits[k]))),
     ],
 )
 
@@ -448,10 +435,10 @@ claim(
     holds(equals(expected(exp(own_sign) - 1 - own_sign), reverse()), name="k3", by=finite_sum()),
     source=SCHULMAN_KL,
     wrong=[
-        Wrong("k1 with x = log π − log ref", equals(expected(-turned), reverse())),
-        Wrong("k3 with x = log π − log ref", equals(expected(exp(turned) - 1 - turned), reverse())),
-        Wrong("k3 with + x in place of − x", equals(expected(exp(own_sign) - 1 + own_sign), reverse())),
-        Wrong(
+        wrong("k1 with x = log π − log ref", equals(expected(-turned), reverse())),
+        wrong("k3 with x = log π − log ref", equals(expected(exp(turned) - 1 - turned), reverse())),
+        wrong("k3 with + x in place of − x", equals(expected(exp(own_sign) - 1 + own_sign), reverse())),
+        wrong(
             "k3 under samples from the reference",
             equals(sum_over(reference[a] * (exp(own_sign) - 1 - own_sign), a), reverse()),
         ),

@@ -9,7 +9,6 @@ from sympy import Add, Expr, Lambda, Mul, exp, log
 
 from grape_spec.language import (
     DERIVED,
-    Definition,
     Diff,
     Positive,
     Real,
@@ -17,7 +16,6 @@ from grape_spec.language import (
     Size,
     SmoothPositive,
     Source,
-    Wrong,
     claim,
     define,
     delta,
@@ -30,6 +28,7 @@ from grape_spec.language import (
     substitute,
     sum_over,
     symbol,
+    wrong,
 )
 from grape_spec.proof.rules import algebra, chain, finite_sum, induction, rewrite, step
 
@@ -49,38 +48,32 @@ shift = symbol("shift", Real, "a constant added to every logit", tex="c")
 scaled = Lambda(v, logits[v] / temperature)
 
 softmax = define(
-    Definition(
-        "policy.softmax",
-        "Probability of a token.",
-        (a, logits),
-        exp(logits[a]) / sum_over(exp(logits[v]), v),
-        tex=r"\pi_{{{a}}}({logits})",
-        domain=Positive,
-        source=DERIVED,
-    )
+    "policy.softmax",
+    "Probability of a token.",
+    (a, logits),
+    exp(logits[a]) / sum_over(exp(logits[v]), v),
+    tex=r"\pi_{{{a}}}({logits})",
+    domain=Positive,
+    source=DERIVED,
 )
 
 log_softmax = define(
-    Definition(
-        "policy.log_softmax",
-        "Log-probability of a token at a temperature.",
-        (a, logits, temperature),
-        log(softmax(a, scaled)),
-        tex=r"\log \pi_{{{a}}}({logits} / {temperature})",
-        source=HINTON,
-    )
+    "policy.log_softmax",
+    "Log-probability of a token at a temperature.",
+    (a, logits, temperature),
+    log(softmax(a, scaled)),
+    tex=r"\log \pi_{{{a}}}({logits} / {temperature})",
+    source=HINTON,
 )
 
 plain_entropy = -sum_over(softmax(v) * log(softmax(v)), v)
 
 entropy = define(
-    Definition(
-        "policy.entropy",
-        "Entropy of the next-token distribution at a temperature, in nats.",
-        (logits, temperature),
-        substitute(plain_entropy, {logits: scaled}),
-        tex=r"H({logits} / {temperature})",
-    )
+    "policy.entropy",
+    "Entropy of the next-token distribution at a temperature, in nats.",
+    (logits, temperature),
+    substitute(plain_entropy, {logits: scaled}),
+    tex=r"H({logits} / {temperature})",
 )
 
 claim(
@@ -94,7 +87,7 @@ claim(
     "Adding one constant to every logit changes no probability.",
     holds(equals(softmax(a, Lambda(v, logits[v] + shift)), softmax(a)), by=finite_sum()),
     wrong=[
-        Wrong(
+        wrong(
             "scaling the logits changes nothing either",
             equals(softmax(a, Lambda(v, logits[v] * shift)), softmax(a)),
         )
@@ -106,8 +99,8 @@ claim(
     "Raising one logit raises its own probability and lowers every other in proportion.",
     holds(equals(Diff(softmax(a), logits[k]), softmax(a) * (delta(a, k) - softmax(k))), by=finite_sum()),
     wrong=[
-        Wrong("the diagonal alone, as of a sigmoid", equals(Diff(softmax(a), logits[k]), softmax(a) * delta(a, k))),
-        Wrong("the sign turned", equals(Diff(softmax(a), logits[k]), softmax(a) * (softmax(k) - delta(a, k)))),
+        wrong("the diagonal alone, as of a sigmoid", equals(Diff(softmax(a), logits[k]), softmax(a) * delta(a, k))),
+        wrong("the sign turned", equals(Diff(softmax(a), logits[k]), softmax(a) * (softmax(k) - delta(a, k)))),
     ],
 )
 
@@ -117,10 +110,10 @@ claim(
     holds(equals(Diff(log(softmax(a)), logits[k]), delta(a, k) - softmax(k)), by=finite_sum()),
     source=SUTTON,
     wrong=[
-        Wrong(
+        wrong(
             "the probability of the chosen token", equals(Diff(log(softmax(a)), logits[k]), delta(a, k) - softmax(a))
         ),
-        Wrong("without the normaliser", equals(Diff(log(softmax(a)), logits[k]), delta(a, k))),
+        wrong("without the normaliser", equals(Diff(log(softmax(a)), logits[k]), delta(a, k))),
     ],
 )
 
@@ -135,7 +128,7 @@ claim(
         ),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "it depends on the chosen token",
             equals(Diff(log(softmax(a)), logits[k], logits[l]), -softmax(a) * (delta(k, l) - softmax(l))),
         )
@@ -153,8 +146,8 @@ claim(
     ),
     source=HINTON,
     wrong=[
-        Wrong("without the factor", equals(Diff(tempered, logits[k]), delta(a, k) - softmax(k, scaled))),
-        Wrong(
+        wrong("without the factor", equals(Diff(tempered, logits[k]), delta(a, k) - softmax(k, scaled))),
+        wrong(
             "with the probabilities at temperature one",
             equals(Diff(tempered, logits[k]), (delta(a, k) - softmax(k)) / temperature),
         ),
@@ -178,7 +171,7 @@ claim(
         ),
     ),
     source=SUTTON,
-    wrong=[Wrong("without the probabilities as weights", equals(sum_over(score, a), 0))],
+    wrong=[wrong("without the probabilities as weights", equals(sum_over(score, a), 0))],
 )
 
 fisher = softmax(k) * (delta(k, l) - softmax(l))
@@ -210,7 +203,7 @@ claim(
         ),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "the empirical outer product without expectation",
             equals(score * other_score, fisher),
         )
@@ -236,8 +229,8 @@ claim(
         by=finite_sum(),
     ),
     wrong=[
-        Wrong("without the mean", equals(Diff(plain_entropy, logits[k]), -softmax(k) * log(softmax(k)))),
-        Wrong("with + 1 left over", equals(Diff(plain_entropy, logits[k]), -softmax(k) * (log(softmax(k)) + 1))),
+        wrong("without the mean", equals(Diff(plain_entropy, logits[k]), -softmax(k) * log(softmax(k)))),
+        wrong("with + 1 left over", equals(Diff(plain_entropy, logits[k]), -softmax(k) * (log(softmax(k)) + 1))),
     ],
 )
 
@@ -259,8 +252,8 @@ claim(
         by=finite_sum(),
     ),
     wrong=[
-        Wrong("without the entropy", equals(Diff(tempered, temperature), -tempered / temperature)),
-        Wrong("the sign turned", equals(Diff(tempered, temperature), (tempered + entropy()) / temperature)),
+        wrong("without the entropy", equals(Diff(tempered, temperature), -tempered / temperature)),
+        wrong("the sign turned", equals(Diff(tempered, temperature), (tempered + entropy()) / temperature)),
     ],
 )
 
@@ -295,7 +288,7 @@ claim(
         ),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "the mean over tokens, as length normalisation makes it",
             equals(log(sequence_probability), sum_over(log(token_probability(t, theta)), t) / T),
         )
@@ -311,13 +304,11 @@ completions = family(
 )
 
 completion_mass = define(
-    Definition(
-        "policy.completion_mass",
-        "Total probability of all ways to complete a prefix: it ends now, or goes on with another token.",
-        (j, end, next_token, completions),
-        sum_over(next_token[j, v] * (delta(v, end) + (1 - delta(v, end)) * completions[v]), v),
-        tex=r"M_{{{j}}}",
-    )
+    "policy.completion_mass",
+    "Total probability of all ways to complete a prefix: it ends now, or goes on with another token.",
+    (j, end, next_token, completions),
+    sum_over(next_token[j, v] * (delta(v, end) + (1 - delta(v, end)) * completions[v]), v),
+    tex=r"M_{{{j}}}",
 )
 
 
@@ -366,7 +357,7 @@ claim(
         for vocabulary, length in ((2, 1), (2, 2), (2, 3), (3, 2), (3, 3))
     ),
     wrong=[
-        Wrong(
+        wrong(
             "with the end token counted as going on, too",
             equals(sum_over(next_token[j, v] * (1 + delta(v, end)), v), 1),
         )

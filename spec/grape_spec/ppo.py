@@ -8,7 +8,6 @@ from sympy import And, Eq, Lambda, Max, Min, Or, exp, log
 
 from grape_spec.advantage import value
 from grape_spec.language import (
-    Definition,
     Diff,
     Mask,
     NonNegative,
@@ -19,7 +18,6 @@ from grape_spec.language import (
     Real,
     SmoothPositive,
     Source,
-    Wrong,
     at_least,
     at_most,
     cases,
@@ -37,6 +35,7 @@ from grape_spec.language import (
     product_over,
     sum_over,
     symbol,
+    wrong,
 )
 from grape_spec.policy import (
     T,
@@ -82,39 +81,33 @@ dual_clip = symbol("dual_clip", Open(1), "cap on the ratio where the advantage i
 lower_edge, upper_edge = 1 - clip_low, 1 + clip_high
 
 ratio = define(
-    Definition(
-        "ppo.ratio",
-        "Probability ratio of a token, new policy over old.",
-        (logp, old_logp),
-        exp(logp - old_logp),
-        tex=r"\rho",
-        domain=Positive,
-        source=SCHULMAN.eq(6),
-    )
+    "ppo.ratio",
+    "Probability ratio of a token, new policy over old.",
+    (logp, old_logp),
+    exp(logp - old_logp),
+    tex=r"\rho",
+    domain=Positive,
+    source=SCHULMAN.eq(6),
 )
 
 clipped_surrogate = define(
-    Definition(
-        "ppo.clipped_surrogate",
-        "Clipped surrogate objective of a token, to be maximised.",
-        (rho, advantage, clip_low, clip_high),
-        Min(rho * advantage, clip(rho, lower_edge, upper_edge) * advantage),
-        tex=r"L({rho})",
-        source=SCHULMAN.eq(7),
-    )
+    "ppo.clipped_surrogate",
+    "Clipped surrogate objective of a token, to be maximised.",
+    (rho, advantage, clip_low, clip_high),
+    Min(rho * advantage, clip(rho, lower_edge, upper_edge) * advantage),
+    tex=r"L({rho})",
+    source=SCHULMAN.eq(7),
 )
 
 counts = Or(And(advantage > 0, rho <= upper_edge), And(advantage < 0, rho >= lower_edge))
 
 clip_slope = define(
-    Definition(
-        "ppo.clip.slope",
-        "Slope of the clipped surrogate in the log-probability; at a kink, by convention, that of the unclipped side.",
-        (rho, advantage, clip_low, clip_high),
-        cases((rho * advantage, counts), (0, True)),
-        tex=r"L'({rho})",
-        convention=True,
-    )
+    "ppo.clip.slope",
+    "Slope of the clipped surrogate in the log-probability; at a kink, by convention, that of the unclipped side.",
+    (rho, advantage, clip_low, clip_high),
+    cases((rho * advantage, counts), (0, True)),
+    tex=r"L'({rho})",
+    convention=True,
 )
 
 surrogate = clipped_surrogate()
@@ -126,7 +119,7 @@ claim(
     "ppo.ratio.gradient",
     "The ratio is its own derivative with respect to the log-probability.",
     holds(equals(Diff(ratio(), logp), ratio()), by=algebra()),
-    wrong=[Wrong("the derivative of the log-ratio", equals(Diff(ratio(), logp), 1))],
+    wrong=[wrong("the derivative of the log-ratio", equals(Diff(ratio(), logp), 1))],
 )
 
 moves = Or(And(advantage > 0, rho < upper_edge), And(advantage < 0, rho > lower_edge))
@@ -142,14 +135,14 @@ claim(
     "Only one side of the clip acts: the upper for a positive advantage, the lower for a negative one.",
     holds(equals(surrogate, sign_form), by=smt()),
     wrong=[
-        Wrong(
+        wrong(
             "the sides exchanged",
             equals(
                 surrogate,
                 cases((advantage * Max(rho, lower_edge), advantage >= 0), (advantage * Min(rho, upper_edge), True)),
             ),
         ),
-        Wrong("both sides at once", equals(surrogate, advantage * clip(rho, lower_edge, upper_edge))),
+        wrong("both sides at once", equals(surrogate, advantage * clip(rho, lower_edge, upper_edge))),
     ],
 )
 
@@ -158,11 +151,11 @@ claim(
     "Clipping is pessimistic: it never promises more than the unclipped surrogate.",
     holds(at_most(surrogate, rho * advantage), by=smt()),
     wrong=[
-        Wrong(
+        wrong(
             "clip without the minimum",
             at_most(clip(rho, lower_edge, upper_edge) * advantage, rho * advantage),
         ),
-        Wrong(
+        wrong(
             "the maximum in place of the minimum",
             at_most(Max(rho * advantage, clip(rho, lower_edge, upper_edge) * advantage), rho * advantage),
         ),
@@ -187,10 +180,10 @@ claim(
     ),
     source=SCHULMAN.section(3),
     wrong=[
-        Wrong(
+        wrong(
             "also where the interval has no width",
             equals(OneSided(surrogate, rho, 1, 1), advantage),
-            assuming=(equals(clip_high, 0),),
+            assuming=[equals(clip_high, 0)],
         ),
     ],
 )
@@ -214,12 +207,12 @@ claim(
         Or(moves, rests, Eq(rho, upper_edge), Eq(rho, lower_edge)), name="the regions cover all but the kinks", by=smt()
     ),
     wrong=[
-        Wrong(
+        wrong(
             "the slope of the unclipped surrogate everywhere",
             equals(Diff(surrogate, rho), advantage),
-            assuming=tuple(no_kink),
+            assuming=no_kink,
         ),
-        Wrong(
+        wrong(
             "clipped on the wrong side",
             equals(
                 Diff(surrogate, rho),
@@ -228,20 +221,20 @@ claim(
                     (0, True),
                 ),
             ),
-            assuming=tuple(no_kink),
+            assuming=no_kink,
         ),
-        Wrong(
+        wrong(
             "zero wherever the ratio leaves the interval",
             equals(
                 Diff(surrogate, rho),
                 cases((advantage, And(rho > lower_edge, rho < upper_edge)), (0, True)),
             ),
-            assuming=tuple(no_kink),
+            assuming=no_kink,
         ),
-        Wrong(
+        wrong(
             "in the log-probability, without the ratio",
             equals(Diff(clipped_surrogate(ratio()), logp), cases((advantage, counts.subs(rho, ratio())), (0, True))),
-            assuming=(differs(ratio(), upper_edge), differs(ratio(), lower_edge)),
+            assuming=[differs(ratio(), upper_edge), differs(ratio(), lower_edge)],
         ),
     ],
 )
@@ -276,31 +269,29 @@ claim(
     holds(equals(clip_slope(), rho * advantage), name="kept at the upper kink", assuming=[upper_kink], by=smt()),
     holds(equals(clip_slope(), rho * advantage), name="kept at the lower kink", assuming=[lower_kink], by=smt()),
     wrong=[
-        Wrong(
+        wrong(
             "no kink at all: the slope from above is A, too",
             equals(OneSided(surrogate, rho, upper_edge, 1), advantage),
-            assuming=(greater(advantage, 0),),
+            assuming=[greater(advantage, 0)],
         ),
-        Wrong(
+        wrong(
             "a kink also for a negative advantage at the upper edge",
             equals(OneSided(surrogate, rho, upper_edge, 1), 0),
-            assuming=(less(advantage, 0),),
+            assuming=[less(advantage, 0)],
         ),
     ],
 )
 
 dual_clipped_surrogate = define(
-    Definition(
-        "ppo.dual_clipped_surrogate",
-        "Clipped surrogate that a negative advantage cannot drive below cA, to be maximised.",
-        (rho, advantage, clip_low, clip_high, dual_clip),
-        cases(
-            (Max(clipped_surrogate(), dual_clip * advantage), advantage < 0),
-            (clipped_surrogate(), True),
-        ),
-        tex=r"L_{{\mathrm{{dual}}}}({rho})",
-        source=YE,
-    )
+    "ppo.dual_clipped_surrogate",
+    "Clipped surrogate that a negative advantage cannot drive below cA, to be maximised.",
+    (rho, advantage, clip_low, clip_high, dual_clip),
+    cases(
+        (Max(clipped_surrogate(), dual_clip * advantage), advantage < 0),
+        (clipped_surrogate(), True),
+    ),
+    tex=r"L_{{\mathrm{{dual}}}}({rho})",
+    source=YE,
 )
 
 dual_counts = Or(
@@ -309,14 +300,12 @@ dual_counts = Or(
 )
 
 dual_clip_slope = define(
-    Definition(
-        "ppo.dual_clip.slope",
-        "Slope of the dual-clipped surrogate in the log-probability; at a kink, that of the unclipped side.",
-        (rho, advantage, clip_low, clip_high, dual_clip),
-        cases((rho * advantage, dual_counts), (0, True)),
-        tex=r"L_{{\mathrm{{dual}}}}'({rho})",
-        convention=True,
-    )
+    "ppo.dual_clip.slope",
+    "Slope of the dual-clipped surrogate in the log-probability; at a kink, that of the unclipped side.",
+    (rho, advantage, clip_low, clip_high, dual_clip),
+    cases((rho * advantage, dual_counts), (0, True)),
+    tex=r"L_{{\mathrm{{dual}}}}'({rho})",
+    convention=True,
 )
 
 dual_surrogate = dual_clipped_surrogate()
@@ -346,10 +335,10 @@ claim(
     ),
     source=YE,
     wrong=[
-        Wrong(
+        wrong(
             "applied to a positive advantage, too",
             equals(Max(surrogate, dual_clip * advantage), surrogate),
-            assuming=(greater(advantage, 0),),
+            assuming=[greater(advantage, 0)],
         )
     ],
 )
@@ -375,10 +364,10 @@ claim(
     ),
     source=YE,
     wrong=[
-        Wrong(
+        wrong(
             "no cap on the ratio",
             equals(Diff(dual_surrogate, rho), cases((advantage, counts), (0, True))),
-            assuming=(*no_kink, differs(rho, dual_clip)),
+            assuming=[*no_kink, differs(rho, dual_clip)],
         )
     ],
 )
@@ -392,39 +381,33 @@ value_clip = symbol("value_clip", Positive, "how far the value may move", tex="c
 lowest, highest = old_value - value_clip, old_value + value_clip
 
 value_loss = define(
-    Definition(
-        "ppo.value_loss",
-        "Half the squared error of a value.",
-        (value, target),
-        (value - target) ** 2 / 2,
-        tex=r"L({value})",
-        source=SCHULMAN.eq(9),
-    )
+    "ppo.value_loss",
+    "Half the squared error of a value.",
+    (value, target),
+    (value - target) ** 2 / 2,
+    tex=r"L({value})",
+    source=SCHULMAN.eq(9),
 )
 
 clipped_value_loss = define(
-    Definition(
-        "ppo.clipped_value_loss",
-        "The larger of the losses of the value and of the value held near the old one, to be minimised.",
-        (value, target, old_value, value_clip),
-        Max((value - target) ** 2, (clip(value, lowest, highest) - target) ** 2) / 2,
-        tex=r"L_{{\mathrm{{clip}}}}({value})",
-        source=ENGSTROM,
-    )
+    "ppo.clipped_value_loss",
+    "The larger of the losses of the value and of the value held near the old one, to be minimised.",
+    (value, target, old_value, value_clip),
+    Max((value - target) ** 2, (clip(value, lowest, highest) - target) ** 2) / 2,
+    tex=r"L_{{\mathrm{{clip}}}}({value})",
+    source=ENGSTROM,
 )
 
 error = abs(value - target)
 clipped_error = abs(clip(value, lowest, highest) - target)
 
 value_slope = define(
-    Definition(
-        "ppo.value_clip.slope",
-        "Slope of the clipped value loss; where both squares are equal, by convention, that of the unclipped one.",
-        (value, target, old_value, value_clip),
-        cases((value - target, error >= clipped_error), (0, True)),
-        tex=r"L_{{\mathrm{{clip}}}}'({value})",
-        convention=True,
-    )
+    "ppo.value_clip.slope",
+    "Slope of the clipped value loss; where both squares are equal, by convention, that of the unclipped one.",
+    (value, target, old_value, value_clip),
+    cases((value - target, error >= clipped_error), (0, True)),
+    tex=r"L_{{\mathrm{{clip}}}}'({value})",
+    convention=True,
 )
 
 value_objective = clipped_value_loss()
@@ -443,11 +426,11 @@ claim(
         by=smt(),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "the smaller of the two squares",
             at_least(Min((value - target) ** 2, (clip(value, lowest, highest) - target) ** 2) / 2, value_loss()),
         ),
-        Wrong("held near the target", equals(clipped_value_loss(old_value=target), value_objective)),
+        wrong("held near the target", equals(clipped_value_loss(old_value=target), value_objective)),
     ],
 )
 
@@ -512,20 +495,20 @@ claim(
         by=smt(),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "zero wherever the value leaves the interval",
             equals(Diff(value_objective, value), 0),
-            assuming=(outside, differs(error, clipped_error)),
+            assuming=[outside, differs(error, clipped_error)],
         ),
-        Wrong(
+        wrong(
             "the slope of the clipped error where that is the larger",
             equals(Diff(value_objective, value), clip(value, lowest, highest) - target),
-            assuming=(outside, less(error, clipped_error)),
+            assuming=[outside, less(error, clipped_error)],
         ),
-        Wrong(
+        wrong(
             "without the factor one half",
             equals(Diff(value_objective, value), 2 * (value - target)),
-            assuming=(inside,),
+            assuming=[inside],
         ),
     ],
 )
@@ -535,14 +518,12 @@ claim(
 entropy_coef = symbol("entropy_coef", NonNegative, "weight of the entropy in the objective", tex="c_H")
 
 entropy_bonus = define(
-    Definition(
-        "ppo.entropy_bonus",
-        "What a position adds to the objective for its entropy.",
-        (entropy_coef, logits, temperature),
-        entropy_coef * entropy(),
-        tex="b_H",
-        source=SCHULMAN.eq(9),
-    )
+    "ppo.entropy_bonus",
+    "What a position adds to the objective for its entropy.",
+    (entropy_coef, logits, temperature),
+    entropy_coef * entropy(),
+    tex="b_H",
+    source=SCHULMAN.eq(9),
 )
 
 entropy_slope = -softmax(k, scaled) * (log(softmax(k, scaled)) + entropy()) / temperature
@@ -556,8 +537,8 @@ claim(
     ),
     source=SCHULMAN.eq(9),
     wrong=[
-        Wrong("the sign turned, as in a loss", equals(Diff(entropy_bonus(), logits[k]), -entropy_coef * entropy_slope)),
-        Wrong(
+        wrong("the sign turned, as in a loss", equals(Diff(entropy_bonus(), logits[k]), -entropy_coef * entropy_slope)),
+        wrong(
             "the entropy of the sampled token alone",
             equals(
                 Diff(entropy_bonus(), logits[k]),
@@ -579,15 +560,13 @@ ref_token_probability = function(
 )
 
 token_reward = define(
-    Definition(
-        "ppo.token_reward",
-        "Reward of a token: less its penalty where it counts, and at the last one the reward of the sequence.",
-        (t, answer_reward, penalty, counted, last, kl_coef),
-        last[t] * answer_reward - kl_coef * counted[t] * penalty[t],
-        tex="r_{{{t}}}",
-        convention=True,
-        source=ZIEGLER.section(2),
-    )
+    "ppo.token_reward",
+    "Reward of a token: less its penalty where it counts, and at the last one the reward of the sequence.",
+    (t, answer_reward, penalty, counted, last, kl_coef),
+    last[t] * answer_reward - kl_coef * counted[t] * penalty[t],
+    tex="r_{{{t}}}",
+    convention=True,
+    source=ZIEGLER.section(2),
 )
 
 log_ratio = Lambda(t, log(token_probability(t, theta)) - log(ref_token_probability(t)))
@@ -631,15 +610,15 @@ claim(
     ),
     source=ZIEGLER.section(2),
     wrong=[
-        Wrong(
+        wrong(
             "the penalty as a bonus",
             equals(sum_over(token_reward(t), t), answer_reward + kl_coef * sum_over(counted[t] * penalty[t], t)),
         ),
-        Wrong(
+        wrong(
             "masked tokens are penalised, too",
             equals(sum_over(token_reward(t), t), answer_reward - kl_coef * sum_over(penalty[t], t)),
         ),
-        Wrong(
+        wrong(
             "the reward at every token",
             equals(sum_over(token_reward(t), t), T * answer_reward - kl_coef * sum_over(counted[t] * penalty[t], t)),
         ),
@@ -656,14 +635,12 @@ samples_seen = symbol("samples_seen", Positive, "samples since the last update",
 largest_error = symbol("largest_error", Positive, "where the relative error is clipped", tex="c")
 
 adapted_kl_coef = define(
-    Definition(
-        "ppo.adapted_kl_coef",
-        "The next coefficient: raised by a share of the clipped relative error.",
-        (coefficient, measured_kl, target_kl, horizon, samples_seen, largest_error),
-        coefficient * (1 + clip(measured_kl / target_kl - 1, -largest_error, largest_error) * samples_seen / horizon),
-        tex=r"\beta'",
-        source=ZIEGLER.section("2.2"),
-    )
+    "ppo.adapted_kl_coef",
+    "The next coefficient: raised by a share of the clipped relative error.",
+    (coefficient, measured_kl, target_kl, horizon, samples_seen, largest_error),
+    coefficient * (1 + clip(measured_kl / target_kl - 1, -largest_error, largest_error) * samples_seen / horizon),
+    tex=r"\beta'",
+    source=ZIEGLER.section("2.2"),
 )
 
 move = coefficient * largest_error * samples_seen / horizon
@@ -685,10 +662,10 @@ claim(
     ),
     source=ZIEGLER.section("2.2"),
     wrong=[
-        Wrong(
+        wrong(
             "the sign turned",
             iff(greater(adapted_kl_coef(), coefficient), less(measured_kl, target_kl)),
         ),
-        Wrong("positive whatever the horizon", greater(adapted_kl_coef(), 0)),
+        wrong("positive whatever the horizon", greater(adapted_kl_coef(), 0)),
     ],
 )

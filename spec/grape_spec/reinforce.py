@@ -11,7 +11,6 @@ from sympy import Add, Expr, Lambda, Mul, exp, log
 from grape_spec.dpo import beta, reward
 from grape_spec.kl import expected, k3, n, prefix_probability, q, reference, reverse, y
 from grape_spec.language import (
-    Definition,
     Diff,
     Positive,
     Real,
@@ -19,7 +18,6 @@ from grape_spec.language import (
     Smooth,
     SmoothPositive,
     Source,
-    Wrong,
     at_least,
     claim,
     define,
@@ -32,6 +30,7 @@ from grape_spec.language import (
     index,
     sum_over,
     symbol,
+    wrong,
 )
 from grape_spec.policy import (
     SUTTON,
@@ -63,14 +62,12 @@ token_reward = family("token_reward", Real, V, text="reward of an answer, one fo
 baseline = symbol("baseline", Real, "a number that does not depend on the answer", tex="b")
 
 objective = define(
-    Definition(
-        "reinforce.objective",
-        "Expected reward of an answer of one token.",
-        (logits, token_reward),
-        sum_over(softmax(v) * token_reward[v], v),
-        tex="J",
-        source=WILLIAMS,
-    )
+    "reinforce.objective",
+    "Expected reward of an answer of one token.",
+    (logits, token_reward),
+    sum_over(softmax(v) * token_reward[v], v),
+    tex="J",
+    source=WILLIAMS,
 )
 
 policy_gradient = Diff(objective(), logits[k])
@@ -80,8 +77,8 @@ claim(
     "A logit should rise where its token's reward lies above the expected one, in proportion to its probability.",
     holds(equals(policy_gradient, softmax(k) * (token_reward[k] - objective())), by=finite_sum()),
     wrong=[
-        Wrong("without the expected reward", equals(policy_gradient, softmax(k) * token_reward[k])),
-        Wrong("without the probability", equals(policy_gradient, token_reward[k] - objective())),
+        wrong("without the expected reward", equals(policy_gradient, softmax(k) * token_reward[k])),
+        wrong("without the probability", equals(policy_gradient, token_reward[k] - objective())),
     ],
 )
 
@@ -162,15 +159,15 @@ claim(
     uses=["policy.sequence.log_prob"],
     source=WILLIAMS,
     wrong=[
-        Wrong(
+        wrong(
             "the derivative of the probability in place of its logarithm",
             equals(policy_gradient, expected(token_reward[a] * Diff(softmax(a), logits[k]))),
         ),
-        Wrong(
+        wrong(
             "every token weighs the same, sampled or not",
             equals(policy_gradient, sum_over(token_reward[a] * score, a)),
         ),
-        Wrong(
+        wrong(
             "the score of the first token alone",
             equals(Diff(sum_over(continued, v, y), theta), sum_over(continued * first_score, v, y)),
         ),
@@ -183,14 +180,12 @@ row_logits = family("row_logits", Real, P, V, text="logits of each next token af
 prefix = index("prefix", P, "the prefix after which a logit is varied", tex="j'")
 
 next_probability = define(
-    Definition(
-        "reinforce.next_probability",
-        "Probability of the next token after a prefix.",
-        (j, a, row_logits),
-        softmax(a, Lambda(v, row_logits[j, v])),
-        tex=r"\pi_{{{j}{a}}}",
-        domain=Positive,
-    )
+    "reinforce.next_probability",
+    "Probability of the next token after a prefix.",
+    (j, a, row_logits),
+    softmax(a, Lambda(v, row_logits[j, v])),
+    tex=r"\pi_{{{j}{a}}}",
+    domain=Positive,
 )
 
 next_score = Diff(log(next_probability()), row_logits[prefix, k])
@@ -213,43 +208,37 @@ claim(
     uses=["policy.score.mean_zero"],
     source=WILLIAMS,
     wrong=[
-        Wrong(
+        wrong(
             "also one that depends on the answer, such as its own log-probability",
             equals(expected((token_reward[a] - log(softmax(a))) * score), policy_gradient),
         ),
-        Wrong("it takes the expected reward away", equals(expected((token_reward[a] - baseline) * score), 0)),
+        wrong("it takes the expected reward away", equals(expected((token_reward[a] - baseline) * score), 0)),
     ],
 )
 
 squared_score = define(
-    Definition(
-        "reinforce.squared_score",
-        "Squared length of the score of a token.",
-        (a, logits),
-        sum_over((delta(a, k) - softmax(k)) ** 2, k),
-        tex=r"\Vert s_{{{a}}} \Vert^2",
-    )
+    "reinforce.squared_score",
+    "Squared length of the score of a token.",
+    (a, logits),
+    sum_over((delta(a, k) - softmax(k)) ** 2, k),
+    tex=r"\Vert s_{{{a}}} \Vert^2",
 )
 
 second_moment = define(
-    Definition(
-        "reinforce.second_moment",
-        "Expected squared length of the estimate of the gradient from one sample.",
-        (logits, token_reward, baseline),
-        expected((token_reward[a] - baseline) ** 2 * squared_score(a)),
-        tex="f({baseline})",
-    )
+    "reinforce.second_moment",
+    "Expected squared length of the estimate of the gradient from one sample.",
+    (logits, token_reward, baseline),
+    expected((token_reward[a] - baseline) ** 2 * squared_score(a)),
+    tex="f({baseline})",
 )
 
 best_baseline = define(
-    Definition(
-        "reinforce.best_baseline",
-        "Mean reward, each answer weighted with its squared score.",
-        (logits, token_reward),
-        expected(token_reward[a] * squared_score(a)) / expected(squared_score(a)),
-        tex="b^*",
-        source=GREENSMITH,
-    )
+    "reinforce.best_baseline",
+    "Mean reward, each answer weighted with its squared score.",
+    (logits, token_reward),
+    expected(token_reward[a] * squared_score(a)) / expected(squared_score(a)),
+    tex="b^*",
+    source=GREENSMITH,
 )
 
 estimate = (token_reward[a] - baseline) * score
@@ -284,11 +273,11 @@ claim(
     ),
     source=GREENSMITH,
     wrong=[
-        Wrong(
+        wrong(
             "the expected reward does best",
             at_least(second_moment(), second_moment(baseline=objective())),
         ),
-        Wrong("the variance does not depend on the baseline", equals(second_moment(), second_moment(baseline=0))),
+        wrong("the variance does not depend on the baseline", equals(second_moment(), second_moment(baseline=0))),
     ],
 )
 
@@ -326,7 +315,7 @@ claim(
     ),
     source=SUTTON,
     wrong=[
-        Wrong(
+        wrong(
             "the reward for the token itself says nothing either",
             equals(
                 sum_over(prefix_probability[j] * sum_over(next_probability() * step_reward[j, a] * next_score, a), j),
@@ -358,15 +347,15 @@ claim(
     ),
     source=KOOL,
     wrong=[
-        Wrong(
+        wrong(
             "the two are equal",
             equals(response_reward[g] - mean_of_others, response_reward[g] - mean_of_all),
-            assuming=(several,),
+            assuming=[several],
         ),
-        Wrong(
+        wrong(
             "the factor the other way round",
             equals(response_reward[g] - mean_of_others, (G - 1) / G * (response_reward[g] - mean_of_all)),
-            assuming=(several,),
+            assuming=[several],
         ),
     ],
 )
@@ -396,10 +385,10 @@ claim(
     ),
     source=KOOL,
     wrong=[
-        Wrong(
+        wrong(
             "the mean of all is unbiased, too",
             equals(sum_over(q[y] * expected(less_mean_of_all * score), y), policy_gradient),
-            assuming=(several,),
+            assuming=[several],
         ),
     ],
 )
@@ -416,14 +405,14 @@ claim(
     ),
     uses=["kl.k1.reward_gradient"],
     wrong=[
-        Wrong(
+        wrong(
             "the log-ratio of reference to policy",
             equals(
                 Diff(objective() - beta * reverse(), logits[k]),
                 expected((token_reward[a] - beta * log(reference[a] / softmax(a))) * score),
             ),
         ),
-        Wrong(
+        wrong(
             "k3 in place of the log-ratio",
             equals(
                 Diff(objective() - beta * reverse(), logits[k]),
@@ -434,14 +423,12 @@ claim(
 )
 
 token_loss = define(
-    Definition(
-        "reinforce.token_loss",
-        "Surrogate loss of a token, to be minimised; its value means nothing by itself.",
-        (logp, advantage),
-        -advantage * logp,
-        tex="L({logp})",
-        source=WILLIAMS,
-    )
+    "reinforce.token_loss",
+    "Surrogate loss of a token, to be minimised; its value means nothing by itself.",
+    (logp, advantage),
+    -advantage * logp,
+    tex="L({logp})",
+    source=WILLIAMS,
 )
 
 response_logp = function("response_logp", Smooth, "log-probability of each response, by parameter", tex=r"\ell")
@@ -469,15 +456,15 @@ claim(
     ),
     source=WILLIAMS,
     wrong=[
-        Wrong("the sign turned", equals(Diff(token_loss(), logp), advantage)),
-        Wrong(
+        wrong("the sign turned", equals(Diff(token_loss(), logp), advantage)),
+        wrong(
             "with advantages that are differentiated, too, such as a reward less the log-probability",
             equals(
                 Diff(token_loss(response_logp(g, theta), response_reward[g] - response_logp(g, theta)), theta),
                 -(response_reward[g] - response_logp(g, theta)) * Diff(response_logp(g, theta), theta),
             ),
         ),
-        Wrong(
+        wrong(
             "its value is minus the expected reward, too",
             equals(expected(token_loss(log(softmax(a)), token_reward[a])), -objective()),
         ),

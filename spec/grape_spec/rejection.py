@@ -13,7 +13,6 @@ from grape_spec.aggregation import B, denominator, i, mask, position, row, token
 from grape_spec.dpo import beta, optimal_policy, partition, ref, reward, w
 from grape_spec.kl import n, p, x, y
 from grape_spec.language import (
-    Definition,
     Diff,
     Mask,
     NonNegative,
@@ -23,7 +22,6 @@ from grape_spec.language import (
     Smooth,
     SmoothPositive,
     Source,
-    Wrong,
     at_least,
     at_most,
     cases,
@@ -39,6 +37,7 @@ from grape_spec.language import (
     product_over,
     sum_over,
     symbol,
+    wrong,
 )
 from grape_spec.policy import V, k, logits, softmax, t, theta, v
 from grape_spec.ppo import logp
@@ -74,15 +73,13 @@ def all_of(number: Expr, probability: Expr) -> Expr:
 
 
 lift = define(
-    Definition(
-        "rejection.best_of_n.lift",
-        "How much more often the best of n samples has a reward than one sample has: the sum, over the draw d that is "
-        "the first to have it, of the probability that those before are worse and those after are not better.",
-        (below, own, samples),
-        sum_over(all_of(draw - 1, below) * all_of(samples - draw, up_to_it), draw),
-        tex=r"\lambda({below}, {own})",
-        domain=Positive,
-    )
+    "rejection.best_of_n.lift",
+    "How much more often the best of n samples has a reward than one sample has: the sum, over the draw d that is "
+    "the first to have it, of the probability that those before are worse and those after are not better.",
+    (below, own, samples),
+    sum_over(all_of(draw - 1, below) * all_of(samples - draw, up_to_it), draw),
+    tex=r"\lambda({below}, {own})",
+    domain=Positive,
 )
 
 sample_reward = family("sample_reward", Real, samples, text="reward of each sample of a group", tex="r")
@@ -90,22 +87,18 @@ sample = index("sample", samples, "a sample of the group", tex="i")
 rival = index("rival", samples, "a sample that it is compared with", tex="j")
 
 is_best = define(
-    Definition(
-        "rejection.best_of_n.is_best",
-        "1 for a sample that no other of its group exceeds, else 0.",
-        (sample, sample_reward),
-        product_over(delta(Max(sample_reward[sample], sample_reward[rival]), sample_reward[sample]), rival),
-    )
+    "rejection.best_of_n.is_best",
+    "1 for a sample that no other of its group exceeds, else 0.",
+    (sample, sample_reward),
+    product_over(delta(Max(sample_reward[sample], sample_reward[rival]), sample_reward[sample]), rival),
 )
 
 best_weight = define(
-    Definition(
-        "rejection.best_of_n.weight",
-        "Weight of a sample: 1 for the best of its group; by convention, those that tie for it share the 1 equally.",
-        (sample, sample_reward),
-        is_best() / sum_over(is_best(draw), draw),
-        convention=True,
-    )
+    "rejection.best_of_n.weight",
+    "Weight of a sample: 1 for the best of its group; by convention, those that tie for it share the 1 equally.",
+    (sample, sample_reward),
+    is_best() / sum_over(is_best(draw), draw),
+    convention=True,
 )
 
 # The rewards in increasing order, outcome 0 the least and outcome n the best.
@@ -198,18 +191,18 @@ claim(
     ),
     source=BEIRAMI,
     wrong=[
-        Wrong(
+        wrong(
             "n times the probability of the reward, as for rare events",
             equals(own * lift(), samples * own),
         ),
-        Wrong(
+        wrong(
             "one draw is it and the others are worse",
             equals(own * lift(), samples * own * all_of(samples - 1, below)),
         ),
-        Wrong(
+        wrong(
             "answers that tie share it equally",
             equals(share_of_best(3, (1, 2, 2), 2), (1 - p[1] ** 2) / 2),
-            assuming=(equals(n, 3),),
+            assuming=[equals(n, 3)],
         ),
     ],
 )
@@ -226,13 +219,11 @@ level = symbol("level", Positive, "a value of the density", tex="s")
 density = samples * all_of(samples, x) / x
 
 over_tangent = define(
-    Definition(
-        "rejection.best_of_n.over_tangent",
-        "By how much t log t exceeds its tangent at s, with t = n uⁿ⁻¹, added up over u from 1 to x.",
-        (x, level, samples),
-        uniform_gain(x) - uniform_gain(Integer(1)) - (1 + log(level)) * (all_of(samples, x) - 1) + level * (x - 1),
-        tex=r"T({x}, {level})",
-    )
+    "rejection.best_of_n.over_tangent",
+    "By how much t log t exceeds its tangent at s, with t = n uⁿ⁻¹, added up over u from 1 to x.",
+    (x, level, samples),
+    uniform_gain(x) - uniform_gain(Integer(1)) - (1 + log(level)) * (all_of(samples, x) - 1) + level * (x - 1),
+    tex=r"T({x}, {level})",
 )
 
 lift_of_density = lift() * below / all_of(samples, below)
@@ -321,10 +312,10 @@ claim(
     ),
     source=BEIRAMI,
     wrong=[
-        Wrong(
+        wrong(
             "the bound is the divergence, as for rewards that never tie and answers without number",
             equals(divergence_of_best, log(samples) - (samples - 1) / samples),
-            assuming=(increasing,),
+            assuming=[increasing],
         ),
     ],
 )
@@ -371,12 +362,12 @@ claim(
         ),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "in proportion to the number of samples",
             equals(expected_best(2 * exponent), 2 * expected_best(exponent)),
-            assuming=tuple(sorted_rewards),
+            assuming=sorted_rewards,
         ),
-        Wrong("whatever the order of the rewards", at_least(expected_best(exponent + 1), expected_best(exponent))),
+        wrong("whatever the order of the rewards", at_least(expected_best(exponent + 1), expected_best(exponent))),
     ],
 )
 
@@ -390,34 +381,28 @@ threshold = symbol("threshold", Real, "the least reward that is kept", tex="c")
 probability = symbol("probability", Positive, "probability with which a sample is accepted", tex="a")
 
 acceptance = define(
-    Definition(
-        "rejection.acceptance",
-        "Probability with which a sample is accepted.",
-        (prize_of_one, max_reward, beta),
-        exp((prize_of_one - max_reward) / beta),
-        tex=r"a({outcome_reward})",
-        domain=Positive,
-    )
+    "rejection.acceptance",
+    "Probability with which a sample is accepted.",
+    (prize_of_one, max_reward, beta),
+    exp((prize_of_one - max_reward) / beta),
+    tex=r"a({outcome_reward})",
+    domain=Positive,
 )
 
 acceptance_weight = define(
-    Definition(
-        "rejection.acceptance_weight",
-        "Weight of a sample under acceptance: 1 where its uniform number is below its probability, else 0.",
-        (uniform, probability),
-        cases((1, uniform < probability), (0, True)),
-        convention=True,
-    )
+    "rejection.acceptance_weight",
+    "Weight of a sample under acceptance: 1 where its uniform number is below its probability, else 0.",
+    (uniform, probability),
+    cases((1, uniform < probability), (0, True)),
+    convention=True,
 )
 
 threshold_weight = define(
-    Definition(
-        "rejection.threshold_weight",
-        "Weight of a sample under a threshold: 1 where its reward is at least the threshold, else 0.",
-        (prize_of_one, threshold),
-        cases((1, prize_of_one >= threshold), (0, True)),
-        convention=True,
-    )
+    "rejection.threshold_weight",
+    "Weight of a sample under a threshold: 1 where its reward is at least the threshold, else 0.",
+    (prize_of_one, threshold),
+    cases((1, prize_of_one >= threshold), (0, True)),
+    convention=True,
 )
 
 accepted_share = sum_over(ref[y] * acceptance(reward[y]), y)
@@ -450,7 +435,7 @@ claim(
     uses=["dpo.kl_optimum"],
     source=LIU,
     wrong=[
-        Wrong(
+        wrong(
             "with the reward times β",
             equals(
                 ref[w]
@@ -459,10 +444,10 @@ claim(
                 optimal_policy(w),
             ),
         ),
-        Wrong(
+        wrong(
             "without the largest reward it is a probability, too",
             at_most(acceptance(max_reward=0), 1),
-            assuming=(at_most(prize_of_one, max_reward),),
+            assuming=[at_most(prize_of_one, max_reward)],
         ),
     ],
 )
@@ -473,8 +458,8 @@ claim(
     holds(equals(accepted_share, partition() * exp(-max_reward / beta)), by=finite_sum()),
     source=LIU,
     wrong=[
-        Wrong("the partition itself", equals(accepted_share, partition())),
-        Wrong("its inverse", equals(accepted_share, exp(max_reward / beta) / partition())),
+        wrong("the partition itself", equals(accepted_share, partition())),
+        wrong("its inverse", equals(accepted_share, exp(max_reward / beta) / partition())),
     ],
 )
 
@@ -483,13 +468,11 @@ claim(
 kept = family("kept_share", NonNegative, V, text="how often each answer is kept", tex="a")
 
 kept_share = define(
-    Definition(
-        "rejection.kept_share",
-        "Probability that a sample of the policy is kept.",
-        (logits, kept),
-        sum_over(softmax(v) * kept[v], v),
-        tex="A",
-    )
+    "rejection.kept_share",
+    "Probability that a sample of the policy is kept.",
+    (logits, kept),
+    sum_over(softmax(v) * kept[v], v),
+    tex="A",
 )
 
 claim(
@@ -505,17 +488,17 @@ claim(
         by=finite_sum(),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "the mean score without dividing by the probability that a sample is kept",
             equals(
                 Diff(log(kept_share()), logits[k]), sum_over(softmax(v) * kept[v] * Diff(log(softmax(v)), logits[k]), v)
             ),
-            assuming=(greater(kept_share(), 0),),
+            assuming=[greater(kept_share(), 0)],
         ),
-        Wrong(
+        wrong(
             "all samples, kept or not",
             equals(Diff(log(kept_share()), logits[k]), sum_over(softmax(v) * Diff(log(softmax(v)), logits[k]), v)),
-            assuming=(greater(kept_share(), 0),),
+            assuming=[greater(kept_share(), 0)],
         ),
     ],
 )
@@ -526,47 +509,39 @@ weight = family("sequence_weight", NonNegative, B, text="weight of each sequence
 keep = family("keep", Mask(), B, text="1 where a sequence is kept", tex="b")
 
 kept_tokens = define(
-    Definition(
-        "rejection.kept_tokens",
-        "Number of tokens that count, each by the weight of its sequence; by convention 1 where nothing is kept.",
-        (weight, mask),
-        Max(1, sum_over(weight[i] * mask[i, t], i, t)),
-        domain=Positive,
-        convention=True,
-    )
+    "rejection.kept_tokens",
+    "Number of tokens that count, each by the weight of its sequence; by convention 1 where nothing is kept.",
+    (weight, mask),
+    Max(1, sum_over(weight[i] * mask[i, t], i, t)),
+    domain=Positive,
+    convention=True,
 )
 
 kept_sequences = define(
-    Definition(
-        "rejection.kept_sequences",
-        "Number of sequences, each by its weight; by convention 1 where nothing is kept.",
-        (weight,),
-        Max(1, sum_over(weight[i], i)),
-        domain=Positive,
-        convention=True,
-    )
+    "rejection.kept_sequences",
+    "Number of sequences, each by its weight; by convention 1 where nothing is kept.",
+    (weight,),
+    Max(1, sum_over(weight[i], i)),
+    domain=Positive,
+    convention=True,
 )
 
 kept_weight = symbol("kept_weight", NonNegative, "weight of the sequence of a token", tex="w")
 
 weighted_loss = define(
-    Definition(
-        "rejection.token_loss",
-        "Negative log-likelihood of a token, by the weight of its sequence.",
-        (kept_weight, logp),
-        kept_weight * token_loss(),
-        tex=r"L_{{{kept_weight}}}({logp})",
-    )
+    "rejection.token_loss",
+    "Negative log-likelihood of a token, by the weight of its sequence.",
+    (kept_weight, logp),
+    kept_weight * token_loss(),
+    tex=r"L_{{{kept_weight}}}({logp})",
 )
 
 loss = define(
-    Definition(
-        "rejection.loss",
-        "Negative log-likelihood of the tokens that count, each by the weight of its sequence, over a denominator.",
-        (token_logits, target, weight, mask, denominator),
-        token_mean(Lambda((i, t), weighted_loss(weight[i], target_logp()))),
-        tex=r"L_{{\mathrm{{kept}}}}",
-    )
+    "rejection.loss",
+    "Negative log-likelihood of the tokens that count, each by the weight of its sequence, over a denominator.",
+    (token_logits, target, weight, mask, denominator),
+    token_mean(Lambda((i, t), weighted_loss(weight[i], target_logp()))),
+    tex=r"L_{{\mathrm{{kept}}}}",
 )
 
 claim(
@@ -577,14 +552,14 @@ claim(
         by=finite_sum(),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "sequences that are not kept count in the denominator",
             equals(
                 Diff(loss(denominator=kept_tokens()), varied),
                 weight[row] * mask[row, position] * excess / token_count(),
             ),
         ),
-        Wrong("the weights left out", equals(Diff(loss(), varied), mask[row, position] * excess / denominator)),
+        wrong("the weights left out", equals(Diff(loss(), varied), mask[row, position] * excess / denominator)),
     ],
 )
 
@@ -601,7 +576,7 @@ claim(
         by=finite_sum(),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "with all tokens in the denominator",
             equals(
                 loss(sequence_weight=keep, denominator=token_count()),

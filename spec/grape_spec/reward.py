@@ -7,7 +7,7 @@ Training Language Models to Follow Instructions with Human Feedback, arXiv:2203.
 from sympy import log
 
 from grape_spec.dpo import sigmoid
-from grape_spec.language import Definition, Diff, Real, Source, Wrong, claim, define, equals, greater, holds, symbol
+from grape_spec.language import Diff, Real, Source, claim, define, equals, greater, holds, symbol, wrong
 from grape_spec.proof.rules import algebra, smt
 
 BRADLEY_TERRY = Source("bradley1952rank")
@@ -18,14 +18,12 @@ rejected_reward = symbol("rejected_reward", Real, "reward of the other answer", 
 common = symbol("common", Real, "a constant added to both rewards, such as one that depends on the prompt", tex="b")
 
 bradley_terry = define(
-    Definition(
-        "reward.bradley_terry",
-        "Negative log-likelihood of a preference: the preferred answer wins with probability σ of the difference.",
-        (chosen_reward, rejected_reward),
-        -log(sigmoid(chosen_reward - rejected_reward)),
-        tex="L",
-        source=OUYANG.eq(1),
-    )
+    "reward.bradley_terry",
+    "Negative log-likelihood of a preference: the preferred answer wins with probability σ of the difference.",
+    (chosen_reward, rejected_reward),
+    -log(sigmoid(chosen_reward - rejected_reward)),
+    tex="L",
+    source=OUYANG.eq(1),
 )
 
 loss = bradley_terry()
@@ -60,11 +58,11 @@ claim(
     ),
     source=BRADLEY_TERRY,
     wrong=[
-        Wrong(
+        wrong(
             "weighted by the probability of ranking rightly",
             equals(Diff(loss, chosen_reward), -ranked),
         ),
-        Wrong("both rewards move alike", equals(Diff(loss, rejected_reward), -misranked)),
-        Wrong("rewards that are scaled, too", equals(bradley_terry(2 * chosen_reward, 2 * rejected_reward), loss)),
+        wrong("both rewards move alike", equals(Diff(loss, rejected_reward), -misranked)),
+        wrong("rewards that are scaled, too", equals(bradley_terry(2 * chosen_reward, 2 * rejected_reward), loss)),
     ],
 )

@@ -21,13 +21,11 @@ from grape_spec.aggregation import (
 )
 from grape_spec.kl import divergence, p, q, y
 from grape_spec.language import (
-    Definition,
     Diff,
     OneHot,
     Real,
     Simplex,
     Source,
-    Wrong,
     at_least,
     claim,
     define,
@@ -39,6 +37,7 @@ from grape_spec.language import (
     holds,
     index,
     sum_over,
+    wrong,
 )
 from grape_spec.policy import T, V, k, logits, softmax, t, v
 from grape_spec.ppo import logp
@@ -50,37 +49,31 @@ token_logits = family("token_logits", Real, B, T, V, text="the logits at every p
 target = family("target_token", OneHot, B, T, V, text="1 for the token after position t, else 0", tex="y")
 
 token_loss = define(
-    Definition(
-        "sft.token_loss",
-        "Negative log-likelihood of a token.",
-        (logp,),
-        -logp,
-        tex=r"L({logp})",
-    )
+    "sft.token_loss",
+    "Negative log-likelihood of a token.",
+    (logp,),
+    -logp,
+    tex=r"L({logp})",
 )
 
 row_logits = Lambda(v, token_logits[i, t, v])
 
 target_logp = define(
-    Definition(
-        "sft.target_logp",
-        "Log-probability of the token that follows a position.",
-        (i, t, token_logits, target),
-        sum_over(target[i, t, v] * log(softmax(v, row_logits)), v),
-        tex=r"\log \pi(y_{{{i},{t}}})",
-    )
+    "sft.target_logp",
+    "Log-probability of the token that follows a position.",
+    (i, t, token_logits, target),
+    sum_over(target[i, t, v] * log(softmax(v, row_logits)), v),
+    tex=r"\log \pi(y_{{{i},{t}}})",
 )
 
 losses = Lambda((i, t), token_loss(target_logp()))
 
 objective = define(
-    Definition(
-        "sft.objective",
-        "Negative log-likelihood of the tokens that count, over a denominator; by default, their number.",
-        (token_logits, target, mask, denominator),
-        token_mean(losses),
-        tex="L",
-    )
+    "sft.objective",
+    "Negative log-likelihood of the tokens that count, over a denominator; by default, their number.",
+    (token_logits, target, mask, denominator),
+    token_mean(losses),
+    tex="L",
 )
 
 varied = token_logits[row, position, k]
@@ -92,9 +85,9 @@ claim(
     "Every logit of a token that counts is pushed by its probability, less 1 for the token of the data.",
     holds(equals(Diff(objective(), varied), mask[row, position] * excess / denominator), by=finite_sum()),
     wrong=[
-        Wrong("the sign turned", equals(Diff(objective(), varied), -mask[row, position] * excess / denominator)),
-        Wrong("padding counts", equals(Diff(objective(), varied), excess / denominator)),
-        Wrong(
+        wrong("the sign turned", equals(Diff(objective(), varied), -mask[row, position] * excess / denominator)),
+        wrong("padding counts", equals(Diff(objective(), varied), excess / denominator)),
+        wrong(
             "the mean over all positions, padding included",
             equals(Diff(objective(denominator=token_count()), varied), mask[row, position] * excess / (B * T)),
         ),
@@ -106,14 +99,12 @@ claim(
 data = family("data", Simplex, V, text="distribution of the data over next tokens", tex="q")
 
 cross_entropy = define(
-    Definition(
-        "sft.cross_entropy",
-        "Expected negative log-likelihood of a model q under data from p, in nats; of p itself, the entropy of p.",
-        (p, q),
-        sum_over(p[y] * token_loss(log(q[y])), y),
-        tex=r"H({p}, {q})",
-        source=COVER,
-    )
+    "sft.cross_entropy",
+    "Expected negative log-likelihood of a model q under data from p, in nats; of p itself, the entropy of p.",
+    (p, q),
+    sum_over(p[y] * token_loss(log(q[y])), y),
+    tex=r"H({p}, {q})",
+    source=COVER,
 )
 
 token_cross_entropy = sum_over(data[v] * token_loss(log(softmax(v))), v)
@@ -136,9 +127,9 @@ claim(
     ),
     source=COVER,
     wrong=[
-        Wrong("without the entropy of the data", equals(cross_entropy(), divergence())),
-        Wrong("the divergence the other way round", equals(cross_entropy(), cross_entropy(p, p) + divergence(q, p))),
-        Wrong(
+        wrong("without the entropy of the data", equals(cross_entropy(), divergence())),
+        wrong("the divergence the other way round", equals(cross_entropy(), cross_entropy(p, p) + divergence(q, p))),
+        wrong(
             "the gradient of the divergence the other way round",
             equals(
                 Diff(token_cross_entropy, logits[k]),
@@ -172,8 +163,8 @@ claim(
     ),
     source=COVER,
     wrong=[
-        Wrong("the expected loss can be driven to zero", equals(cross_entropy(p, p), 0)),
-        Wrong("the minimiser is the policy, the data may vary", at_least(cross_entropy(), cross_entropy(q, q))),
+        wrong("the expected loss can be driven to zero", equals(cross_entropy(p, p), 0)),
+        wrong("the minimiser is the policy, the data may vary", at_least(cross_entropy(), cross_entropy(q, q))),
     ],
 )
 
@@ -235,8 +226,8 @@ claim(
         by=finite_sum(),
     ),
     wrong=[
-        Wrong("no shift: the position scores the token that it has read", equals(expected(push(read)), 0)),
-        Wrong("two shifts: it scores the token after the next", equals(expected(push(later), following, later), 0)),
+        wrong("no shift: the position scores the token that it has read", equals(expected(push(read)), 0)),
+        wrong("two shifts: it scores the token after the next", equals(expected(push(later), following, later), 0)),
     ],
 )
 
@@ -269,11 +260,11 @@ claim(
     ),
     source=Source("transformers34191", "issue 34191"),
     wrong=[
-        Wrong(
+        wrong(
             "the mean of the means of the micro-batches",
             equals(sum_over(sum_over(part[i, s] * counted_loss, i, t) / own_count, s) / S, whole_batch),
         ),
-        Wrong(
+        wrong(
             "the sum of the means of the micro-batches",
             equals(sum_over(sum_over(part[i, s] * counted_loss, i, t) / own_count, s), whole_batch),
         ),

@@ -10,7 +10,6 @@ from sympy import Add, Expr, IndexedBase, Integer, Lambda, Rational, log, sqrt
 from grape_spec.kl import divergence, n, p, q, y
 from grape_spec.language import (
     At,
-    Definition,
     Diff,
     Open,
     Positive,
@@ -18,7 +17,6 @@ from grape_spec.language import (
     Simplex,
     Size,
     Source,
-    Wrong,
     at_least,
     at_most,
     claim,
@@ -31,6 +29,7 @@ from grape_spec.language import (
     index,
     sum_over,
     symbol,
+    wrong,
 )
 from grape_spec.policy import P, T, V, a, j, k, l, logits, next_token, prefixes, softmax, t, v
 from grape_spec.ppo import advantage, logp, old_logp, ratio
@@ -41,14 +40,12 @@ KAKADE = Source("kakade2002approximately", "lemma 6.1")
 HESTENES = Source("hestenes1952methods", "section 3")
 
 surrogate = define(
-    Definition(
-        "trpo.surrogate",
-        "Surrogate objective of a token, to be maximised.",
-        (logp, old_logp, advantage),
-        ratio() * advantage,
-        tex=r"(\rho A)",
-        source=SCHULMAN.eq(14),
-    )
+    "trpo.surrogate",
+    "Surrogate objective of a token, to be maximised.",
+    (logp, old_logp, advantage),
+    ratio() * advantage,
+    tex=r"(\rho A)",
+    source=SCHULMAN.eq(14),
 )
 
 statistic = family("statistic", Real, n, text="any function of the outcome", tex="f")
@@ -62,11 +59,11 @@ claim(
     ),
     source=SCHULMAN.section(5),
     wrong=[
-        Wrong(
+        wrong(
             "weighted by the inverse ratio",
             equals(sum_over(q[y] * ratio(log(q[y]), log(p[y])) * statistic[y], y), sum_over(p[y] * statistic[y], y)),
         ),
-        Wrong("not weighted at all", equals(sum_over(q[y] * statistic[y], y), sum_over(p[y] * statistic[y], y))),
+        wrong("not weighted at all", equals(sum_over(q[y] * statistic[y], y), sum_over(p[y] * statistic[y], y))),
     ],
 )
 
@@ -75,14 +72,12 @@ token_advantage = family("token_advantage", Real, V, text="advantage of each tok
 at_old = Lambda(v, old_logits[v])
 
 expected_surrogate = define(
-    Definition(
-        "trpo.expected_surrogate",
-        "Expectation of the surrogate under the policy that sampled.",
-        (logits, old_logits, token_advantage),
-        sum_over(softmax(v, at_old) * surrogate(log(softmax(v)), log(softmax(v, at_old)), token_advantage[v]), v),
-        tex=r"L({logits})",
-        source=SCHULMAN.eq(14),
-    )
+    "trpo.expected_surrogate",
+    "Expectation of the surrogate under the policy that sampled.",
+    (logits, old_logits, token_advantage),
+    sum_over(softmax(v, at_old) * surrogate(log(softmax(v)), log(softmax(v, at_old)), token_advantage[v]), v),
+    tex=r"L({logits})",
+    source=SCHULMAN.eq(14),
 )
 
 claim(
@@ -115,11 +110,11 @@ claim(
     ),
     source=SCHULMAN.section(2),
     wrong=[
-        Wrong(
+        wrong(
             "the ratio differentiated as if it were its logarithm",
             equals(Diff(surrogate(), logp), advantage),
         ),
-        Wrong(
+        wrong(
             "without the expectation's weights",
             equals(
                 At(Diff(expected_surrogate(), logits[k]), logits, at_old),
@@ -130,21 +125,19 @@ claim(
 )
 
 policy_divergence = define(
-    Definition(
-        "trpo.kl",
-        "Divergence of the new policy from the one that sampled, the one that the step is held to.",
-        (logits, old_logits),
-        sum_over(softmax(v, at_old) * log(softmax(v, at_old) / softmax(v)), v),
-        tex=r"\mathrm{{KL}}(\pi_{{\mathrm{{old}}}} \Vert \pi({logits}))",
-        source=SCHULMAN.eq(14),
-    )
+    "trpo.kl",
+    "Divergence of the new policy from the one that sampled, the one that the step is held to.",
+    (logits, old_logits),
+    sum_over(softmax(v, at_old) * log(softmax(v, at_old) / softmax(v)), v),
+    tex=r"\mathrm{{KL}}(\pi_{{\mathrm{{old}}}} \Vert \pi({logits}))",
+    source=SCHULMAN.eq(14),
 )
 
 claim(
     "trpo.kl.value",
     "Where the policies agree, their divergence is zero.",
     holds(equals(policy_divergence(at_old), 0), by=finite_sum()),
-    wrong=[Wrong("the entropy in its place", equals(-sum_over(softmax(v, at_old) * log(softmax(v, at_old)), v), 0))],
+    wrong=[wrong("the entropy in its place", equals(-sum_over(softmax(v, at_old) * log(softmax(v, at_old)), v), 0))],
 )
 
 claim(
@@ -164,7 +157,7 @@ claim(
         },
     ),
     wrong=[
-        Wrong("the sign turned", equals(Diff(policy_divergence(), logits[k]), softmax(k, at_old) - softmax(k))),
+        wrong("the sign turned", equals(Diff(policy_divergence(), logits[k]), softmax(k, at_old) - softmax(k))),
     ],
 )
 
@@ -180,13 +173,13 @@ claim(
     ),
     source=SCHULMAN.section("C"),
     wrong=[
-        Wrong(
+        wrong(
             "the diagonal alone",
             equals(
                 At(Diff(policy_divergence(), logits[k], logits[l]), logits, at_old), softmax(k, at_old) * delta(k, l)
             ),
         ),
-        Wrong(
+        wrong(
             "twice the Fisher matrix, without the half in front of the quadratic form",
             equals(
                 At(Diff(policy_divergence(), logits[k], logits[l]), logits, at_old),
@@ -212,69 +205,57 @@ max_kl = symbol("max_kl", Positive, "how far the step may go, by the model of th
 multiplier = symbol("multiplier", Positive, "weight of a divergence penalty", tex=r"\lambda")
 
 fisher = define(
-    Definition(
-        "trpo.fisher",
-        "Entry of the Fisher matrix, F = LLᵀ.",
-        (row, column, factor),
-        sum_over(factor[row, inner] * factor[column, inner], inner),
-        tex=r"F_{{{parameter}{other_parameter}}}",
-    )
+    "trpo.fisher",
+    "Entry of the Fisher matrix, F = LLᵀ.",
+    (row, column, factor),
+    sum_over(factor[row, inner] * factor[column, inner], inner),
+    tex=r"F_{{{parameter}{other_parameter}}}",
 )
 
 gradient = define(
-    Definition(
-        "trpo.gradient",
-        "Gradient of the surrogate, g = Fx.",
-        (row, factor, solution),
-        sum_over(fisher(row, column) * solution[column], column),
-        tex=r"g_{{{parameter}}}",
-    )
+    "trpo.gradient",
+    "Gradient of the surrogate, g = Fx.",
+    (row, factor, solution),
+    sum_over(fisher(row, column) * solution[column], column),
+    tex=r"g_{{{parameter}}}",
 )
 
 gain = define(
-    Definition(
-        "trpo.gain",
-        "What a step gains by the linear model of the surrogate, gᵀd.",
-        (direction, factor, solution),
-        sum_over(gradient(row) * direction[row], row),
-        tex=r"g^{{\top}} {direction}",
-        source=SCHULMAN.eq(17),
-    )
+    "trpo.gain",
+    "What a step gains by the linear model of the surrogate, gᵀd.",
+    (direction, factor, solution),
+    sum_over(gradient(row) * direction[row], row),
+    tex=r"g^{{\top}} {direction}",
+    source=SCHULMAN.eq(17),
 )
 
 image = define(
-    Definition(
-        "trpo.image",
-        "Entry of Lᵀd.",
-        (inner, direction, factor),
-        sum_over(factor[row, inner] * direction[row], row),
-        tex=r"(L^{{\top}} {direction})_{{{inner}}}",
-    )
+    "trpo.image",
+    "Entry of Lᵀd.",
+    (inner, direction, factor),
+    sum_over(factor[row, inner] * direction[row], row),
+    tex=r"(L^{{\top}} {direction})_{{{inner}}}",
 )
 
 squared_length = define(
-    Definition(
-        "trpo.squared_length",
-        "Twice the divergence of a step by its quadratic model, dᵀFd = Σ (Lᵀd)².",
-        (direction, factor),
-        sum_over(image(inner) ** 2, inner),
-        tex=r"{direction}^{{\top}} F {direction}",
-        source=SCHULMAN.eq(17),
-    )
+    "trpo.squared_length",
+    "Twice the divergence of a step by its quadratic model, dᵀFd = Σ (Lᵀd)².",
+    (direction, factor),
+    sum_over(image(inner) ** 2, inner),
+    tex=r"{direction}^{{\top}} F {direction}",
+    source=SCHULMAN.eq(17),
 )
 
 solved = Lambda(row, solution[row])
 along_solution = squared_length(solved)
 
 natural_step = define(
-    Definition(
-        "trpo.natural_step",
-        "The step of TRPO, d* = √(2δ/xᵀFx) x, where xᵀFx = gᵀx = gᵀF⁻¹g.",
-        (row, factor, solution, max_kl),
-        sqrt(2 * max_kl / along_solution) * solution[row],
-        tex=r"d^*_{{{parameter}}}",
-        source=SCHULMAN.section("C"),
-    )
+    "trpo.natural_step",
+    "The step of TRPO, d* = √(2δ/xᵀFx) x, where xᵀFx = gᵀx = gᵀF⁻¹g.",
+    (row, factor, solution, max_kl),
+    sqrt(2 * max_kl / along_solution) * solution[row],
+    tex=r"d^*_{{{parameter}}}",
+    source=SCHULMAN.section("C"),
 )
 
 best = Lambda(row, natural_step(row))
@@ -293,8 +274,8 @@ claim(
     holds(at_least(squared_length(), 0), name="not negative", by=termwise(Rational(0))),
     holds(equals(gain(solved), along_solution), name="gᵀx = xᵀFx", by=finite_sum()),
     wrong=[
-        Wrong("the length of the step itself", equals(squared_length(), sum_over(direction[row] ** 2, row))),
-        Wrong("gᵀx is that of g", equals(gain(solved), squared_length(Lambda(row, gradient(row))))),
+        wrong("the length of the step itself", equals(squared_length(), sum_over(direction[row] ** 2, row))),
+        wrong("gᵀx is that of g", equals(gain(solved), squared_length(Lambda(row, gradient(row))))),
     ],
 )
 
@@ -327,8 +308,8 @@ claim(
         },
     ),
     wrong=[
-        Wrong("without the square", at_most(gain(), along_solution * squared_length())),
-        Wrong("with equality", equals(gain() ** 2, along_solution * squared_length())),
+        wrong("without the square", at_most(gain(), along_solution * squared_length())),
+        wrong("with equality", equals(gain() ** 2, along_solution * squared_length())),
     ],
 )
 
@@ -346,12 +327,12 @@ claim(
     ),
     source=SCHULMAN.section("C"),
     wrong=[
-        Wrong(
+        wrong(
             "without the 2 of the quadratic model",
             equals(gain(best), sqrt(max_kl * along_solution)),
-            assuming=(ascends,),
+            assuming=[ascends],
         ),
-        Wrong("linear in δ", equals(gain(best), 2 * max_kl * along_solution), assuming=(ascends,)),
+        wrong("linear in δ", equals(gain(best), 2 * max_kl * along_solution), assuming=[ascends]),
     ],
 )
 
@@ -390,28 +371,26 @@ claim(
     ),
     source=SCHULMAN.section("C"),
     wrong=[
-        Wrong(
+        wrong(
             "scaled by √(δ/gᵀx), without the 2 of the quadratic model",
             equals(squared_length(Lambda(row, sqrt(max_kl / along_solution) * solution[row])) / 2, max_kl),
-            assuming=(ascends,),
+            assuming=[ascends],
         ),
-        Wrong(
+        wrong(
             "the plain gradient as direction",
             equals(squared_length(Lambda(row, sqrt(2 * max_kl / along_solution) * gradient(row))) / 2, max_kl),
-            assuming=(ascends,),
+            assuming=[ascends],
         ),
     ],
 )
 
 penalised = define(
-    Definition(
-        "trpo.penalised",
-        "What a step gains, less λ times its divergence, both by their models.",
-        (direction, factor, solution, multiplier),
-        gain() - multiplier * squared_length() / 2,
-        tex=r"\Phi_{{{multiplier}}}({direction})",
-        source=SCHULMAN.section(4),
-    )
+    "trpo.penalised",
+    "What a step gains, less λ times its divergence, both by their models.",
+    (direction, factor, solution, multiplier),
+    gain() - multiplier * squared_length() / 2,
+    tex=r"\Phi_{{{multiplier}}}({direction})",
+    source=SCHULMAN.section(4),
 )
 
 penalised_step = Lambda(row, solution[row] / multiplier)
@@ -459,12 +438,12 @@ claim(
         by=finite_sum(),
     ),
     wrong=[
-        Wrong(
+        wrong(
             "the same step for every multiplier",
             equals(solution[varied] / multiplier, natural_step(varied)),
-            assuming=(ascends,),
+            assuming=[ascends],
         ),
-        Wrong(
+        wrong(
             "without the half in the quadratic model",
             equals(At(Diff(penalised(), direction[varied]), direction, half_of_it), 0),
         ),
@@ -556,11 +535,11 @@ claim(
     ),
     source=HESTENES,
     wrong=[
-        Wrong(
+        wrong(
             "one step fewer is enough",
             equals(conjugate_gradients(along_first(2), 1)[0], by_substitution(2)[0]),
         ),
-        Wrong(
+        wrong(
             "steps along the residuals alone, as of steepest descent",
             equals(conjugate_gradients(along_first(2), 2, conjugate=False)[0], by_substitution(2)[0]),
         ),
@@ -579,25 +558,21 @@ continuation_value = family(
 later_gain = family("later_gain", Real, V, text="what the new policy gains after token v", tex=r"\Delta")
 
 prefix_value = define(
-    Definition(
-        "trpo.prefix_value",
-        "Value of a prefix: the expectation of what follows.",
-        (j, next_token, continuation_value),
-        sum_over(next_token[j, v] * continuation_value[v], v),
-        tex=r"V_{{{j}}}({next_token})",
-        source=SCHULMAN.section(2),
-    )
+    "trpo.prefix_value",
+    "Value of a prefix: the expectation of what follows.",
+    (j, next_token, continuation_value),
+    sum_over(next_token[j, v] * continuation_value[v], v),
+    tex=r"V_{{{j}}}({next_token})",
+    source=SCHULMAN.section(2),
 )
 
 prefix_advantage = define(
-    Definition(
-        "trpo.prefix_advantage",
-        "Advantage of a token after a prefix: its value less that of the prefix.",
-        (v, j, next_token, continuation_value),
-        continuation_value[v] - prefix_value(),
-        tex=r"A_{{{j}}}({v})",
-        source=SCHULMAN.section(2),
-    )
+    "trpo.prefix_advantage",
+    "Advantage of a token after a prefix: its value less that of the prefix.",
+    (v, j, next_token, continuation_value),
+    continuation_value[v] - prefix_value(),
+    tex=r"A_{{{j}}}({v})",
+    source=SCHULMAN.section(2),
 )
 
 answer_count = symbol("answer_count", Size, "number of answers", tex="N")
@@ -657,14 +632,14 @@ claim(
     ),
     source=KAKADE,
     wrong=[
-        Wrong(
+        wrong(
             "expected under the old policy",
             equals(
                 prefix_value(j, new_next_token) - prefix_value(),
                 sum_over(next_token[j, v] * prefix_advantage(v), v),
             ),
         ),
-        Wrong(
+        wrong(
             "advantages of the new policy",
             equals(
                 prefix_value(j, new_next_token) - prefix_value(),
@@ -678,14 +653,12 @@ claim(
 # How far the surrogate is from the truth.
 
 total_variation = define(
-    Definition(
-        "trpo.total_variation",
-        "Half the sum of the absolute differences of two distributions.",
-        (p, q),
-        sum_over(abs(p[y] - q[y]) / 2, y),
-        tex=r"\mathrm{{TV}}({p}, {q})",
-        source=SCHULMAN.section(3),
-    )
+    "trpo.total_variation",
+    "Half the sum of the absolute differences of two distributions.",
+    (p, q),
+    sum_over(abs(p[y] - q[y]) / 2, y),
+    tex=r"\mathrm{{TV}}({p}, {q})",
+    source=SCHULMAN.section(3),
 )
 
 root_distance = (sqrt(p[y]) - sqrt(q[y])) ** 2
@@ -761,8 +734,8 @@ claim(
     ),
     source=SCHULMAN.section(3),
     wrong=[
-        Wrong("without the square", at_most(total_variation(), divergence())),
-        Wrong("the other way round", at_least(total_variation() ** 2, divergence())),
+        wrong("without the square", at_most(total_variation(), divergence())),
+        wrong("the other way round", at_least(total_variation() ** 2, divergence())),
     ],
 )
 
@@ -785,38 +758,32 @@ worth = middle[opening] + largest * opinion[opening, y]
 old_worth = sum_over(second[opening, y] * worth, y)
 
 two_token_return = define(
-    Definition(
-        "trpo.two_token_return",
-        "Expected reward of an answer of two tokens.",
-        (p, second, middle, opinion, largest),
-        sum_over(p[opening] * old_worth, opening),
-        tex=r"J({p}, {second})",
-    )
+    "trpo.two_token_return",
+    "Expected reward of an answer of two tokens.",
+    (p, second, middle, opinion, largest),
+    sum_over(p[opening] * old_worth, opening),
+    tex=r"J({p}, {second})",
 )
 
 local_return = define(
-    Definition(
-        "trpo.local_return",
-        "What the surrogate makes of it: old advantages under new probabilities, but after old first tokens.",
-        (p, q, second, new_second, middle, opinion, largest),
-        two_token_return()
-        + sum_over(q[opening] * (old_worth - two_token_return()), opening)
-        + sum_over(p[opening] * sum_over(new_second[opening, y] * (worth - old_worth), y), opening),
-        tex=r"L({q}, {new_second})",
-        source=SCHULMAN.eq(3),
-    )
+    "trpo.local_return",
+    "What the surrogate makes of it: old advantages under new probabilities, but after old first tokens.",
+    (p, q, second, new_second, middle, opinion, largest),
+    two_token_return()
+    + sum_over(q[opening] * (old_worth - two_token_return()), opening)
+    + sum_over(p[opening] * sum_over(new_second[opening, y] * (worth - old_worth), y), opening),
+    tex=r"L({q}, {new_second})",
+    source=SCHULMAN.eq(3),
 )
 
 bound_coefficient = define(
-    Definition(
-        "trpo.bound_coefficient",
-        "How much of the return a divergence may cost at most, in answers of two tokens: C = 4ε.",
-        (largest,),
-        4 * largest,
-        tex="C",
-        domain=Positive,
-        source=SCHULMAN.eq(9),
-    )
+    "trpo.bound_coefficient",
+    "How much of the return a divergence may cost at most, in answers of two tokens: C = 4ε.",
+    (largest,),
+    4 * largest,
+    tex="C",
+    domain=Positive,
+    source=SCHULMAN.eq(9),
 )
 
 row_of_old, row_of_new = Lambda(y, second[opening, y]), Lambda(y, new_second[opening, y])
@@ -915,7 +882,7 @@ claim(
     ),
     source=SCHULMAN.eq(9),
     wrong=[
-        Wrong("with no divergence at all", at_least(two_token_return(q, new_second), local_return())),
+        wrong("with no divergence at all", at_least(two_token_return(q, new_second), local_return())),
     ],
 )
 
@@ -952,11 +919,11 @@ claim(
     ),
     source=SCHULMAN.section("A"),
     wrong=[
-        Wrong(
+        wrong(
             "the distance does not grow",
             at_most(sum_over(moved_apart, j, v), sum_over(apart, j)),
         ),
-        Wrong(
+        wrong(
             "linear in the number of tokens",
             equals(sum_over((t - 1) * 2 * closeness * 2 * closeness * largest, t), 4 * T * largest * closeness**2),
         ),

@@ -12,7 +12,6 @@ from grape_spec.language import (
     Positive,
     Real,
     Size,
-    Wrong,
     at_least,
     at_most,
     claim,
@@ -24,6 +23,7 @@ from grape_spec.language import (
     less,
     sum_over,
     symbol,
+    wrong,
 )
 from grape_spec.language.registry import CLAIMS, check_registry
 from grape_spec.language.symbols import DECLARATIONS
@@ -207,7 +207,7 @@ def test_an_excuse_that_no_mutant_needs_is_stale(w):
 def test_a_wrong_variant_that_is_true_is_reported(w):
     """It has no witness."""
     true = equals(w.x * (w.y + 1), w.x * w.y + w.x)
-    entered = claim("t.wrong", "text", holds(true, by=algebra()), wrong=[Wrong("it is true", true)])
+    entered = claim("t.wrong", "text", holds(true, by=algebra()), wrong=[wrong("it is true", true)])
     found = examine(entered.id)
     assert not found["wrong"][0]["refuted"]
     assert not found["sound"]

@@ -7,7 +7,6 @@ import pytest
 import sympy as sp
 from grape_spec.language import (
     At,
-    Definition,
     Diff,
     Mask,
     NonNegative,
@@ -75,12 +74,12 @@ def w(scratch_registry):
         table=family("t_table", Real, rows, columns, text=""),
         q=family("t_q", Simplex, columns, rows, text=""),
         f=function("t_f", Smooth, ""),
-        size=define(Definition("t.size", "", (x,), sp.Abs(x))),
-        over=define(Definition("t.over", "", (x, y), x / y)),
-        power=define(Definition("t.power", "", (x, y), x**y)),
-        root=define(Definition("t.root", "", (x,), sp.sqrt(x))),
-        e=define(Definition("t.e", "", (x,), exp(x))),
-        lg=define(Definition("t.lg", "", (x,), log(x))),
+        size=define("t.size", "", (x,), sp.Abs(x)),
+        over=define("t.over", "", (x, y), x / y),
+        power=define("t.power", "", (x, y), x**y),
+        root=define("t.root", "", (x,), sp.sqrt(x)),
+        e=define("t.e", "", (x,), exp(x)),
+        lg=define("t.lg", "", (x,), log(x)),
     )
 
 
@@ -144,7 +143,7 @@ def test_the_indices_of_a_bound_family_run_over_its_own_axes(w):
 
 def test_a_definition_is_not_positive_outside_of_its_domain(w):
     """|f(y)| = f(y) for a definition that is positive at positive arguments only."""
-    own = define(Definition("t.own", "", (w.r,), w.r, domain=Positive))
+    own = define("t.own", "", (w.r,), w.r, domain=Positive)
     given("t.absolute", equals(sp.Abs(w.x), w.size(w.x)), smt())
     planted(equals(own(w.y), w.size(own(w.y))), rewrite("t.absolute", t_x=own(w.y)))
 
@@ -256,7 +255,7 @@ def test_an_index_bound_over_another_range_leaves_its_own(w):
 def test_the_index_of_a_lambda_leaves_its_own_range(w):
     """The same, as the entries of a family that has one for every column."""
     column = family("t_column", Real, w.columns, text="")
-    total = define(Definition("t.total", "", (column,), sum_over(column[w.s], w.s)))
+    total = define("t.total", "", (column,), sum_over(column[w.s], w.s))
     inner = sum_over(delta(w.k, w.i), w.k)
     given("t.one", equals(inner, 1), finite_sum())
     left, right = (total(Lambda(w.i, entry)) + w.columns for entry in (inner, sp.Integer(1)))

@@ -7,7 +7,6 @@ import pytest
 import sympy as sp
 from grape_spec.language import (
     At,
-    Definition,
     Diff,
     Mask,
     NonNegative,
@@ -164,8 +163,8 @@ def test_a_delta_does_not_reach_out_of_the_range(w):
 
 def test_a_pole_does_not_cancel(w):
     """1/x on both sides, and x/x behind a definition, have no value at zero."""
-    same = define(Definition("t.same", "", (w.x,), w.x))
-    over = define(Definition("t.over", "", (w.x, w.y), w.x / w.y))
+    same = define("t.same", "", (w.x,), w.x)
+    over = define("t.over", "", (w.x, w.y), w.x / w.y)
     planted(equals(same(w.x) + 1 / w.x, w.x + 1 / w.x), algebra())
     planted(equals(over(w.x, w.x), 1), algebra())
     planted(equals(over(w.x, w.x), 1), smt())
@@ -217,15 +216,15 @@ def test_relations_of_two_indices_or_in_terms_of_themselves_do_not_crash(w):
 
 def test_a_definition_does_not_vouch_for_its_own_domain(w):
     """SymPy believes a definition that calls itself positive, so the registry does not: |f(x)| = x would be proved."""
-    define(Definition("t.claimed", "", (w.x,), w.x, domain=Positive))
+    define("t.claimed", "", (w.x,), w.x, domain=Positive)
     with pytest.raises(RegistryError, match=r"t\.claimed is declared positive"):
         check_domains()
 
 
 def test_arguments_are_not_captured(w):
     """∂(xy)/∂x and (xy at x = 2), with y put to x."""
-    slope_of = define(Definition("t.slope", "", (w.x, w.y), Diff(w.x * w.y, w.x)))
-    at_two = define(Definition("t.at_two", "", (w.y,), At(w.x * w.y, w.x, 2)))
+    slope_of = define("t.slope", "", (w.x, w.y), Diff(w.x * w.y, w.x))
+    at_two = define("t.at_two", "", (w.y,), At(w.x * w.y, w.x, 2))
     planted(equals(slope_of(w.y, w.y), 2 * w.y), algebra())
     planted(equals(at_two(w.x), 4), algebra())
 
@@ -333,7 +332,7 @@ def test_a_rewrite_under_a_derivative_holds_around_the_point(w):
 def test_a_rewrite_under_a_derivative_is_not_for_a_closed_domain(w):
     """max(x, 0) = x for x ≥ 0, and yet there is no slope at 0."""
     closed = symbol("t_closed", NonNegative, "")
-    plus = define(Definition("t.plus", "", (w.x,), Max(w.x, 0)))
+    plus = define("t.plus", "", (w.x,), Max(w.x, 0))
     given("t.same", equals(plus(closed), closed), smt())
     links = (step(Diff(closed, closed), by=rewrite("t.same")), step(1, by=algebra()))
     assert prove(holds(equals(Diff(plus(closed), closed), 1), by=chain(*links))).status == "unknown"
@@ -341,7 +340,7 @@ def test_a_rewrite_under_a_derivative_is_not_for_a_closed_domain(w):
 
 def test_a_rewrite_at_a_point_outside_of_the_domain_is_refused(w):
     """max(r, 0) = r for positive r, and not at r := −5."""
-    plus = define(Definition("t.plus", "", (w.x,), Max(w.x, 0)))
+    plus = define("t.plus", "", (w.x,), Max(w.x, 0))
     given("t.positive", equals(plus(w.r), w.r), smt())
     links = (step(At(w.r, w.r, -5), by=rewrite("t.positive")), step(-5, by=algebra()))
     planted(equals(At(plus(w.r), w.r, -5), -5), chain(*links))
@@ -459,8 +458,8 @@ def test_a_false_statement_on_reals_is_not_proved(w, name):
 
 def test_a_pole_behind_a_definition_is_not_positive(w):
     """exp(x)·x/x has no value at 0."""
-    same = define(Definition("t.same", "", (w.x,), w.x))
-    shown = define(Definition("t.shown", "", (w.x,), exp(w.x) * same(w.x) / w.x))
+    same = define("t.same", "", (w.x,), w.x)
+    shown = define("t.shown", "", (w.x,), exp(w.x) * same(w.x) / w.x)
     planted(greater(shown(w.x), 0), smt())
 
 

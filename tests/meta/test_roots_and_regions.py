@@ -3,7 +3,6 @@
 import pytest
 import sympy as sp
 from grape_spec.language import (
-    Definition,
     Diff,
     Mask,
     NonNegative,
@@ -62,7 +61,7 @@ class World:
         self.u, self.q = family("t_u", Real, self.size, text=""), family("t_q", Positive, self.size, text="")
         self.mask = family("t_mask", Mask(), self.size, text="")
         self.hot = family("t_hot", OneHot, self.size, text="")
-        self.squares = define(Definition("t.squares", "", (self.u,), sum_over(self.u[self.j] ** 2, self.j)))
+        self.squares = define("t.squares", "", (self.u,), sum_over(self.u[self.j] ** 2, self.j))
 
 
 @pytest.fixture
@@ -156,7 +155,7 @@ def test_a_root_that_ends_at_the_point_has_no_derivative_there(w):
     cube, slope = w.e ** sp.Rational(3, 2), sp.Rational(3, 2) * sqrt(w.e)
     planted(equals(Diff(cube, w.e), slope), finite_sum())
     planted(equals(Diff(w.x ** sp.Rational(3, 2) + w.x, w.x), 3 * sqrt(w.x) / 2 + 1), by_terms(), [at_least(w.x, 0)])
-    root = define(Definition("t.root", "", (w.y,), sqrt(w.y)))
+    root = define("t.root", "", (w.y,), sqrt(w.y))
     planted(equals(Diff(root(w.x) ** 2, w.x), 1), smt(), [at_least(w.x, 0)])
     assert status(equals(Diff(root(w.x) ** 2, w.x), 1), finite_sum(), [greater(w.x, 0)]) == "proved"
     assert status(equals(Diff(root(w.e) * w.x, w.x), sqrt(w.e)), finite_sum()) == "proved", "another is varied"
@@ -185,7 +184,7 @@ def test_a_mask_is_differentiated_as_it_is_written(w):
 
 
 def test_an_argument_that_is_no_mask_is_not_its_own_square(w):
-    square = define(Definition("t.square", "", (w.m,), w.m**2))
+    square = define("t.square", "", (w.m,), w.m**2)
     planted(equals(square(w.x), w.x), finite_sum())
 
 
@@ -193,8 +192,8 @@ def test_an_argument_that_is_no_mask_is_not_its_own_square(w):
 def test_a_definition_is_positive_for_what_is_a_mask_or_a_row_only(w, kind):
     row = family("t_row", Simplex, w.size, text="")
     of, body, wide = (w.m, 1 + w.m - w.m**2, w.e) if kind == "mask" else (row, 2 - sum_over(row[w.j], w.j), w.q)
-    vouched = define(Definition("t.vouched", "", (of,), body, domain=Positive))
-    magnitude = define(Definition("t.magnitude", "", (w.x,), Abs(w.x)))
+    vouched = define("t.vouched", "", (of,), body, domain=Positive)
+    magnitude = define("t.magnitude", "", (w.x,), Abs(w.x))
     check_domains()
     planted(equals(magnitude(vouched(wide)), vouched(wide)), smt())
     assert vouched(of).is_positive
@@ -265,7 +264,7 @@ def test_what_is_proved_at_no_size_is_not_proved(w):
 @pytest.mark.parametrize("position", ["number", "next", "none", "other axis", "under a sum", "in a definition", "at"])
 def test_a_position_beyond_its_axis_has_no_value(w, position):
     other = index("t_other", symbol("t_longer", Size, ""), "")
-    entry = define(Definition("t.entry", "", (w.i, w.q), w.q[w.i]))
+    entry = define("t.entry", "", (w.i, w.q), w.q[w.i])
     read = {
         "number": w.q[2],
         "next": w.q[w.i + 1],
@@ -293,7 +292,7 @@ def test_a_row_that_is_bound_does_not_keep_what_is_assumed_of_one(w):
 
 
 def test_a_rewrite_under_a_binder_does_not_use_what_is_assumed_outside(w):
-    magnitude = define(Definition("t.magnitude", "", (w.x,), Abs(w.x)))
+    magnitude = define("t.magnitude", "", (w.x,), Abs(w.x))
     claim("t.magnitude.positive", "text", holds(equals(magnitude(w.a), w.a), by=smt()))
     claim("t.magnitude.other", "text", holds(equals(magnitude(w.e), w.e), by=smt()))
     total, plain = sum_over(magnitude(w.u[w.j]), w.j), sum_over(w.u[w.j], w.j)
@@ -308,8 +307,8 @@ def test_a_rewrite_under_a_binder_does_not_use_what_is_assumed_outside(w):
 
 
 def test_what_stands_between_the_two_sides_has_a_value(w):
-    magnitude = define(Definition("t.magnitude", "", (w.x,), Abs(w.x)))
-    logarithm = define(Definition("t.logarithm", "", (w.x,), log(w.x)))
+    magnitude = define("t.magnitude", "", (w.x,), Abs(w.x))
+    logarithm = define("t.logarithm", "", (w.x,), log(w.x))
     hidden = exp(logarithm(w.x))  # x where x > 0, else without a value: SymPy takes it for positive
     links = (
         step(hidden, by=finite_sum()),
@@ -380,7 +379,7 @@ def test_touching_at_the_point_alone_is_not_enough(w):
 
 
 def test_a_sum_of_derivatives_needs_each(w):
-    kinked = define(Definition("t.kinked", "", (w.x,), clip(w.x, 0, 1)))
+    kinked = define("t.kinked", "", (w.x,), clip(w.x, 0, 1))
     inside = [greater(w.x, 0), less(w.x, 1)]
     claim(
         "t.slope",

@@ -4,10 +4,8 @@ import pytest
 import sympy as sp
 from grape_spec.language import (
     Apply,
-    Definition,
     Real,
     Size,
-    Wrong,
     claim,
     define,
     equals,
@@ -17,9 +15,11 @@ from grape_spec.language import (
     index,
     sum_over,
     symbol,
+    wrong,
 )
 from grape_spec.language.registry import (
     CLAIMS,
+    DEFINITIONS,
     RETIRED,
     RegistryError,
     all_uses,
@@ -49,9 +49,9 @@ def test_an_id_is_given_once(words):
     plain_claim(words)
     with pytest.raises(RegistryError, match=r"the id 't\.plain' is taken"):
         plain_claim(words)
-    define(Definition("t.twice", "", (words.x,), words.x))
+    define("t.twice", "", (words.x,), words.x)
     with pytest.raises(RegistryError, match=r"the id 't\.twice' is taken"):
-        define(Definition("t.twice", "", (words.x,), 2 * words.x))
+        define("t.twice", "", (words.x,), 2 * words.x)
 
 
 def test_a_retired_id_is_never_used_again_and_says_why(words):
@@ -92,9 +92,9 @@ def test_undeclared_symbols_are_refused(words):
     with pytest.raises(RegistryError, match="stranger is not declared"):
         claim("t.a", "", holds(equals(words.x, words.y), by=algebra(), assuming=[greater(stranger, 0)]))
     with pytest.raises(RegistryError, match="stranger is not declared"):
-        plain_claim(words, wrong=[Wrong("w", equals(words.x, stranger))])
+        plain_claim(words, wrong=[wrong("w", equals(words.x, stranger))])
     with pytest.raises(RegistryError, match="stranger is not declared"):
-        define(Definition("t.d", "", (words.x,), words.x + stranger))
+        define("t.d", "", (words.x,), words.x + stranger)
 
 
 def test_the_same_name_with_other_assumptions_is_another_symbol(words):
@@ -132,7 +132,7 @@ def test_floats_are_refused(words):
 def test_floats_are_refused_in_definitions(words):
     """A statement is no more exact than the definitions in it."""
     with pytest.raises(RegistryError, match="floating-point"):
-        define(Definition("t.half", "", (words.x,), 0.5 * words.x))
+        define("t.half", "", (words.x,), 0.5 * words.x)
 
 
 def test_a_statement_that_python_evaluated_is_refused(words):
@@ -178,15 +178,15 @@ def test_selection_is_by_id_or_by_family():
 def test_a_definition_needs_all_its_symbols_as_arguments_and_uses_them(words):
     """Nothing free may hide in a body, and no argument may be idle; sizes of arguments come along."""
     with pytest.raises(RegistryError, match="t_y occurs in the body but is not an argument"):
-        define(Definition("t.d", "", (words.x,), words.x + words.y))
+        define("t.d", "", (words.x,), words.x + words.y)
     with pytest.raises(RegistryError, match="the argument t_y does not occur in the body"):
-        define(Definition("t.d", "", (words.x, words.y), words.x))
-    define(Definition("t.d", "", (words.u,), sum_over(words.u[words.i], words.i) / words.rows))
+        define("t.d", "", (words.x, words.y), words.x)
+    define("t.d", "", (words.u,), sum_over(words.u[words.i], words.i) / words.rows)
 
 
 def test_arguments_of_a_definition(words):
     """Leading arguments by position, others by name, the rest stay themselves; anything else is refused."""
-    shape = define(Definition("t.shape", "", (words.x, words.y), words.x - 2 * words.y))
+    shape = define("t.shape", "", (words.x, words.y), words.x - 2 * words.y)
     assert shape().unfold() == words.x - 2 * words.y
     assert shape(3).unfold() == 3 - 2 * words.y
     assert shape(words.y, words.x).unfold() == words.y - 2 * words.x
@@ -233,3 +233,17 @@ def test_the_version_of_a_claim_follows_its_meaning(words):
 def test_a_size_is_a_size(words):
     """Sizes carry the domain that sums rely on."""
     assert symbol("t_more", Size, "").is_positive
+
+
+def test_sequences_may_be_lists_or_tuples(words):
+    """What is written as a list is kept as a tuple."""
+    entry = define("t.sum", "", [words.x, words.y], words.x + words.y)
+    assert entry.of == (words.x, words.y)
+    assert entry == DEFINITIONS["t.sum"]
+    above = greater(words.x, 0)
+    for bundle in (list, tuple):
+        part = holds(equals(words.x, words.y), by=algebra(), assuming=bundle([above]))
+        variant = wrong("w", equals(words.x, 2), assuming=bundle([above]))
+        entered = claim(f"t.{bundle.__name__}", "", part, wrong=bundle([variant]))
+        assert entered.parts[0].assuming == entered.wrong[0].assuming == (above,)
+        assert entered.wrong == (variant,)

@@ -3,7 +3,7 @@
 import pytest
 import sympy as sp
 from grape_spec.evaluate import Evaluator
-from grape_spec.language import At, Definition, Diff, OneSided, define, equals, holds, substitute, sum_over, unfold
+from grape_spec.language import At, Diff, OneSided, define, equals, holds, substitute, sum_over, unfold
 from grape_spec.language.symbols import symbols_of
 from grape_spec.proof.prove import prove
 from grape_spec.proof.rules import algebra
@@ -57,40 +57,38 @@ def meaning_is_kept(definition, arguments, point):
 
 def test_a_derivative_is_not_captured_by_an_argument(words):
     """∂(x y)/∂x at x = y is y, not ∂(y²)/∂y."""
-    slope = define(Definition("t.slope", "", (words.x, words.y), Diff(words.x * words.y, words.x)))
+    slope = define("t.slope", "", (words.x, words.y), Diff(words.x * words.y, words.x))
     meaning_is_kept(slope, (words.y, words.y), {words.y: 3})
 
 
 def test_a_derivative_at_an_expression_is_taken_first(words):
     """∂x²/∂x at x = 2y is 4y, and does not fail."""
-    slope = define(Definition("t.slope", "", (words.x,), Diff(words.x**2, words.x)))
+    slope = define("t.slope", "", (words.x,), Diff(words.x**2, words.x))
     meaning_is_kept(slope, (2 * words.y,), {words.y: 3})
 
 
 def test_a_derivative_in_an_entry_is_not_captured_by_a_constant_family(words):
     """∂(Σ exp u)/∂u_k with every u = x is exp x, not N exp x."""
-    slope = define(
-        Definition("t.slope", "", (words.u, words.k), Diff(sum_over(exp(words.u[words.i]), words.i), words.u[words.k]))
-    )
+    slope = define("t.slope", "", (words.u, words.k), Diff(sum_over(exp(words.u[words.i]), words.i), words.u[words.k]))
     meaning_is_kept(slope, (Lambda(words.i, words.x),), {words.x: 1, words.rows: 3, words.k: 2})
 
 
 def test_a_derivative_in_an_entry_is_not_captured_by_another_family(words):
     """∂(Σ u q)/∂u_k with u := q is q_k, not 2 q_k."""
     body = Diff(sum_over(words.u[words.i] * words.q[words.i], words.i), words.u[words.k])
-    slope = define(Definition("t.slope", "", (words.u, words.q, words.k), body))
+    slope = define("t.slope", "", (words.u, words.q, words.k), body)
     meaning_is_kept(slope, (words.q,), {words.q: [2, 3], words.rows: 2, words.k: 1})
 
 
 def test_a_point_is_not_captured_by_an_argument(words):
     """(x y at x := 2) with y := x is 2x, not 4."""
-    at = define(Definition("t.at", "", (words.y,), At(words.x * words.y, words.x, 2)))
+    at = define("t.at", "", (words.y,), At(words.x * words.y, words.x, 2))
     meaning_is_kept(at, (words.x,), {words.x: 5})
 
 
 def test_dividing_by_an_argument_that_vanishes_stays_undefined(words):
     """x/y at y := x has no value at 0, unfolded or not."""
-    ratio = define(Definition("t.over", "", (words.x, words.y), words.x / words.y))
+    ratio = define("t.over", "", (words.x, words.y), words.x / words.y)
     with pytest.raises(ArithmeticError):
         Evaluator({words.x: 0}).number(ratio(words.x, words.x))
     assert prove(holds(equals(ratio(words.x, words.x), 1), by=algebra())).status == "unknown"
@@ -104,5 +102,5 @@ def test_symbols_of_counts_the_sizes_of_families(words):
 
 def test_unfolding_leaves_extrema_as_written(words):
     """Max(x, 0) at a positive argument is still a Max."""
-    plus = define(Definition("t.plus", "", (words.x,), Max(words.x, 0)))
+    plus = define("t.plus", "", (words.x,), Max(words.x, 0))
     assert unfold(plus(-words.positive)).func is Max

@@ -1,6 +1,6 @@
 """The language of the spec: symbols with domains, definitions, claims, and the registry that keeps them."""
 
-from grape_spec.language.claims import Claim, Part, Wrong, claim, holds
+from grape_spec.language.claims import Claim, Part, Wrong, holds, wrong
 from grape_spec.language.definitions import Definition
 from grape_spec.language.domains import (
     Mask,
@@ -35,7 +35,7 @@ from grape_spec.language.expressions import (
     sum_over,
     unfold,
 )
-from grape_spec.language.registry import define
+from grape_spec.language.registry import claim, define
 from grape_spec.language.sources import DERIVED, Source
 from grape_spec.language.symbols import family, function, index, symbol
 
@@ -43,5 +43,5 @@ __all__ = [
     "DERIVED", "Apply", "At", "Claim", "Definition", "Diff", "Mask", "NonNegative", "OneHot", "OneSided", "Open",
     "Part", "Positive", "Real", "Simplex", "Size", "Smooth", "SmoothPositive", "Source", "Wrong", "at_least",
     "at_most", "cases", "claim", "clip", "define", "delta", "differs", "equals", "family", "function", "greater",
-    "holds", "iff", "implies", "index", "less", "product_over", "substitute", "sum_over", "symbol", "unfold",
+    "holds", "iff", "implies", "index", "less", "product_over", "substitute", "sum_over", "symbol", "unfold", "wrong",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ import sympy as sp
 from sympy.logic.boolalg import Boolean
 
 from grape_spec.language.expressions import unfold
-from grape_spec.language.sources import DERIVED, Source
+from grape_spec.language.sources import Source
 from grape_spec.language.symbols import DECLARATIONS, symbols_of
 
 if TYPE_CHECKING:
@@ -53,7 +53,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Wrong:
-    """A plausible false statement, kept beside a claim because somebody made this mistake; it must be refuted."""
+    """A plausible false statement, kept beside a claim because somebody made this mistake; `wrong` makes one.
+
+    It must be refuted.
+    """
 
     text: str
     statement: Boolean
@@ -96,26 +99,6 @@ def holds(
     return Part(statement, by, tuple(assuming), name, equivalent or {})
 
 
-def claim(
-    id: str,
-    text: str,
-    *parts: Part,
-    uses: Sequence[str] = (),
-    source: Source = DERIVED,
-    wrong: Sequence[Wrong] = (),
-) -> Claim:
-    """Enter a claim into the registry.
-
-    Arguments:
-        id: permanent slug; never reused, never changing its meaning.
-        text: the claim in one sentence of plain words.
-        parts: what is claimed, each with its proof.
-        uses: claims that this one rests on beyond those that its proofs name.
-        source: where it comes from.
-        wrong: plausible false variants.
-    """
-    from grape_spec.language.registry import register_claim
-
-    named = [use for part in parts for use in part.by.uses()]
-    every = tuple(dict.fromkeys([*uses, *(use for use in named if use != id)]))
-    return register_claim(Claim(id, text, tuple(parts), every, source, tuple(wrong)))
+def wrong(text: str, statement: Boolean, *, assuming: Sequence[Boolean] = ()) -> Wrong:
+    """A false variant of a claim: the mistake in a few words, and the statement that the mistake makes."""
+    return Wrong(text, statement, tuple(assuming))

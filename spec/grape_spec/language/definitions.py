@@ -7,35 +7,24 @@ from typing import Any
 
 import sympy as sp
 
-from grape_spec.language.domains import Domain, Real
+from grape_spec.language.domains import Domain
 from grape_spec.language.expressions import Apply
-from grape_spec.language.sources import DERIVED, Source
+from grape_spec.language.sources import Source
 from grape_spec.language.symbols import declaration
 
 
 @dataclass(frozen=True)
 class Definition:
-    """A named quantity.
-
-    Arguments:
-        id: permanent slug, such as ``ppo.ratio``.
-        text: one sentence of what it is.
-        of: what it is a function of, in order: symbols, families, indices.
-        body: the expression that it stands for.
-        tex: LaTeX with ``{name}`` for the arguments.
-        domain: where its values lie; engines prove it before they rely on it.
-        convention: True where mathematics leaves a choice that this definition makes.
-        source: where it comes from.
-    """
+    """A named quantity, entered into the registry and explained by `define`."""
 
     id: str
     text: str
     of: tuple[Any, ...]
     body: sp.Expr
-    tex: str = ""
-    domain: Domain = Real
-    convention: bool = False
-    source: Source = DERIVED
+    tex: str
+    domain: Domain
+    convention: bool
+    source: Source
 
     def __call__(self, *arguments: Any, **by_name: Any) -> Apply:
         """Apply it: leading arguments by position, others by the name of the symbol; what is not given stays itself."""

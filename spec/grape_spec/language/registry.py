@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
 import sympy as sp
 from sympy.logic.boolalg import Boolean
 
-from grape_spec.language.claims import Claim
+from grape_spec.language.claims import Claim, Part, Wrong
 from grape_spec.language.definitions import Definition
+from grape_spec.language.domains import Domain, Real
 from grape_spec.language.expressions import Apply, bound_things
+from grape_spec.language.sources import DERIVED, Source
 from grape_spec.language.symbols import DECLARATIONS, Declarable, symbols_of
 
 DEFINITIONS: dict[str, Definition] = {}
@@ -27,23 +29,77 @@ class RegistryError(ValueError):
     """A definition or claim that the registry refuses."""
 
 
-def define(definition: Definition) -> Definition:
-    """Enter a definition; refused: a malformed or used id, a free symbol that is undeclared or not an argument."""
-    _refuse_id(definition.id, DEFINITIONS)
-    arguments = set(definition.of)
-    _refuse_undeclared(definition.id, symbols_of(definition.body) | arguments)
-    _refuse_floats(definition.id, definition.body)
-    sizes = {s for thing in arguments for s in symbols_of(thing)} if arguments else set()
-    for thing in symbols_of(definition.body) - arguments - sizes:
-        raise RegistryError(f"{definition.id}: {thing} occurs in the body but is not an argument")
-    for thing in arguments - symbols_of(definition.body):
-        raise RegistryError(f"{definition.id}: the argument {thing} does not occur in the body")
-    DEFINITIONS[definition.id] = definition
-    return definition
+def define(
+    id: str,
+    text: str,
+    of: Sequence[Declarable],
+    body: sp.Expr,
+    *,
+    tex: str = "",
+    domain: Domain = Real,
+    convention: bool = False,
+    source: Source = DERIVED,
+) -> Definition:
+    """Enter a definition into the registry.
+
+    Arguments:
+        id: permanent slug, such as ``ppo.ratio``.
+        text: one sentence of what it is.
+        of: what it is a function of, in order: symbols, families, indices.
+        body: the expression that it stands for.
+        tex: LaTeX with ``{name}`` for the arguments.
+        domain: where its values lie; engines prove it before they rely on it.
+        convention: True where mathematics leaves a choice that this definition makes.
+        source: where it comes from.
+
+    Raises:
+        RegistryError: for a malformed or used id, an undeclared symbol, a free symbol of the body that is not an
+            argument, an argument that the body does not use, or a floating-point number.
+    """
+    entry = Definition(id, text, tuple(of), body, tex, domain, convention, source)
+    _refuse_id(id, DEFINITIONS)
+    _refuse_undeclared(id, symbols_of(body) | set(of))
+    _refuse_floats(id, body)
+    sizes = {size for thing in of for size in symbols_of(thing)}
+    for thing in symbols_of(body) - set(of) - sizes:
+        raise RegistryError(f"{id}: {thing} occurs in the body but is not an argument")
+    for thing in set(of) - symbols_of(body):
+        raise RegistryError(f"{id}: the argument {thing} does not occur in the body")
+    DEFINITIONS[id] = entry
+    return entry
 
 
-def register_claim(claim: Claim) -> Claim:
-    """Enter a claim; refused: a malformed or used id, no parts, undeclared symbols, unknown uses, floats."""
+def claim(
+    id: str,
+    text: str,
+    *parts: Part,
+    uses: Sequence[str] = (),
+    source: Source = DERIVED,
+    wrong: Sequence[Wrong] = (),
+) -> Claim:
+    """Enter a claim into the registry.
+
+    Arguments:
+        id: permanent slug; never reused, never changing its meaning.
+        text: the claim in one sentence of plain words.
+        parts: what is claimed, each with its proof.
+        uses: claims that this one rests on beyond those that its proofs name.
+        source: where it comes from.
+        wrong: plausible false variants.
+
+    Raises:
+        RegistryError: for a malformed or used id, no parts, an undeclared symbol, an unknown use, or a floating-point
+            number.
+    """
+    named = [use for part in parts for use in part.by.uses()]
+    every = tuple(dict.fromkeys([*uses, *(use for use in named if use != id)]))
+    entry = Claim(id, text, parts, every, source, tuple(wrong))
+    _refuse_claim(entry)
+    CLAIMS[id] = entry
+    return entry
+
+
+def _refuse_claim(claim: Claim) -> None:
     _refuse_id(claim.id, CLAIMS)
     if not claim.parts:
         raise RegistryError(f"{claim.id}: a claim needs at least one part")
@@ -62,8 +118,6 @@ def register_claim(claim: Claim) -> Claim:
             raise RegistryError(f"{claim.id}: a statement was evaluated to {formula} when it was written")
         for node in formula.atoms(Apply):
             definition(str(node.args[0]))
-    CLAIMS[claim.id] = claim
-    return claim
 
 
 def check_registry() -> None:
