@@ -23,6 +23,11 @@ from grape_verified.losses.rejection import *
 from grape_verified.losses.reward import *
 from grape_verified.losses.sft import *
 from grape_verified.losses.trpo import *
+from grape_verified.natural_gradient import conjugate_gradient as _conjugate_gradient
+from grape_verified.natural_gradient import fisher, step
+from grape_verified.natural_gradient.conjugate_gradient import *
+from grape_verified.natural_gradient.fisher import *
+from grape_verified.natural_gradient.step import *
 
 __version__ = "0.1.0"
 
@@ -43,3 +48,6 @@ __all__ += rejection.__all__
 __all__ += reward.__all__
 __all__ += sft.__all__
 __all__ += trpo.__all__
+__all__ += _conjugate_gradient.__all__
+__all__ += fisher.__all__
+__all__ += step.__all__

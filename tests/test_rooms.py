@@ -13,6 +13,7 @@ from grape_verified.docs.reference import claims_of
 
 ROOT = Path(__file__).parent.parent
 LOSSES = ROOT / "grape_verified" / "losses"
+NATURAL_GRADIENT = ROOT / "grape_verified" / "natural_gradient"
 SPEC = ROOT / "spec" / "grape_spec"
 METHODS = [path.stem for path in sorted(LOSSES.glob("*.py")) if path.stem not in {"__init__", "output"}]
 LONGEST = 40
@@ -33,10 +34,10 @@ def length(function):
     return lines - (docstring.end_lineno - docstring.lineno + 1 if docstring else 0)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_functions_of_the_losses_are_short(method):
-    for function in functions(LOSSES / f"{method}.py"):
-        assert length(function) <= LONGEST, f"{method}.{function.name}: {length(function)} lines"
+@pytest.mark.parametrize("path", [*LOSSES.glob("*.py"), *NATURAL_GRADIENT.glob("*.py")], ids=lambda path: path.stem)
+def test_functions_are_short(path):
+    for function in functions(path):
+        assert length(function) <= LONGEST, f"{path.stem}.{function.name}: {length(function)} lines"
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -52,7 +52,10 @@ TESTS = {
     "grape_verified.losses.rejection": ("tests/losses/test_rejection_loss.py",),
     "grape_verified.losses.reward": ("tests/losses/test_reward_loss.py",),
     "grape_verified.losses.sft": ("tests/losses/test_sft_loss.py",),
-    "grape_verified.losses.trpo": ("tests/losses/test_trpo_loss.py", "tests/losses/test_trpo_step.py"),
+    "grape_verified.losses.trpo": ("tests/losses/test_trpo_loss.py",),
+    "grape_verified.natural_gradient.conjugate_gradient": ("tests/natural_gradient/test_conjugate_gradient.py",),
+    "grape_verified.natural_gradient.fisher": ("tests/natural_gradient",),
+    "grape_verified.natural_gradient.step": ("tests/natural_gradient/test_step.py",),
 }
 
 ARGUMENTS = "tests/test_arguments.py"
