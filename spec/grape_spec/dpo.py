@@ -1,7 +1,7 @@
 """Direct preference optimisation: the policy that a reward implies, and the loss that follows from it.
 
-R. Rafailov et al., Direct Preference Optimization, arXiv:2305.18290. All answers to one prompt form a finite set; every
-policy gives each of them a positive probability.
+R. Rafailov et al., Direct Preference Optimization, arXiv:2305.18290. The responses to one prompt form a finite set, and
+every policy gives each of them a positive probability.
 """
 
 from fractions import Fraction
@@ -44,12 +44,12 @@ MITCHELL = Source("mitchell2023note")
 CHOWDHURY = Source("chowdhury2024provably")
 AZAR = Source("azar2024general")
 
-pi = family("pi", Simplex, n, text="a policy over the answers to one prompt", tex=r"\pi")
+pi = family("pi", Simplex, n, text="a policy over the responses to one prompt", tex=r"\pi")
 ref = family("ref", Simplex, n, text="the reference policy", tex=r"\pi_{\mathrm{ref}}")
-reward = family("reward", Real, n, text="reward of each answer", tex="r")
+reward = family("reward", Real, n, text="reward of each response", tex="r")
 beta = symbol("beta", Positive, "strength of the KL regularisation", tex=r"\beta")
-w = index("w", n, "the preferred answer")
-o = index("o", n, "the other answer, not preferred", tex="l")
+w = index("w", n, "the preferred response")
+o = index("o", n, "the rejected response", tex="l")
 
 # The optimum of the regularised reward.
 
@@ -173,7 +173,7 @@ implied_reward = define(
 
 claim(
     "dpo.partition_cancels",
-    "In a Bradley-Terry comparison of two answers to one prompt the constant of the prompt cancels.",
+    "In a Bradley-Terry comparison of two responses to one prompt the constant of the prompt cancels.",
     holds(
         equals(
             sigmoid(implied_reward(w) - implied_reward(o)),
@@ -206,24 +206,24 @@ claim(
     ],
 )
 
-# The loss of one pair of answers.
+# The loss of one pair of responses.
 
-chosen_logp = symbol("chosen_logp", Real, "log-probability of the preferred answer", tex=r"\ell_w")
-rejected_logp = symbol("rejected_logp", Real, "log-probability of the other answer", tex=r"\ell_l")
+chosen_logp = symbol("chosen_logp", Real, "log-probability of the preferred response", tex=r"\ell_w")
+rejected_logp = symbol("rejected_logp", Real, "log-probability of the rejected response", tex=r"\ell_l")
 ref_chosen_logp = symbol(
-    "ref_chosen_logp", Real, "that of the preferred answer under the reference", tex=r"\ell_w^{\mathrm{ref}}"
+    "ref_chosen_logp", Real, "that of the preferred response under the reference", tex=r"\ell_w^{\mathrm{ref}}"
 )
 ref_rejected_logp = symbol(
-    "ref_rejected_logp", Real, "that of the other answer under the reference", tex=r"\ell_l^{\mathrm{ref}}"
+    "ref_rejected_logp", Real, "that of the rejected response under the reference", tex=r"\ell_l^{\mathrm{ref}}"
 )
-m = symbol("margin", Real, "difference of the implied rewards of the two answers", tex="m")
+m = symbol("margin", Real, "difference of the implied rewards of the two responses", tex="m")
 label_smoothing = symbol(
     "label_smoothing", Open(0, 1), "assumed probability that a label is flipped", tex=r"\varepsilon"
 )
 
 margin = define(
     "dpo.margin",
-    "Difference of the implied rewards of the preferred and the other answer.",
+    "Difference of the implied rewards of the preferred and the rejected response.",
     (chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta),
     beta * ((chosen_logp - ref_chosen_logp) - (rejected_logp - ref_rejected_logp)),
     tex="m",
@@ -248,13 +248,13 @@ smoothed_loss = define(
     source=MITCHELL,
 )
 
-chosen = function("chosen", Smooth, "log-probability of the preferred answer, by parameter", tex=r"\ell_w")
-rejected = function("rejected", Smooth, "log-probability of the other answer, by parameter", tex=r"\ell_l")
+chosen = function("chosen", Smooth, "log-probability of the preferred response, by parameter", tex=r"\ell_w")
+rejected = function("rejected", Smooth, "log-probability of the rejected response, by parameter", tex=r"\ell_l")
 pair_margin = margin(chosen(theta), rejected(theta))
 
 claim(
     "dpo.gradient",
-    "The loss moves both answers with one weight, the probability that the implied reward ranks them wrongly.",
+    "The loss moves both responses with one weight, the probability that the implied reward ranks them wrongly.",
     holds(
         equals(
             Diff(loss(pair_margin), theta),
@@ -403,14 +403,14 @@ claim(
 
 # The squared loss.
 
-h = symbol("log_ratio_difference", Real, "difference of the log-ratios to the reference of two answers", tex="h")
-chosen_length = symbol("chosen_length", Positive, "number of tokens of the preferred answer", tex="n_w")
-rejected_length = symbol("rejected_length", Positive, "number of tokens of the other answer", tex="n_l")
-preference = symbol("preference", Open(0, 1), "probability that the first answer is preferred", tex=r"p")
+h = symbol("log_ratio_difference", Real, "difference of the log-ratios to the reference of two responses", tex="h")
+chosen_length = symbol("chosen_length", Positive, "number of tokens of the preferred response", tex="n_w")
+rejected_length = symbol("rejected_length", Positive, "number of tokens of the rejected response", tex="n_l")
+preference = symbol("preference", Open(0, 1), "probability that the first response is preferred", tex=r"p")
 
 log_ratio_margin = define(
     "dpo.log_ratio_margin",
-    "Difference of the log-ratios to the reference of the preferred and the other answer, each divided by a "
+    "Difference of the log-ratios to the reference of the preferred and the rejected response, each divided by a "
     "length: one for sums over tokens, the number of tokens for means.",
     (chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, chosen_length, rejected_length),
     (chosen_logp - ref_chosen_logp) / chosen_length - (rejected_logp - ref_rejected_logp) / rejected_length,

@@ -257,7 +257,7 @@ claim(
     ],
 )
 
-# Sequences: the probability of a whole answer is the product over its tokens.
+# Sequences: the probability of a whole response is the product over its tokens.
 
 T = symbol("T", Size, "number of tokens in the sequence")
 t = index("t", T, "a position in the sequence")

@@ -374,17 +374,17 @@ claim(
 
 # The value loss.
 
-target = symbol("value_target", Real, "return that the value is to predict", tex="R")
+returns = symbol("returns", Real, "return that the value predicts", tex="R")
 old_value = symbol("old_value", Real, "the value under the critic that sampled", tex=r"V_{\mathrm{old}}")
-value_clip = symbol("value_clip", Positive, "how far the value may move", tex="c")
+value_clip = symbol("clip", Positive, "how far the value may move", tex="c")
 
 lowest, highest = old_value - value_clip, old_value + value_clip
 
 value_loss = define(
     "ppo.value_loss",
     "Half the squared error of a value.",
-    (value, target),
-    (value - target) ** 2 / 2,
+    (value, returns),
+    (value - returns) ** 2 / 2,
     tex=r"L({value})",
     source=SCHULMAN.eq(9),
 )
@@ -392,20 +392,20 @@ value_loss = define(
 clipped_value_loss = define(
     "ppo.clipped_value_loss",
     "The larger of the losses of the value and of the value held near the old one, to be minimised.",
-    (value, target, old_value, value_clip),
-    Max((value - target) ** 2, (clip(value, lowest, highest) - target) ** 2) / 2,
+    (value, returns, old_value, value_clip),
+    Max((value - returns) ** 2, (clip(value, lowest, highest) - returns) ** 2) / 2,
     tex=r"L_{{\mathrm{{clip}}}}({value})",
     source=ENGSTROM,
 )
 
-error = abs(value - target)
-clipped_error = abs(clip(value, lowest, highest) - target)
+error = abs(value - returns)
+clipped_error = abs(clip(value, lowest, highest) - returns)
 
 value_slope = define(
     "ppo.value_clip.slope",
     "Slope of the clipped value loss; where both squares are equal, by convention, that of the unclipped one.",
-    (value, target, old_value, value_clip),
-    cases((value - target, error >= clipped_error), (0, True)),
+    (value, returns, old_value, value_clip),
+    cases((value - returns, error >= clipped_error), (0, True)),
     tex=r"L_{{\mathrm{{clip}}}}'({value})",
     convention=True,
 )
@@ -428,9 +428,9 @@ claim(
     wrong=[
         wrong(
             "the smaller of the two squares",
-            at_least(Min((value - target) ** 2, (clip(value, lowest, highest) - target) ** 2) / 2, value_loss()),
+            at_least(Min((value - returns) ** 2, (clip(value, lowest, highest) - returns) ** 2) / 2, value_loss()),
         ),
-        wrong("held near the target", equals(clipped_value_loss(old_value=target), value_objective)),
+        wrong("held near the return", equals(clipped_value_loss(old_value=returns), value_objective)),
     ],
 )
 
@@ -442,16 +442,16 @@ RESTS = {
 
 claim(
     "ppo.value_clip.gradient",
-    "A value moves as if unclipped, but rests outside of the clip while it is nearer to its target than the clipped "
+    "A value moves as if unclipped, but rests outside of the clip while it is nearer to its return than the clipped "
     "value is.",
     holds(
-        equals(Diff(value_objective, value), value - target),
+        equals(Diff(value_objective, value), value - returns),
         name="within the clip",
         assuming=[inside],
         by=near(value_loss(), radius=value_clip - abs(value - old_value)),
     ),
     holds(
-        equals(Diff(value_objective, value), value - target),
+        equals(Diff(value_objective, value), value - returns),
         name="beyond it, the unclipped error larger",
         assuming=[outside, greater(error, clipped_error)],
         by=near(value_loss(), radius=Min(abs(value - old_value) - value_clip, error - clipped_error)),
@@ -460,21 +460,21 @@ claim(
         equals(Diff(value_objective, value), 0),
         name="above it, the clipped error larger",
         assuming=[greater(value, highest), less(error, clipped_error)],
-        by=near((highest - target) ** 2 / 2, radius=Min(value - highest, clipped_error - error)),
+        by=near((highest - returns) ** 2 / 2, radius=Min(value - highest, clipped_error - error)),
         equivalent={
             **RESTS,
-            "left: value_target → value_target + 1": "true: a target further up is further from the clipped value, too",
-            "left: value_clip → -value_clip": "true: the value is then held below, further from its target still",
+            "left: returns → returns + 1": "true: a return further up is further from the clipped value, too",
+            "left: clip → -clip": "true: the value is then held below, further from its return still",
         },
     ),
     holds(
         equals(Diff(value_objective, value), 0),
         name="below it, the clipped error larger",
         assuming=[less(value, lowest), less(error, clipped_error)],
-        by=near((lowest - target) ** 2 / 2, radius=Min(lowest - value, clipped_error - error)),
+        by=near((lowest - returns) ** 2 / 2, radius=Min(lowest - value, clipped_error - error)),
         equivalent={
             **RESTS,
-            "left: old_value → old_value + 1": "true: an old value further up is further from the target, too",
+            "left: old_value → old_value + 1": "true: an old value further up is further from the return, too",
         },
     ),
     holds(
@@ -487,9 +487,9 @@ claim(
         assuming=[differs(error, clipped_error)],
         by=smt(),
     ),
-    holds(equals(value_slope(), value - target), name="kept within the clip", assuming=[inside], by=smt()),
+    holds(equals(value_slope(), value - returns), name="kept within the clip", assuming=[inside], by=smt()),
     holds(
-        equals(value_slope(), value - target),
+        equals(value_slope(), value - returns),
         name="kept at a tie",
         assuming=[equals(error, clipped_error)],
         by=smt(),
@@ -502,12 +502,12 @@ claim(
         ),
         wrong(
             "the slope of the clipped error where that is the larger",
-            equals(Diff(value_objective, value), clip(value, lowest, highest) - target),
+            equals(Diff(value_objective, value), clip(value, lowest, highest) - returns),
             assuming=[outside, less(error, clipped_error)],
         ),
         wrong(
             "without the factor one half",
-            equals(Diff(value_objective, value), 2 * (value - target)),
+            equals(Diff(value_objective, value), 2 * (value - returns)),
             assuming=[inside],
         ),
     ],
@@ -550,7 +550,7 @@ claim(
 
 # The KL penalty in the reward.
 
-answer_reward = symbol("answer_reward", Real, "reward of the sequence", tex="r")
+rewards = symbol("rewards", Real, "reward of the sequence", tex="r")
 kl_coef = symbol("kl_coef", NonNegative, "strength of the penalty", tex=r"\beta")
 penalty = family("penalty", Real, T, text="estimate of the divergence from each token, such as its log-ratio", tex="k")
 counted = family("counted", Mask(), T, text="1 where the token counts", tex="m")
@@ -562,8 +562,8 @@ ref_token_probability = function(
 token_reward = define(
     "ppo.token_reward",
     "Reward of a token: less its penalty where it counts, and at the last one the reward of the sequence.",
-    (t, answer_reward, penalty, counted, last, kl_coef),
-    last[t] * answer_reward - kl_coef * counted[t] * penalty[t],
+    (t, rewards, penalty, counted, last, kl_coef),
+    last[t] * rewards - kl_coef * counted[t] * penalty[t],
     tex="r_{{{t}}}",
     convention=True,
     source=ZIEGLER.section(2),
@@ -577,7 +577,7 @@ claim(
     "The rewards of its tokens sum to the reward of the sequence less β times the sum of their penalties: with "
     "log-ratios as penalties and every token counted, less β times the log-ratio of the sequence.",
     holds(
-        equals(sum_over(token_reward(t), t), answer_reward - kl_coef * sum_over(counted[t] * penalty[t], t)),
+        equals(sum_over(token_reward(t), t), rewards - kl_coef * sum_over(counted[t] * penalty[t], t)),
         name="any penalty",
         by=finite_sum(),
     ),
@@ -588,19 +588,19 @@ claim(
     ),
     holds(
         equals(
-            answer_reward - kl_coef * sequence_log_ratio,
+            rewards - kl_coef * sequence_log_ratio,
             sum_over(token_reward(t, penalty=log_ratio, counted=Lambda(t, 1)), t),
         ),
         name="log-ratios",
         by=chain(
             step(
-                answer_reward
+                rewards
                 - kl_coef
                 * (sum_over(log(token_probability(t, theta)), t) - log(product_over(ref_token_probability(t), t))),
                 by=rewrite("policy.sequence.log_prob", part="sum"),
             ),
             step(
-                answer_reward
+                rewards
                 - kl_coef
                 * (sum_over(log(token_probability(t, theta)), t) - sum_over(log(ref_token_probability(t)), t)),
                 by=rewrite("ppo.kl_in_reward", part="log-probability of a sequence under the reference"),
@@ -612,15 +612,15 @@ claim(
     wrong=[
         wrong(
             "the penalty as a bonus",
-            equals(sum_over(token_reward(t), t), answer_reward + kl_coef * sum_over(counted[t] * penalty[t], t)),
+            equals(sum_over(token_reward(t), t), rewards + kl_coef * sum_over(counted[t] * penalty[t], t)),
         ),
         wrong(
             "masked tokens are penalised, too",
-            equals(sum_over(token_reward(t), t), answer_reward - kl_coef * sum_over(penalty[t], t)),
+            equals(sum_over(token_reward(t), t), rewards - kl_coef * sum_over(penalty[t], t)),
         ),
         wrong(
             "the reward at every token",
-            equals(sum_over(token_reward(t), t), T * answer_reward - kl_coef * sum_over(counted[t] * penalty[t], t)),
+            equals(sum_over(token_reward(t), t), T * rewards - kl_coef * sum_over(counted[t] * penalty[t], t)),
         ),
     ],
 )
@@ -631,19 +631,19 @@ coefficient = symbol("coefficient", Positive, "coefficient of the penalty so far
 measured_kl = symbol("measured_kl", Real, "divergence that was measured; its estimates may be negative", tex="d")
 target_kl = symbol("target_kl", Positive, "what the divergence should be", tex="d^*")
 horizon = symbol("horizon", Positive, "number of samples on which the coefficient adapts", tex="h")
-samples_seen = symbol("samples_seen", Positive, "samples since the last update", tex="n")
+steps = symbol("steps", Positive, "samples since the last update", tex="n")
 largest_error = symbol("largest_error", Positive, "where the relative error is clipped", tex="c")
 
 adapted_kl_coef = define(
     "ppo.adapted_kl_coef",
     "The next coefficient: raised by a share of the clipped relative error.",
-    (coefficient, measured_kl, target_kl, horizon, samples_seen, largest_error),
-    coefficient * (1 + clip(measured_kl / target_kl - 1, -largest_error, largest_error) * samples_seen / horizon),
+    (coefficient, measured_kl, target_kl, horizon, steps, largest_error),
+    coefficient * (1 + clip(measured_kl / target_kl - 1, -largest_error, largest_error) * steps / horizon),
     tex=r"\beta'",
     source=ZIEGLER.section("2.2"),
 )
 
-move = coefficient * largest_error * samples_seen / horizon
+move = coefficient * largest_error * steps / horizon
 
 claim(
     "ppo.adaptive_kl",
@@ -657,7 +657,7 @@ claim(
     holds(
         greater(adapted_kl_coef(), 0),
         name="positive",
-        assuming=[less(samples_seen * largest_error, horizon)],
+        assuming=[less(steps * largest_error, horizon)],
         by=smt(),
     ),
     source=ZIEGLER.section("2.2"),

@@ -58,12 +58,12 @@ WILLIAMS = Source("williams1992simple")
 GREENSMITH = Source("greensmith2004variance")
 KOOL = Source("kool2019buy")
 
-token_reward = family("token_reward", Real, V, text="reward of an answer, one for each token that it may be", tex="r")
-baseline = symbol("baseline", Real, "a number that does not depend on the answer", tex="b")
+token_reward = family("token_reward", Real, V, text="reward of a response, one for each token that it may be", tex="r")
+baseline = symbol("baseline", Real, "a number that does not depend on the response", tex="b")
 
 objective = define(
     "reinforce.objective",
-    "Expected reward of an answer of one token.",
+    "Expected reward of a response of one token.",
     (logits, token_reward),
     sum_over(softmax(v) * token_reward[v], v),
     tex="J",
@@ -82,13 +82,16 @@ claim(
     ],
 )
 
-# Answers of many tokens: answer y has the probability of its tokens, each given those before it.
+# Responses of many tokens: response y has the probability of its tokens, each given those before it.
 
-answer_token = function(
-    "answer_token", SmoothPositive, "probability of token t of answer y given those before it, by parameter", tex="p"
+response_token = function(
+    "response_token",
+    SmoothPositive,
+    "probability of token t of response y given the tokens before it, by parameter",
+    tex="p",
 )
-answer_probability = exp(sum_over(log(answer_token(y, t, theta)), t))
-answer_score = sum_over(Diff(log(answer_token(y, t, theta)), theta), t)
+response_probability = exp(sum_over(log(response_token(y, t, theta)), t))
+response_score = sum_over(Diff(log(response_token(y, t, theta)), theta), t)
 
 first_token = function("first_token", SmoothPositive, "probability of each first token, by parameter", tex="p")
 completion = function(
@@ -99,7 +102,7 @@ continued = first_token(v, theta) * completion(v, y, theta) * completion_reward[
 first_score = Diff(log(first_token(v, theta)), theta)
 later_score = Diff(log(completion(v, y, theta)), theta)
 
-# The tree of all answers, written out: logits that depend on the parameter in any way follow each prefix.
+# The tree of all responses, written out: logits that depend on the parameter in any way follow each prefix.
 
 Tokens = list[tuple[int, int]]
 
@@ -118,11 +121,11 @@ def tree_score(*tokens: tuple[int, int]) -> Expr:
     return Add(*(Diff(log(tree_probability(*at)), theta) for at in tokens))
 
 
-def over_answers(weight: Callable[[int, Tokens], Expr]) -> Expr:
-    """The sum over all answers of their probability, times a weight from their number and their tokens."""
+def over_responses(weight: Callable[[int, Tokens], Expr]) -> Expr:
+    """The sum over all responses of their probability, times a weight from their number and their tokens."""
     terms = []
-    for number, answer in enumerate(sequences(VOCABULARY, LENGTH), 1):
-        tokens = over_tokens(answer, VOCABULARY, LENGTH)
+    for number, response in enumerate(sequences(VOCABULARY, LENGTH), 1):
+        tokens = over_tokens(response, VOCABULARY, LENGTH)
         terms.append(Mul(*(tree_probability(*at) for at in tokens)) * weight(number, tokens))
     return Add(*terms)
 
@@ -134,10 +137,10 @@ claim(
     holds(equals(policy_gradient, expected(token_reward[a] * score)), name="one token", by=finite_sum()),
     holds(
         equals(
-            Diff(sum_over(answer_probability * reward[y], y), theta),
-            sum_over(answer_probability * reward[y] * answer_score, y),
+            Diff(sum_over(response_probability * reward[y], y), theta),
+            sum_over(response_probability * reward[y] * response_score, y),
         ),
-        name="answers of many tokens",
+        name="responses of many tokens",
         by=finite_sum(),
     ),
     holds(
@@ -150,10 +153,10 @@ claim(
     ),
     holds(
         equals(
-            Diff(over_answers(lambda number, tokens: reward[number]), theta),
-            over_answers(lambda number, tokens: reward[number] * tree_score(*tokens)),
+            Diff(over_responses(lambda number, tokens: reward[number]), theta),
+            over_responses(lambda number, tokens: reward[number] * tree_score(*tokens)),
         ),
-        name="a tree of answers",
+        name="a tree of responses",
         by=algebra(sizes=tree),
     ),
     uses=["policy.sequence.log_prob"],
@@ -174,7 +177,7 @@ claim(
     ],
 )
 
-# The next token after each prefix of an answer.
+# The next token after each prefix of a response.
 
 row_logits = family("row_logits", Real, P, V, text="logits of each next token after prefix j", tex="z")
 prefix = index("prefix", P, "the prefix after which a logit is varied", tex="j'")
@@ -194,8 +197,8 @@ prefix_baseline = family("prefix_baseline", Real, P, text="a number for each pre
 
 claim(
     "reinforce.baseline.unbiased",
-    "A baseline that does not depend on the answer changes nothing in expectation; over sequences it may depend on all "
-    "that stands before the token.",
+    "A baseline that does not depend on the response changes nothing in expectation; over sequences it may depend on "
+    "everything before the token.",
     holds(equals(expected((token_reward[a] - baseline) * score), policy_gradient), name="one token", by=finite_sum()),
     holds(
         equals(
@@ -209,7 +212,7 @@ claim(
     source=WILLIAMS,
     wrong=[
         wrong(
-            "also one that depends on the answer, such as its own log-probability",
+            "also one that depends on the response, such as its own log-probability",
             equals(expected((token_reward[a] - log(softmax(a))) * score), policy_gradient),
         ),
         wrong("it takes the expected reward away", equals(expected((token_reward[a] - baseline) * score), 0)),
@@ -234,7 +237,7 @@ second_moment = define(
 
 best_baseline = define(
     "reinforce.best_baseline",
-    "Mean reward, each answer weighted with its squared score.",
+    "Mean reward, each response weighted with its squared score.",
     (logits, token_reward),
     expected(token_reward[a] * squared_score(a)) / expected(squared_score(a)),
     tex="b^*",
@@ -303,14 +306,14 @@ claim(
     ),
     holds(
         equals(
-            over_answers(lambda number, tokens: rewards_from(0, tokens) * tree_score(*tokens)),
-            over_answers(
+            over_responses(lambda number, tokens: rewards_from(0, tokens) * tree_score(*tokens)),
+            over_responses(
                 lambda number, tokens: Add(
                     *(rewards_from(position, tokens) * tree_score(at) for position, at in enumerate(tokens))
                 )
             ),
         ),
-        name="a tree of answers",
+        name="a tree of responses",
         by=algebra(sizes=tree),
     ),
     source=SUTTON,

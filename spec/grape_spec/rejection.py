@@ -1,4 +1,4 @@
-"""Rejection sampling: draw answers, keep some of them, and fine-tune on what was kept.
+"""Rejection sampling: draw responses, keep some of them, and fine-tune on what was kept.
 
 Best of n keeps the best of n samples. A threshold keeps what is good enough. Acceptance sampling keeps a sample with a
 probability that turns samples of the reference into samples of the optimum of the KL-regularised reward.
@@ -143,7 +143,7 @@ LAW = "rejection.best_of_n.law"
 claim(
     LAW,
     "The best of n samples has a reward with probability Fⁿ − Gⁿ, F the probability of at most that reward and G that "
-    "of a smaller one. Over all rewards this sums to one. Answers that tie share it in proportion to their "
+    "of a smaller one. Over all rewards this sums to one. Responses that tie share it in proportion to their "
     "probabilities.",
     holds(equals(none_better, 1 - all_of(samples, below / up_to_it)), name="if none is better", by=induction(samples)),
     holds(
@@ -200,7 +200,7 @@ claim(
             equals(own * lift(), samples * own * all_of(samples - 1, below)),
         ),
         wrong(
-            "answers that tie share it equally",
+            "responses that tie share it equally",
             equals(share_of_best(3, (1, 2, 2), 2), (1 - p[1] ** 2) / 2),
             assuming=[equals(n, 3)],
         ),
@@ -313,7 +313,7 @@ claim(
     source=BEIRAMI,
     wrong=[
         wrong(
-            "the bound is the divergence, as for rewards that never tie and answers without number",
+            "the bound is the divergence, as for rewards that never tie and responses without number",
             equals(divergence_of_best, log(samples) - (samples - 1) / samples),
             assuming=[increasing],
         ),
@@ -465,7 +465,7 @@ claim(
 
 # What fine-tuning on kept samples ascends.
 
-kept = family("kept_share", NonNegative, V, text="how often each answer is kept", tex="a")
+kept = family("kept_share", NonNegative, V, text="how often each response is kept", tex="a")
 
 kept_share = define(
     "rejection.kept_share",

@@ -13,13 +13,13 @@ from grape_spec.proof.rules import algebra, smt
 BRADLEY_TERRY = Source("bradley1952rank")
 OUYANG = Source("ouyang2022training")
 
-chosen_reward = symbol("chosen_reward", Real, "reward of the preferred answer", tex="r_w")
-rejected_reward = symbol("rejected_reward", Real, "reward of the other answer", tex="r_l")
+chosen_reward = symbol("chosen_reward", Real, "reward of the preferred response", tex="r_w")
+rejected_reward = symbol("rejected_reward", Real, "reward of the rejected response", tex="r_l")
 common = symbol("common", Real, "a constant added to both rewards, such as one that depends on the prompt", tex="b")
 
 bradley_terry = define(
     "reward.bradley_terry",
-    "Negative log-likelihood of a preference: the preferred answer wins with probability σ of the difference.",
+    "Negative log-likelihood of a preference: the preferred response wins with probability σ of the difference.",
     (chosen_reward, rejected_reward),
     -log(sigmoid(chosen_reward - rejected_reward)),
     tex="L",

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: maximum likelihood of given answers.
+"""Supervised fine-tuning: maximum likelihood of given responses.
 
 The loss of a token is its negative log-probability. In expectation over the data this is, up to a constant, a
 Kullback-Leibler divergence: the policy is drawn to the distribution of the data, whatever that is.

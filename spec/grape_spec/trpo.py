@@ -547,7 +547,7 @@ claim(
 )
 
 
-# What a new policy gains, over whole answers.
+# What a new policy gains, over whole responses.
 
 new_next_token = family(
     "new_next_token", Simplex, P, V, text="probability of each next token under the new policy", tex=r"\pi'"
@@ -575,22 +575,22 @@ prefix_advantage = define(
     source=SCHULMAN.section(2),
 )
 
-answer_count = symbol("answer_count", Size, "number of answers", tex="N")
-reward_of_answer = family("reward_of_answer", Real, answer_count, text="reward of each answer", tex="r")
+response_count = symbol("response_count", Size, "number of responses", tex="N")
+reward_of_response = family("reward_of_response", Real, response_count, text="reward of each response", tex="r")
 
 
 def gain_of_tree(vocabulary: int, length: int) -> tuple[Expr, Expr]:
-    """Expected sum of advantages under the new policy, and what it gains in expected reward, over a tree of answers.
+    """Expected sum of advantages under the new policy, and what it gains in expected reward, over a tree of responses.
 
-    Every prefix has its own rows of probabilities; token 1 ends an answer, and the length limit does.
+    Every prefix has its own rows of probabilities; token 1 ends a response, and the length limit does.
     """
     rows = {prefix: row for row, prefix in enumerate(prefixes(vocabulary, length), 1)}
-    answers: dict[tuple[int, ...], int] = {}
+    responses: dict[tuple[int, ...], int] = {}
     tokens = range(1, vocabulary + 1)
 
     def value(prefix: tuple[int, ...], policy: IndexedBase) -> Expr:
         if prefix not in rows:
-            return reward_of_answer[answers.setdefault(prefix, len(answers) + 1)]
+            return reward_of_response[responses.setdefault(prefix, len(responses) + 1)]
         return Add(*(policy[rows[prefix], token] * value((*prefix, token), policy) for token in tokens))
 
     def advantages(prefix: tuple[int, ...]) -> Expr:
@@ -626,9 +626,9 @@ claim(
         holds(
             equals(*gain_of_tree(vocabulary, length)),
             name=f"V = {vocabulary}, T = {length}",
-            by=algebra(sizes={V: vocabulary, T: length, P: len(prefixes(vocabulary, length)), answer_count: answers}),
+            by=algebra(sizes={V: vocabulary, T: length, P: len(prefixes(vocabulary, length)), response_count: count}),
         )
-        for (vocabulary, length), answers in trees.items()
+        for (vocabulary, length), count in trees.items()
     ),
     source=KAKADE,
     wrong=[
@@ -739,7 +739,7 @@ claim(
     ],
 )
 
-# Answers of two tokens. After a first token the worth of a second one lies within ε of some number; where that number
+# Responses of two tokens. After a first token the worth of a second one lies within ε of some number; where that number
 # is the old value of the first token, no advantage of a second token is larger than ε.
 
 opening = index("opening", n, "the first token", tex="o")
@@ -759,7 +759,7 @@ old_worth = sum_over(second[opening, y] * worth, y)
 
 two_token_return = define(
     "trpo.two_token_return",
-    "Expected reward of an answer of two tokens.",
+    "Expected reward of a response of two tokens.",
     (p, second, middle, opinion, largest),
     sum_over(p[opening] * old_worth, opening),
     tex=r"J({p}, {second})",
@@ -778,7 +778,7 @@ local_return = define(
 
 bound_coefficient = define(
     "trpo.bound_coefficient",
-    "How much of the return a divergence may cost at most, in answers of two tokens: C = 4ε.",
+    "How much of the return a divergence may cost at most, in responses of two tokens: C = 4ε.",
     (largest,),
     4 * largest,
     tex="C",
@@ -802,7 +802,7 @@ doubled_variation = "2*total_variation(y ↦ second[opening, y], y ↦ new_secon
 claim(
     "trpo.bound",
     "The return of the new policy is at least what the surrogate makes of it, less C times the largest divergence: the "
-    "bound of monotonic improvement, for answers of two tokens and any vocabulary.",
+    "bound of monotonic improvement, for responses of two tokens and any vocabulary.",
     holds(
         equals(two_token_return(q, new_second) - local_return(), largest * missed),
         name="what the surrogate misses",
@@ -886,7 +886,7 @@ claim(
     ],
 )
 
-# Answers of any length. Summed over the tokens, C is 2T(T − 1)ε in place of 4ε, as the distance grows with every token.
+# Responses of any length. Summed over the tokens, C is 2T(T − 1)ε instead of 4ε: the distance grows with every token.
 
 reach = family("reach", Simplex, P, text="probability of each prefix of one length, old policy", tex="d")
 new_reach = family("new_reach", Simplex, P, text="probability of each prefix of one length, new policy", tex="d'")

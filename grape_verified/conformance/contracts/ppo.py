@@ -125,11 +125,11 @@ def value_loss_per_token(case: Case, arithmetic: Arithmetic) -> Answer:
 
 def value_term(case: Case, arithmetic: Arithmetic, i: int, t: int) -> Term:
     """The loss of one value."""
-    names = dict(zip(("value", "value_target", "old_value"), VALUE, strict=True))
+    names = dict(zip(("value", "returns", "old_value"), VALUE, strict=True))
     given = {symbol: arithmetic.near(case.tensors[name][i, t].item()) for symbol, name in names.items()}
     loss, slope_of = definition("ppo.value_loss"), right_hand_side("ppo.value_clip.gradient", "within the clip")
     if case.options["clip"] is not None:
-        given["value_clip"] = arithmetic.near(case.options["clip"])
+        given["clip"] = arithmetic.near(case.options["clip"])
         loss, slope_of = definition("ppo.clipped_value_loss"), definition("ppo.value_clip.slope")
 
     def slope(name: str) -> arb:
@@ -157,7 +157,7 @@ def _token_rewards(case: Case, arithmetic: Arithmetic, row: int, counted: list[i
     penalties = [_penalty(case, arithmetic, row, t) if m else arb(0) for t, m in enumerate(counted)]
     given = {"counted": counted, "penalty": penalties, "kl_coef": arithmetic.near(case.options["kl_coef"])}
     given["last"] = [int(t in positions[-1:]) for t in range(len(counted))]
-    given["answer_reward"] = arithmetic.near(case.tensors["rewards"][row].item() if positions else 0.0)
+    given["rewards"] = arithmetic.near(case.tensors["rewards"][row].item() if positions else 0.0)
     return [evaluate(definition("ppo.token_reward"), {**given, "t": t + 1}) for t in range(len(counted))]
 
 
