@@ -5,18 +5,20 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 
 import jsonschema
 import pytest
 from grape_spec.language.registry import CLAIMS, DEFINITIONS
-from grape_spec.proof.ledger import schema
+from grape_spec.proof.examine import examine
 from grape_spec.references import YEAR, tex, works
 from typer.testing import CliRunner
 
 from grape_verified.cli import app
 from grape_verified.conformance import CONTRACTS, checking
+from grape_verified.conformance.ledger import schema, summarise
 
 runner = CliRunner()
 
@@ -128,7 +130,7 @@ def test_a_part_that_fails_fails_the_run_and_a_failure_that_is_kept_does_not(fol
     path = Path("grape-verified-ledger.json")
     call("verify", "dpo.at_reference")
     ledger = json.loads(path.read_text())
-    ledger["claims"][0] |= {"status": "unknown", "sound": False}
+    ledger["claims"][0]["parts"][0]["status"] = "unknown"
     path.write_text(json.dumps(ledger))
     assert call("verify", "kl.log_bound")[0] == 0
     assert json.loads(path.read_text())["holds"] is False
@@ -139,7 +141,7 @@ def test_verify_of_a_part_does_not_overwrite_what_is_no_ledger(folder):
     Path("notes.json").write_text('{"mine": 1}')
     status, out, err = call("verify", "kl.log_bound", "--ledger", "notes.json")
     assert (status, out) == (2, "")
-    assert err == "grape-verified: --ledger: notes.json is not a ledger of grape-verified verify\n"
+    assert err == "grape-verified: --ledger: notes.json is not a grape-verified ledger\n"
     assert Path("notes.json").read_text() == '{"mine": 1}'
 
 
@@ -158,12 +160,9 @@ def test_verify_of_an_unknown_claim_names_the_nearest(folder):
 
 def test_verify_fails_with_a_line_for_what_does_not_hold(folder, monkeypatch):
     def broken(names, **kwargs):
-        from grape_spec.proof import ledger
-
-        record = ledger.examine("ppo.ratio.gradient")
-        record["parts"][0] |= {"status": "unknown", "reason": "the engine was made to fail", "sound": False}
-        record |= {"status": "unknown", "sound": False}
-        return ledger.summarise([record], [], 0.1)
+        record = examine("ppo.ratio.gradient")
+        part = replace(record.parts[0], status="unknown", reason="the engine was made to fail")
+        return summarise([replace(record, parts=(part,))], [], 0.1)
 
     monkeypatch.setattr("grape_verified.conformance.verification.verify", broken)
     status, out, _ = call("verify", "ppo.ratio")
@@ -404,7 +403,7 @@ def test_a_file_that_is_no_ledger_is_refused(folder, text):
     for command in (("list",), ("show", "dpo.gradient")):
         status, _, err = call(*command, "--ledger", "other.json")
         assert status == 2
-        assert err == "grape-verified: --ledger: other.json is not a ledger of grape-verified verify\n"
+        assert err == "grape-verified: --ledger: other.json is not a grape-verified ledger\n"
     assert call("list", "--ledger", ".")[0] == 2
 
 

@@ -1,14 +1,17 @@
 """The main job: every claim of the catalogue holds up, and the ledger says what was seen."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
 import pytest
 from grape_spec.language.registry import CLAIMS, DEFINITIONS
-from grape_spec.proof import ledger
+from grape_spec.proof.codec import from_json, to_json
+from grape_spec.proof.examine import examine, write_queries
 
-from grape_verified.conformance import CONTRACTS, verification
+from grape_verified.conformance import CONTRACTS, Finding, verification
+from grape_verified.conformance.ledger import KernelRecord, Ledger, read, schema, summarise
 
 #: Where `verify` writes its ledger, called from the checkout as the README does.
 LEDGER = Path(__file__).parent.parent / "grape-verified-ledger.json"
@@ -53,25 +56,25 @@ def test_what_the_catalogue_lists_is_in_the_registry(id):
 @pytest.fixture(scope="session")
 def audited(request):
     """Audits in the ledger that are of this very code, for the default tier."""
-    if request.config.option.full or not LEDGER.is_file():
+    if request.config.option.full:
         return {}
-    claims, _ = verification.still_valid(json.loads(LEDGER.read_text(encoding="utf-8")))
-    return {record["id"]: record for record in claims}
+    claims, _ = verification.still_valid(read(LEDGER))
+    return {record.id: record for record in claims}
 
 
 @pytest.mark.parametrize("id", CLAIMS)
 def test_every_claim_is_proved_and_survives_its_audit(id, audited):
-    record = audited.get(id) or ledger.examine(id)
-    for part in record["parts"]:
-        assert part["status"] == "proved", part["reason"]
-        assert not part["contradiction"]
-        assert part["points"]["effective"] >= 20
-        assert part["sides_differ"]
-        assert part["mutants"]["total"] > 0
-        assert part["mutants"]["survived"] == []
-        assert part["mutants"]["stale"] == []
-    assert all(variant["refuted"] for variant in record["wrong"])
-    assert record["sound"]
+    record = audited.get(id) or examine(id)
+    for part in record.parts:
+        assert part.status == "proved", part.reason
+        assert not part.contradiction
+        assert part.points.effective >= 20
+        assert part.sides_differ
+        assert part.mutants.total > 0
+        assert part.mutants.survived == ()
+        assert part.mutants.stale == ()
+    assert all(variant.refuted for variant in record.wrong)
+    assert record.sound
 
 
 def test_every_claim_has_a_wrong_variant_or_mutants_that_are_refuted():
@@ -86,13 +89,13 @@ def run():
 
 
 def test_the_ledger_keeps_its_schema(run):
-    jsonschema.validate(json.loads(json.dumps(run)), ledger.schema())
+    jsonschema.validate(json.loads(json.dumps(to_json(run))), schema())
 
 
 def test_the_ledger_covers_what_was_asked_for_and_what_that_uses(run):
-    assert [record["id"] for record in run["claims"]] == ["kl.log_bound", "kl.nonnegative", "dpo.convex_in_margin"]
-    assert run["summary"]["fully_proved"] == 3
-    assert run["holds"]
+    assert [record.id for record in run.claims] == ["kl.log_bound", "kl.nonnegative", "dpo.convex_in_margin"]
+    assert run.summary.fully_proved == 3
+    assert run.holds
 
 
 def test_kernels_are_checked_with_the_family_that_they_rest_on():
@@ -109,25 +112,70 @@ def test_without_names_everything_is_examined():
     assert [name for kind, name in asked if kind == "kernel"] == list(CONTRACTS)
 
 
+def unknown(record):
+    return replace(record, parts=tuple(replace(part, status="unknown") for part in record.parts))
+
+
 def test_a_claim_that_rests_on_an_unproved_one_is_not_fully_proved():
-    records = [ledger.examine(id) for id in ("kl.log_bound", "kl.nonnegative")]
-    records[0] |= {"status": "unknown"}
-    summary = ledger.summarise(records, [], 1.0)
-    assert [record["fully_proved"] for record in summary["claims"]] == [False, False]
-    assert summary["claims"][1]["waits_for"] == ["kl.log_bound"]
-    assert summary["claims"][1]["status"] == "proved"
-    assert not summary["holds"]
+    base, top = (examine(id) for id in ("kl.log_bound", "kl.nonnegative"))
+    run = summarise([unknown(base), top], [], 1.0)
+    assert [record.fully_proved for record in run.claims] == [False, False]
+    assert run.claims[1].waits_for == ("kl.log_bound",)
+    assert run.claims[1].status == "proved"
+    assert not run.holds
+
+
+def kernel(status):
+    finding = Finding("value", status, "a sentence", 3)
+    return KernelRecord("ppo", "ppo_loss", (), (), (finding,), rests_on=("ppo.ratio",), seconds=1.0)
 
 
 def test_a_rejected_kernel_keeps_the_run_from_holding():
-    kernel = {"contract": "ppo", "function": "f", "accepted": False, "properties": [], "seconds": 1.0}
-    summary = ledger.summarise([ledger.examine("ppo.ratio.gradient")], [kernel], 1.0)
-    assert summary["summary"]["kernels_accepted"] == 0
-    assert not summary["holds"]
+    record = examine("ppo.ratio.gradient")
+    assert summarise([record], [kernel("passed")], 1.0).holds
+    run = summarise([record], [kernel("failed")], 1.0)
+    assert run.summary.kernels_accepted == 0
+    assert not run.holds
+
+
+def test_a_ledger_that_was_written_reads_the_same(run):
+    text = json.dumps(to_json(run))
+    assert from_json(Ledger, json.loads(text)) == run
+
+
+def test_a_verdict_is_computed_from_what_was_seen_and_not_from_what_the_file_says(run):
+    data = to_json(run)
+    data["claims"][1]["parts"][0]["status"] = "unknown"
+    data["claims"][0]["status"] = "refuted"
+    found = from_json(Ledger, data)
+    assert [record.status for record in found.claims] == ["proved", "unknown", "proved"]
+    assert not found.holds
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("created",), 3, r"Ledger.created: got int, expected str"),
+        (("claims", 0, "hash"), None, r"Ledger.claims\[0\].hash: got NoneType, expected str"),
+        (("claims", 0, "parts", 0, "status"), "true", r"status: got 'true', expected one of 'proved', 'refuted', 'unk"),
+        (("claims", 0, "parts", 0, "points", "drawn"), True, r"points.drawn: got bool, expected int"),
+        (("summary", "kernels"), 1.5, r"summary.kernels: got float, expected int"),
+        (("colour",), "red", r"differ by \['colour'\] from those expected"),
+    ],
+)
+def test_what_is_not_as_it_was_written_is_named(run, place, value, message):
+    data = to_json(run)
+    *way, last = place
+    inside = data
+    for step in way:
+        inside = inside[step]
+    inside[last] = value
+    with pytest.raises(ValueError, match=message):
+        from_json(Ledger, data)
 
 
 def test_smt_queries_are_written_as_smt_lib(tmp_path: Path):
-    count = ledger.write_queries(CLAIMS["ppo.clip.sign_form"], tmp_path)
+    count = write_queries(CLAIMS["ppo.clip.sign_form"], tmp_path)
     files = sorted(tmp_path.glob("*.smt2"))
     assert len(files) == count >= 1
     assert "(check-sat)" in files[0].read_text()

@@ -5,23 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from hashlib import sha256
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import gettempdir
 from time import perf_counter
-from typing import Any
 
-import grape_spec
 import torch
 from grape_spec.language.registry import CLAIMS, all_uses, select
-from grape_spec.proof.ledger import SCHEMA, examine, summarise, versions
+from grape_spec.proof.examine import ClaimRecord, examine
 from hypothesis.configuration import set_hypothesis_home_dir
 
 import grape_verified
 from grape_verified.conformance.checking import check
 from grape_verified.conformance.contract import Contract
 from grape_verified.conformance.contracts import CONTRACTS
+from grape_verified.conformance.ledger import KernelRecord, Ledger, summarise, versions
 
 #: Inputs on which each property of each kernel is tried; the tests try more.
 EXAMPLES = 40
@@ -48,73 +47,59 @@ def verify(
     *,
     examples: int = EXAMPLES,
     processes: int | None = None,
-    finished: Callable[[Task, dict[str, Any]], None] = lambda task, record: None,
-) -> dict[str, Any]:
+    finished: Callable[[Task], None] = lambda task: None,
+) -> Ledger:
     """Prove the claims, check the kernels, and return the ledger of the run.
 
     Arguments:
         names: ids of claims, or families such as ``ppo``; none stands for everything.
         examples: inputs on which each property of a kernel is tried; twice as many for the options.
         processes: how many work side by side; None for one a core, up to four.
-        finished: called with each task and its record as it ends.
+        finished: called with each task as it ends.
 
     Raises: KeyError for a name that is no claim and no family; it names the nearest ids.
     """
     start = perf_counter()
     asked = tasks(names)
-    records: dict[Task, dict[str, Any]] = {}
+    records: dict[Task, ClaimRecord | KernelRecord] = {}
     for task, record in _run(asked, examples, processes or min(4, os.cpu_count() or 1)):
         records[task] = record
-        finished(task, record)
-    claims = [records[task] for task in asked if task[0] == "claim"]
-    kernels = [records[task] for task in asked if task[0] == "kernel"]
-    return _ledger(claims, kernels, perf_counter() - start)
+        finished(task)
+    seen = [records[task] for task in asked]
+    claims = [record for record in seen if isinstance(record, ClaimRecord)]
+    kernels = [record for record in seen if isinstance(record, KernelRecord)]
+    return summarise(claims, kernels, perf_counter() - start)
 
 
-def still_valid(ledger: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def still_valid(ledger: Ledger) -> tuple[tuple[ClaimRecord, ...], tuple[KernelRecord, ...]]:
     """The records of claims and kernels in an earlier ledger that are about what is here now.
 
     A claim has to have the hash that it had, a kernel to rest on the same claims and definitions, none of which has
     another hash. Of a ledger that was made with another version of any package, or by other code, nothing counts.
     """
-    if ledger["schema"] != SCHEMA or ledger["versions"] != versions() | {"code": code()}:
-        return [], []
-    changed = {r["id"] for r in ledger["claims"] if r["id"] not in CLAIMS or r["hash"] != CLAIMS[r["id"]].hash}
-    rests_on = {contract.name: list(contract.rests_on) for contract in CONTRACTS.values()}
-    claims = [record for record in ledger["claims"] if record["id"] not in changed]
-    kernels = [
+    if ledger.versions != versions():
+        return (), ()
+    changed = {r.id for r in ledger.claims if r.id not in CLAIMS or r.hash != CLAIMS[r.id].hash}
+    rests_on = {contract.name: contract.rests_on for contract in CONTRACTS.values()}
+    claims = tuple(record for record in ledger.claims if record.id not in changed)
+    kernels = tuple(
         record
-        for record in ledger["kernels"]
-        if record["rests_on"] == rests_on.get(record["contract"]) and changed.isdisjoint(record["rests_on"])
-    ]
+        for record in ledger.kernels
+        if record.rests_on == rests_on.get(record.contract) and changed.isdisjoint(record.rests_on)
+    )
     return claims, kernels
 
 
-def _ledger(claims: list[dict[str, Any]], kernels: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
-    """The ledger, which says what code it is about."""
-    ledger = summarise(claims, kernels, seconds)
-    return {**ledger, "versions": {**ledger["versions"], "code": code()}}
-
-
-def code() -> str:
-    """SHA-256 over the files of the spec, its provers and the kernels: a version may stand for more than one state."""
-    folders = (Path(str(package.__file__)).parent for package in (grape_spec, grape_verified))
-    files = (file for folder in folders for file in sorted(folder.rglob("*.py")))
-    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
-def merged(run: dict[str, Any], claims: list[dict[str, Any]], kernels: list[dict[str, Any]]) -> dict[str, Any]:
+def merged(run: Ledger, claims: Iterable[ClaimRecord], kernels: Iterable[KernelRecord]) -> Ledger:
     """The ledger of a run with earlier records of what the run was not about; its date and seconds are the run's."""
-    by_id = {record["id"]: record for record in (*claims, *run["claims"])}
-    by_contract = {record["contract"]: record for record in (*kernels, *run["kernels"])}
-    return _ledger(
-        [by_id[id] for id in CLAIMS if id in by_id],
-        [by_contract[name] for name in CONTRACTS if name in by_contract],
-        run["summary"]["seconds"],
-    )
+    by_id = {record.id: record for record in (*claims, *run.claims)}
+    by_contract = {record.contract: record for record in (*kernels, *run.kernels)}
+    records = [by_id[id] for id in CLAIMS if id in by_id]
+    kept = [by_contract[name] for name in CONTRACTS if name in by_contract]
+    return replace(summarise(records, kept, run.summary.seconds), created=run.created)
 
 
-def _run(asked: list[Task], examples: int, processes: int) -> Iterator[tuple[Task, dict[str, Any]]]:
+def _run(asked: list[Task], examples: int, processes: int) -> Iterator[tuple[Task, ClaimRecord | KernelRecord]]:
     """Each task with its record, as it ends; a single task is not worth another process."""
     workers = min(processes, len(asked))
     if workers == 1:
@@ -141,14 +126,14 @@ def leave_no_folder() -> None:
     set_hypothesis_home_dir(Path(gettempdir()) / "grape_verified_hypothesis")
 
 
-def run_task(task: Task, examples: int) -> dict[str, Any]:
+def run_task(task: Task, examples: int) -> ClaimRecord | KernelRecord:
     """The record of one task."""
     kind, name = task
     return examine(name) if kind == "claim" else check_kernel(name, examples)
 
 
-def check_kernel(name: str, examples: int) -> dict[str, Any]:
-    """Hold our own kernel against its contract, strictly; the record for the ledger."""
+def check_kernel(name: str, examples: int) -> KernelRecord:
+    """Check our own kernel against its contract, strictly."""
     start = perf_counter()
     report = check(getattr(grape_verified, CONTRACTS[name].kernel), name, examples=examples, strict=True)
-    return {**report.as_dict(), "rests_on": list(CONTRACTS[name].rests_on), "seconds": perf_counter() - start}
+    return KernelRecord(**vars(report), rests_on=CONTRACTS[name].rests_on, seconds=perf_counter() - start)

@@ -16,8 +16,9 @@ from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
 from mkdocs.config import load_config
 
 from grape_verified import __version__
-from grape_verified.conformance.evidence import Evidence, read
-from grape_verified.docs import figures, graph, mathematics, pages, reference
+from grape_verified.conformance.ledger import Ledger, read
+from grape_verified.docs import claim_page, figures, graph, mathematics, pages, reference
+from grape_verified.docs.markdown import address_of
 
 SCHEMA = 1
 
@@ -28,21 +29,21 @@ SNIPPETS = Path(".snippets")
 GENERATED = ("claims", "definitions", "reference", "graph.md", "equations.json", "objects.inv")
 
 
-def write(config_file: Path, ledger: Path) -> None:
+def write(config_file: Path, ledger_file: Path) -> None:
     """Write every generated page, the snippets that chapters pull in, equations.json and objects.inv.
 
     Raises: NotALedger.
     """
-    evidence = read(ledger)
+    ledger = read(ledger_file)
     config = load_config(str(config_file))
     docs, snippets = Path(config.docs_dir), config_file.resolve().parent / SNIPPETS
     for old in [snippets, *(docs / name for name in GENERATED)]:
         shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
-    for name, text in _pages(evidence, config.site_url or ""):
+    for name, text in _pages(ledger, config.site_url or ""):
         _put(docs / name, text)
-    for name, text in _snippets(evidence):
+    for name, text in _snippets(ledger):
         _put(snippets / name, text)
-    _put(docs / "equations.json", json.dumps(equations(evidence, config.site_url or ""), indent=1, ensure_ascii=False))
+    _put(docs / "equations.json", json.dumps(equations(ledger, config.site_url or ""), indent=1, ensure_ascii=False))
     (docs / "objects.inv").write_bytes(sphobjinv.compress(inventory().data_file()))
 
 
@@ -51,38 +52,38 @@ def _put(path: Path, text: str) -> None:
     path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
 
 
-def _pages(evidence: Evidence, site: str) -> Iterator[tuple[str, str]]:
-    yield "claims/index.md", pages.claims_index(evidence)
+def _pages(ledger: Ledger, site: str) -> Iterator[tuple[str, str]]:
+    yield "claims/index.md", pages.claims_index(ledger)
     for claim in CLAIMS.values():
-        yield f"claims/{claim.id}.md", pages.claim_page(claim, evidence, site)
+        yield f"claims/{claim.id}.md", claim_page.claim_page(claim, ledger, site)
     for id, reason in RETIRED.items():
-        yield f"claims/{id}.md", pages.retired_page(id, reason)
+        yield f"claims/{id}.md", claim_page.retired_page(id, reason)
     for subject in pages.SUBJECTS:
         yield f"definitions/{subject}.md", pages.definitions_page(subject)
     for group in reference.GROUPS:
-        yield f"reference/{group}.md", pages.reference_page(group, evidence)
-    statuses = {claim.id: evidence.status(claim) for claim in CLAIMS.values()}
-    yield "graph.md", pages.graph_page(graph.claim_graph(statuses), evidence)
+        yield f"reference/{group}.md", pages.reference_page(group, ledger)
+    statuses = {claim.id: ledger.status(claim) for claim in CLAIMS.values()}
+    yield "graph.md", pages.graph_page(graph.claim_graph(statuses), ledger)
 
 
-def _snippets(evidence: Evidence) -> Iterator[tuple[str, str]]:
+def _snippets(ledger: Ledger) -> Iterator[tuple[str, str]]:
     for claim in CLAIMS.values():
-        yield f"claim/{claim.id}.md", pages.claim_snippet(claim, evidence)
+        yield f"claim/{claim.id}.md", pages.claim_snippet(claim, ledger)
     for definition in DEFINITIONS.values():
         yield f"definition/{definition.id}.md", pages.definition_snippet(definition)
     for name in figures.FIGURES:
         yield f"figure/{name}.md", figures.snippet(name)
 
 
-def equations(evidence: Evidence, site: str) -> dict[str, Any]:
+def equations(ledger: Ledger, site: str) -> dict[str, Any]:
     """Every claim and definition as data: id, LaTeX, status, address and hash."""
     claims = [
         {
             "id": claim.id,
             "text": claim.text,
             "latex": [part["latex"] for part in render.as_dict(claim)["parts"]],
-            "status": evidence.status(claim),
-            "address": site + pages.address_of(claim.id),
+            "status": ledger.status(claim),
+            "address": site + address_of(claim.id),
             "hash": claim.hash,
         }
         for claim in CLAIMS.values()
@@ -92,18 +93,18 @@ def equations(evidence: Evidence, site: str) -> dict[str, Any]:
             "id": entry.id,
             "text": entry.text,
             "latex": render.definition_as_dict(entry)["latex"],
-            "address": site + pages.address_of(entry.id),
+            "address": site + address_of(entry.id),
         }
         for entry in DEFINITIONS.values()
     ]
-    recorded = {"created": evidence.created, "versions": evidence.versions}
+    recorded = {"created": ledger.created, "versions": ledger.versions}
     return {
         "schema": SCHEMA,
         "version": __version__,
         "recorded": recorded,
         "claims": claims,
         "definitions": definitions,
-        "retired": [{"id": id, "reason": r, "address": site + pages.address_of(id)} for id, r in RETIRED.items()],
+        "retired": [{"id": id, "reason": r, "address": site + address_of(id)} for id, r in RETIRED.items()],
     }
 
 
@@ -113,7 +114,7 @@ def inventory() -> sphobjinv.Inventory:
     found.project, found.version = "grape_verified", __version__
     texts = {id: claim.text for id, claim in CLAIMS.items()} | {id: entry.text for id, entry in DEFINITIONS.items()}
     for id, text in texts.items():
-        found.objects.append(_object(id, "std", "label", pages.address_of(id), text))
+        found.objects.append(_object(id, "std", "label", address_of(id), text))
     for group in reference.GROUPS:
         for name in reference.names_of(group):
             full = f"grape_verified.{name}"

@@ -12,11 +12,12 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from filelock import FileLock
-from grape_spec.proof.ledger import examine, summarise
+from grape_spec.proof.examine import examine
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 from grape_verified import __version__
+from grape_verified.conformance.ledger import summarise, write
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -46,8 +47,7 @@ def build(folder, address):
     shutil.copytree(ROOT / "docs", checkout / "docs", ignore=generated)
     shutil.copytree(ROOT / "grape_verified", checkout / "grape_verified", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "mkdocs.yml", checkout)
-    ledger = summarise([examine(id) for id in RECORDED], [], 1.0)
-    (checkout / "ledger.json").write_text(json.dumps(ledger), encoding="utf-8")
+    write(summarise([examine(id) for id in RECORDED], [], 1.0), checkout / "ledger.json")
     published = folder / "published"
     published.mkdir()
     command = [sys.executable, "-m", "grape_verified", "docs", "build", "--ledger", "ledger.json"]

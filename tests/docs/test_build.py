@@ -67,4 +67,4 @@ def test_what_is_no_ledger_is_refused(tmp_path, monkeypatch):
     (tmp_path / "ledger.json").write_text("{}", encoding="utf-8")
     result = CliRunner().invoke(app, ["docs", "build", "--ledger", "ledger.json"])
     assert result.exit_code == 2
-    assert "--ledger: ledger.json is not a ledger of grape-verified verify" in result.stderr
+    assert "--ledger: ledger.json is not a grape-verified ledger" in result.stderr

@@ -1,19 +1,21 @@
 """Generated pages: one for each claim, statuses from the ledger and from nowhere else."""
 
-import copy
 import json
+import re
 import shutil
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import yaml
 from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
-from grape_spec.proof.ledger import examine, summarise
+from grape_spec.proof.examine import ClaimRecord, Mutants, PartRecord, WrongRecord, examine
 
 import grape_verified
-from grape_verified.conformance import verification
-from grape_verified.conformance.evidence import NOT_RUN, STATUSES, Evidence, NotALedger, read
-from grape_verified.docs import graph, pages, reference, site
+from grape_verified.conformance import Finding, ledger
+from grape_verified.conformance.ledger import NOT_RUN, STATUSES, KernelRecord, Ledger, NotALedger, read
+from grape_verified.docs import graph, markdown, reference, site
+from grape_verified.docs.claim_page import claim_page
 from grape_verified.docs.conventions import CONVENTIONS, READ
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +36,16 @@ def records():
     return {id: examine(id) for id in RECORDED}
 
 
+def with_status(record, status):
+    """The record as a run would have written it that saw the status."""
+    if status == NOT_RUN:
+        return replace(record, hash="0" * 64)
+    if status not in ("unknown", "refuted"):
+        return record
+    first, *others = record.parts
+    return replace(record, parts=(replace(first, status=status, reason="planted"), *others))
+
+
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory, records):
     """A copy of the chapters with everything that is generated, over pages of an earlier run."""
@@ -42,14 +54,8 @@ def generated(tmp_path_factory, records):
     shutil.copy(ROOT / "mkdocs.yml", folder)
     (folder / "docs" / "claims").mkdir()
     (folder / "docs" / "claims" / "no.such.claim.md").write_text("# of an earlier run", encoding="utf-8")
-    planted = copy.deepcopy(records)
-    for id, status in RECORDED.items():
-        if status in ("unknown", "refuted"):
-            planted[id]["status"] = planted[id]["parts"][0]["status"] = status
-            planted[id]["parts"][0]["reason"] = "planted"
-        elif status == NOT_RUN:
-            planted[id]["hash"] = "0" * 64
-    (folder / "ledger.json").write_text(json.dumps(summarise(list(planted.values()), [], 1.0)), encoding="utf-8")
+    planted = [with_status(record, RECORDED[id]) for id, record in records.items()]
+    ledger.write(ledger.summarise(planted, [], 1.0), folder / "ledger.json")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(RETIRED, "ppo.gone", "it said less than ppo.clip.gradient.")
         site.write(folder / "mkdocs.yml", folder / "ledger.json")
@@ -84,7 +90,7 @@ def shown_statuses(folder, id):
     snippet = (folder / site.SNIPPETS / "claim" / f"{id}.md").read_text(encoding="utf-8")
     drawn = (folder / "docs" / "graph.md").read_text(encoding="utf-8")
     node = drawn.split(f'href="../claims/{id}/"')[1].split("</a>")[0]
-    marks = {status: pages.status_mark(status) for status in STATUSES}
+    marks = {status: markdown.status_mark(status) for status in STATUSES}
     evidence = page.split("## Evidence")[1].split("## False variants")[0]
     texts = {"page": page.split("## Statement")[0], "row": row, "snippet": snippet, "evidence": evidence}
     found = {where: [s for s, mark in marks.items() if mark in text] for where, text in texts.items()}
@@ -100,10 +106,10 @@ def test_the_status_is_everywhere_what_the_ledger_says_of_this_version(generated
 
 
 def test_the_numbers_of_the_evidence_are_those_of_the_ledger(generated, records):
-    part = records["ppo.ratio.gradient"]["parts"][0]
+    part = records["ppo.ratio.gradient"].parts[0]
     page = page_of(generated, "ppo.ratio.gradient")
-    assert f"| {part['points']['effective']} of {part['points']['drawn']} |" in page
-    assert f"| {part['mutants']['refuted']} of {part['mutants']['total']} |" in page
+    assert f"| {part.points.effective} of {part.points.drawn} |" in page
+    assert f"| {part.mutants.refuted} of {part.mutants.total} |" in page
     assert "unknown: planted" in page_of(generated, "dpo.reward_shift")
 
 
@@ -118,31 +124,43 @@ def test_the_graph_knows_every_status():
     assert set(graph.STATUSES) == set(STATUSES)
 
 
-def test_what_is_proved_for_sizes_or_rests_on_less_is_not_fully_proved(records):
-    claim, record = CLAIMS["ppo.ratio.gradient"], {**records["ppo.ratio.gradient"], "fully_proved": True}
-    assert Evidence({claim.id: record}).status(claim) == "fully proved"
-    assert Evidence({claim.id: {**record, "scope": ["n = 2, 3"]}}).status(claim) == "proved at chosen sizes only"
-    assert Evidence({claim.id: {**record, "fully_proved": False}}).status(claim) == "proved"
+def at_sizes(record, *scopes):
+    """The record with parts that are proved in these scopes."""
+    return replace(record, parts=tuple(replace(record.parts[0], scope=scope) for scope in scopes))
 
 
-def test_parts_at_chosen_sizes_are_mentioned(records):
-    claim, record = CLAIMS["ppo.ratio.gradient"], {**records["ppo.ratio.gradient"], "fully_proved": True}
-    assert "chosen sizes" not in pages.standing(claim, Evidence({claim.id: record}))
-    mixed = {**record, "scope": ["all sizes", "V = 2, T = 3"]}
-    assert pages.standing(claim, Evidence({claim.id: mixed})).endswith("with parts at chosen sizes")
+@pytest.fixture
+def proved(records):
+    return replace(records["ppo.ratio.gradient"], waits_for=())
+
+
+def test_what_is_proved_for_sizes_or_rests_on_less_is_not_fully_proved(proved):
+    claim = CLAIMS[proved.id]
+    assert Ledger(claims=(proved,)).status(claim) == "fully proved"
+    assert Ledger(claims=(at_sizes(proved, "n = 2, 3"),)).status(claim) == "proved at chosen sizes only"
+    assert Ledger(claims=(replace(proved, waits_for=("kl.log_bound",)),)).status(claim) == "proved"
+    assert Ledger(claims=(replace(proved, waits_for=None),)).status(claim) == "proved", "nobody looked"
+
+
+def test_parts_at_chosen_sizes_are_mentioned(proved):
+    claim = CLAIMS[proved.id]
+    assert "chosen sizes" not in markdown.standing(claim, Ledger(claims=(proved,)))
+    mixed = at_sizes(proved, "all sizes", "V = 2, T = 3")
+    assert markdown.standing(claim, Ledger(claims=(mixed,))).endswith("with parts at chosen sizes")
 
 
 def test_kernels_are_not_run_for_other_code():
-    record = {"accepted": True, "properties": [{"status": "passed"}, {"status": "noted"}]}
-    seen = Evidence(kernels={"ppo": record}, versions={"code": verification.code()})
-    assert pages.kernel_verdict("ppo", seen) == "accepted, 1 of 2 properties"
-    assert pages.kernel_verdict("ppo", Evidence(kernels={"ppo": record}, versions={"code": "other"})) == NOT_RUN
-    assert pages.kernel_verdict("ppo", Evidence()) == NOT_RUN
+    findings = tuple(Finding(status, status, "") for status in ("passed", "noted"))
+    record = KernelRecord("ppo", "ppo_loss", (), (), findings, rests_on=(), seconds=1.0)
+    seen = Ledger(kernels=(record,), versions={"code": ledger.code()})
+    assert markdown.kernel_verdict("ppo", seen) == "accepted, 1 of 2 properties"
+    assert markdown.kernel_verdict("ppo", replace(seen, versions={"code": "other"})) == NOT_RUN
+    assert markdown.kernel_verdict("ppo", Ledger()) == NOT_RUN
 
 
 def test_a_file_that_is_no_ledger_is_refused(tmp_path):
     (tmp_path / "ledger.json").write_text('{"claims": 3}', encoding="utf-8")
-    with pytest.raises(NotALedger, match="is not a ledger"):
+    with pytest.raises(NotALedger, match="is not a grape-verified ledger"):
         read(tmp_path / "ledger.json")
 
 
@@ -167,8 +185,8 @@ def test_conventions_are_about_what_exists():
 
 
 def test_a_page_says_who_does_what():
-    page = pages.claim_page(CLAIMS["dpo.label_smoothing"], Evidence(), "")
-    told = page.split("## Conventions, and who does what")[1].split("##")[0]
+    page = claim_page(CLAIMS["dpo.label_smoothing"], Ledger(), "")
+    told = page.split("## Conventions across libraries")[1].split("##")[0]
     assert "| label smoothing | `label_smoothing` | ignored for the loss type `sigmoid` | – |" in told
 
 
@@ -183,3 +201,10 @@ def test_no_plugin_that_zensical_would_ignore():
     names = {plugin if isinstance(plugin, str) else next(iter(plugin)) for plugin in config["plugins"]}
     assert names <= {"search", "mkdocstrings"}
     assert "hooks" not in config
+
+
+@pytest.mark.parametrize("record", [Ledger, ClaimRecord, PartRecord, Mutants, WrongRecord, KernelRecord])
+def test_the_guide_explains_every_key_of_the_ledger(record):
+    told = (ROOT / "docs" / "guide" / "reading.md").read_text(encoding="utf-8").split("## The ledger file")[1]
+    keys = {field.name for field in fields(record)} | set(getattr(record, "DERIVED", ()))
+    assert keys <= set(re.findall(r"`(\w+)`", told.split("## ")[0]))

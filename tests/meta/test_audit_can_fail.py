@@ -27,13 +27,16 @@ from grape_spec.language import (
 )
 from grape_spec.language.registry import CLAIMS, check_registry
 from grape_spec.language.symbols import DECLARATIONS
-from grape_spec.proof import audit, ledger
+from grape_spec.proof import audit
+from grape_spec.proof import examine as examination
 from grape_spec.proof.audit import audit_conditions, audit_mutants, two_sides_differ
 from grape_spec.proof.context import Unknown
-from grape_spec.proof.ledger import examine, summarise
+from grape_spec.proof.examine import examine
 from grape_spec.proof.prove import Proof
 from grape_spec.proof.refute import Search, refute
 from grape_spec.proof.rules import GENERAL, Rule, algebra, fact, finite_sum, smt
+
+from grape_verified.conformance.ledger import summarise
 
 
 @pytest.fixture
@@ -66,17 +69,17 @@ def record(id="t.planted", statement=None, by=None, **kwargs):
     """The ledger's record of a claim with one part, and of its part."""
     entered = claim(id, "text", holds(statement, by=by, **kwargs))
     found = examine(entered.id)
-    return found, found["parts"][0]
+    return found, found.parts[0]
 
 
 def test_a_sound_claim_is_sound(w):
     """So that the failures below mean something."""
     found, part = record(statement=equals((w.x + w.y) ** 2, w.x**2 + 2 * w.x * w.y + w.y**2), by=algebra())
-    assert found["status"] == "proved"
-    assert found["sound"]
-    assert part["sound"]
-    assert part["mutants"]["total"] == part["mutants"]["refuted"] > 5
-    assert summarise([found], [], 0.0)["holds"]
+    assert found.status == "proved"
+    assert found.sound
+    assert part.sound
+    assert part.mutants.total == part.mutants.refuted > 5
+    assert summarise([found], [], 0.0).holds
 
 
 def test_assumptions_that_either_engine_finds_contradictory_are_reported(w):
@@ -91,13 +94,13 @@ def test_assumptions_that_either_engine_finds_contradictory_are_reported(w):
 def test_a_prover_that_lies_is_a_contradiction(w):
     """Proved by a broken rule and refuted at a point: neither proved nor sound."""
     found, part = record(statement=equals(w.x, w.x + w.y), by=Lying())
-    assert part["contradiction"]
-    assert part["witness"]
-    assert found["status"] == "refuted"
-    assert not found["sound"]
-    summary = summarise([found], [], 0.0)
-    assert summary["summary"]["contradictions"] == 1
-    assert not summary["holds"]
+    assert part.contradiction
+    assert part.witness
+    assert found.status == "refuted"
+    assert not found.sound
+    run = summarise([found], [], 0.0)
+    assert run.summary.contradictions == 1
+    assert not run.holds
 
 
 def test_every_engine_that_is_forced_to_say_proved_is_contradicted(w, monkeypatch):
@@ -109,47 +112,47 @@ def test_every_engine_that_is_forced_to_say_proved_is_contradicted(w, monkeypatc
     monkeypatch.setattr(Solver, "entails", lambda self, *args, **kwargs: True)
     for n, by in enumerate((algebra(), finite_sum(), smt())):
         _, part = record(f"t.forced{n}", equals(w.x, w.x + w.y), by)
-        assert part["contradiction"]
-        assert not part["sound"]
+        assert part.contradiction
+        assert not part.sound
 
 
 def test_a_prover_that_never_answers_proves_nothing(w, monkeypatch):
     """Unknown is not proved."""
-    monkeypatch.setattr(ledger, "prove", lambda *args, **kwargs: Proof("unknown", reason="forced"))
+    monkeypatch.setattr(examination, "prove", lambda *args, **kwargs: Proof("unknown", reason="forced"))
     found, _ = record(statement=equals(w.x + w.y, w.y + 1 * w.x + 0 * w.r), by=algebra())
-    assert found["status"] == "unknown"
-    assert not found["sound"]
+    assert found.status == "unknown"
+    assert not found.sound
 
 
 def test_a_refuter_that_finds_nothing_leaves_survivors_and_nothing_effective(w, monkeypatch):
     """Mutants that nobody refuted, and a statement that nobody tried, are not sound."""
     silent = lambda *args, **kwargs: Search(10, 0)  # noqa: E731
-    for module in (audit, ledger):
+    for module in (audit, examination):
         monkeypatch.setattr(module, "refute", silent)
     monkeypatch.setattr(audit, "refutes", lambda *args: False)
     monkeypatch.setattr(audit.SharedPoints, "refute", lambda self, mutant: False)
     found, part = record(statement=equals((w.x + w.y) ** 2, w.x**2 + 2 * w.x * w.y + w.y**2), by=algebra())
-    assert not part["sound"]
-    assert not part["satisfiable"]
-    assert part["mutants"]["survived"]
-    assert not summarise([found], [], 0.0)["holds"]
+    assert not part.sound
+    assert not part.satisfiable
+    assert part.mutants.survived
+    assert not summarise([found], [], 0.0).holds
 
 
 def test_a_refuter_that_refutes_everything_is_a_contradiction(w, monkeypatch):
     """A true claim is then proved and refuted at once."""
-    monkeypatch.setattr(ledger, "refute", lambda *args, **kwargs: Search(1, 1, {"forced": True}))
+    monkeypatch.setattr(examination, "refute", lambda *args, **kwargs: Search(1, 1, {"forced": True}))
     _, part = record(statement=equals(2 * (w.x + w.y), 2 * w.x + 2 * w.y + 0 * w.r), by=algebra())
-    assert part["contradiction"]
-    assert not part["sound"]
+    assert part.contradiction
+    assert not part.sound
 
 
 def test_contradictory_assumptions_are_reported(w):
     """They prove that x is x + y; the record says that they cannot hold."""
     found, part = record(statement=equals(w.x, w.x + w.y), by=smt(), assuming=[greater(w.x, 0), less(w.x, 0)])
-    assert not part["satisfiable"]
-    assert part["points"]["effective"] == 0
-    assert not part["sound"]
-    assert not found["sound"]
+    assert not part.satisfiable
+    assert part.points.effective == 0
+    assert not part.sound
+    assert not found.sound
 
 
 def test_two_sides_of_one_tree_are_reported(w):
@@ -157,8 +160,8 @@ def test_two_sides_of_one_tree_are_reported(w):
     assert not two_sides_differ(holds(equals(w.x + w.y, w.y + w.x), by=algebra()))
     assert two_sides_differ(holds(equals(w.x + w.y, w.y - w.x), by=algebra()))
     _, part = record(statement=equals(w.x + w.y, w.x + w.y), by=algebra())
-    assert not part["sides_differ"]
-    assert not part["sound"]
+    assert not part.sides_differ
+    assert not part.sound
 
 
 @dataclass(frozen=True)
@@ -180,13 +183,13 @@ def test_a_mutant_that_is_true_and_not_shown_survives_until_it_is_listed(w):
     survivors = [m.text for m in audit_mutants(holds(statement, by=Only(statement))) if m.fate == "survived"]
     assert survivors
     found, part = record(statement=statement, by=Only(statement))
-    assert part["mutants"]["survived"] == survivors
-    assert not found["sound"]
+    assert list(part.mutants.survived) == survivors
+    assert not found.sound
     excused = dict.fromkeys(survivors, "the logarithm rises")
     found, part = record("t.excused", statement, Only(statement), equivalent=excused)
-    assert not part["mutants"]["survived"]
-    assert found["sound"]
-    assert {m["reason"] for m in part["mutants"]["listed"]} == {"the logarithm rises"}
+    assert not part.mutants.survived
+    assert found.sound
+    assert {m.reason for m in part.mutants.listed} == {"the logarithm rises"}
 
 
 def test_a_mutant_that_follows_from_the_claim_is_implied_with_its_reason(w):
@@ -200,8 +203,8 @@ def test_an_excuse_that_no_mutant_needs_is_stale(w):
     """A list of equivalents may not outlive its mutants."""
     statement = equals((w.x + w.y) ** 2, w.x**2 + 2 * w.x * w.y + w.y**2)
     _, part = record(statement=statement, by=algebra(), equivalent={"right: nothing → something": "none"})
-    assert part["mutants"]["stale"] == ["right: nothing → something"]
-    assert not part["sound"]
+    assert part.mutants.stale == ("right: nothing → something",)
+    assert not part.sound
 
 
 def test_a_wrong_variant_that_is_true_is_reported(w):
@@ -209,8 +212,8 @@ def test_a_wrong_variant_that_is_true_is_reported(w):
     true = equals(w.x * (w.y + 1), w.x * w.y + w.x)
     entered = claim("t.wrong", "text", holds(true, by=algebra()), wrong=[wrong("it is true", true)])
     found = examine(entered.id)
-    assert not found["wrong"][0]["refuted"]
-    assert not found["sound"]
+    assert not found.wrong[0].refuted
+    assert not found.sound
 
 
 def test_each_assumption_is_dropped_in_turn(w):
@@ -257,10 +260,10 @@ def test_what_rests_on_an_unsound_claim_is_not_fully_proved(w):
     """It waits for it, by name."""
     claim("t.base", "text", holds(equals(w.x, w.x + w.y), by=Lying()))
     claim("t.top", "text", holds(equals(w.y + 0 * w.x, 0), by=smt(given=[fact("t.base")])))
-    summary = summarise([examine("t.base"), examine("t.top")], [], 0.0)
-    top = summary["claims"][1]
-    assert not top["fully_proved"]
-    assert top["waits_for"] == ["t.base"]
+    run = summarise([examine("t.base"), examine("t.top")], [], 0.0)
+    top = run.claims[1]
+    assert not top.fully_proved
+    assert top.waits_for == ("t.base",)
 
 
 def test_a_part_that_rests_on_an_unproved_part_does_not_make_the_claim_proved(w):
@@ -273,16 +276,16 @@ def test_a_part_that_rests_on_an_unproved_part_does_not_make_the_claim_proved(w)
         holds(equals(w.y, 0), name="second", by=smt(given=[fact("t.parts", part="first")])),
     )
     found = examine("t.parts")
-    assert found["status"] != "proved"
-    assert not found["sound"]
+    assert found.status != "proved"
+    assert not found.sound
 
 
 def test_a_proof_at_sizes_is_not_shown_as_a_proof(w):
     """The scope names the sizes, and the summary counts it apart."""
     total = sum_over(sp.Integer(1), w.i)
     found, part = record(statement=equals(total, 2 * w.rows - 2), by=algebra(sizes={w.rows: 2}))
-    assert part["scope"] == "t_rows = 2"
-    assert summarise([found], [], 0.0)["summary"]["at_sizes_only"] == 1
+    assert part.scope == "t_rows = 2"
+    assert summarise([found], [], 0.0).summary.at_sizes_only == 1
     assert refute(equals(total, 2 * w.rows - 2)).refuted
 
 
@@ -295,4 +298,4 @@ def test_a_claim_with_one_part_at_sizes_says_so(w):
         holds(equals(total, w.rows), name="any", by=finite_sum()),
         holds(equals(total, 2 * w.rows - 2), name="two", by=algebra(sizes={w.rows: 2})),
     )
-    assert examine(entered.id)["scope"] == ["all sizes", "t_rows = 2"]
+    assert examine(entered.id).scope == ("all sizes", "t_rows = 2")

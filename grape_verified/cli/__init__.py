@@ -1,0 +1,5 @@
+"""The command line: verify, list, show, cite, check, docs."""
+
+from grape_verified.cli.commands import app
+
+__all__ = ["app"]

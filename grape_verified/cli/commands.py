@@ -1,0 +1,272 @@
+"""The commands, their options and their exit status."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, NoReturn
+
+import typer
+from grape_spec import render
+from grape_spec.language.claims import Claim
+from grape_spec.language.definitions import Definition
+from grape_spec.language.registry import entry_of, select
+from grape_spec.proof.codec import to_json
+from grape_spec.proof.examine import write_queries
+from grape_spec.references import bibtex
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from grape_verified import __version__
+from grape_verified.cli import tables
+from grape_verified.cli.target import WrongCall, imported, output_to_stderr
+from grape_verified.cli.target import option as parsed_option
+from grape_verified.conformance import CONTRACTS, verification
+from grape_verified.conformance import check as check_function
+from grape_verified.conformance.ledger import Ledger, NotALedger, read, write
+from grape_verified.docs.mathematics import BrokenMathematics
+
+#: Where `verify` writes what it saw, and where `list` and `show` look for it.
+LEDGER = Path("grape-verified-ledger.json")
+
+#: How the documentation is built.
+MKDOCS = Path("mkdocs.yml")
+
+#: Exit status: all that was asked for holds; something does not; the call was wrong.
+HOLDS, FAILS, WRONG_CALL = 0, 1, 2
+
+app = typer.Typer(
+    help="Post-training losses for language models, with machine-checked mathematics.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+Names = Annotated[list[str] | None, typer.Argument(help="Claim ids, or families such as ppo. Default: everything.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
+LedgerPath = Annotated[Path, typer.Option("--ledger", help="The ledger file.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="Id of a claim or definition, such as ppo.clip.gradient.")]
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    verification.leave_no_folder()
+    if show:
+        print(f"grape-verified {__version__}")
+        raise typer.Exit(HOLDS)
+
+
+@app.command()
+def verify(
+    names: Names = None,
+    as_json: Json = False,
+    ledger: LedgerPath = LEDGER,
+    examples: Annotated[int, typer.Option(min=1, help="Inputs per kernel property.")] = verification.EXAMPLES,
+    smt2: Annotated[Path | None, typer.Option(help="Write every SMT query to this folder, as SMT-LIB.")] = None,
+) -> None:
+    """Prove the claims, check the kernels and record the evidence.
+
+    With names, only those results are updated. Other results are kept if the code is unchanged.
+    """
+    chosen = _selected(names)
+    _refuse_unwritable(ledger)
+    kept = verification.still_valid(_ledger(ledger)) if names else ((), ())
+    if smt2 is not None:
+        smt2.mkdir(parents=True, exist_ok=True)
+        for claim in chosen:
+            write_queries(claim, smt2)
+    run = _with_progress(tuple(names or ()), examples)
+    write(verification.merged(run, *kept) if any(kept) else run, ledger)
+    if as_json:
+        _print_json(to_json(run))
+    else:
+        tables.print_run(run, ledger)
+    raise typer.Exit(HOLDS if run.holds else FAILS)
+
+
+@app.command(name="list")
+def list_claims(names: Names = None, as_json: Json = False, ledger: LedgerPath = LEDGER) -> None:
+    """List claims with their status in the ledger."""
+    seen = _ledger(ledger)
+    rows = [(claim.id, seen.status(claim), claim.text) for claim in _selected(names)]
+    if as_json:
+        _print_json([dict(zip(("id", "status", "text"), row, strict=True)) for row in rows])
+    else:
+        tables.print_statuses(rows)
+
+
+@app.command()
+def show(
+    id: Id,
+    latex: Annotated[bool, typer.Option("--latex", help="Print the statements in LaTeX.")] = False,
+    as_json: Json = False,
+    ledger: LedgerPath = LEDGER,
+) -> None:
+    """Show a claim with its proof and evidence, or a definition with what depends on it."""
+    entry = _entry(id)
+    if isinstance(entry, Definition):
+        _show_definition(entry, latex=latex, as_json=as_json)
+        return
+    seen = _ledger(ledger)
+    if as_json:
+        _print_json({**render.as_dict(entry), "evidence": to_json(seen.by_id.get(entry.id))})
+    elif latex:
+        for part in entry.parts:
+            print(render.latex_assuming(part.statement, part.assuming))
+    else:
+        tables.print_claim(entry, seen)
+
+
+def _show_definition(entry: Definition, *, latex: bool, as_json: bool) -> None:
+    shown = render.definition_as_dict(entry)
+    if as_json:
+        _print_json(shown)
+    elif latex:
+        print(shown["latex"])
+    else:
+        tables.print_definition(shown)
+
+
+@app.command()
+def cite(id: Id, as_json: Json = False) -> None:
+    """Print BibTeX for a claim or definition and for its source."""
+    entries = bibtex(_entry(id), __version__)
+    if as_json:
+        _print_json({"id": id, "bibtex": entries})
+    else:
+        print(entries)
+
+
+@app.command()
+def check(
+    target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="The function to check.")],
+    contract: Annotated[str, typer.Option("--as", help=f"Contract to check against: {', '.join(CONTRACTS)}.")],
+    option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Fix an option's value.")] = None,
+    examples: Annotated[int, typer.Option(min=1, help="Inputs per property; twice as many for options.")] = 200,
+    strict: Annotated[bool, typer.Option("--strict", help="Also require what our own kernels guarantee.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check any function against a contract, property by property."""
+    try:
+        options = dict(map(parsed_option, option or ()))
+        with output_to_stderr():
+            function = imported(target)
+            with Console(stderr=True).status(f"checking {target} as {contract}"):
+                report = check_function(function, contract, examples=examples, options=options, strict=strict)
+    except (WrongCall, ValueError) as wrong:
+        _refuse(str(wrong))
+    if as_json:
+        _print_json(report.as_dict())
+    else:
+        tables.print_report(report, options)
+    raise typer.Exit(HOLDS if report.accepted else FAILS)
+
+
+# -- the documentation ------------------------------------------------------------------------------------------
+
+docs_app = typer.Typer(help="Build or serve the documentation, from a checkout.", no_args_is_help=True)
+app.add_typer(docs_app, name="docs")
+
+Config = Annotated[Path, typer.Option("--config", help="The configuration file of mkdocs.")]
+
+
+@docs_app.command(name="build")
+def docs_build(
+    site_dir: Annotated[Path, typer.Option(help="Output folder.")] = Path("site"),
+    config: Config = MKDOCS,
+    ledger: LedgerPath = LEDGER,
+) -> None:
+    """Write the generated pages and build the site. Warnings, dead links and broken formulas are errors."""
+    with _errors_in_a_line():
+        _site(config).build(config, site_dir, ledger)
+
+
+@docs_app.command(name="serve")
+def docs_serve(config: Config = MKDOCS, ledger: LedgerPath = LEDGER) -> None:
+    """Write the generated pages and serve the site locally."""
+    with _errors_in_a_line():
+        _site(config).serve(config, ledger)
+
+
+@contextmanager
+def _errors_in_a_line() -> Iterator[None]:
+    """Report an error in a ledger, a chapter or a formula without a traceback."""
+    try:
+        yield
+    except NotALedger as wrong:
+        _refuse(f"--ledger: {wrong}")
+    except (BrokenMathematics, subprocess.CalledProcessError) as failure:
+        print(f"grape-verified: {failure}", file=sys.stderr)
+        raise typer.Exit(FAILS) from None
+
+
+def _site(config: Path) -> ModuleType:
+    """The module that builds the site; its dependencies come with the extra `docs`."""
+    if not config.is_file():
+        _refuse(f"--config: there is no {config}: the documentation is built from a checkout")
+    try:
+        return importlib.import_module("grape_verified.docs.site")
+    except ModuleNotFoundError as missing:
+        _refuse(f"the package {missing.name} is not installed; pip install 'grape-verified[docs]'")
+
+
+# -- reading the call -------------------------------------------------------------------------------------------
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"grape-verified: {message}", file=sys.stderr)
+    raise typer.Exit(WRONG_CALL)
+
+
+def _print_json(data: object) -> None:
+    print(json.dumps(data, ensure_ascii=False))
+
+
+def _refuse_unwritable(ledger: Path) -> None:
+    """Say that the ledger cannot be written before the work, not after."""
+    there = ledger.exists()
+    try:
+        ledger.open("a", encoding="utf-8").close()
+    except OSError as failure:
+        _refuse(f"--ledger: cannot write {ledger}: {failure.strerror}")
+    if not there:
+        ledger.unlink()
+
+
+def _ledger(path: Path) -> Ledger:
+    try:
+        return read(path)
+    except NotALedger as wrong:
+        _refuse(f"--ledger: {wrong}")
+
+
+def _entry(id: str) -> Claim | Definition:
+    try:
+        return entry_of(id)
+    except KeyError as unknown:
+        _refuse(unknown.args[0])
+
+
+def _selected(names: list[str] | None) -> list[Claim]:
+    try:
+        return select(tuple(names or ()))
+    except KeyError as unknown:
+        _refuse(unknown.args[0])
+
+
+def _with_progress(names: tuple[str, ...], examples: int) -> Ledger:
+    columns = TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("starting", total=len(verification.tasks(names)))
+
+        def finished(task: verification.Task) -> None:
+            progress.update(bar, advance=1, description=task[1])
+
+        return verification.verify(names, examples=examples, finished=finished)

@@ -1,0 +1,226 @@
+"""What the commands print for people to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from grape_spec import render
+from grape_spec.language.claims import Claim
+from grape_spec.proof.examine import ClaimRecord, PartRecord
+from grape_spec.proof.rules import GENERAL
+from rich.console import Console
+from rich.table import Table
+
+from grape_verified.conformance.ledger import KernelRecord, Ledger, Summary
+from grape_verified.conformance.report import Report
+
+_COLOURS = {
+    "proved": "green",
+    "fully proved": "green",
+    "passed": "green",
+    "accepted": "green",
+    "unknown": "yellow",
+    "noted": "yellow",
+    "refuted": "red",
+    "failed": "red",
+    "rejected": "red",
+    "not run": "dim",
+}
+
+
+def print_statuses(rows: Iterable[tuple[str, str, str]]) -> None:
+    """The id, status and text of claims."""
+    table = _table("claim", "status", "statement")
+    for id, status, text in rows:
+        table.add_row(id, _coloured(status), text)
+    _out().print(table)
+
+
+def print_run(run: Ledger, path: Path) -> None:
+    """What a run saw: claims, kernels, everything that does not hold, and the summary."""
+    out = _out()
+    out.print(_claim_table(run.claims))
+    out.print()
+    if run.kernels:
+        out.print(_kernel_table(run.kernels))
+        out.print()
+    for line in _shortcomings(run):
+        out.print(line, markup=False)
+    out.print(f"{_in_words(run.summary)} Ledger: {path}", markup=False, highlight=False)
+
+
+def print_claim(claim: Claim, seen: Ledger) -> None:
+    """A claim with its proof, its definitions and its evidence."""
+    out = _out()
+    shown = render.as_dict(claim)
+    out.print(f"[bold]{claim.id}[/]  {claim.text}")
+    for line in (*_parts(shown["parts"]), "\nwhere", *_symbols(shown["symbols"])):
+        out.print(line, markup=False)
+    for entry in shown["definitions"]:
+        convention = " (a convention)" if entry["convention"] else ""
+        out.print(f"\n{entry['id']}: {entry['text']}{convention}\n  {entry['statement']}", markup=False)
+    for variant in shown["wrong"]:
+        conditions = f"   assuming {', '.join(variant['assuming'])}" if variant["assuming"] else ""
+        out.print(f"\nfalse: {variant['text']}\n  {variant['statement']}{conditions}", markup=False)
+    _print_relations(out, shown, ("uses", "used_by", "lemmas"))
+    out.print(f"\nsource: {claim.source}\nversion: {claim.hash[:16]}", markup=False)
+    out.print(f"evidence: {_evidence(claim, seen)}", markup=False)
+
+
+def print_definition(shown: Mapping[str, Any]) -> None:
+    """A definition with what it is built from and what depends on it."""
+    out = _out()
+    convention = " (a convention)" if shown["convention"] else ""
+    out.print(f"[bold]{shown['id']}[/]  {shown['text']}{convention}")
+    for line in (f"\n  {shown['statement']}", "\nwhere", *_symbols(shown["symbols"])):
+        out.print(line, markup=False)
+    _print_relations(out, shown, ("uses", "used_by", "claims"))
+    out.print(f"\nsource: {shown['source']}", markup=False)
+
+
+def print_report(report: Report, options: Mapping[str, Any]) -> None:
+    """The findings on a function that was checked with some options fixed."""
+    out = _out()
+    table = _table("property", "result", "examples", "")
+    for finding in report.properties:
+        table.add_row(finding.name, _coloured(finding.status), str(finding.examples or ""), finding.text)
+    out.print(table)
+    for finding in report.properties:
+        if finding.counterexample and finding.status == "failed":
+            out.print(f"\n[bold]{finding.name}[/]: smallest counterexample found")
+            print(finding.counterexample)  # as it is, so that it can be pasted from any width of terminal
+    at_defaults = [name for name in report.not_offered if name not in options]
+    if at_defaults:
+        out.print(f"\nOptions it does not take, checked at their defaults only: {', '.join(at_defaults)}.")
+    verdict = "accepted" if report.accepted else f"rejected: {', '.join(report.failed)}"
+    out.print(f"\n{report.function} as {report.contract}: {verdict}", markup=False)
+
+
+def _out() -> Console:
+    """The terminal; where output is piped, wide enough that nothing is cut."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
+def _table(*columns: str) -> Table:
+    return Table(*columns, box=None, pad_edge=False)
+
+
+def _coloured(status: str) -> str:
+    return f"[{_COLOURS[status]}]{status}[/]" if status in _COLOURS else status
+
+
+# -- a run ------------------------------------------------------------------------------------------------------
+
+
+def _claim_table(claims: Sequence[ClaimRecord]) -> Table:
+    table = _table("claim", "status", "scope", "proof", "points", "mutants", "seconds")
+    for record in claims:
+        refuted, total = (sum(getattr(p.mutants, name) for p in record.parts) for name in ("refuted", "total"))
+        table.add_row(
+            record.id,
+            _coloured("fully proved" if record.fully_proved else record.status),
+            _scope(record.scope),
+            ", ".join(dict.fromkeys(part.engine for part in record.parts)),
+            str(record.effective),
+            f"{refuted}/{total}",
+            f"{record.seconds:.2f}",
+        )
+    return table
+
+
+def _scope(scopes: Sequence[str]) -> str:
+    """The scopes of the parts of a claim, those at chosen sizes only counted."""
+    general = [scope for scope in scopes if scope == GENERAL]
+    sized = len(scopes) - len(general)
+    return " and ".join([*general, *([f"{sized} choices of sizes"] if sized else [])])
+
+
+def _kernel_table(kernels: Sequence[KernelRecord]) -> Table:
+    table = _table("kernel", "contract", "verdict", "properties", "examples", "seconds")
+    for kernel in kernels:
+        table.add_row(
+            kernel.function,
+            kernel.contract,
+            _coloured("accepted" if kernel.accepted else "rejected"),
+            f"{len(kernel.named('passed'))}/{len(kernel.properties)} passed",
+            str(sum(finding.examples for finding in kernel.properties)),
+            f"{kernel.seconds:.2f}",
+        )
+    return table
+
+
+def _shortcomings(run: Ledger) -> Iterator[str]:
+    """A line for everything that keeps the run from holding."""
+    for record in run.claims:
+        for part in record.parts:
+            where = f"{record.id} [{part.name}]" if part.name else record.id
+            yield from (f"{where}: {fault}" for fault in _faults(part))
+        yield from (f"{record.id}: false variant not refuted: {v.text}" for v in record.wrong if not v.refuted)
+        if record.waits_for:
+            yield f"{record.id}: depends on what is not proved: {', '.join(record.waits_for)}"
+    for kernel in run.kernels:
+        failed = (finding for finding in kernel.properties if finding.status == "failed")
+        yield from (f"{kernel.function}: {finding.name}: {finding.text}" for finding in failed)
+
+
+def _faults(part: PartRecord) -> Iterator[str]:
+    if part.contradiction:
+        yield f"both proved and refuted, a bug in the checker; witness {part.witness}"
+    elif part.status == "refuted":
+        yield f"refuted; witness {part.witness}"
+    elif part.status == "unknown":
+        yield f"unknown: {part.reason}"
+    if not part.satisfiable:
+        yield "no point satisfies the assumptions"
+    if not part.sides_differ:
+        yield "both sides are the same expression"
+    yield from (f"a mutant survived: {text}" for text in part.mutants.survived)
+    yield from (f"listed as equivalent, but there is no such mutant: {text}" for text in part.mutants.stale)
+
+
+def _in_words(s: Summary) -> str:
+    return (
+        f"{s.fully_proved} of {s.claims} claims fully proved, {s.unknown} unknown, {s.refuted} refuted, "
+        f"{s.at_sizes_only} at chosen sizes only; {s.contradictions} contradictions between engines.\n"
+        f"{s.mutants_refuted} of {s.mutants} mutants refuted, {s.mutants_implied} implied by the claim, "
+        f"{s.mutants_listed} listed as equivalent, {s.mutants_survived} survived; "
+        f"{s.wrong_variants} false variants.\n"
+        f"{s.kernels_accepted} of {s.kernels} kernels accepted.\n"
+        f"Mean time per claim: {1000 * s.mean_prove_seconds:.0f} ms to prove, {s.mean_claim_seconds:.2f} s with its "
+        f"audit. Total: {s.seconds:.1f} s."
+    )
+
+
+# -- one entry --------------------------------------------------------------------------------------------------
+
+
+def _parts(parts: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for part in parts:
+        yield f"\n  {part['statement']}" + (f"   [{part['name']}]" if part["name"] else "")
+        yield from (f"    assuming {condition}" for condition in part["assuming"])
+        yield f"    proof: {part['rule']}"
+        yield from (f"      = {step['expression']}   by {step['rule']}" for step in part["steps"])
+
+
+def _symbols(symbols: Iterable[Mapping[str, str]]) -> Iterator[str]:
+    return (f"  {entry['name']}: {entry['domain']}; {entry['text']}" for entry in symbols)
+
+
+def _print_relations(out: Console, shown: Mapping[str, Any], names: Iterable[str]) -> None:
+    for name in names:
+        if shown[name]:
+            out.print(f"\n{name.replace('_', ' ')}: {', '.join(shown[name])}")
+
+
+def _evidence(claim: Claim, seen: Ledger) -> str:
+    record, status = seen.of(claim), seen.status(claim)
+    if record is None:
+        return f"{status}: the ledger has an earlier version of this claim" if claim.id in seen.by_id else status
+    mutants = [part.mutants for part in record.parts]
+    refuted, total = sum(m.refuted for m in mutants), sum(m.total for m in mutants)
+    true = sum(len(m.implied) + len(m.listed) for m in mutants)
+    scope = _scope(record.scope)
+    return f"{status}, {scope}; {record.effective} points; {refuted} of {total} mutants refuted, {true} true"

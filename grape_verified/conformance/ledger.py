@@ -1,0 +1,213 @@
+"""The ledger: what a run of the checker saw of claims and kernels, as one JSON document.
+
+Every status that a page, a badge or a command shows is read from here. Evidence on another version of a claim or of
+the code does not count.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, ClassVar
+
+import grape_spec
+from grape_spec.language.claims import Claim
+from grape_spec.proof.codec import from_json, to_json
+from grape_spec.proof.examine import TRUSTED_BASE, ClaimRecord, settled
+
+import grape_verified
+from grape_verified.conformance.report import Report
+
+SCHEMA = 1
+
+NOT_RUN = "not run"
+FULLY_PROVED = "fully proved"
+AT_SIZES = "proved at chosen sizes only"
+
+#: Every status that a claim can have, from the best to none at all. A claim is proved, and not fully, where the audit
+#: found fault with it or where something that it uses is not proved.
+STATUSES = (FULLY_PROVED, AT_SIZES, "proved", "unknown", "refuted", NOT_RUN)
+
+_PACKAGES = ("grape-verified", "sympy", "python-flint", "z3-solver", "torch", "hypothesis", "numpy")
+
+
+class NotALedger(ValueError):
+    """A file that `verify` did not write."""
+
+
+@dataclass(frozen=True)
+class KernelRecord(Report):
+    """The report on one of our own kernels, with the definitions and claims that its contract rests on."""
+
+    rests_on: tuple[str, ...]
+    seconds: float
+
+    DERIVED: ClassVar = ("accepted",)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run in numbers."""
+
+    claims: int = 0
+    fully_proved: int = 0
+    proved: int = 0
+    unknown: int = 0
+    refuted: int = 0
+    at_sizes_only: int = 0
+    contradictions: int = 0
+    mutants: int = 0
+    mutants_refuted: int = 0
+    mutants_implied: int = 0
+    mutants_listed: int = 0
+    mutants_survived: int = 0
+    wrong_variants: int = 0
+    kernels: int = 0
+    kernels_accepted: int = 0
+    mean_claim_seconds: float = 0.0
+    mean_prove_seconds: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a run saw, when and with what; empty where nothing was run.
+
+    Arguments:
+        created: the date and time of the run.
+        versions: of Python and of the packages that a verdict depends on, and under "code" a hash of this one.
+        trusted_base: what every proof takes for granted.
+        claims, kernels: the records, in the order of the spec and of the contracts.
+        summary: the same in numbers.
+    """
+
+    schema: int = SCHEMA
+    created: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    trusted_base: tuple[str, ...] = TRUSTED_BASE
+    claims: tuple[ClaimRecord, ...] = ()
+    kernels: tuple[KernelRecord, ...] = ()
+    summary: Summary = Summary()
+
+    DERIVED: ClassVar = ("holds",)
+
+    @property
+    def holds(self) -> bool:
+        """Whether every claim is fully proved and every kernel accepted."""
+        return all(record.fully_proved for record in self.claims) and all(kernel.accepted for kernel in self.kernels)
+
+    @cached_property
+    def by_id(self) -> dict[str, ClaimRecord]:
+        """The records of claims by id."""
+        return {record.id: record for record in self.claims}
+
+    @cached_property
+    def _by_contract(self) -> dict[str, KernelRecord]:
+        return {record.contract: record for record in self.kernels}
+
+    def of(self, claim: Claim) -> ClaimRecord | None:
+        """The record of a claim as it is stated today, or None."""
+        record = self.by_id.get(claim.id)
+        return record if record is not None and record.hash == claim.hash else None
+
+    def status(self, claim: Claim) -> str:
+        """One of STATUSES."""
+        record = self.of(claim)
+        if record is None:
+            return NOT_RUN
+        if record.status != "proved":
+            return record.status
+        if not record.fully_proved:
+            return "proved"
+        return FULLY_PROVED if record.general else AT_SIZES
+
+    def of_kernel(self, contract: str) -> KernelRecord | None:
+        """The record of a kernel under a contract, if the code is what it was then, or None."""
+        return self._by_contract.get(contract) if self.versions.get("code") == code() else None
+
+
+def summarise(claims: Iterable[ClaimRecord], kernels: Sequence[KernelRecord], seconds: float) -> Ledger:
+    """The ledger of a run: the records, what follows from them together, the versions and the date."""
+    records = settled(claims)
+    return Ledger(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+        claims=records,
+        kernels=tuple(kernels),
+        summary=_counted(records, kernels, seconds),
+    )
+
+
+def _counted(claims: Sequence[ClaimRecord], kernels: Sequence[KernelRecord], seconds: float) -> Summary:
+    parts = [part for record in claims for part in record.parts]
+    proved = [record for record in claims if record.status == "proved"]
+    return Summary(
+        claims=len(claims),
+        fully_proved=sum(record.fully_proved for record in claims),
+        proved=len(proved),
+        unknown=sum(record.status == "unknown" for record in claims),
+        refuted=sum(record.status == "refuted" for record in claims),
+        at_sizes_only=sum(not record.general for record in proved),
+        contradictions=sum(part.contradiction for part in parts),
+        mutants=sum(part.mutants.total for part in parts),
+        mutants_refuted=sum(part.mutants.refuted for part in parts),
+        mutants_implied=sum(len(part.mutants.implied) for part in parts),
+        mutants_listed=sum(len(part.mutants.listed) for part in parts),
+        mutants_survived=sum(len(part.mutants.survived) for part in parts),
+        wrong_variants=sum(len(record.wrong) for record in claims),
+        kernels=len(kernels),
+        kernels_accepted=sum(kernel.accepted for kernel in kernels),
+        mean_claim_seconds=sum(record.seconds for record in claims) / max(len(claims), 1),
+        mean_prove_seconds=sum(record.prove_seconds for record in claims) / max(len(claims), 1),
+        seconds=seconds,
+    )
+
+
+def versions() -> dict[str, str]:
+    """What a verdict depends on; packages that are not installed are left out."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {**found, "code": code()}
+
+
+def code() -> str:
+    """SHA-256 over the files of the spec, its provers and the kernels: a version may stand for more than one state."""
+    folders = (Path(str(package.__file__)).parent for package in (grape_spec, grape_verified))
+    sources = (file for folder in folders for file in sorted(folder.rglob("*.py")))
+    return sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()
+
+
+def read(path: Path) -> Ledger:
+    """The ledger in a file; the empty one where there is no such file, or where it was written by another schema.
+
+    Raises: NotALedger for a file of another kind.
+    """
+    if not path.exists():
+        return Ledger()
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return from_json(Ledger, found) if found["schema"] == SCHEMA else Ledger()
+    except (OSError, ValueError, KeyError, TypeError) as failure:
+        raise NotALedger(f"{path} is not a grape-verified ledger") from failure
+
+
+def write(ledger: Ledger, path: Path) -> None:
+    """Write a ledger as JSON."""
+    path.write_text(json.dumps(to_json(ledger), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of the ledger."""
+    return json.loads(files("grape_verified.conformance").joinpath("ledger.schema.json").read_text(encoding="utf-8"))

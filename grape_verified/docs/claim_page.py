@@ -1,0 +1,219 @@
+"""The page of a claim: everything about it, with the recorded evidence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from grape_spec import render
+from grape_spec.language.claims import Claim
+from grape_spec.language.registry import CLAIMS, DEFINITIONS
+from grape_spec.proof.examine import TRUSTED_BASE, ClaimRecord, PartRecord
+from grape_spec.references import bibtex, plain
+
+from grape_verified import __version__
+from grape_verified.conformance.contracts import CONTRACTS
+from grape_verified.conformance.ledger import NOT_RUN, Ledger
+from grape_verified.docs.conventions import READ, conventions_about
+from grape_verified.docs.graph import subject_of
+from grape_verified.docs.markdown import (
+    address_of,
+    convention_mark,
+    displayed,
+    kernel_verdict,
+    link,
+    links,
+    page,
+    part_statement,
+    standing,
+    status_mark,
+    symbols_table,
+    table,
+)
+from grape_verified.docs.pages import SUBJECTS
+from grape_verified.docs.reference import group_of, implementing
+
+
+def claim_page(claim: Claim, ledger: Ledger, site: str) -> str:
+    """Everything about one claim; site is the address at which the site is published, or nothing."""
+    shown, record = render.as_dict(claim), ledger.of(claim)
+    title, chapter = SUBJECTS[subject_of(claim.id)]
+    place = f"{standing(claim, ledger)} · chapter [{title}](../chapters/{chapter}.md)"
+    sections = [
+        f"# `{claim.id}`\n\n{claim.text}\n\n{place}",
+        "## Statement",
+        *map(part_statement, shown["parts"]),
+        "## Symbols",
+        symbols_table(shown["symbols"]),
+        *_definitions(shown["definitions"]),
+        "## Assumptions",
+        *_assumptions(shown, record),
+        "## Proof",
+        *(_proof(part) for part in shown["parts"]),
+        *_lemmas(shown["lemmas"]),
+        "## Evidence",
+        status_mark(ledger.status(claim)),
+        *_evidence(ledger, record),
+        "## False variants",
+        *_wrong(shown["wrong"], record),
+        "## What it uses, and what uses it",
+        _relations(shown),
+        "## Implementation",
+        _kernels(claim.id, ledger),
+        "## Conventions across libraries",
+        *_conventions(claim.id, shown["definitions"]),
+        "## Source",
+        *_source(claim, shown["definitions"]),
+        "## Cite this",
+        *citation(claim, site),
+    ]
+    return page(claim.id, claim.text, sections)
+
+
+def retired_page(id: str, reason: str) -> str:
+    """A retired id keeps its page."""
+    sections = [
+        f"# `{id}`",
+        '<span class="status status-retired">retired</span>',
+        f"This claim was retired: {reason}",
+        "Its id is never used again.",
+    ]
+    return page(id, f"Retired: {reason}", sections)
+
+
+def citation(entry: Claim, site: str) -> Iterator[str]:
+    """How to cite an entry: as plain text, and as BibTeX."""
+    where = f" {site}{address_of(entry.id)}." if site else ""
+    yield f"> grape_verified contributors. {entry.text} grape_verified {__version__}, `{entry.id}`.{where}"
+    yield f"```bibtex\n{bibtex(entry, __version__, site + address_of(entry.id) if site else '')}\n```"
+
+
+def _definitions(definitions: Sequence[dict[str, Any]]) -> Iterator[str]:
+    if definitions:
+        yield "## Definitions"
+    for entry in definitions:
+        yield f"{link(entry['id'])}: {entry['text']}{convention_mark(entry['convention'])}"
+        yield displayed(entry["latex"])
+
+
+def _assumptions(shown: dict[str, Any], record: ClaimRecord | None) -> Iterator[str]:
+    """The conditions beyond the domains; and whether the proof was found to need each, domains included."""
+    stated = [(part["name"], c) for part in shown["parts"] for c in part["assuming_latex"]]
+    if stated:
+        yield "\n".join(f"- {f'{name}: ' if name else ''}${condition}$" for name, condition in stated)
+    else:
+        yield "None beyond the domains of the symbols."
+    conditions = [(part.name, c) for part in record.parts for c in part.conditions] if record else []
+    if conditions:
+        yield "Whether the proof needs each condition, found by dropping it:"
+        yield table(
+            ("part", "condition", "needed"),
+            ((name, f"`{c.text}`", "yes" if c.needed else "no") for name, c in conditions),
+        )
+
+
+def _proof(part: dict[str, Any]) -> str:
+    lines = [f"**{part['name']}**"] if part["name"] else []
+    if not part["steps"]:
+        lines.append(f"By {_linked(part['rule'])}.")
+    for position, step in enumerate(part["steps"], 1):
+        lines.append(f"Step {position}, by {_linked(step['rule'])}:")
+        lines.append(displayed(step["latex"]))
+    return "\n\n".join(lines)
+
+
+def _linked(rule: str) -> str:
+    """The words of a rule, with links to the claims that it names."""
+    return re.sub(r"[a-z]\w*(?:\.\w+)+", lambda found: link(found[0]) if found[0] in CLAIMS else found[0], rule)
+
+
+def _lemmas(lemmas: Sequence[str]) -> Iterator[str]:
+    if lemmas:
+        yield f"Assumed lemmas: {', '.join(lemmas)}."
+    yield f"Assumed by every proof: {', '.join(TRUSTED_BASE)}; see [what is assumed](../trust.md)."
+
+
+def _evidence(ledger: Ledger, record: ClaimRecord | None) -> Iterator[str]:
+    """The record of a claim, part by part, straight from the ledger."""
+    if record is None:
+        yield "No run of the checker is recorded for this version of the claim."
+        return
+    if record.waits_for:
+        yield f"Depends on what is not proved: {links(record.waits_for)}."
+    head = ("part", "verdict", "scope", "engine", "points", "mutants refuted", "true", "survived", "seconds")
+    yield table(head, map(_evidence_row, record.parts))
+    for part in record.parts:
+        if part.status != "proved":
+            yield f"{part.name}: {part.status}: {part.reason or part.witness}"
+    versions = ", ".join(f"{name} {number[:12]}" for name, number in ledger.versions.items())
+    yield f"Recorded {ledger.created}, with {versions}. Version of the claim: `{record.hash[:16]}`."
+
+
+def _evidence_row(part: PartRecord) -> tuple[str, ...]:
+    mutants = part.mutants
+    return (
+        part.name or "the statement",
+        part.status,
+        part.scope or "none",
+        part.engine,
+        f"{part.points.effective} of {part.points.drawn}",
+        f"{mutants.refuted} of {mutants.total}",
+        str(len(mutants.implied) + len(mutants.listed)),
+        str(len(mutants.survived)),
+        f"{part.seconds:.2f}",
+    )
+
+
+def _wrong(variants: Sequence[dict[str, Any]], record: ClaimRecord | None) -> Iterator[str]:
+    """What somebody has trained a model with, or might; and where it was found false."""
+    seen = {variant.text: variant for variant in record.wrong} if record else {}
+    for variant in variants:
+        found = seen.get(variant["text"])
+        verdict = NOT_RUN if found is None else "refuted" if found.refuted else "not refuted"
+        where = f" at `{_point(found.witness)}`" if found and found.witness else ""
+        yield f"**{variant['text']}**: {verdict}{where}"
+        yield displayed(variant["latex"])
+
+
+def _point(witness: dict[str, Any]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in witness.items())
+
+
+def _relations(shown: dict[str, Any]) -> str:
+    uses = links(shown["uses"]) or "definitions only"
+    used_by = links(shown["used_by"]) or "no other claim"
+    return f"Uses: {uses}.\n\nUsed by: {used_by}. See [the graph of all claims](../graph.md)."
+
+
+def _kernels(id: str, ledger: Ledger) -> str:
+    """The functions that implement the claim, with the verdict on each under its contracts."""
+    rows = []
+    for name in implementing(id):
+        contracts = [c.name for c in CONTRACTS.values() if c.kernel == name]
+        verdicts = ", ".join(f"`{contract}`: {kernel_verdict(contract, ledger)}" for contract in contracts)
+        rows.append((f"[`{name}`](../reference/{group_of(name)}.md#grape_verified.{name})", verdicts or "no contract"))
+    if not rows:
+        return "No function implements it directly: other claims use it, or it is a theorem about them."
+    return f"In version {__version__}:\n\n{table(('function', 'contract'), rows)}"
+
+
+def _conventions(id: str, definitions: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What was chosen here where the mathematics leaves a choice, and what other trainers choose."""
+    chosen = [entry["id"] for entry in definitions if entry["convention"]]
+    if chosen:
+        yield f"Chosen here where the mathematics leaves a choice: {links(chosen)}."
+    found = conventions_about([id, *(entry["id"] for entry in definitions)])
+    if found:
+        head = ("convention", "here", *READ)
+        yield table(head, ((c.name, c.here, *(c.others.get(name, "–") for name in READ)) for c in found))
+        yield f"Compared with {', '.join(READ.values())}; – means not compared."
+    if not chosen and not found:
+        yield "No convention on which libraries differ is known to affect this claim."
+
+
+def _source(claim: Claim, definitions: Iterable[dict[str, Any]]) -> Iterator[str]:
+    yield plain(claim.source)
+    rows = [(link(entry["id"]), plain(DEFINITIONS[entry["id"]].source)) for entry in definitions]
+    if rows:
+        yield table(("definition", "source"), rows)

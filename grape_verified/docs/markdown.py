@@ -1,0 +1,102 @@
+"""Pieces of Markdown that every page is made of."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from grape_spec.language.claims import Claim
+from grape_spec.language.registry import CLAIMS, RETIRED
+from grape_spec.proof.rules import GENERAL
+
+from grape_verified.conformance.ledger import FULLY_PROVED, NOT_RUN, Ledger
+from grape_verified.docs.graph import status_class, subject_of
+
+
+def address_of(id: str) -> str:
+    """Where a claim or a definition is found, from the root of the site; it never changes."""
+    return f"claims/{id}/" if id in CLAIMS or id in RETIRED else f"definitions/{subject_of(id)}/#{id}"
+
+
+def link(id: str) -> str:
+    """A Markdown link to a claim or a definition, from any page that lies in a folder, as all do that have one."""
+    page = f"../claims/{id}.md" if id in CLAIMS else f"../definitions/{subject_of(id)}.md#{id}"
+    return f"[`{id}`]({page})"
+
+
+def links(ids: Iterable[str]) -> str:
+    """Links with commas between them."""
+    return ", ".join(map(link, ids))
+
+
+def status_mark(status: str) -> str:
+    """A status, with the class by which it gets its colour."""
+    return f'<span class="status {status_class(status)}">{status}</span>'
+
+
+def standing(claim: Claim, ledger: Ledger) -> str:
+    """The status of a claim, and whether a part of it holds for chosen sizes only."""
+    record, status = ledger.of(claim), ledger.status(claim)
+    in_part = status == FULLY_PROVED and record is not None and record.scope != (GENERAL,)
+    return status_mark(status) + (" with parts at chosen sizes" if in_part else "")
+
+
+def kernel_verdict(contract: str, ledger: Ledger) -> str:
+    """What the ledger says of our kernel under a contract."""
+    record = ledger.of_kernel(contract)
+    if record is None:
+        return NOT_RUN
+    verdict = "accepted" if record.accepted else "rejected"
+    return f"{verdict}, {len(record.named('passed'))} of {len(record.properties)} properties"
+
+
+def recorded(ledger: Ledger) -> str:
+    """When the evidence was recorded."""
+    return f"Recorded {ledger.created}." if ledger.created else "No run of the checker is recorded."
+
+
+def displayed(formula: str) -> str:
+    """A formula on lines of its own."""
+    return f"$$\n{formula}\n$$"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table. A bar would end a cell: formulas get the LaTeX of it, text its entity."""
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(map(_cell, row))} |" for row in rows)])
+
+
+def _cell(text: str) -> str:
+    pieces = re.split(r"(\$[^$]*\$)", " ".join(text.split()))
+    return "".join(p.replace("|", r"\vert " if p.startswith("$") else "&#124;") for p in pieces)
+
+
+def part_statement(part: dict[str, Any]) -> str:
+    """The statement of a part, with its name and what it assumes."""
+    lines = [f"**{part['name']}**"] if part["name"] else []
+    lines.append(displayed(part["statement_latex"]))
+    if part["assuming_latex"]:
+        lines.append("assuming " + ", ".join(f"${condition}$" for condition in part["assuming_latex"]))
+    return "\n\n".join(lines)
+
+
+def symbols_table(symbols: Iterable[dict[str, str]]) -> str:
+    """Symbols with their domains and meanings."""
+    return table(
+        ("symbol", "name", "domain", "meaning"),
+        ((f"${s['latex']}$", f"`{s['name']}`", s["domain"], s["text"]) for s in symbols),
+    )
+
+
+def convention_mark(is_convention: bool) -> str:
+    """What tells a convention from a definition that is derived."""
+    return " *A convention.*" if is_convention else ""
+
+
+def page(title: str, description: str, sections: Iterable[str], hide: str = "") -> str:
+    """A page of Markdown; hide names what of the theme is left out."""
+    head = f"---\ntitle: {json.dumps(title)}\ndescription: {json.dumps(description, ensure_ascii=False)}\n"
+    head += f"hide: [{hide}]\n---\n" if hide else "---\n"
+    return "\n\n".join([head, *(section for section in sections if section)]) + "\n"

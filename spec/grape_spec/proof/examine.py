@@ -1,0 +1,269 @@
+"""The examination of one claim: prove it, try to refute it, audit the proof, and record what was seen.
+
+A record is plain data: claims are examined side by side in other processes, and whatever a page or a command says of a
+claim is read from its record. A verdict follows from what was seen; it is never typed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any, ClassVar, Literal
+
+from grape_spec.language.claims import Claim, Part, Wrong
+from grape_spec.language.registry import all_uses, claim_of
+from grape_spec.proof.audit import (
+    Condition,
+    Mutant,
+    assumptions_can_hold,
+    audit_conditions,
+    audit_mutants,
+    two_sides_differ,
+)
+from grape_spec.proof.prove import prove
+from grape_spec.proof.refute import refute
+from grape_spec.proof.rules import GENERAL
+from grape_spec.render import latex_assuming, unicode
+
+Status = Literal["proved", "refuted", "unknown"]
+
+#: Effective points at which the refuter tries a statement that the prover proved.
+POINTS = 50
+
+#: What every proof takes for granted beyond its named lemmas.
+TRUSTED_BASE = (
+    "SymPy's diff and polynomial arithmetic",
+    "the normal form for finite sums of this project",
+    "z3",
+    "FLINT's ball arithmetic",
+)
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points that the refuter drew, and those among them that could have refuted."""
+
+    drawn: int
+    effective: int
+
+
+@dataclass(frozen=True)
+class Mutants:
+    """What became of the mutants of a statement.
+
+    Arguments:
+        total, refuted: how many there are, and how many were found false.
+        implied: those that are true because the statement is.
+        listed: those that nothing decided and that the claim lists as true, with a reason.
+        survived: those that nothing decided and that no list explains.
+        stale: entries of the claim's list that are no longer needed.
+    """
+
+    total: int
+    refuted: int
+    implied: tuple[Mutant, ...]
+    listed: tuple[Mutant, ...]
+    survived: tuple[str, ...]
+    stale: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PartRecord:
+    """What was seen of one part of a claim.
+
+    Arguments:
+        status: "refuted" where a witness was found, whatever the prover says.
+        scope: the sizes for which it is proved; empty where it is not.
+        reason: why the prover could not decide.
+        contradiction: proved and refuted at once, a bug in the checker.
+        satisfiable: whether the assumptions hold anywhere.
+        sides_differ: whether the two sides are different trees.
+        conditions: the assumptions and domains, and whether the proof needs each; none without a proof.
+    """
+
+    name: str
+    statement: str
+    latex: str
+    assuming: tuple[str, ...]
+    rule: str
+    engine: str
+    status: Status
+    scope: str
+    reason: str
+    seconds: float
+    contradiction: bool
+    satisfiable: bool
+    sides_differ: bool
+    points: Points
+    witness: dict[str, Any] | None
+    mutants: Mutants
+    conditions: tuple[Condition, ...]
+
+    DERIVED: ClassVar = ("sound",)
+
+    @property
+    def sound(self) -> bool:
+        """Whether the part is proved and the audit found no fault with the proof."""
+        fine = self.status == "proved" and not self.contradiction and self.satisfiable and self.sides_differ
+        return fine and not self.mutants.survived and not self.mutants.stale
+
+
+@dataclass(frozen=True)
+class WrongRecord:
+    """A false variant of a claim, and the point at which it is false."""
+
+    text: str
+    statement: str
+    witness: dict[str, Any] | None
+
+    DERIVED: ClassVar = ("refuted",)
+
+    @property
+    def refuted(self) -> bool:
+        """Whether a witness was found."""
+        return self.witness is not None
+
+
+@dataclass(frozen=True)
+class ClaimRecord:
+    """What was seen of one claim.
+
+    Arguments:
+        hash: the version of the claim.
+        parts, wrong: what was seen of its parts and of its false variants.
+        seconds: how long the examination took.
+        waits_for: the claims it rests on that are not proved; None as long as those have not been looked at.
+    """
+
+    id: str
+    text: str
+    hash: str
+    source: str
+    uses: tuple[str, ...]
+    lemmas: tuple[str, ...]
+    parts: tuple[PartRecord, ...]
+    wrong: tuple[WrongRecord, ...]
+    seconds: float
+    waits_for: tuple[str, ...] | None = None
+
+    DERIVED: ClassVar = ("status", "sound", "fully_proved", "scope", "prove_seconds")
+
+    @property
+    def status(self) -> Status:
+        """Proved where every part is, refuted where one is."""
+        found = {part.status for part in self.parts}
+        return "refuted" if "refuted" in found else "unknown" if "unknown" in found else "proved"
+
+    @property
+    def sound(self) -> bool:
+        """Whether every part is sound and every false variant refuted."""
+        return all(part.sound for part in self.parts) and all(variant.refuted for variant in self.wrong)
+
+    @property
+    def fully_proved(self) -> bool:
+        """Whether the claim and all that it rests on are proved and sound."""
+        return self.sound and self.waits_for == ()
+
+    @property
+    def scope(self) -> tuple[str, ...]:
+        """The scopes of the parts, each once."""
+        return tuple(dict.fromkeys(part.scope for part in self.parts if part.scope))
+
+    @property
+    def prove_seconds(self) -> float:
+        """How long the proofs took, without the audit."""
+        return sum(part.seconds for part in self.parts)
+
+    @property
+    def general(self) -> bool:
+        """Whether a part is proved for all sizes."""
+        return GENERAL in self.scope
+
+    @property
+    def effective(self) -> int:
+        """Points at which a part could have been refuted."""
+        return sum(part.points.effective for part in self.parts)
+
+
+def examine(claim_id: str) -> ClaimRecord:
+    """Prove, attack and audit one claim."""
+    claim = claim_of(claim_id)
+    start = perf_counter()
+    return ClaimRecord(
+        id=claim.id,
+        text=claim.text,
+        hash=claim.hash,
+        source=str(claim.source),
+        uses=claim.uses,
+        lemmas=tuple(sorted({lemma for part in claim.parts for lemma in part.by.lemmas})),
+        parts=tuple(_examine_part(claim, position) for position in range(len(claim.parts))),
+        wrong=tuple(map(_examine_wrong, claim.wrong)),
+        seconds=perf_counter() - start,
+    )
+
+
+def _examine_part(claim: Claim, position: int) -> PartRecord:
+    part, earlier = claim.parts[position], claim.parts[:position]
+    proof = prove(part, claim_id=claim.id, earlier=earlier)
+    search = refute(part.statement, part.assuming, sizes=part.by.at_sizes(), points=POINTS)
+    mutants = audit_mutants(part, claim_id=claim.id, earlier=earlier)
+    proved = proof.status == "proved"
+    return PartRecord(
+        name=part.name,
+        statement=unicode(part.statement),
+        latex=latex_assuming(part.statement, part.assuming),
+        assuming=tuple(map(unicode, part.assuming)),
+        rule=part.by.describe(),
+        engine=part.by.engine,
+        status="refuted" if search.refuted else proof.status,
+        scope=proof.scope,
+        reason=proof.reason,
+        seconds=proof.seconds,
+        contradiction=proved and search.refuted,
+        satisfiable=assumptions_can_hold(part, search),
+        sides_differ=two_sides_differ(part),
+        points=Points(search.drawn, search.effective),
+        witness=search.witness,
+        mutants=_counted(mutants, part),
+        conditions=tuple(audit_conditions(part, claim_id=claim.id, earlier=earlier)) if proved else (),
+    )
+
+
+def _counted(mutants: Sequence[Mutant], part: Part) -> Mutants:
+    refuted, implied, listed, survived = (
+        tuple(mutant for mutant in mutants if mutant.fate == fate)
+        for fate in ("refuted", "implied", "listed", "survived")
+    )
+    return Mutants(
+        total=len(mutants),
+        refuted=len(refuted),
+        implied=implied,
+        listed=listed,
+        survived=tuple(mutant.text for mutant in survived),
+        stale=tuple(sorted(set(part.equivalent) - {mutant.text for mutant in listed})),
+    )
+
+
+def _examine_wrong(variant: Wrong) -> WrongRecord:
+    search = refute(variant.statement, variant.assuming, points=10 * POINTS)
+    return WrongRecord(variant.text, unicode(variant.statement), search.witness)
+
+
+def settled(records: Iterable[ClaimRecord]) -> tuple[ClaimRecord, ...]:
+    """The records of a run, each with what it waits for among all of them."""
+    records = tuple(records)
+    sound = {record.id for record in records if record.sound}
+    return tuple(replace(record, waits_for=tuple(sorted(all_uses(record.id) - sound))) for record in records)
+
+
+def write_queries(claim: Claim, folder: Path) -> int:
+    """Write every SMT query that the proofs of a claim ask, as SMT-LIB files; the number of them."""
+    count = 0
+    for position, part in enumerate(claim.parts):
+        proof = prove(part, claim_id=claim.id, earlier=claim.parts[:position])
+        for query in proof.queries:
+            (folder / f"{claim.id}.{position + 1}.{count + 1}.smt2").write_text(query, encoding="utf-8")
+            count += 1
+    return count
