@@ -28,7 +28,10 @@ GROUPS = {
 }
 
 #: Modules of one group that are more than one.
-_JOINED = {"from_hidden": "logprobs", "from_logits": "logprobs", "fused_loss": "logprobs"}
+_JOINED = {
+    **dict.fromkeys(("from_hidden", "from_logits", "fused_loss"), "logprobs"),
+    **dict.fromkeys(("fisher", "conjugate_gradient", "step"), "trpo"),
+}
 
 
 def group_of(name: str) -> str:
