@@ -1,375 +1,38 @@
-"""Rejection sampling: draw responses, keep some of them, and fine-tune on what was kept.
+"""Rejection sampling: draw responses, keep some of them, and fine-tune on those.
 
 Best of n keeps the best of n samples. A threshold keeps what is good enough. Acceptance sampling keeps a sample with a
 probability that turns samples of the reference into samples of the optimum of the KL-regularised reward.
 """
 
-from collections.abc import Sequence
-from itertools import product
-
-from sympy import Expr, Integer, Lambda, Max, Mul, Rational, exp, log
+from sympy import Lambda, Max, exp, log
 
 from grape_spec.aggregation import B, denominator, i, mask, position, row, token_count, token_mean
 from grape_spec.dpo import beta, optimal_policy, partition, ref, reward, w
-from grape_spec.kl import n, p, x, y
+from grape_spec.kl import y
 from grape_spec.language import (
     Diff,
     Mask,
     NonNegative,
     Positive,
     Real,
-    Size,
-    Smooth,
-    SmoothPositive,
     Source,
-    at_least,
     at_most,
     cases,
     claim,
     define,
-    delta,
     equals,
     family,
-    function,
     greater,
     holds,
-    index,
-    product_over,
     sum_over,
     symbol,
     wrong,
 )
-from grape_spec.policy import V, k, logits, softmax, t, theta, v
-from grape_spec.ppo import logp
-from grape_spec.proof.rules import (
-    algebra,
-    chain,
-    fact,
-    finite_sum,
-    from_minimum,
-    induction,
-    rewrite,
-    smt,
-    step,
-    termwise,
-)
+from grape_spec.policy import V, k, logits, logp, softmax, t, v
+from grape_spec.proof.rules import algebra, fact, finite_sum, smt
 from grape_spec.sft import excess, objective, target, target_logp, token_logits, token_loss, varied
 
-BEIRAMI = Source("beirami2024theoretical")
 LIU = Source("liu2024statistical")
-
-# Best of n: how often it has a certain reward.
-
-samples = symbol("samples", Size, "number of samples that are drawn", tex="N")
-draw = index("draw", samples, "one of the samples", tex="d")
-own = symbol("own", Positive, "probability that a sample has the reward in question", tex="f")
-below = symbol("below", Positive, "probability that a sample has a smaller reward", tex="G")
-up_to_it = below + own
-
-
-def all_of(number: Expr, probability: Expr) -> Expr:
-    """The probability that each of a number of samples is so."""
-    return exp(number * log(probability))
-
-
-lift = define(
-    "rejection.best_of_n.lift",
-    "How much more often the best of n samples has a reward than one sample has: the sum, over the draw d that is "
-    "the first to have it, of the probability that those before are worse and those after are not better.",
-    (below, own, samples),
-    sum_over(all_of(draw - 1, below) * all_of(samples - draw, up_to_it), draw),
-    tex=r"\lambda({below}, {own})",
-    domain=Positive,
-)
-
-sample_reward = family("sample_reward", Real, samples, text="reward of each sample of a group", tex="r")
-sample = index("sample", samples, "a sample of the group", tex="i")
-rival = index("rival", samples, "a sample that it is compared with", tex="j")
-
-is_best = define(
-    "rejection.best_of_n.is_best",
-    "1 for a sample that no other of its group exceeds, else 0.",
-    (sample, sample_reward),
-    product_over(delta(Max(sample_reward[sample], sample_reward[rival]), sample_reward[sample]), rival),
-)
-
-best_weight = define(
-    "rejection.best_of_n.weight",
-    "Weight of a sample: 1 for the best of its group; by convention, those that tie for it share the 1 equally.",
-    (sample, sample_reward),
-    is_best() / sum_over(is_best(draw), draw),
-    convention=True,
-)
-
-# The rewards in increasing order, outcome 0 the least and outcome n the best.
-
-ladder = function(
-    "ladder", SmoothPositive, "probability of a reward at most that of outcome y, not normalised, by parameter", tex="F"
-)
-prize = function("prize", Smooth, "reward of outcome y, by parameter", tex="r")
-whole = symbol("whole", Positive, "what normalises the probabilities", tex="F_n")
-every = ladder(n, theta)
-
-
-def up_to(outcome: Expr, total: Expr = every) -> Expr:
-    """Probability of a reward at most that of an outcome."""
-    return ladder(outcome, theta) / total
-
-
-def mass(levels: Sequence[int], *wanted: int) -> Expr:
-    """Probability of the outcomes whose reward is on one of the wanted levels."""
-    return sum((p[one] for one, level in enumerate(levels, 1) if level in wanted), Integer(0))
-
-
-def share_of_best(outcome: int, levels: Sequence[int], draws: int) -> Expr:
-    """Expected weight of an outcome in best of n, by every tuple of draws; on one level the rewards are the same."""
-    total: Expr = Integer(0)
-    for drawn in product(range(1, len(levels) + 1), repeat=draws):
-        best = [one for one in drawn if levels[one - 1] == max(levels[other - 1] for other in drawn)]
-        total += Rational(best.count(outcome), len(best)) * Mul(*(p[one] for one in drawn))
-    return total
-
-
-def law_of_best(outcome: int, levels: Sequence[int], draws: int) -> Expr:
-    """What the law says of it: (Fⁿ − Gⁿ) times its share of the outcomes on its level."""
-    level = levels[outcome - 1]
-    smaller = mass(levels, *range(level))
-    return ((mass(levels, level) + smaller) ** draws - smaller**draws) * p[outcome] / mass(levels, level)
-
-
-none_better = sum_over(all_of(draw - 1, below / up_to_it) * own / up_to_it, draw)
-LAW = "rejection.best_of_n.law"
-
-claim(
-    LAW,
-    "The best of n samples has a reward with probability Fⁿ − Gⁿ, F the probability of at most that reward and G that "
-    "of a smaller one. Over all rewards this sums to one. Responses that tie share it in proportion to their "
-    "probabilities.",
-    holds(equals(none_better, 1 - all_of(samples, below / up_to_it)), name="if none is better", by=induction(samples)),
-    holds(
-        equals(own * lift(), all_of(samples, up_to_it) - all_of(samples, below)),
-        name="any number of samples",
-        by=chain(
-            step(all_of(samples, up_to_it) * none_better, by=finite_sum()),
-            step(
-                all_of(samples, up_to_it) * (1 - all_of(samples, below / up_to_it)),
-                by=rewrite(LAW, part="if none is better"),
-            ),
-            step(all_of(samples, up_to_it) - all_of(samples, below), by=finite_sum()),
-        ),
-    ),
-    holds(
-        equals(
-            sum_over(all_of(samples, up_to(y, whole)) - all_of(samples, up_to(y - 1, whole)), y),
-            all_of(samples, up_to(n, whole)) - all_of(samples, up_to(0, whole)),
-        ),
-        name="telescoping",
-        by=induction(n),
-    ),
-    holds(
-        equals(
-            all_of(samples, up_to(0)) + sum_over(all_of(samples, up_to(y)) - all_of(samples, up_to(y - 1)), y),
-            1,
-        ),
-        name="sums to one",
-        by=chain(
-            step(
-                all_of(samples, up_to(0)) + (all_of(samples, up_to(n)) - all_of(samples, up_to(0))),
-                by=rewrite(LAW, part="telescoping", whole=every),
-            ),
-            step(1, by=finite_sum()),
-        ),
-    ),
-    *(
-        holds(
-            equals(share_of_best(outcome, levels, draws), law_of_best(outcome, levels, draws)),
-            name=f"outcome {outcome}, rewards {levels}, n = {draws}",
-            by=algebra(sizes={n: len(levels)}),
-        )
-        for outcome, levels in ((2, (1, 2)), (2, (1, 2, 3)), (3, (1, 2, 3)), (1, (1, 1, 2)), (3, (1, 2, 2)))
-        for draws in (2, 3)
-    ),
-    source=BEIRAMI,
-    wrong=[
-        wrong(
-            "n times the probability of the reward, as for rare events",
-            equals(own * lift(), samples * own),
-        ),
-        wrong(
-            "one draw is it and the others are worse",
-            equals(own * lift(), samples * own * all_of(samples - 1, below)),
-        ),
-        wrong(
-            "responses that tie share it equally",
-            equals(share_of_best(3, (1, 2, 2), 2), (1 - p[1] ** 2) / 2),
-            assuming=[equals(n, 3)],
-        ),
-    ],
-)
-
-# How far best of n goes from the policy. With t = n uⁿ⁻¹, the density of the best of n uniform numbers:
-
-
-def uniform_gain(u: Expr) -> Expr:
-    """∫ t log t over the numbers up to u."""
-    return all_of(samples, u) * log(samples) + (samples - 1) * all_of(samples, u) * (log(u) - 1 / samples)
-
-
-level = symbol("level", Positive, "a value of the density", tex="s")
-density = samples * all_of(samples, x) / x
-
-over_tangent = define(
-    "rejection.best_of_n.over_tangent",
-    "By how much t log t exceeds its tangent at s, with t = n uⁿ⁻¹, added up over u from 1 to x.",
-    (x, level, samples),
-    uniform_gain(x) - uniform_gain(Integer(1)) - (1 + log(level)) * (all_of(samples, x) - 1) + level * (x - 1),
-    tex=r"T({x}, {level})",
-)
-
-lift_of_density = lift() * below / all_of(samples, below)
-reward_excess = uniform_gain(up_to_it) - uniform_gain(below) - own * lift() * log(lift())
-scaled = all_of(samples, below) * over_tangent(up_to_it / below, lift_of_density)
-off_the_law = own * lift() + all_of(samples, below) - all_of(samples, up_to_it)
-own_mass = up_to(y) - up_to(y - 1)
-own_lift = lift(up_to(y - 1), own_mass)
-own_gain = own_mass * own_lift * log(own_lift)
-own_bound = uniform_gain(up_to(y)) - uniform_gain(up_to(y - 1))
-least_gain = all_of(samples, up_to(0)) * log(all_of(samples, up_to(0)) / up_to(0))
-divergence_of_best = least_gain + sum_over(own_gain, y)
-increasing = greater(ladder(y, theta), ladder(y - 1, theta))
-BOUND = "rejection.best_of_n.kl_bound"
-
-claim(
-    BOUND,
-    "The divergence of best of n from the policy is at most log n − (n − 1)/n: for each reward at most what uniform "
-    "numbers would add there, as t log t lies above its tangents.",
-    holds(
-        at_least(over_tangent(), 0),
-        name="above the tangent",
-        assuming=[at_least(x, 1)],
-        by=from_minimum(of=over_tangent(), over=x, at=1, given=[fact("kl.log_bound", part="bound", x=level / density)]),
-    ),
-    holds(
-        equals(reward_excess, scaled),
-        name="one reward against the tangent",
-        by=chain(
-            step(scaled - (1 + log(lift())) * off_the_law, by=finite_sum()),
-            step(scaled, by=rewrite(LAW, part="any number of samples")),
-        ),
-    ),
-    holds(
-        at_least(reward_excess, 0),
-        name="one reward",
-        by=smt(
-            given=[
-                fact(BOUND, part="one reward against the tangent"),
-                fact(BOUND, part="above the tangent", x=up_to_it / below, level=lift_of_density),
-            ]
-        ),
-    ),
-    holds(
-        at_least(uniform_gain(own) - all_of(samples, own) * log(all_of(samples, own) / own), 0),
-        name="the least reward",
-        by=smt(given=[fact("kl.log_bound", part="bound", x=1 / samples)]),
-    ),
-    holds(equals(lift(), lift().unfold()), name="the lift, written out", by=finite_sum()),
-    holds(
-        at_least(sum_over(own_bound - own_gain, y), 0),
-        name="all rewards but the least",
-        assuming=[increasing],
-        by=termwise(
-            Integer(0),
-            given=[
-                fact(BOUND, part="one reward", below=up_to(y - 1), own=own_mass),
-                fact(BOUND, part="the lift, written out", below=up_to(y - 1), own=own_mass),
-            ],
-        ),
-    ),
-    holds(
-        equals(
-            sum_over(uniform_gain(up_to(y, whole)) - uniform_gain(up_to(y - 1, whole)), y),
-            uniform_gain(up_to(n, whole)) - uniform_gain(up_to(0, whole)),
-        ),
-        name="telescoping",
-        by=induction(n),
-    ),
-    holds(
-        at_most(divergence_of_best, log(samples) - (samples - 1) / samples),
-        name="bound",
-        assuming=[increasing],
-        by=smt(
-            given=[
-                fact(BOUND, part="the least reward", own=up_to(0)),
-                fact(BOUND, part="all rewards but the least"),
-                fact(BOUND, part="telescoping", whole=every),
-            ]
-        ),
-        equivalent={
-            "right: log(samples) → samples": "true and weaker, as log n < n",
-            "right: samples → samples + 1 (2)": "true and weaker, as the logarithm rises",
-            "right: samples → 2*samples (3)": "true and weaker, as the logarithm rises",
-        },
-    ),
-    source=BEIRAMI,
-    wrong=[
-        wrong(
-            "the bound is the divergence, as for rewards that never tie and responses without number",
-            equals(divergence_of_best, log(samples) - (samples - 1) / samples),
-            assuming=[increasing],
-        ),
-    ],
-)
-
-gap = prize(y, theta) - prize(y - 1, theta)
-exponent = symbol("exponent", Positive, "number of samples; any positive number will do", tex="e")
-
-
-def expected_best(number: Expr, total: Expr = every) -> Expr:
-    """Expected reward of the best of a number of samples, by the law."""
-    rest = prize(y, theta) * (all_of(number, up_to(y, total)) - all_of(number, up_to(y - 1, total)))
-    return prize(0, theta) * all_of(number, up_to(0, total)) + sum_over(rest, y)
-
-
-def layers(number: Expr, total: Expr = every) -> Expr:
-    """The largest reward, less each gap as often as no sample exceeds it."""
-    best = prize(n, theta) * all_of(number, up_to(n, total))
-    return best - sum_over(gap * all_of(number, up_to(y - 1, total)), y)
-
-
-MONOTONE = "rejection.best_of_n.monotone"
-sorted_rewards = [at_least(gap, 0), at_most(ladder(y - 1, theta), every)]
-
-claim(
-    MONOTONE,
-    "One sample more never lowers the expected reward of the best.",
-    holds(equals(expected_best(exponent, whole), layers(exponent, whole)), name="layers", by=induction(n)),
-    holds(
-        at_least(sum_over(gap * all_of(exponent, up_to(y - 1)) * (1 - up_to(y - 1)), y), 0),
-        name="what the layers lose",
-        assuming=sorted_rewards,
-        by=termwise(Integer(0)),
-    ),
-    holds(
-        at_least(expected_best(exponent + 1) - expected_best(exponent), 0),
-        name="monotone",
-        assuming=sorted_rewards,
-        by=smt(
-            given=[
-                fact(MONOTONE, part="layers", whole=every),
-                fact(MONOTONE, part="layers", exponent=exponent + 1, whole=every),
-                fact(MONOTONE, part="what the layers lose"),
-            ]
-        ),
-    ),
-    wrong=[
-        wrong(
-            "in proportion to the number of samples",
-            equals(expected_best(2 * exponent), 2 * expected_best(exponent)),
-            assuming=sorted_rewards,
-        ),
-        wrong("whatever the order of the rewards", at_least(expected_best(exponent + 1), expected_best(exponent))),
-    ],
-)
 
 # Acceptance: each sample of the reference is kept or not, by a toss of its own.
 

@@ -6,19 +6,7 @@ Kullback-Leibler divergence: the policy is drawn to the distribution of the data
 
 from sympy import Expr, Lambda, Max, Symbol, log
 
-from grape_spec.aggregation import (
-    B,
-    S,
-    denominator,
-    i,
-    mask,
-    part,
-    position,
-    row,
-    s,
-    token_count,
-    token_mean,
-)
+from grape_spec.aggregation import B, S, denominator, i, mask, part, position, row, s, token_count, token_mean
 from grape_spec.kl import divergence, p, q, y
 from grape_spec.language import (
     Diff,
@@ -39,8 +27,7 @@ from grape_spec.language import (
     sum_over,
     wrong,
 )
-from grape_spec.policy import T, V, k, logits, softmax, t, v
-from grape_spec.ppo import logp
+from grape_spec.policy import T, V, k, logits, logp, softmax, t, v
 from grape_spec.proof.rules import chain, fact, finite_sum, rewrite, smt, step
 
 COVER = Source("cover2006elements")

@@ -5,7 +5,7 @@ import math
 
 import pytest
 from flint import arb
-from grape_spec import rejection
+from grape_spec import best_of_n
 from grape_spec.evaluate import evaluate
 
 CHANCES, PRIZES = [0.25, 0.5, 0.0625, 0.1875], [-1.0, 0.5, 2.0, 2.5]
@@ -31,11 +31,11 @@ def test_lift_divergence_and_mean_are_those_of_every_tuple(n):
     best = best_of(n)
     for outcome in (1, 2, 3):
         given = {"own": CHANCES[outcome], "below": CUMULATIVE[outcome - 1], "samples": n}
-        assert float(evaluate(rejection.lift, given).mid()) * CHANCES[outcome] == pytest.approx(best[outcome])
+        assert float(evaluate(best_of_n.lift, given).mid()) * CHANCES[outcome] == pytest.approx(best[outcome])
     divergence = sum(b * math.log(b / p) for b, p in zip(best, CHANCES, strict=True))
-    assert float(evaluate(rejection.divergence_of_best, {**RISING, "samples": n}).mid()) == pytest.approx(divergence)
+    assert float(evaluate(best_of_n.divergence_of_best, {**RISING, "samples": n}).mid()) == pytest.approx(divergence)
     mean = sum(b * r for b, r in zip(best, PRIZES, strict=True))
-    expected = rejection.expected_best(rejection.exponent)
+    expected = best_of_n.expected_best(best_of_n.exponent)
     assert float(evaluate(expected, {**RISING, "exponent": n}).mid()) == pytest.approx(mean)
 
 
@@ -45,7 +45,7 @@ def test_lift_divergence_and_mean_are_those_of_every_tuple(n):
 )
 def test_the_weights_of_a_group(rewards, weights):
     got = [
-        float(evaluate(rejection.best_weight, {"sample_reward": rewards, "sample": i}).mid())
+        float(evaluate(best_of_n.best_weight, {"sample_reward": rewards, "sample": i}).mid())
         for i in range(1, len(rewards) + 1)
     ]
     assert got == weights

@@ -1,0 +1,417 @@
+"""Policy improvement: how much a new policy gains, and how far the surrogate of TRPO is from that.
+
+S. Kakade and J. Langford, Approximately Optimal Approximate Reinforcement Learning, 2002, lemma 6.1; J. Schulman
+et al., Trust Region Policy Optimization, arXiv:1502.05477.
+"""
+
+from sympy import Add, Expr, IndexedBase, Integer, Lambda, Rational, log, sqrt
+
+from grape_spec.kl import divergence, n, p, q, y
+from grape_spec.language import (
+    Open,
+    Positive,
+    Real,
+    Simplex,
+    Size,
+    Source,
+    at_least,
+    at_most,
+    claim,
+    define,
+    equals,
+    family,
+    greater,
+    holds,
+    index,
+    sum_over,
+    symbol,
+    wrong,
+)
+from grape_spec.policy import P, T, V, j, next_token, prefixes, t, v
+from grape_spec.proof.rules import algebra, fact, finite_sum, induction, smt, termwise
+from grape_spec.trpo import SCHULMAN, max_kl, multiplier
+
+KAKADE = Source("kakade2002approximately", "lemma 6.1")
+
+# What a new policy gains, over whole responses.
+
+new_next_token = family(
+    "new_next_token", Simplex, P, V, text="probability of each next token under the new policy", tex=r"\pi'"
+)
+continuation_value = family(
+    "continuation_value", Real, V, text="value of a prefix that goes on with token v, old policy", tex="Q"
+)
+later_gain = family("later_gain", Real, V, text="what the new policy gains after token v", tex=r"\Delta")
+
+prefix_value = define(
+    "trpo.prefix_value",
+    "Value of a prefix: the expectation of what follows.",
+    (j, next_token, continuation_value),
+    sum_over(next_token[j, v] * continuation_value[v], v),
+    tex=r"V_{{{j}}}({next_token})",
+    source=SCHULMAN.section(2),
+)
+
+prefix_advantage = define(
+    "trpo.prefix_advantage",
+    "Advantage of a token after a prefix: its value less that of the prefix.",
+    (v, j, next_token, continuation_value),
+    continuation_value[v] - prefix_value(),
+    tex=r"A_{{{j}}}({v})",
+    source=SCHULMAN.section(2),
+)
+
+response_count = symbol("response_count", Size, "number of responses", tex="N")
+reward_of_response = family("reward_of_response", Real, response_count, text="reward of each response", tex="r")
+
+
+def gain_of_tree(vocabulary: int, length: int) -> tuple[Expr, Expr]:
+    """Expected sum of advantages under the new policy, and what it gains in expected reward, over a tree of responses.
+
+    Every prefix has its own rows of probabilities; token 1 ends a response, and the length limit does.
+    """
+    rows = {prefix: row for row, prefix in enumerate(prefixes(vocabulary, length), 1)}
+    responses: dict[tuple[int, ...], int] = {}
+    tokens = range(1, vocabulary + 1)
+
+    def value(prefix: tuple[int, ...], policy: IndexedBase) -> Expr:
+        if prefix not in rows:
+            return reward_of_response[responses.setdefault(prefix, len(responses) + 1)]
+        return Add(*(policy[rows[prefix], token] * value((*prefix, token), policy) for token in tokens))
+
+    def advantages(prefix: tuple[int, ...]) -> Expr:
+        if prefix not in rows:
+            return Integer(0)
+        own = value(prefix, next_token)
+        return Add(
+            *(
+                new_next_token[rows[prefix], token]
+                * (value((*prefix, token), next_token) - own + advantages((*prefix, token)))
+                for token in tokens
+            )
+        )
+
+    return advantages(()), value((), new_next_token) - value((), next_token)
+
+
+trees = {(2, 2): 3, (2, 3): 4, (3, 2): 7}
+
+claim(
+    "trpo.performance_difference",
+    "What a new policy gains is its own expectation of the sum of the old policy's advantages: by induction on the "
+    "tokens left.",
+    holds(
+        equals(
+            prefix_value(j, new_next_token, Lambda(v, continuation_value[v] + later_gain[v])) - prefix_value(),
+            sum_over(new_next_token[j, v] * (prefix_advantage(v) + later_gain[v]), v),
+        ),
+        name="one token more",
+        by=finite_sum(),
+    ),
+    *(
+        holds(
+            equals(*gain_of_tree(vocabulary, length)),
+            name=f"V = {vocabulary}, T = {length}",
+            by=algebra(sizes={V: vocabulary, T: length, P: len(prefixes(vocabulary, length)), response_count: count}),
+        )
+        for (vocabulary, length), count in trees.items()
+    ),
+    source=KAKADE,
+    wrong=[
+        wrong(
+            "expected under the old policy",
+            equals(
+                prefix_value(j, new_next_token) - prefix_value(),
+                sum_over(next_token[j, v] * prefix_advantage(v), v),
+            ),
+        ),
+        wrong(
+            "advantages of the new policy",
+            equals(
+                prefix_value(j, new_next_token) - prefix_value(),
+                sum_over(new_next_token[j, v] * prefix_advantage(v, next_token=new_next_token), v),
+            ),
+        ),
+    ],
+)
+
+
+# How far the surrogate is from the truth.
+
+total_variation = define(
+    "trpo.total_variation",
+    "Half the sum of the absolute differences of two distributions.",
+    (p, q),
+    sum_over(abs(p[y] - q[y]) / 2, y),
+    tex=r"\mathrm{{TV}}({p}, {q})",
+    source=SCHULMAN.section(3),
+)
+
+root_distance = (sqrt(p[y]) - sqrt(q[y])) ** 2
+excess = multiplier / 2 * p[y] * log(p[y] / q[y]) + (p[y] + q[y]) / multiplier - abs(p[y] - q[y])
+
+claim(
+    "trpo.pinsker",
+    "The square of the total variation is at most the divergence.",
+    holds(
+        at_least(p[y] * log(p[y] / q[y]), root_distance + p[y] - q[y]),
+        name="a term of the divergence",
+        by=smt(given=[fact("kl.log_bound", part="bound", x=sqrt(q[y] / p[y]))]),
+        equivalent={
+            "right: 2 → 3": "true and weaker, as no probability is above 1",
+            "right: 2 → 4": "true and weaker, as no probability is above 1",
+            "right: -q[y] → -1": "true and weaker, as no probability is above 1",
+        },
+    ),
+    holds(
+        at_most(abs(p[y] - q[y]), multiplier / 2 * root_distance + (p[y] + q[y]) / multiplier),
+        name="a term of the total variation",
+        by=smt(),
+        equivalent={
+            "right: multiplier*(sqrt(p[y]) - sqrt(q[y]))**2/2 → multiplier/2": "true and weaker, as no root is above 1",
+            "right: sqrt(p[y]) → 1/sqrt(p[y])": "true and weaker, as 1/√p is at least 1, and so farther from √q",
+            "right: sqrt(q[y]) → 1/sqrt(q[y])": "true and weaker, as 1/√q is at least 1, and so farther from √p",
+        },
+    ),
+    holds(
+        at_least(sum_over(excess, y), 0),
+        name="summed",
+        by=termwise(
+            multiplier / 2 * (p[y] - q[y]),
+            given=[
+                fact("trpo.pinsker", part="a term of the divergence"),
+                fact("trpo.pinsker", part="a term of the total variation"),
+            ],
+        ),
+    ),
+    holds(
+        equals(sum_over(excess, y), multiplier / 2 * divergence() + 2 / multiplier - 2 * total_variation()),
+        name="what the sum is",
+        by=finite_sum(),
+    ),
+    holds(at_least(total_variation(), 0), name="not negative", by=termwise(Rational(0))),
+    holds(
+        at_least(multiplier / 2 * divergence() + 2 / multiplier, 2 * total_variation()),
+        name="for every multiplier",
+        by=smt(
+            given=[
+                fact("trpo.pinsker", part="summed"),
+                fact("trpo.pinsker", part="what the sum is"),
+                fact("trpo.pinsker", part="not negative"),
+            ]
+        ),
+    ),
+    holds(
+        at_most(total_variation() ** 2, divergence()),
+        name="where the distributions differ",
+        assuming=[greater(total_variation(), 0)],
+        by=smt(given=[fact("trpo.pinsker", part="for every multiplier", multiplier=2 / total_variation())]),
+    ),
+    holds(
+        at_most(total_variation() ** 2, divergence()),
+        name="everywhere",
+        by=smt(
+            given=[
+                fact("trpo.pinsker", part="where the distributions differ"),
+                fact("trpo.pinsker", part="not negative"),
+                fact("kl.nonnegative", part="bound"),
+            ]
+        ),
+    ),
+    source=SCHULMAN.section(3),
+    wrong=[
+        wrong("without the square", at_most(total_variation(), divergence())),
+        wrong("the other way round", at_least(total_variation() ** 2, divergence())),
+    ],
+)
+
+# Responses of two tokens. After a first token the worth of a second one lies within ε of some number; where that number
+# is the old value of the first token, no advantage of a second token is larger than ε.
+
+opening = index("opening", n, "the first token", tex="o")
+second = family("second", Simplex, n, n, text="probability of each second token, old policy", tex=r"\pi")
+new_second = family("new_second", Simplex, n, n, text="probability of each second token, new policy", tex=r"\pi'")
+middle = family("middle", Real, n, text="a number for each first token", tex="c")
+opinion = family("opinion", Open(-1, 1), n, n, text="worth of the second token, on a scale from −1 to 1", tex="s")
+largest = symbol(
+    "largest",
+    Positive,
+    "how far the worth of a second token may lie from the number of its first one; no advantage is above twice that",
+    tex=r"\varepsilon",
+)
+
+worth = middle[opening] + largest * opinion[opening, y]
+old_worth = sum_over(second[opening, y] * worth, y)
+
+two_token_return = define(
+    "trpo.two_token_return",
+    "Expected reward of a response of two tokens.",
+    (p, second, middle, opinion, largest),
+    sum_over(p[opening] * old_worth, opening),
+    tex=r"J({p}, {second})",
+)
+
+local_return = define(
+    "trpo.local_return",
+    "What the surrogate makes of it: old advantages under new probabilities, but after old first tokens.",
+    (p, q, second, new_second, middle, opinion, largest),
+    two_token_return()
+    + sum_over(q[opening] * (old_worth - two_token_return()), opening)
+    + sum_over(p[opening] * sum_over(new_second[opening, y] * (worth - old_worth), y), opening),
+    tex=r"L({q}, {new_second})",
+    source=SCHULMAN.eq(3),
+)
+
+bound_coefficient = define(
+    "trpo.bound_coefficient",
+    "How much of the return a divergence may cost at most, in responses of two tokens: C = 4ε.",
+    (largest,),
+    4 * largest,
+    tex="C",
+    domain=Positive,
+    source=SCHULMAN.eq(9),
+)
+
+row_of_old, row_of_new = Lambda(y, second[opening, y]), Lambda(y, new_second[opening, y])
+row_variation = total_variation(row_of_old, row_of_new)
+turn = (new_second[opening, y] - second[opening, y]) * opinion[opening, y]
+turned = sum_over(turn, y)
+size_of_turn = abs(new_second[opening, y] - second[opening, y])
+root = sqrt(max_kl)
+missed = sum_over((q[opening] - p[opening]) * turned, opening)
+missed_and_more = sum_over((q[opening] - p[opening]) * turned + 2 * root * abs(q[opening] - p[opening]), opening)
+first_is_close = at_most(divergence(p, q), max_kl)
+second_is_close = at_most(divergence(row_of_old, row_of_new), max_kl)
+
+doubled_variation = "2*total_variation(y ↦ second[opening, y], y ↦ new_second[opening, y])"
+
+claim(
+    "trpo.bound",
+    "The return of the new policy is at least what the surrogate makes of it, less C times the largest divergence: the "
+    "bound of monotonic improvement, for responses of two tokens and any vocabulary.",
+    holds(
+        equals(two_token_return(q, new_second) - local_return(), largest * missed),
+        name="what the surrogate misses",
+        by=finite_sum(),
+    ),
+    holds(at_least(sum_over(size_of_turn - turn, y), 0), name="a row from above", by=termwise(Rational(0))),
+    holds(at_least(sum_over(size_of_turn + turn, y), 0), name="a row from below", by=termwise(Rational(0))),
+    holds(
+        equals(sum_over(size_of_turn - turn, y), 2 * row_variation - turned),
+        name="the sum from above",
+        by=finite_sum(),
+    ),
+    holds(
+        equals(sum_over(size_of_turn + turn, y), 2 * row_variation + turned),
+        name="the sum from below",
+        by=finite_sum(),
+    ),
+    holds(
+        at_most(abs(turned), 2 * row_variation),
+        name="the second token",
+        by=smt(
+            given=[
+                fact("trpo.bound", part="a row from above"),
+                fact("trpo.bound", part="a row from below"),
+                fact("trpo.bound", part="the sum from above"),
+                fact("trpo.bound", part="the sum from below"),
+                fact("trpo.pinsker", part="not negative", p=row_of_old, q=row_of_new),
+            ]
+        ),
+        equivalent={
+            f"right: {doubled_variation} → 2": "true and weaker, as no total variation is above 1",
+            **{
+                f"right: {of} → {changed}": f"true and weaker: {reason}"
+                for of, other in (("second[opening, y]", "π′"), ("new_second[opening, y]", "π"))
+                for changed, reason in (
+                    (f"-{of}", "the sum of |π + π′| is 2"),
+                    (f"{of} + 1", f"the sum over tokens is n, as {other} − 1 is nowhere above the other"),
+                    (f"2*{of}", "doubling one of two distributions moves them no closer"),
+                )
+            },
+        },
+    ),
+    holds(
+        at_least(missed_and_more, 0),
+        name="both tokens",
+        assuming=[second_is_close],
+        by=termwise(
+            Rational(0),
+            given=[
+                fact("trpo.bound", part="the second token"),
+                fact("trpo.pinsker", part="everywhere", p=row_of_old, q=row_of_new),
+                fact("trpo.pinsker", part="not negative", p=row_of_old, q=row_of_new),
+            ],
+        ),
+    ),
+    holds(
+        equals(missed_and_more, missed + 4 * root * total_variation()),
+        name="the sum over first tokens",
+        by=finite_sum(),
+    ),
+    holds(
+        at_least(two_token_return(q, new_second), local_return() - bound_coefficient() * max_kl),
+        name="bound",
+        assuming=[first_is_close, second_is_close],
+        by=smt(
+            given=[
+                fact("trpo.bound", part="what the surrogate misses"),
+                fact("trpo.bound", part="both tokens"),
+                fact("trpo.bound", part="the sum over first tokens"),
+                fact("trpo.pinsker", part="everywhere"),
+                fact("trpo.pinsker", part="not negative"),
+            ]
+        ),
+        equivalent={
+            "right: -max_kl*bound_coefficient → -bound_coefficient": "true by itself, as no total variation is above 1",
+        },
+    ),
+    source=SCHULMAN.eq(9),
+    wrong=[
+        wrong("with no divergence at all", at_least(two_token_return(q, new_second), local_return())),
+    ],
+)
+
+# Responses of any length. Summed over the tokens, C is 2T(T − 1)ε instead of 4ε: the distance grows with every token.
+
+reach = family("reach", Simplex, P, text="probability of each prefix of one length, old policy", tex="d")
+new_reach = family("new_reach", Simplex, P, text="probability of each prefix of one length, new policy", tex="d'")
+closeness = symbol("closeness", Positive, "no total variation of next tokens is larger", tex=r"\alpha")
+
+moved_apart = abs(new_reach[j] * new_next_token[j, v] - reach[j] * next_token[j, v])
+apart = abs(new_reach[j] - reach[j])
+parting = abs(new_next_token[j, v] - next_token[j, v])
+spare = sum_over(apart * new_next_token[j, v] + reach[j] * parting - moved_apart, j, v)
+
+claim(
+    "trpo.bound.horizon",
+    "With every token, the distance of the two distributions over prefixes grows by no more than the expected distance "
+    "of the next tokens; and what T tokens miss, the t-th no more than 4(t − 1)εα², adds up to 2T(T − 1)εα².",
+    holds(at_least(spare, 0), name="one token more: what is to spare is not negative", by=termwise(Rational(0))),
+    holds(
+        equals(
+            spare,
+            sum_over(apart, j) + sum_over(reach[j] * sum_over(parting, v), j) - sum_over(moved_apart, j, v),
+        ),
+        name="what is to spare",
+        by=finite_sum(),
+    ),
+    holds(
+        equals(
+            sum_over((t - 1) * 2 * closeness * 2 * closeness * largest, t), 2 * T * (T - 1) * largest * closeness**2
+        ),
+        name="all tokens",
+        by=induction(T),
+    ),
+    source=SCHULMAN.section("A"),
+    wrong=[
+        wrong(
+            "the distance does not grow",
+            at_most(sum_over(moved_apart, j, v), sum_over(apart, j)),
+        ),
+        wrong(
+            "linear in the number of tokens",
+            equals(sum_over((t - 1) * 2 * closeness * 2 * closeness * largest, t), 4 * T * largest * closeness**2),
+        ),
+    ],
+)
