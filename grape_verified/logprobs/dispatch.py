@@ -10,18 +10,28 @@ import torch
 from torch import Tensor
 
 
-def triton_kernels_for(x: Tensor) -> ModuleType | None:
-    """The module `triton_kernels` if its kernels can read x, else None: torch then does the same in more passes.
+def triton_kernels_for(x: Tensor, *others: Tensor) -> ModuleType | None:
+    """The module `triton_kernels` if its kernels can read the tensors, else None: torch does the same in more passes.
 
     They read tensors of up to fp32 on CUDA, and on a CPU in Triton's interpreter. `torch.compile` generates kernels of
     its own, and the tensors of `torch.func` transforms have no memory.
     """
     if torch.compiler.is_compiling() or x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return None
-    if type(x) not in (Tensor, torch.nn.Parameter) or torch._C._functorch.is_functorch_wrapped_tensor(x):
+    if type(x) not in (Tensor, torch.nn.Parameter) or in_transform(x, *others):
         return None
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    return _triton_kernels(interpreted) if interpreted or x.is_cuda else None
+    return _triton_kernels(interpreted) if x.is_cuda or (interpreted and x.is_cpu) else None
+
+
+def in_transform(*tensors: Tensor) -> bool:
+    """Whether one of the tensors is wrapped by a torch.func transform, or by what batches upstream gradients."""
+    try:
+        for x in tensors:
+            x.untyped_storage()
+    except NotImplementedError:
+        return True
+    return any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors))
 
 
 @cache

@@ -8,13 +8,20 @@ from functools import cache
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from grape_verified.arguments import POSITIVE, check_logits, check_number
-from grape_verified.logprobs.dispatch import triton_kernels_for
+from grape_verified.arguments import (
+    POSITIVE,
+    check_logits,
+    check_number,
+    check_tensor,
+    counted_tokens,
+    values_are_readable,
+)
+from grape_verified.logprobs.dispatch import in_transform, triton_kernels_for
 from grape_verified.logprobs.from_logits_triton import TritonTokenEntropies, TritonTokenLogps
-from grape_verified.logprobs.inputs import check_targets
+from grape_verified.logprobs.inputs import check_targets, counted_positions, savable
 from grape_verified.logprobs.tiles import blocks
 from grape_verified.numerics import EXP_IS_ZERO, compute_dtype, log_softmax
 
@@ -28,67 +35,95 @@ TILE_ON_GPU = 2**25
 
 
 def token_logps(
-    logits: Float[Tensor, "*positions vocab"], targets: Int[Tensor, "*positions"], *, temperature: float = 1.0
+    logits: Float[Tensor, "*positions vocab"],
+    targets: Int[Tensor, "*positions"],
+    *,
+    temperature: float = 1.0,
+    mask: Shaped[Tensor, "*positions"] | None = None,
 ) -> Float[Tensor, "*positions"]:
-    """Log-probability of each target under the softmax of the logits z, log π(y) = z_y/τ − log Σ_v exp(z_v/τ).
+    """Log-probability of each target under the softmax of the logits z.
 
-    The logits are already shifted: those at position t predict `targets[t]`. A logit of −inf is a forbidden token:
-    its probability is 0, its log-probability −inf, and gradients stay finite. A position with all logits −inf, or
-    with NaN or +inf among them, has no distribution; its result is NaN.
+        log π(y) = z_y/τ − log Σ_v exp(z_v/τ)
+
+    The logits at position t predict `targets[t]`: shift them first. A logit of −inf forbids its token: the token's
+    log-probability is −inf, and gradients stay finite. A position with a NaN or +inf logit, or with −inf only, has no
+    distribution: its result is NaN. Where the upstream gradient is exactly 0, so is the gradient, whatever the logits.
 
     Arguments:
-        logits: (..., vocab), any floating-point dtype, read in fp32 (fp64 stays fp64).
-        targets: (...), any integer dtype, each in [0, vocab); not the ignore label −100.
-        temperature: τ, a finite number > 0 that divides the logits.
+        logits: (..., vocab), shifted logits.
+        targets: (...), integers in [0, vocab).
+        temperature: τ, a finite number > 0.
+        mask: (...), 1 or True where a token counts; None if all do.
 
-    Returns: (...), natural logarithms, fp32 (fp64 for fp64 logits). The gradient has the dtype of the logits.
-
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, target or temperature.
+    Returns: (...), natural logarithms; 0 where masked.
 
     Error: with u the unit roundoff of the compute dtype, |error| ≤ 4·u·(|log π(y)| + H + 1), H ≤ log vocab the entropy;
-    a constant added to the logits does not enter. Each entry of the gradient: |error| ≤ 4·u·(H + 1)/τ, and one
-    rounding to the dtype of the logits.
+    a constant added to all logits adds no error. Each entry of the gradient: |error| ≤ 4·u·(H + 1)/τ, and one rounding
+    to the dtype of the logits.
 
     Claims: policy.log_softmax, policy.log_softmax.gradient, policy.temperature.gradient.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import token_logps
+        >>> logits = torch.tensor([[0.0, 0.0, 0.0], [0.0, float("-inf"), float("-inf")]])
+        >>> token_logps(logits, torch.tensor([2, 0]))
+        tensor([-1.0986,  0.0000])
     """
     check_logits(logits)
-    check_targets(targets, "logits", logits, logits.shape[-1])
+    check_tensor("targets", targets)
+    counted = None if mask is None else counted_tokens(mask, "targets", targets)
+    check_targets(targets, "logits", logits, logits.shape[-1], counted)
     temperature = check_number("temperature", temperature, POSITIVE)
-    if (kernels := triton_kernels_for(logits)) is not None:
-        return TritonTokenLogps.apply(logits, targets.long(), temperature, kernels, _TokenLogps)  # type: ignore
-    return _TokenLogps.apply(logits, targets.long(), temperature)[0]  # type: ignore[no-any-return, no-untyped-call]
+    targets = savable(targets.long()) if counted is None else targets.long().masked_fill(~counted, 0)
+    if (kernels := triton_kernels_for(logits, targets)) is not None:
+        logps = TritonTokenLogps.apply(logits, targets, temperature, kernels, _TokenLogps)  # type: ignore
+    else:
+        logps = _TokenLogps.apply(logits, targets, temperature)[0]  # type: ignore[no-untyped-call]
+    return logps if counted is None else logps.masked_fill(~counted, 0)  # type: ignore[no-any-return]
 
 
 def token_entropies(
-    logits: Float[Tensor, "*positions vocab"], *, temperature: float = 1.0
+    logits: Float[Tensor, "*positions vocab"],
+    *,
+    temperature: float = 1.0,
+    mask: Shaped[Tensor, "*positions"] | None = None,
 ) -> Float[Tensor, "*positions"]:
-    """Entropy of the softmax of the logits z, H = −Σ_v π_v log π_v with π = softmax(z/τ), in nats.
+    """Entropy of the softmax of the logits z, in nats.
 
-    Computed as log Σ_v e_v + Σ_v e_v (m − z_v)/τ / Σ_v e_v with m = max z and e_v = exp((z_v − m)/τ): both terms are
-    non-negative, so nothing cancels, and a constant added to the logits changes nothing.
+        H = −Σ_v π_v log π_v = log Σ_v e_v + Σ_v e_v (m − z_v)/τ / Σ_v e_v,  m = max z, e_v = exp((z_v − m)/τ)
 
-    A logit of −inf is a forbidden token: it contributes 0 (the convention 0 · log 0 = 0) and its gradient is 0. A
-    position with all logits −inf, or with NaN or +inf among them, has no distribution; its result is NaN.
+    It is computed in the second form, in which nothing cancels. A logit of −inf forbids its token, which contributes 0
+    (0 · log 0 = 0) and gets gradient 0. Positions without a distribution, and upstream gradients of 0, are as in
+    `token_logps`.
 
     Arguments:
-        logits: (..., vocab), any floating-point dtype, read in fp32 (fp64 stays fp64).
-        temperature: τ, a finite number > 0 that divides the logits.
+        logits: (..., vocab).
+        temperature: τ, a finite number > 0.
+        mask: (...), 1 or True where a token counts; None if all do.
 
-    Returns: (...), fp32 (fp64 for fp64 logits). The gradient has the dtype of the logits.
-
-    Raises: TypeError or ValueError for a wrong type, dtype, shape or temperature.
+    Returns: (...), H; 0 where masked.
 
     Error: with u the unit roundoff of the compute dtype and the spread S = Σ_v π_v |log π_v| |log π_v + H|,
-    |error| ≤ 4·u·(1 + H + S); a constant added to the logits does not enter. Each entry of the gradient:
+    |error| ≤ 4·u·(1 + H + S); a constant added to all logits adds no error. Each entry of the gradient:
     |error| ≤ 4·u·π_v ((1 + H + |log π_v|)² + S)/τ, and one rounding to the dtype of the logits.
 
     Claims: policy.entropy, policy.entropy.gradient, policy.temperature.gradient.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import token_entropies
+        >>> token_entropies(torch.tensor([[0.0, 0.0, float("-inf")], [0.0, 0.0, 0.0]]))
+        tensor([0.6931, 1.0986])
     """
     check_logits(logits)
+    counted = None if mask is None else counted_positions(mask, logits)
     temperature = check_number("temperature", temperature, POSITIVE)
     if (kernels := triton_kernels_for(logits)) is not None:
-        return TritonTokenEntropies.apply(logits, temperature, kernels, _TokenEntropies)  # type: ignore
-    return _TokenEntropies.apply(logits, temperature)[0]  # type: ignore[no-any-return, no-untyped-call]
+        entropies = TritonTokenEntropies.apply(logits, temperature, kernels, _TokenEntropies)  # type: ignore
+    else:
+        entropies = _TokenEntropies.apply(logits, temperature)[0]  # type: ignore[no-untyped-call]
+    return entropies if counted is None else entropies.masked_fill(~counted, 0)  # type: ignore[no-any-return]
 
 
 class _TokenLogps(torch.autograd.Function):
@@ -114,9 +149,11 @@ class _TokenLogps(torch.autograd.Function):
         logits, targets, logps, *found = ctx.saved_tensors
         if not (torch.is_grad_enabled() or _at_once(logits, targets, grad)):
             return _gradient(_slopes, ctx.temperature, logits, grad, targets, logps, *found), None, None
+        idle = (grad == 0) & logps.isnan()
+        logits, logps = logits.masked_fill(idle.unsqueeze(-1), 0), logps.masked_fill(idle, 0)
         probabilities = _logps_of_all(logits, ctx.temperature, found).exp()
         slopes = torch.where(_is_at(targets, logits), -logps.expm1().unsqueeze(-1), -probabilities)
-        return ((grad / ctx.temperature).unsqueeze(-1) * slopes).to(logits.dtype), None, None
+        return _scaled(slopes, grad / ctx.temperature, idle).to(logits.dtype), None, None
 
 
 class _TokenEntropies(torch.autograd.Function):
@@ -142,21 +179,24 @@ class _TokenEntropies(torch.autograd.Function):
         logits, entropies, *found = ctx.saved_tensors
         if not (torch.is_grad_enabled() or _at_once(logits, grad)):
             return _gradient(_entropy_slopes, ctx.temperature, logits, grad, *found), None
+        idle = (grad == 0) & entropies.isnan()
+        logits, entropies = logits.masked_fill(idle.unsqueeze(-1), 0), entropies.masked_fill(idle, 0)
         logps = _logps_of_all(logits, ctx.temperature, found).clamp(min=EXP_IS_ZERO)
         slopes = logps.exp() * (logps + entropies.unsqueeze(-1))
-        return ((-grad / ctx.temperature).unsqueeze(-1) * slopes).to(logits.dtype), None
+        return _scaled(slopes, -grad / ctx.temperature, idle).to(logits.dtype), None
+
+
+def _scaled(slopes: Tensor, scale: Tensor, idle: Tensor) -> Tensor:
+    """The gradient of rows; exactly 0 in idle ones, which have neither a distribution nor an upstream gradient.
+
+    Rows that have a distribution are multiplied by an upstream gradient of 0, for the sake of second derivatives.
+    """
+    return scale.unsqueeze(-1) * slopes.masked_fill(idle.unsqueeze(-1), 0)
 
 
 def _at_once(*tensors: Tensor) -> bool:
     """Whether to write expressions of all logits: a compiler fuses them, and vmap works on tensors without memory."""
-    if torch.compiler.is_compiling():
-        return True
-    try:
-        for x in tensors:
-            x.untyped_storage()
-    except NotImplementedError:
-        return True
-    return False
+    return torch.compiler.is_compiling() or in_transform(*tensors)
 
 
 def _logps_at_once(logits: Tensor, targets: Tensor, temperature: float) -> Sequence[Tensor]:
@@ -170,14 +210,15 @@ def _entropies_at_once(logits: Tensor, temperature: float) -> Sequence[Tensor]:
     """H, m and Σ exp((z_v − m)/τ) over the others, in the same way."""
     shift, _, others = _relative_at_once(logits, temperature)
     weights = others.exp()
-    rest = weights.sum(-1)
+    rest = torch.where(shift.isnan(), shift, weights.sum(-1))
     return rest.log1p() - (weights * others.clamp(min=EXP_IS_ZERO)).sum(-1) / (1 + rest), shift, rest
 
 
 def _relative_at_once(logits: Tensor, temperature: float) -> Sequence[Tensor]:
-    """The largest logit m, (z − m)/τ, and the same with −∞ at m."""
+    """The largest logit m, (z − m)/τ, and the same with −∞ at m; m is NaN where there is no distribution."""
     scores = logits.to(compute_dtype(logits))
     shift, top = scores.max(-1)
+    shift = shift.masked_fill(shift.isinf(), math.nan)
     distances = (scores - shift.unsqueeze(-1)) / temperature
     return shift, distances, distances.masked_fill(_is_at(top, logits), -math.inf)
 
@@ -294,17 +335,23 @@ def _entropy_slopes(
 
 def _active(gradient: Tensor, grad: Tensor, step: int) -> Iterator[slice]:
     """Blocks of rows of which something is asked; in the other rows the gradient is 0, whatever their logits hold."""
+    skips = gradient.is_cpu and values_are_readable(grad)  # elsewhere, to count rows is to wait for the device
     for rows in blocks(len(grad), step):
-        idle = (grad[rows] == 0).nonzero().squeeze(1)
-        if len(idle) < len(grad[rows]):
+        idle = grad[rows] == 0
+        if not skips:
             yield rows
-        gradient[rows].index_fill_(0, idle, 0)
+            gradient[rows].masked_fill_(idle.unsqueeze(1), 0)
+            continue
+        places = idle.nonzero().squeeze(1)
+        if len(places) < len(idle):
+            yield rows
+        gradient[rows].index_fill_(0, places, 0)
 
 
 def _memory(logits: Tensor) -> Tensor:
     """Room for a block of rows, in the dtype that is computed in; used again for each block."""
     size = TILE * torch.get_num_threads() if logits.is_cpu else TILE_ON_GPU
-    rows = min(len(logits), max(1, size // logits.shape[1]))
+    rows = max(1, min(len(logits), size // logits.shape[1]))
     return torch.empty(rows, logits.shape[1], dtype=compute_dtype(logits), device=logits.device)
 
 

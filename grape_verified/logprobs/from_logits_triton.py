@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from grape_verified.logprobs.dispatch import in_transform
+
 
 class TritonTokenLogps(torch.autograd.Function):
     """log π(y) of logits, by Triton kernels; a second derivative is left to `plain`, the same in torch."""
@@ -26,9 +28,8 @@ class TritonTokenLogps(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """∂log π(y)/∂z_v = (δ_yv − π_v)/τ, with 1 − π_y as −expm1(log π_y): it cancels for a confident token."""
         logits, targets, logps, top, totals = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            again = ctx.plain.apply(logits, targets, ctx.temperature)[0]
-            return *torch.autograd.grad(again, logits, grad, create_graph=True), None, None, None, None
+        if torch.is_grad_enabled() or in_transform(grad):
+            return _by_torch(ctx.plain, grad, logits, targets, ctx.temperature), None, None, None, None
         slope = (grad / -ctx.temperature).reshape(-1)
         at_target = slope * logps.expm1().reshape(-1)
         result = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
@@ -53,9 +54,8 @@ class TritonTokenEntropies(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """∂H/∂z_v = −π_v (log π_v + H)/τ."""
         logits, entropies, top, totals = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            again = ctx.plain.apply(logits, ctx.temperature)[0]
-            return *torch.autograd.grad(again, logits, grad, create_graph=True), None, None, None
+        if torch.is_grad_enabled() or in_transform(grad):
+            return _by_torch(ctx.plain, grad, logits, ctx.temperature), None, None, None
         curve = (grad / -ctx.temperature).reshape(-1)
         terms = {"slope": torch.zeros_like(curve), "curve": curve, "entropies": entropies}
         result = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
@@ -63,6 +63,14 @@ class TritonTokenEntropies(torch.autograd.Function):
             _rows(logits), None, None, result, shift=top, totals=totals, divisor=ctx.temperature, **terms
         )
         return result, None, None, None
+
+
+def _by_torch(plain: Any, grad: Tensor, logits: Tensor, *others: Any) -> Tensor:
+    """The gradient through the same function in torch, where it is differentiated again or comes for a batch."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        result = plain.apply(logits, *others)[0]
+    return torch.autograd.grad(result, logits, grad, create_graph=again)[0]
 
 
 def _rows(logits: Tensor) -> Tensor:

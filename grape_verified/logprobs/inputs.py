@@ -12,6 +12,7 @@ from grape_verified.arguments import (
     LARGEST,
     POSITIVE,
     SMALLEST,
+    as_bool,
     check_aggregation,
     check_choice,
     check_denominator,
@@ -123,8 +124,26 @@ def check_targets(targets: Tensor, like_name: str, like: Tensor, vocab: int, cou
     right = (targets >= 0) & (targets < vocab)
     if counted is not None:
         right = right | ~counted
-    advice = "; give ignored positions any valid target and mask them afterwards" if counted is None else ""
+    advice = "; mask the positions that are ignored" if counted is None else ""
     check_values("targets", targets, right, f"values in [0, {vocab}), the vocabulary{advice}")
+
+
+def counted_positions(mask: Tensor, logits: Tensor) -> Bool[Tensor, "*positions"]:
+    """Check a mask over the positions of logits; return it as bool."""
+    check_tensor("mask", mask)
+    check_same_device("mask", mask, "logits", logits)
+    if mask.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"mask: got shape {_shape(mask)}, expected {tuple(logits.shape[:-1])}, the shape of logits without its "
+            "last dimension"
+        )
+    return as_bool("mask", mask)
+
+
+def savable(x: Tensor) -> Tensor:
+    """A tensor that autograd can save, as it cannot one made in inference mode: a copy of that."""
+    copied = not torch.compiler.is_compiling() and x.is_inference() and not torch.is_inference_mode_enabled()
+    return x.clone() if copied else x
 
 
 def check_separable(

@@ -170,14 +170,16 @@ def slopes_kernel(
     if slope is not None:
         a = tl.load(slope + row)
     read = columns
-    if curve is not None:
-        h = tl.load(curve + row)
-        entropy = tl.load(entropies + row)
-    elif slope is not None:
-        read = tl.where(a == 0.0, 0, columns)
-        m = tl.where(a == 0.0, 0.0, m)
-        total = tl.where(a == 0.0, 0.0, total)
-        of_target = tl.where(a == 0.0, 0.0, of_target)
+    if slope is not None:
+        idle = a == 0.0
+        if curve is not None:
+            h = tl.load(curve + row)
+            idle = idle & (h == 0.0)
+            entropy = tl.where(idle, 0.0, tl.load(entropies + row))
+        read = tl.where(idle, 0, columns)
+        m = tl.where(idle, 0.0, m)
+        total = tl.where(idle, 0.0, total)
+        of_target = tl.where(idle, 0.0, of_target)
     moment = 0.0
     for first in range(0, columns, block):
         j = first + tl.arange(0, block)
@@ -275,8 +277,8 @@ def slopes(
         result: (rows, columns), contiguous; it may be products.
         shift, totals: (rows,); None for totals of 0.
         bias, temperature, divisor: (columns,) or None; τ, a number or (rows,); τ′, a number.
-        slope: (rows,) or None for 1. Where it is 0 and there is no curve, E = 0 and the row is not read.
-        curve, entropies: (rows,), or both None for no such term.
+        slope: (rows,) or None for 1. Where it is 0, and so is the curve, E = 0 and the row is not read.
+        curve, entropies: (rows,), or both None for no such term; a curve comes with a slope.
         moments: (rows,), fp32 and contiguous; written.
     """
     outer, inner, columns = products.shape

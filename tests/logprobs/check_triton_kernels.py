@@ -272,13 +272,25 @@ def test_logits_at_the_ends_of_the_range():
     torch.testing.assert_close(token_entropies(logits).cpu(), torch.tensor([math.log(4), 0.0, math.log(4)]))
 
 
-def test_rows_without_an_upstream_gradient_are_not_read():
+@pytest.mark.parametrize("function", [lambda z: token_logps(z, integers(0, 1, 2)), token_entropies])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_rows_without_an_upstream_gradient_are_not_read(function, bad):
     logits = normal(3, 700)
-    logits[1] = math.nan
+    logits[1] = bad
     logits.requires_grad_()
-    (found,) = torch.autograd.grad(token_logps(logits, integers(0, 1, 2)), logits, integers(1, 0, 1).float())
-    assert not found[1].any()
+    (found,) = torch.autograd.grad(function(logits), logits, integers(1, 0, 1).float())
+    assert (found[1] == 0).all()
     assert found[[0, 2]].isfinite().all()
+
+
+@pytest.mark.parametrize("function", [lambda z: token_logps(z, integers(0, 1, 2)), token_entropies])
+def test_many_upstream_gradients_at_once(function):
+    logits = normal(3, 7).requires_grad_()
+    result = function(logits)
+    (batched,) = torch.autograd.grad(
+        result, logits, torch.eye(3, device=DEVICE), is_grads_batched=True, retain_graph=True
+    )
+    torch.testing.assert_close(batched.sum(1), torch.autograd.grad(result.sum(), logits)[0])
 
 
 @pytest.mark.parametrize(
