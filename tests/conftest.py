@@ -8,6 +8,7 @@ import os
 import grape_spec  # noqa: F401 - the registry is full before any test adds to it
 import pytest
 import torch
+from grape_spec.evaluate import code_of, condition_of, reads_of
 from grape_spec.language.expressions import _unfolded
 from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
 from grape_spec.language.symbols import _BY_NAME, DECLARATIONS
@@ -68,6 +69,8 @@ def scratch_registry():
     for table, saved in zip(tables, before, strict=True):
         table.clear()
         table.update(saved)
+    for remembered in (code_of, condition_of, reads_of):
+        remembered.cache_clear()
     _unfolded.cache_clear()
     _lines.cache_clear()
     _normal_form.cache_clear()

@@ -7,148 +7,58 @@ SymPy's ``diff``, so that this engine and the prover can contradict each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
-from functools import cache, reduce
-from operator import mul
+from functools import cache, lru_cache
+from operator import add, mul
 from typing import Any, TypeAlias
 
 import sympy as sp
 from flint import arb, ctx, fmpq
-from sympy.core.function import AppliedUndef, UndefinedFunction
+from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 
+from grape_spec.jets import (
+    NOTHING,
+    Jet,
+    Number,
+    Undecided,
+    Undefined,
+    exact,
+    exp,
+    log,
+    parts_of,
+    power,
+    ready,
+    value_of,
+)
 from grape_spec.language.definitions import Definition
-from grape_spec.language.expressions import Apply, At, Diff, OneSided
+from grape_spec.language.expressions import Apply, At, Diff, OneSided, bound_things, occurring
 from grape_spec.language.symbols import DECLARATIONS, declared_name
 
 #: Bits of precision when none are asked for.
 PRECISION = 256
 
-_NOTHING = arb(0)
 
+class Scope:
+    """What the symbols stand for somewhere in a tree, and what was worked out there so far."""
 
-class Undecided(ArithmeticError):
-    """Balls too wide, or a kink met exactly: the comparison that a branch needs has no certain answer."""
+    __slots__ = ("known", "values")
 
+    def __init__(self, values: dict[Any, Any], known: dict[Any, Any] | None = None) -> None:
+        self.values = values
+        self.known: dict[Any, Any] = {} if known is None else known
 
-class Undefined(ArithmeticError):
-    """The expression has no value here: a logarithm of what is certainly not positive, or a division by zero."""
-
-
-class Jet:
-    """A ball plus nilpotent parts: ``parts[mask]`` belongs to the product of the ε whose bits are in the mask."""
-
-    __slots__ = ("parts",)
-
-    def __init__(self, parts: dict[int, arb]) -> None:
-        self.parts = parts
-
-    @property
-    def value(self) -> arb:
-        return self.parts.get(0, _NOTHING)
-
-    def part(self, tag: int) -> Number:
-        """The coefficient of one ε, itself a jet in the others: the derivative."""
-        found = {mask & ~tag: x for mask, x in self.parts.items() if mask & tag}
-        return Jet(found) if set(found) - {0} else found.get(0, _NOTHING)
-
-    def __add__(self, other: Number) -> Jet:
-        parts = dict(self.parts)
-        for mask, x in _parts(other).items():
-            parts[mask] = parts[mask] + x if mask in parts else x
-        return Jet(parts)
-
-    def __mul__(self, other: Number) -> Jet:
-        parts: dict[int, arb] = {}
-        for mine, x in self.parts.items():
-            for theirs, y in _parts(other).items():
-                if not mine & theirs:
-                    mask = mine | theirs
-                    parts[mask] = parts[mask] + x * y if mask in parts else x * y
-        return Jet(parts)
-
-    __radd__ = __add__
-    __rmul__ = __mul__
-
-    def __neg__(self) -> Jet:
-        return Jet({mask: -x for mask, x in self.parts.items()})
-
-
-Number: TypeAlias = "arb | Jet"
-
-
-def _parts(x: Number) -> dict[int, arb]:
-    return x.parts if isinstance(x, Jet) else {0: x}
-
-
-def value_of(x: Number) -> arb:
-    """The ball without its nilpotent parts."""
-    return x.value if isinstance(x, Jet) else x
-
-
-def _taylor(x: Number, coefficient: Callable[[int], arb]) -> Number:
-    """Σ_k coefficient(k) · nᵏ for the nilpotent part n of x: what a smooth function does to a jet."""
-    if not isinstance(x, Jet):
-        return coefficient(0)
-    nilpotent = Jet({mask: part for mask, part in x.parts.items() if mask})
-    result, power, k = Jet({0: coefficient(0)}), nilpotent, 1
-    while power.parts:
-        result = result + power * coefficient(k)
-        power, k = power * nilpotent, k + 1
-    return result
-
-
-def _exp(x: Number) -> Number:
-    at = value_of(x).exp()
-    return _taylor(x, lambda k: at / arb.fac_ui(k))
-
-
-def _log(x: Number) -> Number:
-    at = value_of(x)
-    if at <= 0:
-        raise Undefined(f"the logarithm of {at.str(10)}")
-    return _taylor(x, lambda k: at.log() if k == 0 else -((-1 / at) ** k) / k)
-
-
-def _power(x: Number, exponent: Fraction) -> Number:
-    at = value_of(x)
-    if exponent < 0 and at.is_zero():
-        raise Undefined("a division by zero")
-    if exponent.denominator != 1 and at < 0:
-        raise Undefined(f"a root of {at.str(10)}")
-    binomial = [Fraction(1)]
-
-    def coefficient(k: int) -> arb:
-        while len(binomial) <= k:
-            n = len(binomial)
-            binomial.append(binomial[-1] * (exponent - n + 1) / n)
-        return exact(binomial[k]) * _ball_power(at, exponent - k) if binomial[k] else arb(0)
-
-    return _taylor(x, coefficient)
-
-
-def _ball_power(at: arb, exponent: Fraction) -> arb:
-    if exponent.denominator == 1 and exponent > 0:
-        return reduce(mul, [at] * int(exponent))  # FLINT's own power of a ball around 0 is NaN
-    if exponent.denominator == 1:
-        return at ** int(exponent)
-    if exponent.denominator == 2:
-        return at.sqrt() ** int(exponent * 2)
-    return at ** exact(exponent)
-
-
-def exact(x: Any) -> Number:
-    """A number as a ball: rationals, floats and integers exactly, up to the precision for what is not dyadic."""
-    if isinstance(x, arb | Jet):
-        return x
-    if isinstance(x, Fraction | sp.Rational):
-        return arb(fmpq(int(x.numerator), int(x.denominator)))
-    return arb(x)
+    def having(self, thing: Any, value: Any) -> Scope:
+        """The same with one more thing that stands for something."""
+        return Scope({**self.values, thing: value})
 
 
 class Evaluator:
-    """Walks trees under an environment that gives every free symbol a value.
+    """Evaluates trees under an environment that gives every free symbol a value.
+
+    What was worked out once is remembered, so one evaluator is for one working precision.
 
     Arguments:
         environment: symbols to numbers, families to nested sequences or callables of 1-based indices, functions to
@@ -157,217 +67,26 @@ class Evaluator:
     """
 
     def __init__(self, environment: Mapping[Any, Any], *, hull: bool = False) -> None:
-        self.environment = dict(environment)
         self.hull = hull
-        self._tags = 1
-        self._ordered = 0
+        self._scope = Scope({thing: value if callable(value) else ready(value) for thing, value in environment.items()})
+        self._depth = 0
+        #: The ε of the innermost one-sided slope, which is taken to be positive.
+        self.ordered = 0
 
     def number(self, expr: sp.Basic) -> Number:
         """The value of an expression."""
-        return exact(self._number(expr, self.environment))
+        return exact(code_of(expr)(self, self._scope))
 
     def truth(self, formula: sp.Basic) -> bool | None:
         """Whether a formula holds: True and False are certain, None is not known."""
-        return self._truth(formula, self.environment)
-
-    # -- numbers ------------------------------------------------------------------------------------------------
-
-    def _number(self, expr: Any, env: dict[Any, Any]) -> Any:
-        kind: Any = type(expr)
-        return _method_for(kind)(self, expr, env)
-
-    def _rational(self, expr: sp.Rational, env: dict[Any, Any]) -> Any:
-        return int(expr) if expr.is_Integer else exact(expr)
-
-    def _symbol(self, expr: sp.Symbol, env: dict[Any, Any]) -> Any:
-        return env[expr]
-
-    def _indexed(self, expr: sp.Indexed, env: dict[Any, Any]) -> Any:
-        return _lookup(env[expr.base], [int(self._number(i, env)) for i in expr.indices])
-
-    def _no_number(self, expr: sp.Basic, env: dict[Any, Any]) -> Any:
-        raise Undefined(f"{expr} is not a real number")
-
-    def _add(self, expr: sp.Add, env: dict[Any, Any]) -> Any:
-        total = self._number(expr.args[0], env)
-        for arg in expr.args[1:]:
-            total = _plus(total, self._number(arg, env))
-        return total
-
-    def _mul(self, expr: sp.Mul, env: dict[Any, Any]) -> Any:
-        product = self._number(expr.args[0], env)
-        for arg in expr.args[1:]:
-            product = _times(product, self._number(arg, env))
-        return product
-
-    def _pow(self, expr: sp.Pow, env: dict[Any, Any]) -> Any:
-        base, exponent = expr.args
-        if not isinstance(exponent, sp.Rational):
-            raise TypeError(f"cannot evaluate the power {expr}: the exponent is not a number")
-        x = exact(self._number(base, env))
-        if exponent == -1 and isinstance(x, arb) and not x.is_zero():
-            return 1 / x
-        if exponent.q == 2 and self.hull and isinstance(x, arb) and x.contains(0):
-            x = x.nonnegative_part()  # what a square root is taken of is not negative: only the ball is too wide
-        if exponent.q != 1 and isinstance(x, Jet) and self._turns_negative(x):
-            raise Undefined("a root of what is zero here and negative next to it")
-        return _power(x, Fraction(int(exponent.p), int(exponent.q)))
-
-    def _turns_negative(self, x: Jet) -> bool:
-        """Whether a number is exactly zero and moves, other than upwards along the side of a one-sided slope."""
-        moving = {mask: part for mask, part in x.parts.items() if mask.bit_count() == 1 and (part > 0 or part < 0)}
-        return x.value.is_zero() and any(mask != self._ordered or part < 0 for mask, part in moving.items())
-
-    def _sum(self, expr: sp.Sum, env: dict[Any, Any]) -> Any:
-        return self._fold(expr, env, _plus, 0)
-
-    def _product(self, expr: sp.Product, env: dict[Any, Any]) -> Any:
-        return self._fold(expr, env, _times, 1)
-
-    def _fold(self, expr: Any, env: dict[Any, Any], combine: Callable[[Any, Any], Any], start: int) -> Any:
-        def over(limits: Sequence[Any], inner: dict[Any, Any]) -> Any:
-            if not limits:
-                return self._number(expr.function, inner)
-            bound, low, high = limits[-1]
-            total: Any = start
-            for i in range(int(self._number(low, inner)), int(self._number(high, inner)) + 1):
-                total = combine(total, over(limits[:-1], {**inner, bound: i}))
-            return total
-
-        return over(expr.limits, env)
-
-    def _delta(self, expr: sp.KroneckerDelta, env: dict[Any, Any]) -> int:
-        order = self._compare(*(exact(self._number(arg, env)) for arg in expr.args))
-        if order is None:
-            raise Undecided("Kronecker's delta of what is not certain")
-        return int(order == 0)
-
-    def _extremum(self, expr: sp.Min | sp.Max, env: dict[Any, Any]) -> Any:
-        sign = -1 if isinstance(expr, sp.Min) else 1
-        best = exact(self._number(expr.args[0], env))
-        for arg in expr.args[1:]:
-            other = exact(self._number(arg, env))
-            order = self._compare(other, best)
-            if order is None:
-                best = self._undecided_extremum(best, other, sign)
-            elif order == sign:
-                best = other
-        return best
-
-    def _absolute(self, expr: sp.Abs, env: dict[Any, Any]) -> Any:
-        x = exact(self._number(expr.args[0], env))
-        order = self._compare(x, arb(0))
-        if order is None:
-            return self._hull([x, -x], "an absolute value") if isinstance(x, Jet) else abs(x)
-        return -x if order < 0 else x
-
-    def _undecided_extremum(self, a: Number, b: Number, sign: int) -> Number:
-        if not isinstance(a, Jet) and not isinstance(b, Jet):
-            return a.min(b) if sign < 0 else a.max(b)
-        return self._hull([a, b], "Min or Max")
-
-    def _piecewise(self, expr: sp.Piecewise, env: dict[Any, Any]) -> Any:
-        possible = []
-        for value, condition in expr.args:
-            holds = self._truth(condition, env)
-            if holds is False:
-                continue
-            possible.append(exact(self._number(value, env)))
-            if holds:
-                break
-        return possible[0] if len(possible) == 1 else self._hull(possible, "a case distinction")
-
-    def _hull(self, possible: list[Number], where: str) -> Number:
-        if not self.hull or not possible:
-            raise Undecided(f"{where} has no certain branch")
-        masks = {mask for x in possible for mask in _parts(x)}
-        parts: dict[int, arb] = {}
-        for mask in masks:
-            parts[mask] = _parts(possible[0]).get(mask, _NOTHING)
-            for x in possible[1:]:
-                parts[mask] = parts[mask].union(_parts(x).get(mask, _NOTHING))
-        return Jet(parts)
-
-    def _apply(self, expr: Apply, env: dict[Any, Any]) -> Any:
-        definition = expr.definition
-        inner = dict(env)
-        for parameter, argument in zip(definition.of, expr.arguments, strict=True):
-            inner[parameter] = self._argument(argument, env)
-        return self._number(definition.body, inner)
-
-    def _argument(self, argument: Any, env: dict[Any, Any]) -> Any:
-        if isinstance(argument, sp.IndexedBase):
-            return env[argument]
-        if isinstance(argument, sp.Lambda):
-            return lambda *at: self._number(argument.expr, {**env, **dict(zip(argument.signature, at, strict=True))})
-        return self._number(argument, env)
-
-    def _function(self, expr: AppliedUndef, env: dict[Any, Any]) -> Any:
-        return env[expr.func](*(self._number(arg, env) for arg in expr.args))
-
-    # -- derivatives --------------------------------------------------------------------------------------------
-
-    def _diff(self, expr: Diff, env: dict[Any, Any]) -> Any:
-        tag = self._new_tag()
-        result = exact(self._number(expr.expr, self._seeded(expr.variable, tag, env)))
-        return result.part(tag) if isinstance(result, Jet) else arb(0)
-
-    def _one_sided(self, expr: OneSided, env: dict[Any, Any]) -> Any:
-        tag = self._new_tag()
-        point = exact(self._number(expr.point, env)) + Jet({tag: arb(expr.side)})
-        outer, self._ordered = self._ordered, tag
-        try:
-            result = exact(self._number(expr.expr, {**env, expr.variable: point}))
-        finally:
-            self._ordered = outer
-        return result.part(tag) * arb(expr.side) if isinstance(result, Jet) else arb(0)
-
-    def _at(self, expr: At, env: dict[Any, Any]) -> Any:
-        return self._number(expr.expr, {**env, expr.replaced: self._argument(expr.value, env)})
-
-    def _new_tag(self) -> int:
-        tag, self._tags = self._tags, self._tags << 1
-        return tag
-
-    def _seeded(self, variable: Any, tag: int, env: dict[Any, Any]) -> dict[Any, Any]:
-        epsilon = Jet({tag: arb(1)})
-        if isinstance(variable, sp.Symbol):
-            return {**env, variable: exact(env[variable]) + epsilon}
-        data = env[variable.base]
-        here = [int(self._number(i, env)) for i in variable.indices]
-
-        def shifted(*at: int) -> Any:
-            x = _lookup(data, list(at))
-            return exact(x) + epsilon if list(at) == here else x
-
-        return {**env, variable.base: shifted}
-
-    # -- truth --------------------------------------------------------------------------------------------------
-
-    def _truth(self, formula: Any, env: dict[Any, Any]) -> bool | None:
-        if formula in (sp.true, sp.false):
-            return bool(formula)
-        if isinstance(formula, Relational):
-            return self.relation(formula, *(exact(self._number(side, env)) for side in formula.args))
-        parts = [self._truth(arg, env) for arg in formula.args]
-        if isinstance(formula, sp.Not):
-            return None if parts[0] is None else not parts[0]
-        if isinstance(formula, sp.Implies):
-            return _any([None if parts[0] is None else not parts[0], parts[1]])
-        if isinstance(formula, sp.Equivalent):
-            return None if None in parts else parts[0] == parts[1]
-        if isinstance(formula, sp.Or):
-            return _any(parts)
-        if isinstance(formula, sp.And):
-            return _not(_any([_not(p) for p in parts]))
-        raise TypeError(f"cannot decide {type(formula).__name__}: {formula}")
+        return condition_of(formula)(self, self._scope)
 
     def relation(self, formula: Relational, left: Number, right: Number) -> bool | None:
         """Whether a comparison holds for given values of its sides."""
-        order = self._compare(left, right, flat_is_equal=False)
+        order = self.compare(left, right, flat_is_equal=False)
         return _unequal(left, right, formula) if order is None else _RELATIONS[type(formula)](order)
 
-    def _compare(self, a: Number, b: Number, *, flat_is_equal: bool = True) -> int | None:
+    def compare(self, a: Number, b: Number, *, flat_is_equal: bool = True) -> int | None:
         """−1, 0 or 1 where the order of two numbers is certain, else None; at an exact tie the ordered ε decides.
 
         Two numbers that move together to first order are equal for an extremum, whose slope is then the same either
@@ -382,51 +101,412 @@ class Evaluator:
             return None
         if not isinstance(a, Jet) and not isinstance(b, Jet):
             return 0
-        difference = _parts(a + -b if isinstance(a, Jet) else -(b + -a))
+        difference = parts_of(a + -b if isinstance(a, Jet) else -(b + -a))
         moving = {mask: d for mask, d in difference.items() if mask and not (d.is_exact() and d == 0)}
         if not moving:
             return 0 if flat_is_equal or not any(difference) else None
-        if set(moving) == {self._ordered}:
-            slope = moving[self._ordered]
+        if set(moving) == {self.ordered}:
+            slope = moving[self.ordered]
             return -1 if slope < 0 else 1 if slope > 0 else None
         return None
 
+    def hull_of(self, possible: list[Number], where: str) -> Number:
+        """The least jet that holds all of those that are possible; raises `Undecided` unless hulls are asked for."""
+        if not self.hull or not possible:
+            raise Undecided(f"{where} has no certain branch")
+        masks = {mask for x in possible for mask in parts_of(x)}
+        parts: dict[int, arb] = {}
+        for mask in masks:
+            parts[mask] = parts_of(possible[0]).get(mask, NOTHING)
+            for x in possible[1:]:
+                parts[mask] = parts[mask].union(parts_of(x).get(mask, NOTHING))
+        return Jet(parts)
 
-_METHODS: dict[type, Callable[..., Any]] = {
-    sp.Rational: Evaluator._rational,
-    sp.Symbol: Evaluator._symbol,
-    sp.Indexed: Evaluator._indexed,
-    sp.Add: Evaluator._add,
-    sp.Mul: Evaluator._mul,
-    sp.exp: lambda self, e, env: _exp(exact(self._number(e.args[0], env))),
-    sp.log: lambda self, e, env: _log(exact(self._number(e.args[0], env))),
-    sp.Pow: Evaluator._pow,
-    sp.Sum: Evaluator._sum,
-    sp.Product: Evaluator._product,
-    sp.KroneckerDelta: Evaluator._delta,
-    sp.Min: Evaluator._extremum,
-    sp.Max: Evaluator._extremum,
-    sp.Abs: Evaluator._absolute,
-    sp.Piecewise: Evaluator._piecewise,
-    Apply: Evaluator._apply,
-    AppliedUndef: Evaluator._function,
-    Diff: Evaluator._diff,
-    OneSided: Evaluator._one_sided,
-    At: Evaluator._at,
-    type(sp.pi): lambda self, e, env: arb.pi(),
-    type(sp.E): lambda self, e, env: arb.const_e(),
-    **{type(e): Evaluator._no_number for e in (sp.I, sp.zoo, sp.nan, sp.oo, -sp.oo)},
+    @contextmanager
+    def epsilon(self, *, ordered: bool = False) -> Iterator[int]:
+        """An ε of its own for one derivative: its bit."""
+        tag, outer = 1 << self._depth, self.ordered
+        self._depth += 1
+        if ordered:
+            self.ordered = tag
+        try:
+            yield tag
+        finally:
+            self._depth -= 1
+            self.ordered = outer
+
+
+# -- trees to code --------------------------------------------------------------------------------------------------
+
+#: What a tree becomes: a function of the evaluator and the scope. Its result is an integer, a ball or a jet.
+Code: TypeAlias = Callable[[Evaluator, Scope], Any]
+
+
+@lru_cache(maxsize=100_000)
+def code_of(expr: sp.Basic) -> Code:
+    """The code of an expression: each node is looked at once, however often its value is asked for."""
+    kind: Any = type(expr)
+    code = _builder_for(kind)(expr)
+    return _remembered(expr, code) if isinstance(expr, _REMEMBERED) else code
+
+
+def _remembered(expr: sp.Basic, code: Code) -> Code:
+    """The code, run once for each choice of the indices that it reads: within a scope nothing else changes."""
+    reads = tuple(reads_of(expr))
+
+    def run(evaluator: Evaluator, scope: Scope) -> Any:
+        values, known = scope.values, scope.known
+        here = [x if type(x := values.get(thing)) is int else None for thing in reads]
+        key = (code, evaluator.ordered, *here)
+        if key not in known:
+            known[key] = code(evaluator, scope)
+        return known[key]
+
+    return run
+
+
+@lru_cache(maxsize=100_000)
+def reads_of(expr: sp.Basic) -> frozenset:
+    """Everything that the value of an expression depends on, also through definitions."""
+    if isinstance(expr, Apply):
+        of = expr.definition.of
+        return (reads_of(expr.definition.body) - set(of)).union(*map(reads_of, expr.arguments))
+    own = frozenset(occurring(expr)) if not expr.args or isinstance(expr, sp.IndexedBase) else frozenset()
+    if isinstance(expr, AppliedUndef):
+        own |= {expr.func}
+    if isinstance(expr, OneSided | At):
+        body, _, outside, *_ = expr.args
+        return (reads_of(body) - bound_things(expr)) | reads_of(outside)
+    if bound_things(expr):
+        body, *others = expr.args
+        inside = reads_of(expr.expr if isinstance(expr, sp.Lambda) else body) - bound_things(expr)
+        return inside if isinstance(expr, sp.Lambda) else inside.union(*map(reads_of, others))
+    return own.union(*map(reads_of, expr.args))
+
+
+def _integer(expr: sp.Integer) -> Code:
+    number = int(expr)
+    return lambda evaluator, scope: number
+
+
+def _rational(expr: sp.Rational) -> Code:
+    number = fmpq(int(expr.p), int(expr.q))
+    return lambda evaluator, scope: arb(number)
+
+
+def _symbol(expr: sp.Symbol) -> Code:
+    return lambda evaluator, scope: scope.values[expr]
+
+
+def _indexed(expr: sp.Indexed) -> Code:
+    base, indices = expr.base, [code_of(i) for i in expr.indices]
+
+    def run(evaluator: Evaluator, scope: Scope) -> Any:
+        return ready(_lookup(scope.values[base], [int(i(evaluator, scope)) for i in indices]))
+
+    return run
+
+
+def _no_number(expr: sp.Basic) -> Code:
+    def run(evaluator: Evaluator, scope: Scope) -> Any:
+        raise Undefined(f"{expr} is not a real number")
+
+    return run
+
+
+def _combined(combine: Callable[[Any, Any], Any]) -> Callable[[sp.Basic], Code]:
+    """For a sum or a product of several terms."""
+
+    def build(expr: sp.Basic) -> Code:
+        first, *others = map(code_of, expr.args)
+
+        def run(evaluator: Evaluator, scope: Scope) -> Any:
+            total = first(evaluator, scope)
+            for other in others:
+                total = combine(total, other(evaluator, scope))
+            return total
+
+        return run
+
+    return build
+
+
+def _folded(combine: Callable[[Any, Any], Any], start: int) -> Callable[[Any], Code]:
+    """For a sum or a product over indices, the last of them the outermost."""
+
+    def build(expr: Any) -> Code:
+        code = code_of(expr.function)
+        for bound, low, high in expr.limits:
+            code = _over(code, bound, code_of(low), code_of(high))
+        return code
+
+    def _over(body: Code, bound: sp.Symbol, low: Code, high: Code) -> Code:
+        def run(evaluator: Evaluator, scope: Scope) -> Any:
+            inner = Scope(dict(scope.values), scope.known)
+            total: Any = start
+            for i in range(int(low(evaluator, scope)), int(high(evaluator, scope)) + 1):
+                inner.values[bound] = i
+                total = combine(total, body(evaluator, inner))
+            return total
+
+        return run
+
+    return build
+
+
+def _of_number(f: Callable[[Number], Number]) -> Callable[[sp.Basic], Code]:
+    """For a function of one number."""
+
+    def build(expr: sp.Basic) -> Code:
+        inside = code_of(expr.args[0])
+        return lambda evaluator, scope: f(exact(inside(evaluator, scope)))
+
+    return build
+
+
+def _pow(expr: sp.Pow) -> Code:
+    base, exponent = expr.args
+    inside = code_of(base)
+
+    def run(evaluator: Evaluator, scope: Scope) -> Any:
+        if not isinstance(exponent, sp.Rational):
+            raise TypeError(f"cannot evaluate the power {expr}: the exponent is not a number")
+        x = exact(inside(evaluator, scope))
+        if exponent == -1 and isinstance(x, arb) and not x.is_zero():
+            return 1 / x
+        if exponent.q == 2 and evaluator.hull and isinstance(x, arb) and x.contains(0):
+            x = x.nonnegative_part()  # what a square root is taken of is not negative: only the ball is too wide
+        if exponent.q != 1 and isinstance(x, Jet) and _turns_negative(x, evaluator.ordered):
+            raise Undefined("a root of what is zero here and negative next to it")
+        return power(x, Fraction(int(exponent.p), int(exponent.q)))
+
+    return run
+
+
+def _turns_negative(x: Jet, ordered: int) -> bool:
+    """Whether a number is exactly zero and moves, other than upwards along the side of a one-sided slope."""
+    moving = {mask: part for mask, part in x.parts.items() if mask.bit_count() == 1 and (part > 0 or part < 0)}
+    return x.value.is_zero() and any(mask != ordered or part < 0 for mask, part in moving.items())
+
+
+def _delta(expr: sp.KroneckerDelta) -> Code:
+    first, second = map(code_of, expr.args)
+
+    def run(evaluator: Evaluator, scope: Scope) -> int:
+        order = evaluator.compare(exact(first(evaluator, scope)), exact(second(evaluator, scope)))
+        if order is None:
+            raise Undecided("Kronecker's delta of what is not certain")
+        return int(order == 0)
+
+    return run
+
+
+def _extremum(expr: sp.Min | sp.Max) -> Code:
+    sign = -1 if isinstance(expr, sp.Min) else 1
+    first, *others = map(code_of, expr.args)
+
+    def run(evaluator: Evaluator, scope: Scope) -> Any:
+        best: Any = exact(first(evaluator, scope))
+        for code in others:
+            other = exact(code(evaluator, scope))
+            order = evaluator.compare(other, best)
+            if order == sign:
+                best = other
+            elif order is None and (isinstance(best, Jet) or isinstance(other, Jet)):
+                best = evaluator.hull_of([best, other], "Min or Max")
+            elif order is None:
+                best = best.min(other) if sign < 0 else best.max(other)
+        return best
+
+    return run
+
+
+def _absolute(expr: sp.Abs) -> Code:
+    inside = code_of(expr.args[0])
+
+    def run(evaluator: Evaluator, scope: Scope) -> Any:
+        x = exact(inside(evaluator, scope))
+        order = evaluator.compare(x, arb(0))
+        if order is None:
+            return evaluator.hull_of([x, -x], "an absolute value") if isinstance(x, Jet) else abs(x)
+        return -x if order < 0 else x
+
+    return run
+
+
+def _piecewise(expr: sp.Piecewise) -> Code:
+    branches = [(code_of(value), condition_of(condition)) for value, condition in expr.args]
+
+    def run(evaluator: Evaluator, scope: Scope) -> Any:
+        possible = []
+        for value, condition in branches:
+            holds = condition(evaluator, scope)
+            if holds is False:
+                continue
+            possible.append(exact(value(evaluator, scope)))
+            if holds:
+                break
+        return possible[0] if len(possible) == 1 else evaluator.hull_of(possible, "a case distinction")
+
+    return run
+
+
+def _apply(expr: Apply) -> Code:
+    definition = expr.definition
+    body = code_of(definition.body)
+    arguments = [(thing, _argument(value)) for thing, value in zip(definition.of, expr.arguments, strict=True)]
+
+    def run(evaluator: Evaluator, scope: Scope) -> Any:
+        given = {thing: value(evaluator, scope) for thing, value in arguments}
+        return body(evaluator, Scope(scope.values | given))
+
+    return run
+
+
+def _argument(argument: Any) -> Code:
+    """A number, a family by its name, or one written out for every position."""
+    if isinstance(argument, sp.IndexedBase):
+        return lambda evaluator, scope: scope.values[argument]
+    if not isinstance(argument, sp.Lambda):
+        return code_of(argument)
+    signature, body = argument.signature, code_of(argument.expr)
+
+    def run(evaluator: Evaluator, scope: Scope) -> Callable[..., Any]:
+        return lambda *at: body(evaluator, Scope(scope.values | dict(zip(signature, at, strict=True))))
+
+    return run
+
+
+def _function(expr: AppliedUndef) -> Code:
+    f, arguments = expr.func, [code_of(arg) for arg in expr.args]
+    return lambda evaluator, scope: ready(scope.values[f](*(arg(evaluator, scope) for arg in arguments)))
+
+
+# -- derivatives ----------------------------------------------------------------------------------------------------
+
+
+def _diff(expr: Diff) -> Code:
+    body, variable = code_of(expr.expr), expr.variable
+    indices = [code_of(i) for i in variable.indices] if isinstance(variable, sp.Indexed) else []
+    thing = variable.base if indices else variable
+
+    def run(evaluator: Evaluator, scope: Scope) -> Any:
+        with evaluator.epsilon() as tag:
+            at = [int(i(evaluator, scope)) for i in indices]
+            moved = _moved(scope.values[thing], at, Jet({tag: arb(1)}))
+            result = body(evaluator, scope.having(thing, moved))
+        return result.part(tag) if isinstance(result, Jet) else arb(0)
+
+    return run
+
+
+def _moved(data: Any, at: list[int], epsilon: Jet) -> Any:
+    """The number, or the family at one position of it, with ε added."""
+    if not at:
+        return exact(data) + epsilon
+
+    def moved(*position: int) -> Any:
+        x = _lookup(data, list(position))
+        return exact(x) + epsilon if list(position) == at else x
+
+    return moved
+
+
+def _one_sided(expr: OneSided) -> Code:
+    body, point, variable, side = code_of(expr.expr), code_of(expr.point), expr.variable, arb(expr.side)
+
+    def run(evaluator: Evaluator, scope: Scope) -> Any:
+        here = exact(point(evaluator, scope))
+        with evaluator.epsilon(ordered=True) as tag:
+            result = body(evaluator, scope.having(variable, here + Jet({tag: side})))
+        return result.part(tag) * side if isinstance(result, Jet) else arb(0)
+
+    return run
+
+
+def _at(expr: At) -> Code:
+    body, replaced, value = code_of(expr.expr), expr.replaced, _argument(expr.value)
+    return lambda evaluator, scope: body(evaluator, scope.having(replaced, value(evaluator, scope)))
+
+
+#: What is dear enough to be remembered.
+_REMEMBERED = (sp.Sum, sp.Product, Apply, Diff, OneSided, At)
+
+_BUILDERS: dict[type, Callable[[Any], Code]] = {
+    sp.Integer: _integer,
+    sp.Rational: _rational,
+    sp.Symbol: _symbol,
+    sp.Indexed: _indexed,
+    sp.Add: _combined(add),
+    sp.Mul: _combined(mul),
+    sp.exp: _of_number(exp),
+    sp.log: _of_number(log),
+    sp.Pow: _pow,
+    sp.Sum: _folded(add, 0),
+    sp.Product: _folded(mul, 1),
+    sp.KroneckerDelta: _delta,
+    sp.Min: _extremum,
+    sp.Max: _extremum,
+    sp.Abs: _absolute,
+    sp.Piecewise: _piecewise,
+    Apply: _apply,
+    AppliedUndef: _function,
+    Diff: _diff,
+    OneSided: _one_sided,
+    At: _at,
+    type(sp.pi): lambda expr: lambda evaluator, scope: arb.pi(),
+    type(sp.E): lambda expr: lambda evaluator, scope: arb.const_e(),
+    **{type(e): _no_number for e in (sp.I, sp.zoo, sp.nan, sp.oo, -sp.oo)},
 }
 
 
 @cache
-def _method_for(kind: Any) -> Callable[..., Any]:
-    """How to evaluate a node of that class; the nearest class in its ancestry decides."""
+def _builder_for(kind: Any) -> Callable[[Any], Code]:
+    """How to make code of a node of that class; the nearest class in its ancestry decides."""
     for ancestor in kind.__mro__:
-        if ancestor in _METHODS:
-            return _METHODS[ancestor]
+        if ancestor in _BUILDERS:
+            return _BUILDERS[ancestor]
     raise TypeError(f"cannot evaluate {kind.__name__}")
 
+
+# -- truth ----------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=100_000)
+def condition_of(formula: Any) -> Callable[[Evaluator, Scope], bool | None]:
+    """The code of a formula."""
+    if formula in (sp.true, sp.false):
+        value = bool(formula)
+        return lambda evaluator, scope: value
+    if isinstance(formula, Relational):
+        left, right = map(code_of, formula.args)
+        return lambda evaluator, scope: evaluator.relation(
+            formula, exact(left(evaluator, scope)), exact(right(evaluator, scope))
+        )
+    for kind, connect in _CONNECTIVES.items():
+        if isinstance(formula, kind):
+            parts = [condition_of(arg) for arg in formula.args]
+            return lambda evaluator, scope: connect([part(evaluator, scope) for part in parts])
+    raise TypeError(f"cannot decide {type(formula).__name__}: {formula}")
+
+
+def _any(parts: Sequence[bool | None]) -> bool | None:
+    if True in parts:
+        return True
+    return None if None in parts else False
+
+
+def _not(part: bool | None) -> bool | None:
+    return None if part is None else not part
+
+
+_CONNECTIVES: dict[Any, Callable[[list[bool | None]], bool | None]] = {
+    sp.Not: lambda parts: _not(parts[0]),
+    sp.Implies: lambda parts: _any([_not(parts[0]), parts[1]]),
+    sp.Equivalent: lambda parts: None if None in parts else parts[0] == parts[1],
+    sp.Or: _any,
+    sp.And: lambda parts: _not(_any([_not(part) for part in parts])),
+}
 
 _RELATIONS: dict[Any, Callable[[int], bool]] = {
     sp.Eq: lambda order: order == 0,
@@ -444,24 +524,6 @@ def _unequal(left: Number, right: Number, formula: Relational) -> bool | None:
     if (isinstance(formula, sp.Le) and x <= y) or (isinstance(formula, sp.Ge) and x >= y):
         return True
     return None
-
-
-def _any(parts: Sequence[bool | None]) -> bool | None:
-    if True in parts:
-        return True
-    return None if None in parts else False
-
-
-def _not(part: bool | None) -> bool | None:
-    return None if part is None else not part
-
-
-def _plus(a: Any, b: Any) -> Any:
-    return a + b if isinstance(a, int) and isinstance(b, int) else exact(a) + exact(b)
-
-
-def _times(a: Any, b: Any) -> Any:
-    return a * b if isinstance(a, int) and isinstance(b, int) else exact(a) * exact(b)
 
 
 def _lookup(data: Any, indices: list[int]) -> Any:
@@ -502,14 +564,10 @@ def environment_from(values: Mapping[str, Any]) -> dict[Any, Any]:
     environment: dict[Any, Any] = {}
     for name, value in values.items():
         thing = declared_name(name)
-        environment[thing] = value if isinstance(thing, sp.IndexedBase | UndefinedFunction) else _scalar(value)
+        environment[thing] = value
         if isinstance(thing, sp.IndexedBase) and not callable(value):
             _read_sizes(DECLARATIONS[thing].sizes, value, environment)
     return environment
-
-
-def _scalar(value: Any) -> Any:
-    return value if isinstance(value, int) and not isinstance(value, bool) else exact(value)
 
 
 def _read_sizes(sizes: tuple[Any, ...], data: Any, environment: dict[Any, Any]) -> None:

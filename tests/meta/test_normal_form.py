@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import grape_spec  # noqa: F401 - the registry is full before any test adds to it
 import pytest
 import sympy as sp
-from grape_spec.evaluate import Evaluator, value_of
+from grape_spec.evaluate import Evaluator
+from grape_spec.jets import value_of
 from grape_spec.language import Open, Positive, Real, Simplex, Size, delta, equals, family, index, sum_over, symbol
 from grape_spec.language.expressions import substitute
 from grape_spec.language.registry import CLAIMS, DEFINITIONS

@@ -5,7 +5,8 @@ from fractions import Fraction
 import pytest
 import sympy as sp
 from flint import arb, ctx
-from grape_spec.evaluate import Evaluator, Undecided, Undefined, evaluate, exact, value_of
+from grape_spec.evaluate import Evaluator, evaluate
+from grape_spec.jets import Undecided, Undefined, exact, value_of
 from grape_spec.language import At, Diff, OneSided, cases, delta, sum_over
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st

@@ -21,7 +21,8 @@ from flint import arb, ctx
 from sympy.core.relational import Relational
 from sympy.logic.boolalg import Boolean
 
-from grape_spec.evaluate import Evaluator, Undecided, Undefined, exact, value_of
+from grape_spec.evaluate import Evaluator
+from grape_spec.jets import Undecided, Undefined, exact, value_of
 from grape_spec.language.domains import Interval, RowDomain, SmoothDomain
 from grape_spec.language.expressions import unfold
 from grape_spec.language.symbols import DECLARATIONS, size_of_axis, symbols_of
@@ -96,9 +97,10 @@ def _symbols(statement: Boolean, assuming: tuple[Boolean, ...]) -> set:
 
 
 class SharedPoints:
-    """Points at which a statement holds, with the value of its left side there: its mutants are tried there first.
+    """Points at which a statement holds: its mutants are tried there first.
 
-    They are drawn as they are needed, and as for the statement: its boundaries come often.
+    They are drawn as they are needed, and as for the statement: its boundaries come often. What a mutant has in common
+    with the statement, or with an earlier mutant, is worked out once at each point.
     """
 
     def __init__(
@@ -106,16 +108,16 @@ class SharedPoints:
     ) -> None:
         self.statement = statement
         self._axes = {s for s in symbols_of(statement) if size_of_axis(s) is not None}
-        self._known: list[tuple[dict[Any, Any], Any]] = []
+        self._known: list[Evaluator] = []
         self._more = self._draw(assuming, sizes, count, Random(seed))
 
     def refute(self, mutant: Boolean) -> bool | None:
         """Whether a mutant is certainly false, or has no value, at one of the points; None where they are not its."""
         if not self._axes <= symbols_of(mutant):
             return None  # what is assumed of an index that it does not speak of is assumed of every one
-        return any(self._refuted_at(mutant, point, left) for point, left in self._points())
+        return any(_refuted_at(mutant, point) for point in self._points())
 
-    def _points(self) -> Iterator[tuple[dict[Any, Any], Any]]:
+    def _points(self) -> Iterator[Evaluator]:
         yield from self._known
         for drawn in self._more:
             self._known.append(drawn)
@@ -123,7 +125,7 @@ class SharedPoints:
 
     def _draw(
         self, assuming: tuple[Boolean, ...], sizes: Mapping[sp.Symbol, int], count: int, random: Random
-    ) -> Iterator[tuple[dict[Any, Any], Any]]:
+    ) -> Iterator[Evaluator]:
         symbols = sorted(_symbols(self.statement, assuming), key=str)
         boundaries = _boundaries((self.statement, *assuming))
         found = 0
@@ -133,32 +135,21 @@ class SharedPoints:
                 _onto_boundary(point, boundaries, random)
             if _try_point(self.statement, assuming, point):
                 found += 1
-                yield point, self._left(point)
+                with ctx.workprec(PRECISIONS[0]):
+                    evaluator = Evaluator(point)
+                yield evaluator
             if found == count:
                 return
 
-    def _left(self, point: dict[Any, Any]) -> Any:
-        """The value of the left side; None where there is none, or where a case of it takes more bits to decide."""
-        if not isinstance(self.statement, Relational):
-            return None
-        with ctx.workprec(PRECISIONS[0]):
-            try:
-                return Evaluator(point).number(self.statement.lhs)
-            except Undecided:
-                return None
 
-    def _refuted_at(self, mutant: Boolean, point: dict[Any, Any], left: Any) -> bool:
-        with ctx.workprec(PRECISIONS[0]):
-            try:
-                if left is None or mutant.lhs != self.statement.lhs:
-                    return _decide(mutant, point) is False
-                evaluator = Evaluator(point)
-                right = evaluator.number(mutant.rhs)
-                return value_of(right).is_finite() and evaluator.relation(mutant, left, right) is False
-            except Undecided:
-                return False
-            except (Undefined, IndexError):
-                return True
+def _refuted_at(mutant: Boolean, point: Evaluator) -> bool:
+    with ctx.workprec(PRECISIONS[0]):
+        try:
+            return _decide(mutant, point) is False
+        except Undecided:
+            return False
+        except (Undefined, IndexError):
+            return True
 
 
 # -- points -----------------------------------------------------------------------------------------------------
@@ -273,13 +264,14 @@ def _try_point(statement: Boolean, assuming: tuple[Boolean, ...], point: dict[An
     """False where the statement certainly fails, True where it may well hold, None where the point says nothing."""
     for bits in PRECISIONS:
         with ctx.workprec(bits):
+            here = Evaluator(point)
             try:
-                if not all(_holds_for_all(f, statement, point) for f in assuming):
+                if not all(_holds_for_all(f, statement, point, here) for f in assuming):
                     return None
             except (Undecided, Undefined):
                 return None
             try:
-                outcome = _decide(statement, point)
+                outcome = _decide(statement, here)
             except Undecided:
                 outcome = None
             except (Undefined, IndexError):
@@ -289,9 +281,11 @@ def _try_point(statement: Boolean, assuming: tuple[Boolean, ...], point: dict[An
     return None
 
 
-def _holds_for_all(assumption: Boolean, statement: Boolean, point: dict[Any, Any]) -> bool:
+def _holds_for_all(assumption: Boolean, statement: Boolean, point: dict[Any, Any], here: Evaluator) -> bool:
     """Whether an assumption certainly holds, for every value of an index that the statement does not fix."""
     own = _loose_axes(assumption, statement)
+    if not own:
+        return here.truth(assumption) is True
     ranges = [range(1, _size(axis, point) + 1) for _, axis in own]
     names = [name for name, _ in own]
     return all(
@@ -307,8 +301,7 @@ def _loose_axes(assumption: Boolean, statement: Boolean) -> tuple[tuple[sp.Symbo
     return tuple((s, axis) for s in loose if (axis := size_of_axis(s)) is not None)
 
 
-def _decide(statement: Boolean, point: dict[Any, Any]) -> bool | None:
-    evaluator = Evaluator(point)
+def _decide(statement: Boolean, evaluator: Evaluator) -> bool | None:
     if isinstance(statement, sp.Implies) and evaluator.truth(statement.args[0]) is not True:
         return None
     if not isinstance(statement, Relational):
