@@ -12,9 +12,17 @@ from grape_spec.evaluate import code_of, condition_of, reads_of
 from grape_spec.language.expressions import _unfolded
 from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
 from grape_spec.language.symbols import _BY_NAME, DECLARATIONS
-from grape_spec.proof.refute import _lines
+from grape_spec.proof.derivatives import resolve
+from grape_spec.proof.needs import needs_of, positions_of
+from grape_spec.proof.refute import _lines, _loose_axes
 from grape_spec.proof.smt import _normal_form, _shown_positive
 from hypothesis import settings
+
+#: What is remembered of expressions, which a test may define anew.
+REMEMBERED = (
+    code_of, condition_of, reads_of, _unfolded, _lines, _loose_axes, _normal_form, _shown_positive, needs_of,
+    positions_of, resolve,
+)  # fmt: skip
 
 torch.set_num_threads(1)  # the tensors are small, and tests that run side by side share the cores
 
@@ -69,9 +77,5 @@ def scratch_registry():
     for table, saved in zip(tables, before, strict=True):
         table.clear()
         table.update(saved)
-    for remembered in (code_of, condition_of, reads_of):
+    for remembered in REMEMBERED:
         remembered.cache_clear()
-    _unfolded.cache_clear()
-    _lines.cache_clear()
-    _normal_form.cache_clear()
-    _shown_positive.cache_clear()

@@ -130,7 +130,7 @@ def test_a_refuter_that_finds_nothing_leaves_survivors_and_nothing_effective(w, 
     for module in (audit, examination):
         monkeypatch.setattr(module, "refute", silent)
     monkeypatch.setattr(audit, "refutes", lambda *args: False)
-    monkeypatch.setattr(audit.SharedPoints, "refute", lambda self, mutant: False)
+    monkeypatch.setattr(audit, "refuted_at_one", lambda *args: False)
     found, part = record(statement=equals((w.x + w.y) ** 2, w.x**2 + 2 * w.x * w.y + w.y**2), by=algebra())
     assert not part.sound
     assert not part.satisfiable

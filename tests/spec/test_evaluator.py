@@ -1,16 +1,22 @@
 """The oracle: against exact fractions, and against derivatives worked out by hand."""
 
 from fractions import Fraction
+from itertools import islice
 
+import grape_spec.evaluate as evaluate_module
 import pytest
 import sympy as sp
 from flint import arb, ctx
-from grape_spec.evaluate import Evaluator, evaluate
-from grape_spec.jets import Undecided, Undefined, exact, value_of
+from grape_spec.evaluate import Evaluator, code_of, evaluate
+from grape_spec.jets import Undecided, Undefined, exact, parts_of, value_of
 from grape_spec.language import At, Diff, OneSided, cases, delta, sum_over
+from grape_spec.language.registry import CLAIMS
+from grape_spec.proof.mutate import mutants
+from grape_spec.proof.refute import refute
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 from sympy import Lambda, Max, Min, Rational, exp, log
+from sympy.core.relational import Relational
 
 A, B, C = (sp.Symbol(name, real=True) for name in "abc")
 values = st.fractions(min_value=-4, max_value=4, max_denominator=8).map(lambda x: Fraction(round(x * 8), 8))
@@ -294,3 +300,29 @@ def test_more_bits_give_tighter_balls():
     coarse, fine = (evaluate(exp(Rational(1, 3)), {}, bits=bits) for bits in (64, 512))
     assert fine.rad() < coarse.rad()
     assert coarse.overlaps(fine)
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS.keys())
+def test_what_an_evaluator_remembers_changes_no_value(claim, monkeypatch):
+    """One that has evaluated a statement and its mutants gives each the ball that one without a memory gives it."""
+    for part in claim.parts:
+        formulas = [part.statement, *(changed for _, changed in islice(mutants(part.statement), 0, None, 9))]
+        sides = [side for formula in formulas if isinstance(formula, Relational) for side in formula.args]
+        points = [
+            p._scope.values for p in refute(part.statement, part.assuming, sizes=part.by.at_sizes(), points=1).points
+        ]
+        found = [[value_or_failure(shared, side) for side in sides] for shared in map(Evaluator, points)]
+        with monkeypatch.context() as patch:
+            patch.setattr(evaluate_module, "_REMEMBERED", ())
+            code_of.cache_clear()
+            assert found == [[value_or_failure(Evaluator(point), side) for side in sides] for point in points]
+        code_of.cache_clear()
+
+
+def value_or_failure(evaluator, expr):
+    """The ball and its derivatives as text, or the kind of failure."""
+    with ctx.workprec(96):
+        try:
+            return {mask: part.str(40) for mask, part in parts_of(evaluator.number(expr)).items()}
+        except (Undecided, Undefined, IndexError) as failure:
+            return type(failure)

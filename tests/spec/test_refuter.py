@@ -19,7 +19,7 @@ from grape_spec.language import (
     sum_over,
 )
 from grape_spec.language.registry import CLAIMS
-from grape_spec.proof.refute import SharedPoints, refute, refutes
+from grape_spec.proof.refute import refute, refuted_at_one, refutes
 from sympy import Max, Min, exp, log
 
 
@@ -153,10 +153,20 @@ def test_an_absolute_value_can_be_refuted(words):
     assert refute(equals(sp.Abs(words.x), words.x)).refuted
 
 
-def test_shared_points_whose_left_side_takes_more_bits(words):
+def test_points_that_take_more_bits_to_decide(words):
     """A case that 96 bits do not decide is decided with 384 where the points are drawn, and left to those elsewhere."""
     hair = sp.Integer(2) ** -150
     left = sp.Piecewise((words.x, exp(words.x) + hair * words.y > exp(words.x)), (words.y, True))
-    shared = SharedPoints(sp.Le(left, Max(words.x, words.y)), (), {}, count=4, seed=0)
-    assert shared.refute(sp.Le(words.x, words.x - 1, evaluate=False))
-    assert not shared.refute(sp.Le(left, Max(words.x, words.y) - 1000))
+    statement = sp.Le(left, Max(words.x, words.y))
+    points = refute(statement, points=4).points
+    assert len(points) == 4
+    assert refuted_at_one(sp.Le(words.x, words.x - 1, evaluate=False), statement, points)
+    assert not refuted_at_one(sp.Le(left, Max(words.x, words.y) - 1000), statement, points)
+
+
+def test_the_points_of_a_search_are_for_mutants_of_every_index_of_the_statement(words):
+    """What is assumed of an index that a mutant does not speak of would be assumed of every one."""
+    statement = equals(words.u[words.i], words.u[words.i])
+    points = refute(statement).points
+    assert refuted_at_one(equals(words.u[words.i], 0), statement, points) is True
+    assert refuted_at_one(equals(words.x, 0), statement, points) is None

@@ -25,11 +25,8 @@ from grape_spec.proof.context import Context, Unknown
 from grape_spec.proof.derivatives import NotAlgebraic
 from grape_spec.proof.mutate import mutants
 from grape_spec.proof.prove import prove
-from grape_spec.proof.refute import Search, SharedPoints, refute, refutes
+from grape_spec.proof.refute import KEPT, Search, refute, refuted_at_one, refutes
 from grape_spec.render import unicode
-
-#: Effective points at which a mutant may survive before it is handed to the prover.
-POINTS_PER_MUTANT = 30
 
 #: Points for a mutant that neither the first search nor the prover could decide, and for one that is listed as true.
 MORE_POINTS, POINTS_IF_LISTED = 400, 100
@@ -65,27 +62,36 @@ def assumptions_can_hold(part: Part, search: Search) -> bool:
     return search.effective > 0 and _context(part).solver().satisfiable() is not False
 
 
-def audit_mutants(part: Part, *, claim_id: str = "", earlier: tuple[Part, ...] = (), seed: int = 0) -> list[Mutant]:
-    """The fate of every mutant of a statement."""
-    shared = SharedPoints(part.statement, part.assuming, part.by.at_sizes(), POINTS_PER_MUTANT, seed)
-    return [_fate(part, text, changed, claim_id, earlier, shared) for text, changed in mutants(part.statement)]
+def audit_mutants(
+    part: Part, *, claim_id: str = "", earlier: tuple[Part, ...] = (), search: Search | None = None
+) -> list[Mutant]:
+    """The fate of every mutant of a statement, which is tried first at the points of a search on the statement."""
+    found = refute(part.statement, part.assuming, sizes=part.by.at_sizes(), points=KEPT) if search is None else search
+    context = _context(part)
+    return [_fate(part, text, changed, claim_id, earlier, found, context) for text, changed in mutants(part.statement)]
 
 
 def _fate(
-    part: Part, text: str, changed: Boolean, claim_id: str, earlier: tuple[Part, ...], shared: SharedPoints
+    part: Part,
+    text: str,
+    changed: Boolean,
+    claim_id: str,
+    earlier: tuple[Part, ...],
+    search: Search,
+    context: Context,
 ) -> Mutant:
     sizes = part.by.at_sizes()
-    refuted = shared.refute(changed)
+    refuted = refuted_at_one(changed, part.statement, search.points)
     if refuted is None:
-        refuted = refute(changed, part.assuming, sizes=sizes, points=POINTS_PER_MUTANT).refuted
+        refuted = refute(changed, part.assuming, sizes=sizes, points=KEPT).refuted
     if refuted:
         return Mutant(text, "refuted")
     difference = _difference(part, changed)
-    if _holds(difference, _context(part)):
+    if _holds(difference, context):
         return Mutant(text, "implied", "the prover derives it from the claim")
     if not _breaks(replace(part, statement=changed), claim_id, earlier):
         return Mutant(text, "implied", "the proof of the claim proves it, too")
-    if _try(lambda: refutes(changed, part.assuming, _context(part).solver().counterexample(difference) or {})):
+    if _try(lambda: refutes(changed, part.assuming, context.solver().counterexample(difference) or {})):
         return Mutant(text, "refuted")
     points = POINTS_IF_LISTED if text in part.equivalent else MORE_POINTS
     if refute(changed, part.assuming, sizes=sizes, points=points, seed=1).refuted:

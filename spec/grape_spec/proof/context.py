@@ -34,6 +34,7 @@ class Context:
     parts: Mapping[str, Any] = field(default_factory=dict)
     queries: list[str] = field(default_factory=list)
     milliseconds: int = TIME_LIMIT
+    _known: dict = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def anywhere(self) -> Context:
         """The same without any assumption."""
@@ -122,7 +123,7 @@ class Context:
 
     def _form(self) -> NormalForm:
         relations = [f for f in self.assumptions if isinstance(f, sp.Eq) and isinstance(unfold(f.lhs), sp.Sum)]
-        return NormalForm(relations, self._positive, self.speaks_of)
+        return NormalForm(relations, self._positive, self.speaks_of, self._known)
 
     def _have_values(self, form: NormalForm) -> bool:
         return all(self.differs_from_zero(divisor) for divisor in form.nonzero)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import sympy as sp
 from sympy.core.function import AppliedUndef
 
@@ -15,6 +17,7 @@ class NotAlgebraic(ValueError):
 _KINKED = (sp.Min, sp.Max, sp.Abs, sp.Piecewise)
 
 
+@lru_cache(maxsize=10_000)
 def resolve(expr: sp.Basic) -> sp.Basic:
     """The expression with definitions unfolded, derivatives taken and points put in, innermost first."""
 

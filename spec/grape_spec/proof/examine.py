@@ -208,7 +208,7 @@ def _examine_part(claim: Claim, position: int) -> PartRecord:
     part, earlier = claim.parts[position], claim.parts[:position]
     proof = prove(part, claim_id=claim.id, earlier=earlier)
     search = refute(part.statement, part.assuming, sizes=part.by.at_sizes(), points=POINTS)
-    mutants = audit_mutants(part, claim_id=claim.id, earlier=earlier)
+    mutants = audit_mutants(part, claim_id=claim.id, earlier=earlier, search=search)
     proved = proof.status == "proved"
     return PartRecord(
         name=part.name,

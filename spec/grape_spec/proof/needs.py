@@ -5,7 +5,8 @@ SymPy cancels x/x when an argument is put in, so this looks at definitions and a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any, Literal
 
 import sympy as sp
@@ -19,7 +20,8 @@ from grape_spec.proof.derivatives import NotAlgebraic
 Need = tuple[Literal["positive", "non-negative", "nonzero", "a position of its axis"], sp.Expr]
 
 
-def needs_of(expr: sp.Basic) -> Iterator[Need]:
+@lru_cache(maxsize=10_000)
+def needs_of(expr: sp.Basic) -> tuple[Need, ...]:
     """What has to be positive, non-negative or nonzero for an expression to have a value.
 
     The inside of a one-sided slope is left to the rule for slopes, which asks for a value around the point.
@@ -27,6 +29,10 @@ def needs_of(expr: sp.Basic) -> Iterator[Need]:
     Raises:
         NotAlgebraic: a sum, or the entries of a family, do not run over the range that their index was declared with.
     """
+    return tuple(dict.fromkeys(_needs_of(expr)))
+
+
+def _needs_of(expr: sp.Basic) -> Iterator[Need]:
     if isinstance(expr, OneSided):
         return
     if isinstance(expr, At):
@@ -60,8 +66,13 @@ def _around(need: Need, variable: sp.Expr) -> Need:
     return ("positive", needed) if kind == "non-negative" and varied in occurring(needed) else need
 
 
-def positions_of(expr: sp.Basic) -> Iterator[tuple[sp.Expr, sp.Expr]]:
+@lru_cache(maxsize=10_000)
+def positions_of(expr: sp.Basic) -> tuple[tuple[sp.Expr, sp.Expr], ...]:
     """Every position at which a family is read, also within definitions, with the size of the axis that it is on."""
+    return tuple(dict.fromkeys(_positions_of(expr)))
+
+
+def _positions_of(expr: sp.Basic) -> Iterator[tuple[sp.Expr, sp.Expr]]:
     if isinstance(expr, sp.Indexed) and expr.base in DECLARATIONS:
         yield from zip(expr.indices, DECLARATIONS[expr.base].sizes, strict=True)
     put = [(expr.replaced, expr.value)] if isinstance(expr, At) else []
@@ -78,11 +89,11 @@ def positions_of(expr: sp.Basic) -> Iterator[tuple[sp.Expr, sp.Expr]]:
             yield from positions_of(arg)
 
 
-def _put(needs: Iterator[Need], mapping: dict[Any, Any]) -> Iterator[Need]:
+def _put(needs: Iterable[Need], mapping: dict[Any, Any]) -> Iterator[Need]:
     return ((kind, substitute(needed, mapping)) for kind, needed in needs)
 
 
-def _needs_under(expr: ExprWithLimits | sp.Lambda) -> Iterator[Need]:
+def _needs_under(expr: ExprWithLimits | sp.Lambda) -> Iterable[Need]:
     """The needs of a body for any value of what is bound, under names that no assumption speaks of."""
     if isinstance(expr, ExprWithLimits):
         for bound, low, high in expr.limits:

@@ -22,9 +22,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from fractions import Fraction
-from functools import reduce
+from functools import lru_cache, reduce
 from itertools import permutations
 from math import gcd, lcm
+from typing import Any
 
 import sympy as sp
 from sympy.core.function import AppliedUndef
@@ -44,6 +45,12 @@ ONE: Polynomial = {(): Fraction(1)}
 MOST_PERMUTED = 4
 
 
+#: What bound variables are called while their sums are taken apart: the same few names, so that equal terms are equal
+#: trees. One that is in use, or that occurs in the sum, is passed over.
+_NAMES: list[sp.Dummy] = []
+_IN_USE: set[sp.Dummy] = set()
+
+
 class Relation:
     """A declared value of a sum, such as Σ_t mask[i, t] = length for every i."""
 
@@ -60,6 +67,7 @@ class NormalForm:
         relations: equations Sum = value, valid for every value of their free indices but the fixed ones.
         fixed: indices that the statement speaks of; what is assumed of one of them is not assumed of others.
         positive: decides whether an expression is positive; what it does not know keeps a logarithm in one piece.
+        known: what another form with the same relations, fixed indices and ``positive`` has found.
     """
 
     def __init__(
@@ -67,15 +75,17 @@ class NormalForm:
         relations: Iterable[sp.Eq] = (),
         positive: Callable[[sp.Expr], bool] | None = None,
         fixed: Iterable[sp.Symbol] = (),
+        known: dict[Any, tuple[Polynomial, frozenset]] | None = None,
     ) -> None:
         self._fixed = set(fixed)
         self._positive = positive or is_positive
         self.nonzero: set[sp.Expr] = set()
-        self._names: dict[sp.Expr, str] = {}
+        self._known: dict[Any, tuple[Polynomial, frozenset]] = {}
         self._ranges: dict[sp.Symbol, sp.Expr] = {}
         self._relations: list[Relation] = []
         for equation in relations:
             self._declare(equation)
+        self._known = {} if known is None else known  # what was found before all relations were there is forgotten
 
     def _declare(self, equation: sp.Eq) -> None:
         total = to_expr(self.of(equation.lhs))
@@ -93,6 +103,20 @@ class NormalForm:
         """The normal form of an expression."""
         if isinstance(expr, sp.Rational):
             return _constant(Fraction(int(expr.p), int(expr.q)))
+        if isinstance(expr, sp.Symbol | sp.Indexed | sp.KroneckerDelta | AppliedUndef | sp.Derivative):
+            return self._atom(expr)
+        key = (expr, *((name, self._ranges.get(name)) for name in dummies_in(expr)))
+        if key not in self._known:
+            before, self.nonzero = self.nonzero, set()
+            try:
+                self._known[key] = self._worked_out(expr), frozenset(self.nonzero)
+            finally:
+                self.nonzero |= before
+        result, nonzero = self._known[key]
+        self.nonzero |= nonzero
+        return result
+
+    def _worked_out(self, expr: sp.Expr) -> Polynomial:
         if isinstance(expr, sp.Add):
             return reduce(add, (self.of(arg) for arg in expr.args))
         if isinstance(expr, sp.Mul):
@@ -113,8 +137,6 @@ class NormalForm:
             return self._opaque(expr)
         if isinstance(expr, sp.Product):
             return self._product(expr)
-        if isinstance(expr, sp.Symbol | sp.Indexed | sp.KroneckerDelta | AppliedUndef | sp.Derivative):
-            return self._atom(expr)
         raise NotAlgebraic(f"{type(expr).__name__} has no normal form: {expr}")
 
     def _atom(self, atom: sp.Expr, exponent: int = 1) -> Polynomial:
@@ -160,13 +182,7 @@ class NormalForm:
         for atom, exponent in (*left, *right):
             exponents[atom] = exponents.get(atom, 0) + exponent
         kept = [(a, 1 if n > 1 and is_idempotent(a) else n) for a, n in exponents.items() if n]
-        return tuple(sorted(kept, key=self._key))
-
-    def _key(self, factor: tuple[sp.Expr, int]) -> tuple[str, int]:
-        atom, exponent = factor
-        if atom not in self._names:
-            self._names[atom] = sp.srepr(atom)
-        return self._names[atom], exponent
+        return tuple(sorted(kept, key=_key))
 
     def _pow(self, expr: sp.Pow) -> Polynomial:
         base, exponent = expr.args
@@ -210,7 +226,7 @@ class NormalForm:
             inner, further, rest = self._content(self.of(to_expr(rest)))
             return inner, self._merge(common, further), rest
         coefficient = _rational_content(rest.values())
-        if rest[min(rest, key=lambda monomial: [self._key(f) for f in monomial])] < 0:
+        if rest[min(rest, key=lambda monomial: [_key(f) for f in monomial])] < 0:
             coefficient = -coefficient
         return coefficient, common, {monomial: c / coefficient for monomial, c in rest.items()}
 
@@ -291,21 +307,29 @@ class NormalForm:
     def _sum(self, expr: sp.Sum) -> Polynomial:
         own: list[Bound] = []
         body = expr.function
-        for bound, low, high in expr.limits:
-            if low != 1:
-                raise NotAlgebraic(f"a sum must start at 1, got {expr}")
-            if bound in set().union(*(later[2].free_symbols for later in expr.limits)):
-                raise NotAlgebraic(f"the range of one bound variable depends on another: {expr}")
-            own.append((self._fresh_bound(high), high))
-            body = substitute(body, {bound: own[-1][0]})
-        result = self.of(body)
-        for fresh in own:
-            result = self._sum_over(result, fresh)
-        return result
+        try:
+            for bound, low, high in expr.limits:
+                if low != 1:
+                    raise NotAlgebraic(f"a sum must start at 1, got {expr}")
+                if bound in set().union(*(later[2].free_symbols for later in expr.limits)):
+                    raise NotAlgebraic(f"the range of one bound variable depends on another: {expr}")
+                own.append((self._fresh_bound(high, expr), high))
+                body = substitute(body, {bound: own[-1][0]})
+            result = self.of(body)
+            for fresh in own:
+                result = self._sum_over(result, fresh)
+            return result
+        finally:
+            _give_back(own)
 
-    def _fresh_bound(self, size: sp.Expr) -> sp.Symbol:
-        """A name for a bound variable that nothing else bears while its sum is taken apart."""
-        own = sp.Dummy("bound", integer=True, positive=True)
+    def _fresh_bound(self, size: sp.Expr, *bodies: sp.Expr) -> sp.Symbol:
+        """A name for a bound variable of those bodies that nothing else bears while its sum is taken apart."""
+        taken = _IN_USE.union(*map(dummies_in, bodies))
+        own = next((name for name in _NAMES if name not in taken), None)
+        if own is None:
+            own = sp.Dummy("bound", integer=True, positive=True)
+            _NAMES.append(own)
+        _IN_USE.add(own)
         self._ranges[own] = size
         return own
 
@@ -327,10 +351,10 @@ class NormalForm:
     def _sum_monomial(self, monomial: Monomial, bound: Bound) -> Polynomial:
         name, size = bound
         for factor in monomial:
-            if isinstance(factor[0], sp.KroneckerDelta) and name in factor[0].free_symbols:
+            if isinstance(factor[0], sp.KroneckerDelta) and name in free_in(factor[0]):
                 return self._contract(factor[0], [f for f in monomial if f != factor], bound)
-        outside = tuple(f for f in monomial if name not in f[0].free_symbols)
-        inside = [f for f in monomial if name in f[0].free_symbols]
+        outside = tuple(f for f in monomial if name not in free_in(f[0]))
+        inside = [f for f in monomial if name in free_in(f[0])]
         if not inside:
             return self.multiply({outside: Fraction(1)}, self.of(size))
         return self.multiply({outside: Fraction(1)}, self._joint_sum(inside, bound))
@@ -349,24 +373,27 @@ class NormalForm:
         bounds = [bound]
         coefficient = Fraction(1)
         factors: list[tuple[sp.Expr, int]] = []
-        for atom, n in inside:
-            if isinstance(atom, sp.Sum) and n > 0:
+        try:
+            for sum_, n in ((atom, n) for atom, n in inside if isinstance(atom, sp.Sum) and n > 0):
                 for _ in range(n):
-                    fresh = {b: self._fresh_bound(size) for b, _, size in atom.limits}
-                    bounds += [(fresh[b], size) for b, _, size in atom.limits]
-                    ((body, c),) = self.of(substitute(atom.function, fresh)).items()
+                    fresh = {}
+                    for name, _, size in sum_.limits:
+                        fresh[name] = self._fresh_bound(size, *(atom for atom, _ in inside))
+                        bounds.append((fresh[name], size))
+                    ((body, c),) = self.of(substitute(sum_.function, fresh)).items()
                     coefficient *= c
                     factors += body
-            else:
-                factors.append((atom, n))
-        factors = list(self._merge(factors, ()))
-        known = self._by_relation(bounds, factors)
-        return scale(self._sum_atom(bounds, factors) if known is None else known, coefficient)
+            factors += [(atom, n) for atom, n in inside if not (isinstance(atom, sp.Sum) and n > 0)]
+            factors = list(self._merge(factors, ()))
+            known = self._by_relation(bounds, factors)
+            return scale(self._sum_atom(bounds, factors) if known is None else known, coefficient)
+        finally:
+            _give_back(bounds[1:])
 
     def _by_relation(self, bounds: list[Bound], factors: list[tuple[sp.Expr, int]]) -> Polynomial | None:
         """Use a relation on one of the bound variables, if there is one, and sum what is left over the others."""
         for bound in bounds:
-            own = [f for f in factors if bound[0] in f[0].free_symbols]
+            own = [f for f in factors if bound[0] in free_in(f[0])]
             value = self._known_total(own, bound)
             if value is not None:
                 others = tuple(f for f in factors if f not in own)
@@ -412,13 +439,13 @@ class NormalForm:
         depth = max((_depth(atom) for atom, _ in factors), default=0)
         names = [sp.Symbol(f"_{depth + i}", integer=True, positive=True) for i in range(len(bounds))]
         orders = permutations(bounds) if len(bounds) <= MOST_PERMUTED else [tuple(bounds)]
+        product = to_expr({tuple(factors): Fraction(1)})
         candidates = []
         for order in orders:
             renaming = {bound: name for (bound, _), name in zip(order, names, strict=True)}
-            body = substitute(to_expr({tuple(factors): Fraction(1)}), renaming)
-            total = sp.Sum(body, *((name, 1, size) for name, (_, size) in zip(names, order, strict=True)))
-            candidates.append((sp.srepr(total), total))
-        return self._atom(min(candidates, key=lambda pair: pair[0])[1])
+            limits = ((name, 1, size) for name, (_, size) in zip(names, order, strict=True))
+            candidates.append(sp.Sum(substitute(product, renaming), *limits))
+        return self._atom(candidates[0] if len(candidates) == 1 else min(candidates, key=_text))
 
     def _product(self, expr: sp.Product) -> Polynomial:
         if len(expr.limits) != 1:
@@ -429,8 +456,11 @@ class NormalForm:
             return reduce(self.multiply, terms, ONE)
         if low != 1:
             raise NotAlgebraic(f"a product must start at 1, got {expr}")
-        own = self._fresh_bound(high)
-        body = to_expr(self.of(substitute(expr.function, {bound: own})))
+        own = self._fresh_bound(high, expr)
+        try:
+            body = to_expr(self.of(substitute(expr.function, {bound: own})))
+        finally:
+            _give_back([(own, high)])
         name = sp.Symbol(f"_{_depth(body)}", integer=True, positive=True)
         return self._atom(sp.Product(substitute(body, {own: name}), (name, low, high)))
 
@@ -454,6 +484,32 @@ class NormalForm:
                 changed = self.of(substitute(to_expr({rest: Fraction(1)}), {second: first}))
                 return self.settle_deltas(self.multiply(changed, self._atom(d)))
         return {monomial: Fraction(1)}
+
+
+def _give_back(bounds: Iterable[Bound]) -> None:
+    _IN_USE.difference_update(name for name, _ in bounds)
+
+
+@lru_cache(maxsize=100_000)
+def dummies_in(expr: sp.Basic) -> frozenset[sp.Dummy]:
+    """The nameless symbols in an expression."""
+    return frozenset((expr,)) if isinstance(expr, sp.Dummy) else frozenset().union(*map(dummies_in, expr.args))
+
+
+@lru_cache(maxsize=100_000)
+def free_in(expr: sp.Basic) -> set[sp.Basic]:
+    """The free symbols of an expression."""
+    return expr.free_symbols
+
+
+@lru_cache(maxsize=100_000)
+def _text(atom: sp.Expr) -> str:
+    """A text that orders atoms, the same in every run but for nameless symbols."""
+    return sp.srepr(atom)
+
+
+def _key(factor: tuple[sp.Expr, int]) -> tuple[str, int]:
+    return _text(factor[0]), factor[1]
 
 
 # -- polynomials ------------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ refute.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from itertools import product
@@ -33,17 +33,24 @@ PRECISIONS = (96, 384)
 #: An effective point encloses both sides at least this tightly, relative to their size or to one.
 TIGHT = arb(2) ** -40
 
+#: Points of a search that are kept for the mutants of its statement.
+KEPT = 30
+
 #: Points drawn for each one that is asked for, before the search gives up on the assumptions.
 PATIENCE = 60
 
 
 @dataclass(frozen=True)
 class Search:
-    """What the refuter saw: the points that it drew, those of them that could have refuted, and the one that did."""
+    """What the refuter saw: the points that it drew, those of them that could have refuted, and the one that did.
+
+    The first few points at which the statement holds are kept for its mutants.
+    """
 
     drawn: int
     effective: int
     witness: dict[str, Any] | None = None
+    points: tuple[Evaluator, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def refuted(self) -> bool:
@@ -66,17 +73,21 @@ def refute(
     random = Random(seed)
     symbols = sorted(_symbols(statement, assuming), key=str)
     boundaries = _boundaries((statement, *assuming))
+    kept: list[Evaluator] = []
     effective = drawn = 0
     while effective < points and drawn < PATIENCE * points:
         drawn += 1
         point = sample(symbols, random, sizes or {})
         if random.random() < 0.5:
             _onto_boundary(point, boundaries, random)
-        outcome = _try_point(statement, assuming, point)
+        here = _at(point, PRECISIONS[0])
+        outcome = _try_point(statement, assuming, point, here)
         if outcome is False:
-            return Search(drawn, effective + 1, _witness(statement, point))
+            return Search(drawn, effective + 1, _witness(statement, point), tuple(kept))
+        if outcome and len(kept) < KEPT:
+            kept.append(here)
         effective += outcome is True
-    return Search(drawn, effective)
+    return Search(drawn, effective, None, tuple(kept))
 
 
 def refutes(statement: Boolean, assuming: tuple[Boolean, ...], point: dict[Any, Any]) -> bool:
@@ -96,50 +107,15 @@ def _symbols(statement: Boolean, assuming: tuple[Boolean, ...]) -> set:
     return set().union(*(symbols_of(f) for f in (statement, *assuming)))
 
 
-class SharedPoints:
-    """Points at which a statement holds: its mutants are tried there first.
+def refuted_at_one(mutant: Boolean, statement: Boolean, points: Iterable[Evaluator]) -> bool | None:
+    """Whether a mutant is certainly false, or has no value, at a point at which its statement holds.
 
-    They are drawn as they are needed, and as for the statement: its boundaries come often. What a mutant has in common
-    with the statement, or with an earlier mutant, is worked out once at each point.
+    What it has in common with the statement, or with an earlier mutant, was worked out at each point before. None where
+    the points are not its: what is assumed of an index that it does not speak of is assumed of every one.
     """
-
-    def __init__(
-        self, statement: Boolean, assuming: tuple[Boolean, ...], sizes: Mapping[sp.Symbol, int], count: int, seed: int
-    ) -> None:
-        self.statement = statement
-        self._axes = {s for s in symbols_of(statement) if size_of_axis(s) is not None}
-        self._known: list[Evaluator] = []
-        self._more = self._draw(assuming, sizes, count, Random(seed))
-
-    def refute(self, mutant: Boolean) -> bool | None:
-        """Whether a mutant is certainly false, or has no value, at one of the points; None where they are not its."""
-        if not self._axes <= symbols_of(mutant):
-            return None  # what is assumed of an index that it does not speak of is assumed of every one
-        return any(_refuted_at(mutant, point) for point in self._points())
-
-    def _points(self) -> Iterator[Evaluator]:
-        yield from self._known
-        for drawn in self._more:
-            self._known.append(drawn)
-            yield drawn
-
-    def _draw(
-        self, assuming: tuple[Boolean, ...], sizes: Mapping[sp.Symbol, int], count: int, random: Random
-    ) -> Iterator[Evaluator]:
-        symbols = sorted(_symbols(self.statement, assuming), key=str)
-        boundaries = _boundaries((self.statement, *assuming))
-        found = 0
-        for _ in range(PATIENCE * count):
-            point = sample(symbols, random, sizes)
-            if random.random() < 0.5:
-                _onto_boundary(point, boundaries, random)
-            if _try_point(self.statement, assuming, point):
-                found += 1
-                with ctx.workprec(PRECISIONS[0]):
-                    evaluator = Evaluator(point)
-                yield evaluator
-            if found == count:
-                return
+    if any(size_of_axis(thing) is not None for thing in symbols_of(statement) - symbols_of(mutant)):
+        return None
+    return any(_refuted_at(mutant, point) for point in points)
 
 
 def _refuted_at(mutant: Boolean, point: Evaluator) -> bool:
@@ -191,11 +167,16 @@ def _family(domain: Any, sizes: list[int], random: Random) -> list:
 
 def _smooth_function(domain: SmoothDomain, random: Random) -> Any:
     """A quadratic in the parameter, or the exponential of one, with coefficients of its own for every index."""
-    coefficients: dict[tuple[int, ...], list[Fraction]] = {}
+    seed = random.getrandbits(64)
+
+    @lru_cache
+    def coefficients(*index: int) -> list[Fraction]:
+        own = Random(f"{seed} {index}")  # whatever is asked for first, and however often
+        return [Fraction(own.randint(-16, 16), 8) for _ in range(3)]
 
     def value(*arguments: Any) -> Any:
         *index, parameter = arguments
-        a, b, c = coefficients.setdefault(tuple(index), [Fraction(random.randint(-16, 16), 8) for _ in range(3)])
+        a, b, c = coefficients(*index)
         x = exact(parameter)
         quadratic = exact(a) + exact(b) * x + exact(c) * x * x
         return Evaluator({_ARGUMENT: quadratic}).number(sp.exp(_ARGUMENT)) if domain.positive else quadratic
@@ -260,11 +241,21 @@ def _rational(x: Any) -> Fraction | None:
 # -- deciding at a point ----------------------------------------------------------------------------------------
 
 
-def _try_point(statement: Boolean, assuming: tuple[Boolean, ...], point: dict[Any, Any]) -> bool | None:
-    """False where the statement certainly fails, True where it may well hold, None where the point says nothing."""
+def _at(point: dict[Any, Any], bits: int) -> Evaluator:
+    with ctx.workprec(bits):
+        return Evaluator(point)
+
+
+def _try_point(
+    statement: Boolean, assuming: tuple[Boolean, ...], point: dict[Any, Any], first: Evaluator | None = None
+) -> bool | None:
+    """False where the statement certainly fails, True where it may well hold, None where the point says nothing.
+
+    ``first`` is the evaluator at the point for the first precision, where the caller wants to keep it.
+    """
     for bits in PRECISIONS:
         with ctx.workprec(bits):
-            here = Evaluator(point)
+            here = first if first is not None and bits == PRECISIONS[0] else Evaluator(point)
             try:
                 if not all(_holds_for_all(f, statement, point, here) for f in assuming):
                     return None
