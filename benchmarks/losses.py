@@ -12,7 +12,9 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import grape_verified
 from benchmarks import textbook
-from benchmarks.measure import clocked, in_a_word, peak_memory
+from benchmarks.measure import clocked, in_a_word, keep_freed_memory, peak_memory
 from benchmarks.run import machine, versions
 from benchmarks.table import MIB, NONE, markdown, with_spread
 
@@ -214,10 +216,10 @@ class Case(NamedTuple):
             found = {"kernels": {side: generated_kernels(work) for side, work in works.items()}}
         return found | {"seconds": timed(works, rounds, device)}
 
-    def peaks(self, device: str, seed: int) -> dict[str, int | None]:
+    def peaks(self, device: str, seed: int) -> Cell:
         """Bytes over the inputs."""
         torch._dynamo.reset()
-        return {side: peak_memory(work, device) for side, work in self.works(device, seed).items()}
+        return {"peak": {side: peak_memory(work, device) for side, work in self.works(device, seed).items()}}
 
 
 def generated_kernels(work: Callable[[], object]) -> int:
@@ -239,8 +241,9 @@ def cases(losses: list[str], shapes: list[Shape], modes: list[str]) -> list[Case
 
 
 def measured(all_cases: list[Case], options: argparse.Namespace) -> list[Cell]:
-    """All cells. Memory comes after all times: measuring it changes how memory is handed out."""
+    """All cells. Memory is measured in a process of its own, whose heap holds nothing that timing has left there."""
     cells: list[Cell] = [{**case._asdict(), "error": None, "detail": None} for case in all_cases]
+    largest, setting = max(options.shapes), (options.device, options.seed)
 
     def note(cell: Cell, measure: Callable[[], Cell]) -> None:
         try:
@@ -249,12 +252,12 @@ def measured(all_cases: list[Case], options: argparse.Namespace) -> list[Cell]:
             cell |= {"error": in_a_word(error), "detail": " ".join(str(error).split())[:300]}
 
     for case, cell in zip(all_cases, cells, strict=True):
-        note(cell, lambda case=case: case.measured(options.rounds, options.device, options.seed))  # type: ignore[misc]
+        note(cell, partial(case.measured, options.rounds, *setting))
         print(f"{' '.join(map(str, case))}: {cell['error'] or ratio(cell)}", file=sys.stderr)
-    largest = max(options.shapes)
-    for case, cell in zip(all_cases, cells, strict=True):
-        if case.shape == largest and cell["error"] is None:
-            note(cell, lambda case=case: {"peak": case.peaks(options.device, options.seed)})  # type: ignore[misc]
+    with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (options.threads,)) as apart:
+        for case, cell in zip(all_cases, cells, strict=True):
+            if case.shape == largest and cell["error"] is None:
+                note(cell, apart.submit(case.peaks, *setting).result)
     return cells
 
 
@@ -336,6 +339,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure and print."""
     options = parsed(arguments)
     torch.set_num_threads(options.threads)
+    keep_freed_memory()
     results = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": versions(),

@@ -16,6 +16,11 @@ VARIANTS = [(name, advantages) for name, row in ROWS.items() for advantages in r
 OTHER_BENCHMARK = {"fused_linear_loss"}
 
 
+@pytest.fixture(autouse=True)
+def _malloc_stays_as_it_is(monkeypatch):
+    monkeypatch.setattr(losses, "keep_freed_memory", lambda: None)
+
+
 def both(name, advantages):
     everything = batch(SHAPE, advantages, "cpu", seed=3, dtype=torch.float64)
     inputs = inputs_of(name, everything)
