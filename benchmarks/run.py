@@ -165,19 +165,19 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5, help="rounds")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="default benchmarks/results/<device>.json")
+    parser.add_argument("--output", type=Path, help="default benchmarks/results/<device>.json")
     options = parser.parse_args(arguments)
     options.shape = options.shape or SHAPES[options.device]
     options.error_shape = options.error_shape or ERROR_SHAPES[options.device]
     options.dtype = options.dtype or DTYPES[options.device]
-    options.out = options.out or RESULTS / f"{options.device}.json"
+    options.output = options.output or RESULTS / f"{options.device}.json"
     return options
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, keep, print. What is measured is kept after each task."""
     options = parsed(arguments)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     settings = {key: getattr(options, key) for key in ("device", "shape", "error_shape", "dtype", "threads", "seed")}
     results: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -189,7 +189,7 @@ def main(arguments: list[str] | None = None) -> None:
     }
     for task in options.tasks:
         results["cells"] += measured(task, options.rows, settings, options.repeats, options.measures)
-        options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(full_table(results))
 
 

@@ -1,4 +1,4 @@
-"""From curves to an SVG that stands inside a page: it takes the page's font and its colours, light or dark.
+"""Draws curves as an SVG embedded in a page, in the font and colours of the page, light or dark.
 
 Matplotlib draws with colours that stand for others: ink becomes `currentColor`, the k-th line `var(--figure-k)`.
 """

@@ -131,7 +131,7 @@ def test_rows_and_shapes_are_checked(capsys):
 def test_a_run_at_a_tiny_shape(tmp_path, capsys):
     sizes = ["--shape", "32,8,64", "--error-shape", "32,8,64", "--repeats", "2"]
     out = tmp_path / "results" / "out.json"
-    run.main(["--tasks", "entropy", "grpo", "--rows", "naive", "one-pass", *sizes, "--out", str(out)])
+    run.main(["--tasks", "entropy", "grpo", "--rows", "naive", "one-pass", *sizes, "--output", str(out)])
     results = json.loads(out.read_text(encoding="utf-8"))
     jsonschema.validate(results, SCHEMA)
     cells = {(cell["task"], cell["row"]): cell for cell in results["cells"]}

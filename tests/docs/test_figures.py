@@ -12,11 +12,21 @@ import torch
 pytest.importorskip("matplotlib")
 
 import grape_verified
-from grape_verified.docs import figures
 from grape_verified.docs.drawing import COLOURS, Line, Panel, draw
-from grape_verified.docs.figures import FIGURES, snippet
+from grape_verified.docs.figures import (
+    CHAPTERS,
+    FIGURES,
+    advantage,
+    aggregation,
+    grape,
+    grpo,
+    rejection,
+    snippet,
+    trpo,
+)
 
-CSS = (Path(__file__).parents[2] / "docs" / "assets" / "figures.css").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+CSS = (DOCS / "assets" / "figures.css").read_text(encoding="utf-8")
 EXPECTED = {
     "ppo_clip", "dual_clip", "kl_estimators", "kl_directions", "aggregation_weights", "group_advantages", "gae_weights",
     "dpo_slope", "grape_weights", "best_of_n", "confident_token", "logit_rounding", "grpo_length", "trpo_step",
@@ -45,6 +55,13 @@ def near(actual, expected, tolerance=1e-12):
 def test_these_are_the_figures():
     assert set(FIGURES) == EXPECTED
     assert all(figure.name == name for name, figure in FIGURES.items())
+
+
+def test_the_chapter_that_a_figure_is_filed_under_shows_it():
+    for chapter in CHAPTERS:
+        page = (DOCS / "chapters" / f"{chapter.__name__.rpartition('.')[2]}.md").read_text(encoding="utf-8")
+        for figure in chapter.FIGURES:
+            assert f'--8<-- "figure/{figure.name}.md"' in page
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
@@ -164,12 +181,12 @@ def test_colours_can_be_read_on_the_page(selector, page):
 
 
 def test_ppo_clip(panels):
-    for panel, advantage in zip(panels["ppo_clip"], (1.0, -1.0), strict=True):
+    for panel, sign in zip(panels["ppo_clip"], (1.0, -1.0), strict=True):
         value, slope = panel.line("surrogate"), panel.line("its slope in log π")
-        clipped = value.x > 1.2 if advantage > 0 else value.x < 0.8
-        near(value.y, torch.where(clipped, advantage * value.x.clamp(0.8, 1.2), advantage * value.x))
+        clipped = value.x > 1.2 if sign > 0 else value.x < 0.8
+        near(value.y, torch.where(clipped, sign * value.x.clamp(0.8, 1.2), sign * value.x))
         inside = ((value.x - 1.2).abs() > 1e-9) & ((value.x - 0.8).abs() > 1e-9)
-        near(slope.y[inside], torch.where(clipped, 0.0, advantage * value.x)[inside])
+        near(slope.y[inside], torch.where(clipped, 0.0, sign * value.x)[inside])
         assert clipped.any()
         assert (~clipped).any()
 
@@ -214,7 +231,7 @@ def test_aggregation_weights(panels):
     (panel,) = panels["aggregation_weights"]
     short, long = panel.lines
     modes = [panel.y_ticks[place] for place in sorted(panel.y_ticks, reverse=True)]
-    s, n, fixed = figures.SHORT, figures.LONG, figures.FIXED
+    s, n, fixed = aggregation.SHORT, aggregation.LONG, aggregation.FIXED
     expected = {
         "token_mean": (1 / (s + n), 1 / (s + n)),
         "sequence_mean": (1 / (2 * s), 1 / (2 * n)),
@@ -228,7 +245,7 @@ def test_aggregation_weights(panels):
 
 def test_group_advantages(panels):
     right, wrong = panels["group_advantages"]
-    G = figures.GROUP
+    G = advantage.GROUP
     for panel, reward in ((right, 1), (wrong, 0)):
         p = panel.lines[0].x
         std = (p * (1 - p) * G / (G - 1)).sqrt()
@@ -264,7 +281,7 @@ def test_grape_weights(panels):
     normalised, summed = panels["grape_weights"]
     confidence = normalised.lines[0].x
     products = [torch.full_like(confidence, 1.0), confidence, torch.full_like(confidence, 2.0 * 0.25)]
-    assert figures.IMPORTANCE == (1.0, 1.0, 2.0)
+    assert grape.IMPORTANCE == (1.0, 1.0, 2.0)
     for item, product in enumerate(products):
         near(summed.lines[item].y, product)
         near(normalised.lines[item].y, product / sum(products))
@@ -272,7 +289,7 @@ def test_grape_weights(panels):
 
 def test_best_of_n(panels):
     laws, divergence = panels["best_of_n"]
-    p = torch.tensor(figures.ANSWERS, dtype=torch.float64)
+    p = torch.tensor(rejection.PROBABILITIES, dtype=torch.float64)
     at_most = p.cumsum(0)
     for line, n in zip(laws.lines, (1, 2, 4, 8), strict=True):
         near(line.y, at_most**n - (at_most - p) ** n)
@@ -305,7 +322,7 @@ def test_logit_rounding(panels):
 
 def test_grpo_length(panels):
     (panel,) = panels["grpo_length"]
-    lengths = torch.tensor(figures.LENGTHS, dtype=torch.float64)
+    lengths = torch.tensor(grpo.LENGTHS, dtype=torch.float64)
     near(panel.line("GRPO").y, 1000 / (len(lengths) * lengths))
     near(panel.line("DAPO").y, torch.full_like(lengths, float(1000 / lengths.sum())))
     near(panel.line("Dr. GRPO").y, torch.full_like(lengths, 1000 / (len(lengths) * 128)))
@@ -314,14 +331,14 @@ def test_grpo_length(panels):
 def test_trpo_step(panels):
     gain, divergence = panels["trpo_step"]
     x = gain.lines[0].x
-    old = torch.tensor(figures.LOGITS, dtype=torch.float64).softmax(0)
-    advantages = torch.tensor(figures.GAINS, dtype=torch.float64)
+    old = torch.tensor(trpo.LOGITS, dtype=torch.float64).softmax(0)
+    advantages = torch.tensor(trpo.GAINS, dtype=torch.float64)
     centred = advantages - old @ advantages
-    length = (2 * figures.RADIUS / (old @ centred.square())).sqrt()  # F⁻¹g is the centred advantage, up to a shift
-    new = (torch.tensor(figures.LOGITS, dtype=torch.float64) + x[:, None] * length * centred).softmax(1)
+    length = (2 * trpo.RADIUS / (old @ centred.square())).sqrt()  # F⁻¹g is the centred advantage, up to a shift
+    new = (torch.tensor(trpo.LOGITS, dtype=torch.float64) + x[:, None] * length * centred).softmax(1)
     near(gain.line("true").y, new @ advantages - old @ advantages, 1e-6)
-    near(gain.line("model").y, x * (2 * figures.RADIUS * (old @ centred.square())).sqrt(), 1e-6)
+    near(gain.line("model").y, x * (2 * trpo.RADIUS * (old @ centred.square())).sqrt(), 1e-6)
     near(divergence.line("true").y, (old * (old / new).log()).sum(1), 1e-6)
-    near(divergence.line("model").y, x.square() * figures.RADIUS, 1e-6)
-    assert divergence.line("true").y[50] > figures.RADIUS
+    near(divergence.line("model").y, x.square() * trpo.RADIUS, 1e-6)
+    assert divergence.line("true").y[50] > trpo.RADIUS
     assert x[50] == 1
