@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from random import Random
 
 import sympy as sp
@@ -74,17 +75,19 @@ class Interval(Domain):
         """Whether every point has neighbours on both sides, so that functions on it can be differentiated."""
         return not (self.low_closed or self.high_closed)
 
+    @cached_property
+    def _simple(self) -> list[Fraction]:
+        """A few numbers of the interval at which formulas are likely to go wrong."""
+        return [x for n in (0, 1, 2, 4, 6, 8, 12, -1, -2, -4, -8) if self.contains(x := Fraction(n, 4))]
+
     def contains(self, x: Fraction) -> bool:
         above = self.low is None or x > self.low or (self.low_closed and x == self.low)
         below = self.high is None or x < self.high or (self.high_closed and x == self.high)
         return above and below
 
     def sample(self, random: Random) -> Fraction:
-        if random.random() < 0.3:
-            simple = [Fraction(n, 4) for n in (0, 1, 2, 4, 6, 8, 12, -1, -2, -4, -8)]
-            inside = [x for x in simple if self.contains(x)]
-            if inside:
-                return random.choice(inside)
+        if random.random() < 0.3 and self._simple:
+            return random.choice(self._simple)
         width = random.choice((1, 1, 2, 4, 16))
         low = self.low if self.low is not None else (self.high - width if self.high is not None else Fraction(-width))
         high = self.high if self.high is not None else low + (width if self.low is not None else 2 * width)

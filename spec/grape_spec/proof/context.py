@@ -34,7 +34,8 @@ class Context:
     parts: Mapping[str, Any] = field(default_factory=dict)
     queries: list[str] = field(default_factory=list)
     milliseconds: int = TIME_LIMIT
-    _known: dict = field(default_factory=dict, init=False, repr=False, compare=False)
+    _forms: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _entailed: dict[Any, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def anywhere(self) -> Context:
         """The same without any assumption."""
@@ -51,7 +52,10 @@ class Context:
 
     def entails(self, statement: Boolean, given: Iterable[Boolean] = ()) -> bool:
         """Whether the SMT solver proves a statement here."""
-        return self.solver().entails(statement, given=given)
+        asked = (statement, *given)
+        if asked not in self._entailed:
+            self._entailed[asked] = self.solver().entails(statement, given=asked[1:])
+        return self._entailed[asked]
 
     def agree(self, left: sp.Expr, right: sp.Expr) -> bool:
         """Whether two expressions have the same normal form, every divisor of either proved nonzero."""
@@ -123,7 +127,7 @@ class Context:
 
     def _form(self) -> NormalForm:
         relations = [f for f in self.assumptions if isinstance(f, sp.Eq) and isinstance(unfold(f.lhs), sp.Sum)]
-        return NormalForm(relations, self._positive, self.speaks_of, self._known)
+        return NormalForm(relations, self._positive, self.speaks_of, self._forms)
 
     def _have_values(self, form: NormalForm) -> bool:
         return all(self.differs_from_zero(divisor) for divisor in form.nonzero)

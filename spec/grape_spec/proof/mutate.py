@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 
 import sympy as sp
 from sympy.core.relational import Relational
@@ -43,11 +44,14 @@ def _anywhere_below(statement: Boolean, indices: list[sp.Symbol]) -> Iterator[tu
 
 def _anywhere(node: sp.Basic, indices: list[sp.Symbol]) -> Iterator[tuple[str, sp.Basic]]:
     for new in _changed(node, indices):
-        yield f"{unicode(node)} → {unicode(new)}", new
+        yield f"{_text(node)} → {_text(new)}", new
     for position, arg in enumerate(node.args):
         if _is_open(node, position):
             for text, new in _anywhere(arg, indices):
                 yield text, rebuild(node, [*node.args[:position], new, *node.args[position + 1 :]])
+
+
+_text = lru_cache(maxsize=1_000)(unicode)
 
 
 def _is_open(node: sp.Basic, position: int) -> bool:

@@ -113,7 +113,8 @@ def refuted_at_one(mutant: Boolean, statement: Boolean, points: Iterable[Evaluat
     What it has in common with the statement, or with an earlier mutant, was worked out at each point before. None where
     the points are not its: what is assumed of an index that it does not speak of is assumed of every one.
     """
-    if any(size_of_axis(thing) is not None for thing in symbols_of(statement) - symbols_of(mutant)):
+    axes = {thing for thing in symbols_of(statement) if size_of_axis(thing) is not None}
+    if axes and not axes <= symbols_of(mutant):
         return None
     return any(_refuted_at(mutant, point) for point in points)
 
