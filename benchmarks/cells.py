@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.problems import BETA, CLIP, Problem, plain_loss
+from benchmarks.problems import Problem, plain_loss
+from benchmarks.textbook import BETA, CLIP
 from grape_verified import (
     dpo_loss,
     dpo_per_pair,

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+
+from benchmarks import textbook
 
 TASKS = ("logps", "entropy", "sft", "grpo", "dpo")
 KINDS = ("flat", "peaked", "offset", "masked", "zeros")
@@ -17,8 +18,6 @@ WITHOUT_ADVANTAGES = ("sft", "dpo")
 SEQUENCES = 16
 CONFIDENT = 30.0
 OFFSET = 1000.0
-CLIP = 0.2
-BETA = 0.1
 
 
 class Shape(NamedTuple):
@@ -98,20 +97,19 @@ def _logps(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 
 
 def plain_loss(p: Problem, task: str, logps: Tensor, entropies: Tensor | None = None) -> Tensor:
-    """The loss of a task, as its formula is usually written down; token mean for SFT and GRPO."""
+    """The loss of a task by its textbook formula; token mean for SFT and GRPO, whose clipped surrogate is PPO's."""
     if task == "logps":
         return (p.upstream * logps * p.mask).sum()
     if task == "entropy":
         assert entropies is not None
         return ((p.upstream * logps + p.entropy_upstream * entropies) * p.mask).sum()
     if task == "sft":
-        return -(logps * p.mask).sum() / p.mask.sum()
+        return textbook.sft(logps, p.mask)
     if task == "grpo":
-        ratio, advantages = (logps - p.old_logps).exp(), p.advantages.unsqueeze(1)
-        terms = -torch.min(ratio * advantages, ratio.clamp(1 - CLIP, 1 + CLIP) * advantages)
-        return (terms * p.mask).sum() / p.mask.sum()
+        return textbook.ppo(logps, p.old_logps, p.advantages, p.mask)
     chosen, rejected = (logps * p.mask).sum(1).chunk(2)
-    return -logsigmoid(BETA * (chosen - rejected)).mean()
+    zeros = torch.zeros_like(chosen)
+    return textbook.dpo(chosen, rejected, zeros, zeros)
 
 
 class Exact(NamedTuple):

@@ -7,7 +7,8 @@ import torch
 
 from benchmarks.cells import NotOffered, row
 from benchmarks.measure import errors, forward_backward
-from benchmarks.problems import BETA, CLIP, KINDS, SEQUENCES, TASKS, WITHOUT_ADVANTAGES, Shape, exact, problem
+from benchmarks.problems import KINDS, SEQUENCES, TASKS, WITHOUT_ADVANTAGES, Shape, exact, problem
+from benchmarks.textbook import BETA, CLIP
 
 TINY = Shape(2 * SEQUENCES, 5, 11)
 
