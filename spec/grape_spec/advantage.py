@@ -40,16 +40,16 @@ DECAY = Interval("in (0, 1]", Fraction(0), Fraction(1), high_closed=True)
 # One token, given what follows it.
 
 token_return = symbol("received", Real, "reward of the token", tex="r")
-value = symbol("value", Real, "value before the token is chosen", tex="V")
+value = symbol("value", Real, "value of the prefix before the token", tex="V")
 next_value = symbol("next_value", Real, "value of the next token that counts, 0 after the last", tex="V'")
 next_advantage = symbol("next_advantage", Real, "advantage of the next token that counts, 0 after the last", tex="A'")
-discount = symbol("discount", UNIT_INTERVAL, "what a reward is worth one token earlier", tex=r"\gamma")
-lam = symbol("lam", UNIT_INTERVAL, "what a residual counts one token earlier, beside the discount", tex=r"\lambda")
+discount = symbol("discount", UNIT_INTERVAL, "factor on a reward for each token that it lies ahead", tex=r"\gamma")
+lam = symbol("lam", UNIT_INTERVAL, "further factor on a residual for each token that it lies ahead", tex=r"\lambda")
 counts = symbol("counts", Mask(), "1 where the token counts", tex="m")
 
 residual = define(
     "advantage.residual",
-    "The error of a value: the reward and the discounted value that follow, less the value itself.",
+    "Temporal-difference residual: the reward plus the discounted next value, less the value itself.",
     (token_return, value, next_value, discount),
     token_return + discount * next_value - value,
     tex=r"\delta",
@@ -67,7 +67,7 @@ gae = define(
 
 estimated_return = define(
     "advantage.estimated_return",
-    "What the value of a token should have been, by its advantage.",
+    "Return estimate of a token, the target of its value: the value plus the advantage.",
     (token_return, value, next_value, next_advantage, discount, lam),
     gae() + value,
     tex="R",
@@ -76,8 +76,8 @@ estimated_return = define(
 
 claim(
     "advantage.gae.returns",
-    "The returns obey the recursion of TD(λ): the reward, and of what follows, discounted, 1 − λ parts its value and λ "
-    "parts its return. The token's own value is not in them.",
+    "The returns obey the TD(λ) recursion: the reward, plus the discounted mixture of the next value with weight 1 − "
+    "λ and the next return with weight λ. The token's own value cancels.",
     holds(
         equals(
             estimated_return(),
@@ -87,11 +87,11 @@ claim(
     ),
     wrong=[
         wrong(
-            "bootstrapped from the value alone",
+            "bootstrapping from the value alone",
             equals(estimated_return(), token_return + discount * next_value),
         ),
         wrong(
-            "the advantage for the return of what follows",
+            "the next advantage in place of the next return",
             equals(estimated_return(), token_return + discount * ((1 - lam) * next_value + lam * next_advantage)),
         ),
     ],
@@ -99,7 +99,7 @@ claim(
 
 value_handed_on = define(
     "advantage.value_handed_on",
-    "The value that the token before bootstraps from: a masked token hands on what follows it.",
+    "The value that the previous token bootstraps from: a masked token passes on the next one.",
     (counts, value, next_value),
     counts * value + (1 - counts) * next_value,
     tex=r"V_{{\mathrm{{on}}}}",
@@ -108,7 +108,7 @@ value_handed_on = define(
 
 advantage_handed_on = define(
     "advantage.advantage_handed_on",
-    "The advantage that the token before adds to: a masked token hands on what follows it.",
+    "The advantage that the previous token accumulates: a masked token passes on the next one.",
     (counts, token_return, value, next_value, next_advantage, discount, lam),
     counts * gae() + (1 - counts) * next_advantage,
     tex=r"A_{{\mathrm{{on}}}}",
@@ -117,33 +117,33 @@ advantage_handed_on = define(
 
 claim(
     "advantage.gae.masked",
-    "A masked token is as if it were not there: it hands on what it was handed, whatever its own reward and value, so "
-    "that masked tokens inserted anywhere change nothing at the others.",
+    "A masked token has no effect: it passes on what it receives, whatever its own reward and value, so masked "
+    "tokens may be inserted anywhere without changing any other token.",
     holds(equals(value_handed_on(0), next_value), name="value", by=algebra()),
     holds(equals(advantage_handed_on(0), next_advantage), name="advantage", by=algebra()),
     holds(equals(value_handed_on(1), value), name="value of one that counts", by=algebra()),
     holds(equals(advantage_handed_on(1), gae()), name="advantage of one that counts", by=algebra()),
     wrong=[
-        wrong("a value is bootstrapped from a masked token", equals(value_handed_on(0), value)),
+        wrong("bootstrapping from the value of a masked token", equals(value_handed_on(0), value)),
         wrong(
-            "a hole ends the sum, as where the recursion is multiplied by the mask",
+            "a masked token ends the sum, as when the recursion is multiplied by the mask",
             equals(advantage_handed_on(), counts * gae()),
         ),
         wrong(
-            "a hole is one step of decay",
+            "a masked token counts as one step of decay",
             equals(advantage_handed_on(0), discount * lam * next_advantage),
         ),
     ],
 )
 
-# The sum that the recursion stands for. Positions are counted from the token that the estimate belongs to.
+# The sum that the recursion computes. Positions are counted from the token whose advantage is estimated.
 
 K = symbol("K", Size, "number of tokens that count, from this one to the last")
 k = index("step", K, "how far a token is from this one, this one being the first", tex="k")
 decay = symbol(
     "decay",
     DECAY,
-    "what a step counts beside the one before, not zero: γλ for residuals, γ for rewards, λ in a mixture of returns",
+    "nonzero factor from one step to the next: γλ for residuals, γ for rewards, λ in a mixture of returns",
     tex="x",
 )
 residual_at = function("residual_at", Smooth, "error of the value at each position", tex=r"\delta")
@@ -166,8 +166,8 @@ one_more = discounted(decay, residual_at) + power(decay, K) * residual_at(K + 1)
 
 claim(
     "advantage.gae.recursion",
-    "The recursion A_t = δ_t + γλ A_{t+1} adds up to Σ_k (γλ)^k δ_{t+k}: the sum over one token more is the first "
-    "residual and the decayed sum over those that follow it.",
+    "The recursion A_t = δ_t + γλ A_{t+1} computes Σ_k (γλ)^k δ_{t+k}: the sum over one more token is its residual "
+    "plus the decayed sum over the tokens after it.",
     holds(
         equals(one_more, residual_at(1) + decay * discounted(decay, lambda j: residual_at(j + 1))),
         name="one token more",
@@ -185,7 +185,7 @@ claim(
             equals(one_more, residual_at(1) + discounted(decay, lambda j: residual_at(j + 1))),
         ),
         wrong(
-            "decayed once for all tokens alike",
+            "the same decay for every token",
             equals(one_more, residual_at(1) + decay * sum_over(residual_at(k + 1), k)),
         ),
     ],
@@ -202,7 +202,7 @@ elapsed = symbol("elapsed", Naturals("whole number", low=0), "number of those to
 
 n_step_return = define(
     "advantage.n_step_return",
-    "Return of n steps: their discounted rewards, and the discounted value of what follows them.",
+    "n-step return: the discounted rewards of n steps, plus the discounted value of what follows.",
     (collected, value, decay, elapsed),
     collected + power(decay, elapsed) * value,
     tex="R_{{{elapsed}}}",
@@ -213,8 +213,8 @@ one_step_further = n_step_return(collected + power(decay, elapsed) * token_retur
 
 claim(
     "advantage.gae.limits",
-    "With λ = 0 the estimate is the residual of the token; with λ = 1 it is the discounted return less the value; "
-    "between the two it is the mixture of the n-step estimates with weights (1 − λ)λ^(n−1).",
+    "At λ = 0 the estimate is the residual of the token, at λ = 1 the discounted return less the value; in between "
+    "it is the mixture of the n-step estimates with weights (1 − λ)λ^(n−1).",
     holds(equals(gae(lam=0), residual()), name="λ = 0", by=algebra()),
     holds(
         equals(
@@ -242,11 +242,11 @@ claim(
     wrong=[
         wrong("λ = 0 is the reward less the value", equals(gae(lam=0), token_return - value)),
         wrong(
-            "λ = 1 forgets the value",
+            "λ = 1 does not subtract the value",
             equals(discounted(decay, error_at), discounted(decay, reward_at) + power(decay, K) * value_at(K + 1)),
         ),
         wrong(
-            "the mixture without the weight that is left for the longest",
+            "the mixture without the remaining weight of the longest estimate",
             equals(
                 (1 - decay) * discounted(decay, lambda n: n_step_at(n) - n_step_at(0)),
                 discounted(decay, lambda n: n_step_at(n) - n_step_at(n - 1)),
@@ -255,24 +255,24 @@ claim(
     ],
 )
 
-# Whitening. The tokens of a batch stand in one list, masked ones among them.
+# Whitening. The tokens of a batch form one list, masked tokens included.
 
-N = symbol("N", Size, "number of tokens of the batch, masked ones among them")
+N = symbol("N", Size, "number of tokens in the batch, masked tokens included")
 token = index("token", N, "a token of the batch", tex="j")
 estimate = family("estimate", Real, N, text="a number for each token, such as its advantage", tex="x")
 kept = family("kept", Mask(), N, text="1 where the token counts", tex="m")
 centre = symbol("centre", Real, "mean of the tokens that count", tex="c")
 spread = symbol("spread", NonNegative, "variance of the tokens that count", tex="v")
-ddof = symbol("ddof", Mask(), "what a variance subtracts from the number of its terms", tex="d")
-eps = symbol("eps", NonNegative, "added to what advantages are divided by", tex=r"\epsilon")
-number = symbol("number", Real, "what is to be whitened", tex="x")
+ddof = symbol("ddof", Mask(), "correction that a variance subtracts from its number of terms", tex="d")
+eps = symbol("eps", NonNegative, "constant added to the divisor of the advantages", tex=r"\epsilon")
+number = symbol("number", Real, "the number to whiten", tex="x")
 count = symbol("count", Size, "number of tokens that count", tex="n")
 stretch = symbol("stretch", Positive, "a positive factor on every number", tex="a")
 raised = symbol("raised", Real, "a constant added to every number", tex="b")
 
 token_count = define(
     "advantage.token_count",
-    "Number of tokens that count; by convention 1 where there is none.",
+    "Number of tokens that count; 1 by convention if there are none.",
     (kept,),
     Max(1, sum_over(kept[token], token)),
     tex="n",
@@ -282,7 +282,7 @@ token_count = define(
 
 freedom = define(
     "advantage.freedom",
-    "What the squares are divided by; by convention 1 where nothing is left, so that the variance is 0.",
+    "Divisor of the sum of squares; 1 by convention where it would be 0, so that the variance is 0.",
     (count, ddof),
     Max(1, count - ddof),
     tex="f",
@@ -330,7 +330,7 @@ plainly_white = whitened(estimate[token], *moments, 0)
 
 
 def whitened_after(change: Callable[[Expr], Expr]) -> Expr:
-    """A token whitened after every one of them was changed."""
+    """A token whitened after all tokens were changed."""
     changed = Lambda(token, change(estimate[token]))
     return whitened(change(estimate[token]), mean(changed), variance(changed, centre=mean(changed)))
 
@@ -341,8 +341,8 @@ defined = greater(variance(centre=mean()) + eps, 0)
 
 claim(
     "advantage.whiten",
-    "Whitened, the tokens that count have mean 0 and, where nothing is added to the variance, variance 1 under the "
-    "chosen ddof. A shift beforehand changes nothing; a positive factor changes nothing where nothing is added.",
+    "Whitened tokens have mean 0 and, without an ε, variance 1 under the chosen ddof. A shift of the input has no "
+    "effect; a positive factor has none without an ε.",
     holds(
         equals(sum_over(kept[token] * whitened(estimate[token], mean()), token), 0),
         name="mean, whatever the variance",
@@ -391,7 +391,7 @@ claim(
             assuming=[counted, varied],
         ),
         wrong(
-            "a factor changes nothing where something is added either",
+            "a factor has no effect with an ε, either",
             equals(whitened_after(lambda x: stretch * x), white),
             assuming=[counted, varied],
         ),

@@ -37,14 +37,14 @@ position = index("position", T, "the position of the token that is varied", tex=
 
 per_token = family("per_token", Real, B, T, text="loss of each token", tex="x")
 mask = family("mask", Mask(), B, T, text="1 where the token counts", tex="m")
-denominator = symbol("denominator", Positive, "what the sum is divided by, shared by all parts of a batch", tex="D")
-max_length = symbol("max_length", Positive, "the fixed length that stands for every sequence's own", tex="L")
+denominator = symbol("denominator", Positive, "divisor of the sum, shared by all parts of a batch", tex="D")
+max_length = symbol("max_length", Positive, "the fixed length used in place of every sequence's own", tex="L")
 
 counted = mask[i, t] * per_token[i, t]
 
 token_count = define(
     "aggregation.token_count",
-    "Number of tokens that count; by convention 1 where there is none, so that an empty batch has loss 0.",
+    "Number of tokens that count; 1 by convention if there are none, so that an empty batch has loss 0.",
     (mask,),
     Max(1, sum_over(mask[i, t], i, t)),
     tex="N",
@@ -54,7 +54,7 @@ token_count = define(
 
 row_count = define(
     "aggregation.row_count",
-    "Number of tokens of a sequence that count; by convention 1 where there is none, so that it contributes 0.",
+    "Number of tokens of a sequence that count; 1 by convention if there are none, so that it contributes 0.",
     (i, mask),
     Max(1, sum_over(mask[i, t], t)),
     tex="n_{{{i}}}",
@@ -64,7 +64,7 @@ row_count = define(
 
 token_mean = define(
     "aggregation.token_mean",
-    "Every token of the batch weighs the same; the denominator is the number of tokens.",
+    "Every token of the batch has the same weight; the denominator is the number of tokens.",
     (per_token, mask, denominator),
     sum_over(counted, i, t) / denominator,
     source=DAPO,
@@ -72,14 +72,14 @@ token_mean = define(
 
 sequence_mean = define(
     "aggregation.sequence_mean",
-    "Every sequence weighs the same, whatever its length; the denominator is the number of sequences.",
+    "Every sequence has the same weight, whatever its length; the denominator is the number of sequences.",
     (per_token, mask, denominator),
     sum_over(sum_over(counted, t) / row_count(), i) / denominator,
 )
 
 sequence_sum = define(
     "aggregation.sequence_sum",
-    "Every token of a sequence adds its whole loss; the denominator is the number of sequences.",
+    "The losses of a sequence are summed; the denominator is the number of sequences.",
     (per_token, mask, denominator),
     sum_over(counted, i, t) / denominator,
 )
@@ -93,7 +93,7 @@ token_sum = define(
 
 fixed_length = define(
     "aggregation.fixed_length",
-    "The sum of a sequence over one fixed length; the denominator is the number of sequences.",
+    "The sum over a sequence divided by one fixed length; the denominator is the number of sequences.",
     (per_token, mask, denominator, max_length),
     sum_over(counted, i, t) / (denominator * max_length),
     source=DR_GRPO,
@@ -118,14 +118,14 @@ weight = {
 
 claim(
     "aggregation.gradient",
-    "The weight of one token under each mode; a masked token has none.",
+    "The weight of a token under each mode; masked tokens have weight 0.",
     *(
         holds(equals(Diff(mode(), per_token[row, position]), weight[name]), name=name, by=finite_sum())
         for name, mode in modes.items()
     ),
     wrong=[
         wrong(
-            "the mean over sequences weighs every token alike",
+            "the mean over sequences gives every token the same weight",
             equals(Diff(sequence_mean(), per_token[row, position]), own_mask / (T * denominator)),
         ),
         wrong(
@@ -158,8 +158,8 @@ tokens_of_part = {
 
 claim(
     "aggregation.partition",
-    "However a batch is split into parts, the parts add up to the whole, as they share the denominator (and, where a "
-    "sequence is cut, the number of its tokens).",
+    "However a batch is split, the parts add up to the whole, because they share the denominator (and, where a "
+    "sequence is split, the number of its tokens).",
     *(
         holds(equals(sum_over(rows_of_part[name], s), mode()), name=name, by=finite_sum())
         for name, mode in modes.items()
@@ -184,13 +184,13 @@ length = symbol("length", Size, "the number of tokens that count in every sequen
 
 claim(
     "aggregation.equal_lengths",
-    "Where all sequences have the same length, the mean over tokens is the mean over sequences.",
+    "If all sequences have the same length, the mean over tokens equals the mean over sequences.",
     holds(
         equals(token_mean(denominator=token_count()), sequence_mean(denominator=B)),
         assuming=[equals(sum_over(mask[i, t], t), length)],
         by=finite_sum(),
     ),
     wrong=[
-        wrong("for any lengths", equals(token_mean(denominator=token_count()), sequence_mean(denominator=B))),
+        wrong("whatever the lengths", equals(token_mean(denominator=token_count()), sequence_mean(denominator=B))),
     ],
 )

@@ -1,4 +1,4 @@
-"""Best of n: what the best of n samples follows, how far that is from the policy, and what a sample more is worth.
+"""Best of n: the distribution of the best of n samples, its divergence from the policy, and the worth of more samples.
 
 A. Beirami et al., Theoretical Guarantees on the Best-of-n Alignment Policy, arXiv:2401.01879.
 """
@@ -48,9 +48,9 @@ from grape_spec.proof.rules import (
 
 BEIRAMI = Source("beirami2024theoretical")
 
-# Best of n: how often it has a certain reward.
+# The distribution of the reward of the best of n.
 
-samples = symbol("samples", Size, "number of samples that are drawn", tex="N")
+samples = symbol("samples", Size, "number of samples drawn", tex="N")
 draw = index("draw", samples, "one of the samples", tex="d")
 own = symbol("own", Positive, "probability that a sample has the reward in question", tex="f")
 below = symbol("below", Positive, "probability that a sample has a smaller reward", tex="G")
@@ -58,14 +58,15 @@ up_to_it = below + own
 
 
 def all_of(number: Expr, probability: Expr) -> Expr:
-    """The probability that each of a number of samples is so."""
+    """The probability that all of a number of samples have a property."""
     return exp(number * log(probability))
 
 
 lift = define(
     "rejection.best_of_n.lift",
-    "How much more often the best of n samples has a reward than one sample has: the sum, over the draw d that is "
-    "the first to have it, of the probability that those before are worse and those after are not better.",
+    "Ratio of the probability that the best of n samples has a reward to the probability that one sample has it: the "
+    "sum, over the first draw d that has it, of the probability that the draws before are worse and those after are "
+    "not better.",
     (below, own, samples),
     sum_over(all_of(draw - 1, below) * all_of(samples - draw, up_to_it), draw),
     tex=r"\lambda({below}, {own})",
@@ -78,14 +79,14 @@ rival = index("rival", samples, "a sample that it is compared with", tex="j")
 
 is_best = define(
     "rejection.best_of_n.is_best",
-    "1 for a sample that no other of its group exceeds, else 0.",
+    "1 for a sample whose reward no other of its group exceeds, else 0.",
     (sample, sample_reward),
     product_over(delta(Max(sample_reward[sample], sample_reward[rival]), sample_reward[sample]), rival),
 )
 
 best_weight = define(
     "rejection.best_of_n.weight",
-    "Weight of a sample: 1 for the best of its group; by convention, those that tie for it share the 1 equally.",
+    "Weight of a sample: 1 for the best of its group; by convention, samples that tie for best share the 1 equally.",
     (sample, sample_reward),
     is_best() / sum_over(is_best(draw), draw),
     convention=True,
@@ -94,10 +95,13 @@ best_weight = define(
 # The rewards in increasing order, outcome 0 the least and outcome n the best.
 
 ladder = function(
-    "ladder", SmoothPositive, "probability of a reward at most that of outcome y, not normalised, by parameter", tex="F"
+    "ladder",
+    SmoothPositive,
+    "unnormalised probability of a reward at most that of outcome y, as a function of the parameter",
+    tex="F",
 )
-prize = function("prize", Smooth, "reward of outcome y, by parameter", tex="r")
-whole = symbol("whole", Positive, "what normalises the probabilities", tex="F_n")
+prize = function("prize", Smooth, "reward of outcome y, as a function of the parameter", tex="r")
+whole = symbol("whole", Positive, "normaliser of the probabilities", tex="F_n")
 every = ladder(n, theta)
 
 
@@ -107,7 +111,7 @@ def up_to(outcome: Expr, total: Expr = every) -> Expr:
 
 
 def mass(levels: Sequence[int], *wanted: int) -> Expr:
-    """Probability of the outcomes whose reward is on one of the wanted levels."""
+    """Probability of the outcomes whose reward is on one of the given levels."""
     return sum((p[one] for one, level in enumerate(levels, 1) if level in wanted), Integer(0))
 
 
@@ -121,7 +125,7 @@ def share_of_best(outcome: int, levels: Sequence[int], draws: int) -> Expr:
 
 
 def law_of_best(outcome: int, levels: Sequence[int], draws: int) -> Expr:
-    """What the law says of it: (Fⁿ − Gⁿ) times its share of the outcomes on its level."""
+    """The same by the law: (Fⁿ − Gⁿ) times its share of the outcomes on its level."""
     level = levels[outcome - 1]
     smaller = mass(levels, *range(level))
     return ((mass(levels, level) + smaller) ** draws - smaller**draws) * p[outcome] / mass(levels, level)
@@ -132,9 +136,9 @@ LAW = "rejection.best_of_n.law"
 
 claim(
     LAW,
-    "The best of n samples has a reward with probability Fⁿ − Gⁿ, F the probability of at most that reward and G that "
-    "of a smaller one. Over all rewards this sums to one. Responses that tie share it in proportion to their "
-    "probabilities.",
+    "The best of n samples has a given reward with probability Fⁿ − Gⁿ, where F is the probability of at most that "
+    "reward and G that of a smaller one. Over all rewards this sums to one. Responses that tie share it in "
+    "proportion to their probabilities.",
     holds(equals(none_better, 1 - all_of(samples, below / up_to_it)), name="if none is better", by=induction(samples)),
     holds(
         equals(own * lift(), all_of(samples, up_to_it) - all_of(samples, below)),
@@ -186,7 +190,7 @@ claim(
             equals(own * lift(), samples * own),
         ),
         wrong(
-            "one draw is it and the others are worse",
+            "one draw has it and all others are worse",
             equals(own * lift(), samples * own * all_of(samples - 1, below)),
         ),
         wrong(
@@ -197,7 +201,7 @@ claim(
     ],
 )
 
-# How far best of n goes from the policy. With t = n uⁿ⁻¹, the density of the best of n uniform numbers:
+# How far best of n is from the policy. With t = n uⁿ⁻¹, the density of the best of n uniform numbers:
 
 
 def uniform_gain(u: Expr) -> Expr:
@@ -210,7 +214,7 @@ density = samples * all_of(samples, x) / x
 
 over_tangent = define(
     "rejection.best_of_n.over_tangent",
-    "By how much t log t exceeds its tangent at s, with t = n uⁿ⁻¹, added up over u from 1 to x.",
+    "Excess of t log t over its tangent at s, with t = n uⁿ⁻¹, integrated over u from 1 to x.",
     (x, level, samples),
     uniform_gain(x) - uniform_gain(Integer(1)) - (1 + log(level)) * (all_of(samples, x) - 1) + level * (x - 1),
     tex=r"T({x}, {level})",
@@ -231,8 +235,8 @@ BOUND = "rejection.best_of_n.kl_bound"
 
 claim(
     BOUND,
-    "The divergence of best of n from the policy is at most log n − (n − 1)/n: for each reward at most what uniform "
-    "numbers would add there, as t log t lies above its tangents.",
+    "The KL divergence of best of n from the policy is at most log n − (n − 1)/n: each reward adds at most what "
+    "uniform numbers would add there, because t log t lies above its tangents.",
     holds(
         at_least(over_tangent(), 0),
         name="above the tangent",
@@ -296,14 +300,14 @@ claim(
         ),
         equivalent={
             "right: log(samples) → samples": "true and weaker, as log n < n",
-            "right: samples → samples + 1 (2)": "true and weaker, as the logarithm rises",
-            "right: samples → 2*samples (3)": "true and weaker, as the logarithm rises",
+            "right: samples → samples + 1 (2)": "true and weaker, as the logarithm increases",
+            "right: samples → 2*samples (3)": "true and weaker, as the logarithm increases",
         },
     ),
     source=BEIRAMI,
     wrong=[
         wrong(
-            "the bound is the divergence, as for rewards that never tie and responses without number",
+            "the bound is attained, as it would be for a continuum of responses without ties",
             equals(divergence_of_best, log(samples) - (samples - 1) / samples),
             assuming=[increasing],
         ),
@@ -311,17 +315,17 @@ claim(
 )
 
 gap = prize(y, theta) - prize(y - 1, theta)
-exponent = symbol("exponent", Positive, "number of samples; any positive number will do", tex="e")
+exponent = symbol("exponent", Positive, "number of samples; any positive number is allowed", tex="e")
 
 
 def expected_best(number: Expr, total: Expr = every) -> Expr:
-    """Expected reward of the best of a number of samples, by the law."""
+    """Expected reward of the best of a number of samples, by the law of best of n."""
     rest = prize(y, theta) * (all_of(number, up_to(y, total)) - all_of(number, up_to(y - 1, total)))
     return prize(0, theta) * all_of(number, up_to(0, total)) + sum_over(rest, y)
 
 
 def layers(number: Expr, total: Expr = every) -> Expr:
-    """The largest reward, less each gap as often as no sample exceeds it."""
+    """The largest reward, less each gap times the probability that no sample lies above it."""
     best = prize(n, theta) * all_of(number, up_to(n, total))
     return best - sum_over(gap * all_of(number, up_to(y - 1, total)), y)
 
@@ -331,7 +335,7 @@ sorted_rewards = [at_least(gap, 0), at_most(ladder(y - 1, theta), every)]
 
 claim(
     MONOTONE,
-    "One sample more never lowers the expected reward of the best.",
+    "One more sample never lowers the expected reward of the best.",
     holds(equals(expected_best(exponent, whole), layers(exponent, whole)), name="layers", by=induction(n)),
     holds(
         at_least(sum_over(gap * all_of(exponent, up_to(y - 1)) * (1 - up_to(y - 1)), y), 0),

@@ -38,7 +38,7 @@ def times_matrix(vector: list[Expr]) -> list[Expr]:
 
 
 def conjugate_gradients(target: list[Expr], steps: int, *, conjugate: bool = True) -> list[Expr]:
-    """The approximate solution after a number of steps from zero; without ``conjugate``, by steepest descent."""
+    """The approximate solution after a number of steps from zero; without ``conjugate``, that of steepest descent."""
     found, residual, search = [Integer(0)] * len(target), target, target
     for _ in range(steps):
         moved = times_matrix(search)
@@ -69,9 +69,9 @@ def by_substitution(size: int) -> list[Expr]:
 
 claim(
     "trpo.conjugate_gradient",
-    "After as many steps as there are unknowns, conjugate gradients end with the exact solution, for a positive "
-    "definite matrix in an orthonormal basis that makes it tridiagonal and begins with the right side, as long as they "
-    "do not end before.",
+    "After as many steps as there are unknowns, conjugate gradients give the exact solution, for a positive definite "
+    "matrix in an orthonormal basis that makes it tridiagonal and begins with the right side, unless they end "
+    "before.",
     *(
         holds(
             equals(times_matrix(by_substitution(size))[i], along_first(size)[i]),
@@ -97,7 +97,7 @@ claim(
             equals(conjugate_gradients(along_first(2), 1)[0], by_substitution(2)[0]),
         ),
         wrong(
-            "steps along the residuals alone, as of steepest descent",
+            "steps along the residuals alone, as in steepest descent",
             equals(conjugate_gradients(along_first(2), 2, conjugate=False)[0], by_substitution(2)[0]),
         ),
     ],

@@ -51,7 +51,7 @@ beta = symbol("beta", Positive, "strength of the KL regularisation", tex=r"\beta
 w = index("w", n, "the preferred response")
 o = index("o", n, "the rejected response", tex="l")
 
-# The optimum of the regularised reward.
+# The optimum of the KL-regularised reward.
 
 objective = define(
     "dpo.objective",
@@ -74,7 +74,7 @@ partition = define(
 
 optimal_policy = define(
     "dpo.optimal_policy",
-    "The reference, tilted by the exponentiated reward.",
+    "The reference, reweighted by the exponentiated reward.",
     (y, ref, reward, beta),
     ref[y] * exp(reward[y] / beta) / partition(),
     tex=r"\pi^*_{{{y}}}",
@@ -102,8 +102,8 @@ claim(
 
 claim(
     "dpo.kl_optimum",
-    "The policy that maximises the expected reward less β times the divergence from the reference is the reference, "
-    "tilted by exp(r/β).",
+    "The policy that maximises the expected reward less β times the divergence from the reference is the reference "
+    "reweighted by exp(r/β).",
     holds(equals(sum_over(optimal_policy(y), y), 1), name="feasible", by=finite_sum()),
     holds(
         equals(At(Diff(objective(), pi[w]), pi, optimum), beta * (log(partition()) - 1)),
@@ -122,8 +122,8 @@ claim(
         by=smt(given=[fact("dpo.gibbs"), fact("kl.nonnegative", part="bound", p=pi, q=optimum)]),
         equivalent={
             "right: log(partition) → partition": "true and weaker, as log Z < Z",
-            "right: partition → partition + 1": "true and weaker, as the logarithm rises",
-            "right: partition → 2*partition": "true and weaker, as the logarithm rises",
+            "right: partition → partition + 1": "true and weaker, as the logarithm increases",
+            "right: partition → 2*partition": "true and weaker, as the logarithm increases",
         },
     ),
     holds(equals(objective(optimum), beta * log(partition())), name="the maximum is reached", by=finite_sum()),
@@ -131,7 +131,7 @@ claim(
     wrong=[
         wrong("without the reference", equals(sum_over(exp(reward[y] / beta) / partition(), y), 1)),
         wrong(
-            "tilted by exp(βr)",
+            "reweighted by exp(βr)",
             equals(
                 At(Diff(objective(), pi[w]), pi, Lambda(y, ref[y] * exp(reward[y] * beta))),
                 At(Diff(objective(), pi[o]), pi, Lambda(y, ref[y] * exp(reward[y] * beta))),
@@ -142,7 +142,8 @@ claim(
 
 claim(
     "dpo.reparametrisation",
-    "The reward is β times the log-ratio of its optimal policy to the reference, up to a constant of the prompt.",
+    "The reward is β times the log-ratio of its optimal policy to the reference, up to a constant that depends on "
+    "the prompt alone.",
     holds(
         equals(reward[w], beta * log(optimal_policy(w) / ref[w]) + beta * log(partition())),
         by=finite_sum(),
@@ -173,7 +174,7 @@ implied_reward = define(
 
 claim(
     "dpo.partition_cancels",
-    "In a Bradley-Terry comparison of two responses to one prompt the constant of the prompt cancels.",
+    "When two responses to one prompt are compared, as in the Bradley-Terry model, the constant cancels.",
     holds(
         equals(
             sigmoid(implied_reward(w) - implied_reward(o)),
@@ -223,7 +224,7 @@ label_smoothing = symbol(
 
 margin = define(
     "dpo.margin",
-    "Difference of the implied rewards of the preferred and the rejected response.",
+    "Implied reward of the preferred response less that of the rejected one.",
     (chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta),
     beta * ((chosen_logp - ref_chosen_logp) - (rejected_logp - ref_rejected_logp)),
     tex="m",
@@ -241,20 +242,25 @@ loss = define(
 
 smoothed_loss = define(
     "dpo.smoothed_loss",
-    "The loss when a label is flipped with a known probability: conservative DPO.",
+    "Expected loss when a label is flipped with the assumed probability: conservative DPO.",
     (m, label_smoothing),
     (1 - label_smoothing) * loss(m) + label_smoothing * loss(-m),
     tex=r"L_{{{label_smoothing}}}({margin})",
     source=MITCHELL,
 )
 
-chosen = function("chosen", Smooth, "log-probability of the preferred response, by parameter", tex=r"\ell_w")
-rejected = function("rejected", Smooth, "log-probability of the rejected response, by parameter", tex=r"\ell_l")
+chosen = function(
+    "chosen", Smooth, "log-probability of the preferred response, as a function of the parameter", tex=r"\ell_w"
+)
+rejected = function(
+    "rejected", Smooth, "log-probability of the rejected response, as a function of the parameter", tex=r"\ell_l"
+)
 pair_margin = margin(chosen(theta), rejected(theta))
 
 claim(
     "dpo.gradient",
-    "The loss moves both responses with one weight, the probability that the implied reward ranks them wrongly.",
+    "The loss pushes both log-probabilities with the same weight, the probability that the implied reward ranks the "
+    "pair wrongly.",
     holds(
         equals(
             Diff(loss(pair_margin), theta),
@@ -268,7 +274,7 @@ claim(
     source=RAFAILOV.section(4),
     wrong=[
         wrong(
-            "weighted by the probability of ranking rightly",
+            "weighted by the probability of the correct ranking",
             equals(Diff(loss(margin()), chosen_logp), -beta * sigmoid(margin())),
         ),
         wrong("without β", equals(Diff(loss(margin()), chosen_logp), -sigmoid(-margin()))),
@@ -284,14 +290,14 @@ claim(
     "The loss is strictly convex in the margin.",
     holds(equals(Diff(loss(m), m, m), sigmoid(m) * sigmoid(-m)), name="curvature", by=algebra()),
     holds(greater(sigmoid(m) * sigmoid(-m), 0), name="positive", by=smt()),
-    wrong=[wrong("the curvature of a sigmoid's square", equals(Diff(loss(m), m, m), sigmoid(m) ** 2))],
+    wrong=[wrong("the curvature of the squared sigmoid", equals(Diff(loss(m), m, m), sigmoid(m) ** 2))],
 )
 
 at_reference = margin(ref_chosen_logp, ref_rejected_logp)
 
 claim(
     "dpo.at_reference",
-    "Training starts at a loss of log 2, with half of the full weight on every pair.",
+    "At the reference the loss is log 2, and every pair has half the full weight.",
     holds(equals(loss(at_reference), log(2)), name="value", by=algebra()),
     holds(
         equals(
@@ -317,7 +323,7 @@ best_margin = log((1 - label_smoothing) / label_smoothing)
 
 claim(
     "dpo.label_smoothing",
-    "With smoothing the loss pulls the margin to log((1 − ε)/ε) and no further.",
+    "With label smoothing the loss pulls the margin to log((1 − ε)/ε) and no further.",
     holds(
         equals(Diff(smoothed_loss(m), m), sigmoid(m) - (1 - label_smoothing)),
         name="in the margin",
@@ -337,12 +343,12 @@ claim(
     holds(equals(Diff(smoothed_loss(m), m, m), sigmoid(m) * sigmoid(-m)), name="curvature", by=algebra()),
     source=MITCHELL,
     wrong=[
-        wrong("the same optimum as without smoothing: none", less(Diff(smoothed_loss(m), m), 0)),
+        wrong("no optimum, as without smoothing", less(Diff(smoothed_loss(m), m), 0)),
         wrong("the reciprocal", equals(At(Diff(smoothed_loss(m), m), m, -best_margin), 0)),
     ],
 )
 
-# The known share of flipped labels, corrected for.
+# Correcting for a known share of flipped labels.
 
 flip_probability = symbol(
     "flip_probability",
@@ -353,7 +359,7 @@ flip_probability = symbol(
 
 robust_loss = define(
     "dpo.robust_loss",
-    "The loss corrected for labels that are flipped with a known probability: robust DPO.",
+    "The loss corrected for labels flipped with a known probability: robust DPO.",
     (m, flip_probability),
     ((1 - flip_probability) * loss(m) - flip_probability * loss(-m)) / (1 - 2 * flip_probability),
     tex=r"L_{{\mathrm{{robust}}}}({margin})",
@@ -366,8 +372,8 @@ robust_pull = sigmoid(-margin()) + flip_probability / (1 - 2 * flip_probability)
 
 claim(
     "dpo.robust",
-    "With the correction, the loss is in expectation over flipped labels that of the true ones; it pulls the margin up "
-    "however large it is.",
+    "In expectation over flipped labels, the corrected loss is the DPO loss of the true labels; it raises the "
+    "margin, however large it is.",
     holds(
         equals((1 - flip_probability) * robust_loss(m) + flip_probability * robust_loss(-m), loss(m)),
         name="unbiased",
@@ -386,7 +392,7 @@ claim(
     source=CHOWDHURY,
     wrong=[
         wrong(
-            "without dividing by 1 − 2ε",
+            "without the division by 1 − 2ε",
             equals(
                 (1 - flip_probability) * ((1 - flip_probability) * loss(m) - flip_probability * loss(-m))
                 + flip_probability * ((1 - flip_probability) * loss(-m) - flip_probability * loss(m)),
@@ -397,7 +403,7 @@ claim(
             "label smoothing is unbiased, too",
             equals((1 - label_smoothing) * smoothed_loss(m) + label_smoothing * smoothed_loss(-m), loss(m)),
         ),
-        wrong("the loss is bounded from below, as that of DPO is", at_least(robust_loss(m), 0)),
+        wrong("the loss is bounded below, as in DPO", at_least(robust_loss(m), 0)),
     ],
 )
 
@@ -410,8 +416,8 @@ preference = symbol("preference", Open(0, 1), "probability that the first respon
 
 log_ratio_margin = define(
     "dpo.log_ratio_margin",
-    "Difference of the log-ratios to the reference of the preferred and the rejected response, each divided by a "
-    "length: one for sums over tokens, the number of tokens for means.",
+    "Log-ratio to the reference of the preferred response less that of the rejected one, each divided by a length: 1 "
+    "for sums over tokens, the number of tokens for means.",
     (chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, chosen_length, rejected_length),
     (chosen_logp - ref_chosen_logp) / chosen_length - (rejected_logp - ref_rejected_logp) / rejected_length,
     tex="h",
@@ -420,7 +426,7 @@ log_ratio_margin = define(
 
 ipo_loss = define(
     "dpo.ipo_loss",
-    "Squared distance of the difference of log-ratios from its target.",
+    "Squared distance of the log-ratio margin from its target.",
     (h, beta),
     (h - 1 / (2 * beta)) ** 2,
     tex=r"L_{{\mathrm{{IPO}}}}({log_ratio_difference})",
@@ -434,8 +440,7 @@ expected_ipo = preference * ipo_loss(h) + (1 - preference) * ipo_loss(-h)
 
 claim(
     "dpo.ipo",
-    "IPO pulls the difference of log-ratios to 1/(2β) and no further; for labels that are sometimes flipped, to "
-    "(p − ½)/β.",
+    "IPO pulls the log-ratio margin to 1/(2β) and no further; for labels that are sometimes flipped, to (p − ½)/β.",
     holds(equals(Diff(ipo_loss(), h), 2 * (h - 1 / (2 * beta))), name="in the difference", by=algebra()),
     holds(equals(Diff(ipo, chosen_logp), 2 * ipo_gap / chosen_length), name="chosen", by=algebra()),
     holds(equals(Diff(ipo, rejected_logp), -2 * ipo_gap / rejected_length), name="rejected", by=algebra()),
@@ -459,8 +464,8 @@ claim(
     source=AZAR.eq(17),
     wrong=[
         wrong("optimum at 1/β", equals(ipo_loss(1 / beta), 0)),
-        wrong("half of the slope", equals(Diff(ipo_loss(), h), h - 1 / (2 * beta))),
+        wrong("half the slope", equals(Diff(ipo_loss(), h), h - 1 / (2 * beta))),
         wrong("sums and means are the same", equals(ipo, ipo_loss(by_sum))),
-        wrong("the larger the difference the better, as in DPO", less(Diff(ipo_loss(), h), 0)),
+        wrong("the larger the margin the better, as in DPO", less(Diff(ipo_loss(), h), 0)),
     ],
 )

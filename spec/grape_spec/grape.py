@@ -96,7 +96,8 @@ stretched = Lambda(g, stretch * centred())
 
 claim(
     "grape.reward.convention",
-    "Where every trust is 0 there is no signal: by convention the rewards are 0, and so are the advantages.",
+    "Where the trust in every item is 0 there is no signal: by convention the rewards are 0, and so are the "
+    "advantages.",
     holds(
         equals(reward_sum(), total_trust * reward()),
         name="the sum is the total times the mean",
@@ -124,8 +125,8 @@ claim(
 claim(
     "grape.baseline",
     "The advantage is the reward less the average reward of the others. Leaving a response out of its own baseline "
-    "stretches all advantages by one factor, G/(G − 1): divided by the standard deviation of the advantages themselves "
-    "the factor cancels; by that of the rewards, it stays.",
+    "multiplies all advantages by one factor, G/(G − 1): it cancels on division by the standard deviation of the "
+    "advantages themselves, but not by that of the rewards.",
     holds(
         equals(left_out() * Max(1, G - 1), (G - 1) * (response_reward[g] - mean_of_others)),
         name="sum of differences",
@@ -188,7 +189,7 @@ claim(
     holds(equals(sum_over(factor * advantage(), g), 0), name="any scale", assuming=[some_trust], by=finite_sum()),
     wrong=[
         wrong(
-            "with the sum of all rewards over the number of the others",
+            "with the sum of all rewards divided by the number of the others",
             equals(sum_over(response_reward[g] - sum_over(response_reward[h], h) / (G - 1), g), 0),
             assuming=[several],
         ),
@@ -202,7 +203,7 @@ unit_centred = centred(response_reward=Lambda(g, reward(scores=unit_scores)))
 
 claim(
     "grape.advantage.bound",
-    "For scores in [0, 1] no advantage is larger than 1, nor with the mean as baseline larger than 1 − 1/G.",
+    "For scores in [0, 1] no advantage exceeds 1 in absolute value, nor 1 − 1/G with the mean as the baseline.",
     holds(
         equals(advantage(scores=unit_scores) * Max(1, G - 1), (G - 1) * differences),
         name="a mean of differences",
@@ -242,7 +243,7 @@ claim(
     ),
     wrong=[
         wrong(
-            "leaving a response out no larger than 1 − 1/G, either",
+            "at most 1 − 1/G with leave-one-out, too",
             at_most(advantage(scores=unit_scores), 1 - 1 / G),
             assuming=[some_trust, several],
         ),
@@ -259,8 +260,8 @@ one_raised = Lambda((g, item), scores[g, item] + delta(g, first_response) * leni
 
 claim(
     "grape.advantage.item_shift",
-    "A constant added to the scores of one item, for the whole group, changes no advantage: an item that is easy for "
-    "all, or a critic that is kind to all, does no harm.",
+    "A constant added to the scores of one item for the whole group changes no advantage: an item that is easy for "
+    "all, or a critic that is lenient with all, does no harm.",
     holds(
         equals(advantage(scores=shifted_scores), advantage()),
         name="leave-one-out",
@@ -300,7 +301,7 @@ item_scores = Lambda(g, scores[g, item])
 
 claim(
     "grape.advantage.decomposition",
-    "The advantage is the mean of the advantages in the single items, each counting by the trust in it.",
+    "The advantage is the mean of the advantages of the single items, weighted by the trust in each.",
     holds(
         equals(advantage(), sum_over(share * left_out(response_reward=item_scores), item)),
         name="leave-one-out",
@@ -315,7 +316,7 @@ claim(
     ),
     wrong=[
         wrong(
-            "each item counting alike",
+            "every item with the same weight",
             equals(advantage(), sum_over(left_out(response_reward=item_scores), item) / Q),
             assuming=[some_trust],
         ),
@@ -332,8 +333,8 @@ multiplied = Lambda(h, factor * response_reward[h])
 
 claim(
     "grape.normalisation",
-    "Without normalisation all advantages are multiplied by one factor, the total trust, which the standard deviation "
-    "takes out again.",
+    "Without normalisation all advantages are multiplied by one factor, the total trust, which division by the "
+    "standard deviation removes.",
     holds(
         equals(sum_advantage, total_trust * advantage()),
         name="factor",
@@ -364,8 +365,8 @@ one_score = Lambda(g, scores[g, first_item])
 
 claim(
     "grape.grpo_special_case",
-    "With one item any positive confidence cancels, and with the mean as baseline the advantages are those of GRPO, "
-    "with its standard deviation or without. Leaving a response out stretches them by G/(G − 1).",
+    "With one item any positive confidence cancels, and with the mean as the baseline the advantages are those of "
+    "GRPO, scaled or not. Leaving a response out multiplies them by G/(G − 1).",
     holds(equals(reward(trust=one_trust), scores[g, first_item]), name="reward", by=finite_sum()),
     holds(
         equals(centred(response_reward=one_reward), centred(response_reward=one_score)),
@@ -394,7 +395,7 @@ claim(
     source=PATEL,
     wrong=[
         wrong(
-            "leaving a response out gives the same",
+            "leave-one-out gives the same",
             equals(left_out(response_reward=one_reward), centred(response_reward=one_score)),
         ),
         wrong(
@@ -404,9 +405,7 @@ claim(
     ],
 )
 
-precision = family(
-    "precision", Positive, Q, text="how certain the score of an item is: noise over its variance", tex="c"
-)
+precision = family("precision", Positive, Q, text="precision of the score of an item: noise over its variance", tex="c")
 noise = symbol("noise", Positive, "variance of a score of precision one", tex=r"\sigma^2")
 portion = family("portion", Simplex, Q, text="weight of each item in a mean of the scores", tex="w")
 total_precision = sum_over(precision[item], item)
@@ -424,8 +423,8 @@ excess = (portion[item] - precision[item] / total_precision) ** 2 / precision[it
 
 claim(
     "grape.variance",
-    "Weights in proportion to the confidences, where these are the precisions of the scores, make the variance of the "
-    "mean least.",
+    "If the confidences are the precisions of the scores, weights in proportion to them minimise the variance of the "
+    "mean.",
     holds(
         equals(sum_over(noise * excess, item), mean_variance() - noise / total_precision),
         name="excess",
@@ -446,7 +445,7 @@ claim(
     ),
     wrong=[
         wrong(
-            "equal weights make it least",
+            "equal weights minimise it",
             at_least(mean_variance(), mean_variance(portion=Lambda(item, 1 / Q))),
         ),
         wrong(
@@ -474,7 +473,7 @@ no_kink = [differs(ratio(), upper_edge), differs(ratio(), lower_edge)]
 
 claim(
     "grape.gradient",
-    "A token pushes by the advantage of its response, as in PPO; scores and confidences are constants.",
+    "The slope of a token is that of PPO with the advantage of its response; scores and confidences are constants.",
     holds(
         equals(Diff(surrogate(), logp), clip_slope(ratio(), advantage())),
         name="slope",
@@ -495,7 +494,7 @@ claim(
             assuming=[some_trust, *no_kink],
         ),
         wrong(
-            "one reward for the advantage",
+            "the reward in place of the advantage",
             equals(Diff(surrogate(), logp), clip_slope(ratio(), reward())),
             assuming=[some_trust, *no_kink],
         ),

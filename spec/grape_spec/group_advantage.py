@@ -34,11 +34,9 @@ from grape_spec.reinforce import G, g, h, response_reward
 
 SHAO = Source("shao2024deepseekmath")
 
-# Advantages within a group of responses to one prompt.
-
 deviation = symbol("deviation", Real, "a reward less its baseline", tex="d")
 squares = symbol("squares", NonNegative, "sum of the squared deviations of a group", tex="S")
-divisor = symbol("divisor", Positive, "what that sum is divided by in the variance", tex="N")
+divisor = symbol("divisor", Positive, "divisor of that sum in the variance", tex="N")
 
 group_mean = define(
     "grpo.group_mean",
@@ -60,7 +58,7 @@ centred = define(
 
 left_out = define(
     "grpo.left_out",
-    "Reward less the mean of the other rewards of its group; by convention 0 in a group of one.",
+    "Reward less the mean of the other rewards of its group; 0 by convention in a group of one.",
     (g, response_reward),
     sum_over(response_reward[g] - response_reward[h], h) / Max(1, G - 1),
     tex=r"({response_reward}_{{{g}}} - \overline{{{response_reward}}}_{{-{g}}})",
@@ -103,7 +101,7 @@ group_advantage = define(
 
 scaled_deviation = define(
     "grpo.scaled_deviation",
-    "A deviation in standard deviations; by convention 0 where the rewards do not differ, as in a group of one.",
+    "A deviation in units of the standard deviation; 0 by convention if all rewards are equal, as in a group of one.",
     (deviation, squares, divisor, eps),
     cases((deviation, squares > 0), (0, True)) / (cases((sqrt(squares / divisor), squares > 0), (1, True)) + eps),
     tex=r"A({deviation})",
@@ -119,7 +117,7 @@ shifted = Lambda(h, response_reward[h] + bonus)
 
 claim(
     "grpo.advantage.zero_sum",
-    "The advantages of a group sum to zero, with and without the scale.",
+    "The advantages of a group sum to zero, scaled or not.",
     holds(
         equals(sum_over(group_advantage(eps=0), g), 0),
         name="scaled, without ε",
@@ -134,14 +132,14 @@ claim(
     ),
     holds(equals(sum_over(centred(), g), 0), name="not scaled", by=finite_sum()),
     wrong=[
-        wrong("without the mean taken off", equals(sum_over(response_reward[g], g), 0)),
-        wrong("every one of them is zero", equals(centred(), 0)),
+        wrong("without subtracting the mean", equals(sum_over(response_reward[g], g), 0)),
+        wrong("each of them is zero", equals(centred(), 0)),
     ],
 )
 
 claim(
     "grpo.advantage.unit_variance",
-    "At ε = 0 the squares of the advantages sum to the number that the variance is divided by.",
+    "At ε = 0 the squared advantages sum to the divisor of the variance.",
     holds(
         equals(sum_over(group_advantage(eps=0) ** 2, g), G - ddof),
         assuming=[several, spread],
@@ -149,7 +147,7 @@ claim(
     ),
     wrong=[
         wrong(
-            "to the size of the group, whatever the variance is divided by",
+            "to the size of the group, whatever the divisor",
             equals(sum_over(group_advantage(eps=0) ** 2, g), G),
             assuming=[several, spread],
         ),
@@ -163,8 +161,7 @@ claim(
 
 claim(
     "grpo.advantage.affine",
-    "At ε = 0 the advantages change neither with the unit nor with the origin of the rewards; with ε > 0 not with the "
-    "origin.",
+    "At ε = 0 the advantages are invariant under scaling and shifting the rewards; with ε > 0 only under shifting.",
     holds(
         equals(group_advantage(response_reward=affine, eps=0), group_advantage(eps=0)),
         name="unit and origin",
@@ -179,11 +176,13 @@ claim(
     ),
     wrong=[
         wrong(
-            "the unit, for every ε",
+            "scaling, for every ε",
             equals(group_advantage(response_reward=affine), group_advantage()),
             assuming=[several, spread],
         ),
-        wrong("the unit, without the scale", equals(centred(response_reward=affine), centred())),
+        wrong(
+            "scaling, without dividing by the standard deviation", equals(centred(response_reward=affine), centred())
+        ),
     ],
 )
 
@@ -194,8 +193,8 @@ spread_by_one = greater(group_variance(ddof=1), 0)
 
 claim(
     "grpo.advantage.bound",
-    "With the variance over G − 1 no advantage is larger than (G − 1)/√G, whatever the rewards and ε; a single success "
-    "reaches it at ε = 0.",
+    "With the variance over G − 1 no advantage exceeds (G − 1)/√G in absolute value, whatever the rewards and ε; a "
+    "single success reaches it at ε = 0.",
     holds(
         equals(unlike, (G - 1) * group_variance(ddof=1) - G / (G - 1) * centred() ** 2),
         name="squares",
@@ -261,8 +260,8 @@ at_rate = equals(sum_over(success[h], h), success_rate * G)
 
 claim(
     "grpo.advantage.binary",
-    "For rewards of 0 and 1, an advantage depends on the success rate of the group and on the response's own success "
-    "alone, but for the ddof and ε of the scale.",
+    "For rewards of 0 and 1, an advantage depends only on the success rate of the group, the response's own success, "
+    "and the size of the group, ddof and ε of the scale.",
     holds(
         equals(group_variance(success, ddof), success_rate * (1 - success_rate) * G / (G - ddof)),
         name="variance",
@@ -315,8 +314,8 @@ differ = greater(group_spread(), 0)
 
 claim(
     "grpo.advantage.degenerate",
-    "By convention a group whose rewards are all equal, as that of a group of one is, has advantages of 0; no other "
-    "group is changed by the convention.",
+    "By convention a group whose rewards are all equal, such as a group of one, has advantages of 0; the convention "
+    "changes no other group.",
     holds(equals(group_spread(alike), 0), name="equal rewards do not vary", by=finite_sum()),
     holds(
         equals(left_out(response_reward=alike), 0),
@@ -348,7 +347,7 @@ claim(
 
 claim(
     "grpo.advantage.leave_one_out",
-    "Leaving a response out of its own baseline stretches every advantage without scale by G/(G − 1).",
+    "Leaving a response out of its own baseline multiplies every unscaled advantage by G/(G − 1).",
     holds(
         equals(left_out(), G / Max(1, G - 1) * centred()),
         by=finite_sum(),

@@ -81,7 +81,7 @@ MINIMAX = Source("minimax2025m1")
 
 # The loss of one token, and of a batch.
 
-kl_term = symbol("kl_term", Real, "estimate of the divergence of the policy from the reference at a token", tex="k")
+kl_term = symbol("kl_term", Real, "estimate of the KL divergence from the reference at a token", tex="k")
 logps = family("logps", Real, B, T, text="log-probability of each token under the policy being trained", tex=r"\ell")
 old_logps = family("old_logps", Real, B, T, text="the same under the policy that sampled", tex=r"\ell_{\mathrm{old}}")
 ref_logps = family("ref_logps", Real, B, T, text="the same under the frozen reference", tex=r"\ell_{\mathrm{ref}}")
@@ -89,7 +89,7 @@ advantages = family("advantages", Real, B, text="advantage of each sequence", te
 
 token_objective = define(
     "grpo.token_objective",
-    "Clipped surrogate of a token less an estimate of the divergence from the reference, to be maximised.",
+    "Clipped surrogate of a token less the KL penalty, to be maximised.",
     (logp, old_logp, advantage, clip_low, clip_high, kl_coef, kl_term),
     clipped_surrogate(ratio()) - kl_coef * kl_term,
     tex=r"J({logp})",
@@ -112,13 +112,13 @@ objective = define(
 
 estimator_slopes = {"k1": Integer(1), "k2": logp - ref_logp, "k3": 1 - exp(ref_logp - logp)}
 no_ratio_at_kink = [differs(ratio(), upper_edge), differs(ratio(), lower_edge)]
-token_value = function("token_value", Smooth, "objective of each token, by parameter", tex="J")
+token_value = function("token_value", Smooth, "objective of each token, as a function of the parameter", tex="J")
 smooth_batch = Lambda((i, t), token_value(i, t, theta))
 
 claim(
     "grpo.gradient",
-    "A token pushes on the policy by its clipped surrogate and pulls it to the reference by the slope of the estimate, "
-    "1 − exp(ref − logp) for k3; what it adds to the gradient of the batch is that, weighted by its aggregation.",
+    "The slope of a token is that of its clipped surrogate less β times that of the KL estimate, 1 − exp(ref − logp) "
+    "for k3; the gradient of the batch is the sum of these slopes, weighted by the aggregation.",
     *(
         holds(equals(Diff(estimator(), logp), estimator_slopes[name]), name=f"slope of {name}", by=algebra())
         for name, estimator in estimators.items()
@@ -152,12 +152,12 @@ claim(
     source=SHAO.section(4),
     wrong=[
         wrong(
-            "the reference and the policy exchanged",
+            "the reference and the policy swapped",
             equals(Diff(k3(), logp), exp(logp - ref_logp) - 1),
         ),
-        wrong("the slope of k1 in place of that of k3", equals(Diff(k3(), logp), 1)),
+        wrong("the slope of k1 in place of k3", equals(Diff(k3(), logp), 1)),
         wrong(
-            "the ratio weighs the divergence, too",
+            "the ratio weights the KL penalty, too",
             equals(
                 Diff(token_objective(kl_term=k3()), logp),
                 clip_slope(ratio()) - kl_coef * ratio() * (1 - exp(ref_logp - logp)),
@@ -180,8 +180,8 @@ open_on_both_sides = [greater(clip_low, 0), greater(clip_high, 0)]
 
 claim(
     "grpo.on_policy",
-    "Where the policy is still the one that sampled, GRPO without divergence is REINFORCE with the group's mean as "
-    "baseline: no token is clipped, and its slope in the log-probability is its advantage.",
+    "While the policy is still the one that sampled, GRPO without a KL penalty is REINFORCE with the mean of the "
+    "group as the baseline: no token is clipped, and its slope in the log-probability is its advantage.",
     holds(equals(ratio(old_logp, old_logp), 1), name="ratio", by=algebra()),
     holds(equals(clipped_surrogate(ratio()), advantage), name="value", assuming=[at_one], by=smt()),
     holds(
@@ -202,11 +202,11 @@ claim(
     holds(equals(At(Diff(k3(), logp), logp, ref_logp), 0), name="its slope at the reference", by=algebra()),
     wrong=[
         wrong(
-            "wherever the policy is",
+            "whatever the policy",
             equals(Diff(weighted, response_logps[g]), Diff(reinforced, response_logps[g])),
         ),
         wrong(
-            "also where nothing may move up",
+            "also where the ratio may not rise",
             equals(OneSided(surrogate, rho, 1, 1), advantage),
             assuming=[equals(clip_high, 0)],
         ),
@@ -241,8 +241,9 @@ whole_row = Lambda((i, t), delta(i, row))
 
 claim(
     "grpo.length_weight",
-    "What one token weighs under each mode with its own denominator, and what a whole response does: under "
-    "sequence_mean a token of a long response weighs less, and all responses alike; elsewhere all tokens alike.",
+    "The weights of a token and of a whole response under each mode with its default denominator: under "
+    "sequence_mean a token of a long response weighs less, and all responses weigh the same; under the other modes "
+    "all tokens weigh the same.",
     *(
         holds(
             equals(Diff(mode(**by_default[name]), per_token[row, position]), default_weight[name]),
@@ -268,11 +269,11 @@ claim(
     source=DR_GRPO,
     wrong=[
         wrong(
-            "under sequence_mean tokens weigh alike",
+            "under sequence_mean all tokens weigh the same",
             equals(Diff(sequence_mean(denominator=B), per_token[row, position]), own_mask / token_count()),
         ),
         wrong(
-            "under token_mean responses weigh alike",
+            "under token_mean all responses weigh the same",
             equals(token_mean(per_token=whole_row, denominator=token_count()), 1 / B),
             assuming=[at_least(sum_over(mask[row, t], t), 1)],
         ),
@@ -289,7 +290,8 @@ written_out = Min(
 
 claim(
     "grpo.dr_grpo",
-    "Dr. GRPO takes no divergence, no standard deviation, and one fixed length for every response's own.",
+    "Dr. GRPO drops the KL penalty and the standard deviation, and divides by one fixed length in place of each "
+    "response's own.",
     holds(
         equals(
             fixed_length(no_divergence, denominator=B),
@@ -322,7 +324,7 @@ claim(
             ),
         ),
         wrong(
-            "it changes no advantage",
+            "it does not change the advantages",
             equals(centred(), group_advantage()),
             assuming=[several, spread],
         ),
@@ -331,7 +333,7 @@ claim(
 
 claim(
     "grpo.dapo",
-    "DAPO takes no divergence, lets every token of the batch weigh the same, and clips above at an edge of its own.",
+    "DAPO drops the KL penalty, gives every token of the batch the same weight, and has a separate upper clip edge.",
     holds(
         equals(
             token_mean(no_divergence, denominator=token_count()),
@@ -369,7 +371,7 @@ log_ratio_mean = sum_over(mask[row, t] * (logps[row, t] - old_logps[row, t]), t)
 
 sequence_ratio = define(
     "grpo.gspo.ratio",
-    "Likelihood ratio of a sequence to the power of one over its length.",
+    "Likelihood ratio of a sequence, raised to the power of 1 over its length.",
     (row, logps, old_logps, mask),
     exp(log_ratio_mean),
     tex=r"s_{{{row}}}",
@@ -379,7 +381,7 @@ sequence_ratio = define(
 
 any_token = define(
     "grpo.gspo.any_token",
-    "1 for a sequence with a token that counts, else 0: by convention a sequence without tokens contributes 0.",
+    "1 for a sequence with a token that counts, else 0: a sequence without tokens contributes 0 by convention.",
     (row, mask),
     Min(1, sum_over(mask[row, t], t)),
     tex=r"n_{{{row}}}^0",
@@ -397,7 +399,7 @@ sequence_objective = define(
 
 claim(
     "grpo.gspo.ratio_gradient",
-    "Every token that counts moves the ratio of its sequence by the same share.",
+    "Every token that counts changes the ratio of its sequence by the same share.",
     holds(
         equals(Diff(sequence_ratio(), logps[row, position]), sequence_ratio() * own_mask / row_count(row)),
         by=finite_sum(),
@@ -409,7 +411,7 @@ claim(
             equals(Diff(sequence_ratio(), logps[row, position]), sequence_ratio() * own_mask),
         ),
         wrong(
-            "padding moves it, too",
+            "padding changes it, too",
             equals(Diff(sequence_ratio(), logps[row, position]), sequence_ratio() / row_count(row)),
         ),
     ],
@@ -420,7 +422,7 @@ row_sum = sum_over(mask[row, t], t)
 
 claim(
     "grpo.gspo.empty",
-    "The convention changes no sequence but one without tokens, which contributes 0.",
+    "The convention affects only sequences without tokens, which contribute 0.",
     holds(
         equals(any_token(), Min(1, row_sum)),
         name="convention",
@@ -456,8 +458,8 @@ gspo_no_kink = [differs(sequence_ratio(), upper_edge), differs(sequence_ratio(),
 
 claim(
     "grpo.gspo.gradient",
-    "Every token of a sequence gets the same slope: that of the clipped surrogate at the ratio of the sequence, over "
-    "its length; a clipped sequence is clipped as a whole.",
+    "Every token of a sequence has the same slope: that of the clipped surrogate at the ratio of the sequence, "
+    "divided by its length. A sequence is clipped as a whole.",
     holds(
         equals(Diff(surrogate, rho), cases((advantage, counts), (0, True))),
         name="in the ratio",
@@ -512,13 +514,13 @@ claim(
     ],
 )
 
-# A clipped weight that is held constant.
+# A clipped weight, held constant.
 
 constant_weight = symbol("constant_weight", NonNegative, "weight of a token, held constant", tex="w")
 
 cispo_weight = define(
     "grpo.cispo.weight",
-    "Clipped ratio of a token, a weight that is not differentiated.",
+    "Clipped ratio of a token, used as a weight and not differentiated.",
     (rho, clip_low, clip_high),
     clip(rho, lower_edge, upper_edge),
     tex=r"w({rho})",
@@ -538,7 +540,7 @@ held = At(Diff(cispo_objective(), logp), constant_weight, cispo_weight(ratio()))
 
 claim(
     "grpo.cispo.gradient",
-    "Every token keeps its slope, weighted by a ratio that is cut: clipping takes no token away.",
+    "Every token keeps its slope, weighted by the clipped ratio: clipping removes no token.",
     holds(equals(held, cispo_weight(ratio()) * advantage), name="in the log-probability", by=algebra()),
     holds(
         at_most(abs(cispo_weight() * advantage), upper_edge * abs(advantage)),

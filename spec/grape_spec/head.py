@@ -1,7 +1,7 @@
-"""The linear head: from a hidden state to the policy, and how that is computed without holding all logits at once.
+"""The linear head: from a hidden state to the policy, computed without holding all logits at once.
 
-Logits are z = (W·h + b)/τ. Log-probability and entropy rest on two sums over the vocabulary, which join from those of
-its parts; their gradients on one number for each token, which is known as soon as the sums are.
+Logits are z = (W·h + b)/τ. Log-probability and entropy depend on two sums over the vocabulary, which combine from the
+sums over its parts; their gradients on one slope for each token, which is known as soon as the sums are.
 """
 
 from sympy import Lambda, exp, log
@@ -39,7 +39,7 @@ bias = family("bias", Real, V, text="the bias of each token", tex="b")
 
 logit = define(
     "head.logit",
-    "Logit of a token, over the temperature.",
+    "Logit of a token, divided by the temperature.",
     (v, hidden, weight, bias, temperature),
     (sum_over(weight[v, u] * hidden[u], u) + bias[v]) / temperature,
     tex=r"z_{{{v}}}",
@@ -76,7 +76,7 @@ at_one = Lambda(v, logit(temperature=1))
 
 claim(
     "head.tempered",
-    "The policy of a head at a temperature is that of its logits at temperature one, tempered.",
+    "The policy of a head at a temperature is the tempered policy of its logits.",
     holds(equals(log_probability(), log_softmax(a, at_one, temperature)), name="log-probability", by=finite_sum()),
     holds(equals(head_entropy(), entropy(at_one, temperature)), name="entropy", by=finite_sum()),
     wrong=[
@@ -91,14 +91,14 @@ claim(
     ],
 )
 
-# Gradients: one number for each token, its slope, and all else are products of it.
+# Gradients: one slope for each token; everything else is a product with it.
 
-token_slope = family("token_slope", Real, V, text="what the logit of each token does to a loss", tex="s")
+token_slope = family("token_slope", Real, V, text="slope of a loss in the logit of each token", tex="s")
 by_logits = sum_over(token_slope[v] * logit(), v)
 
 claim(
     "head.logit.gradient",
-    "What the slopes of a loss in the logits become in what the logits are made of.",
+    "The gradient of a loss in the hidden state, the weights and the bias, from its slopes in the logits.",
     holds(
         equals(Diff(by_logits, hidden[c]), sum_over(token_slope[v] * weight[v, c], v) / temperature),
         name="hidden",
@@ -111,7 +111,7 @@ claim(
     holds(equals(Diff(by_logits, temperature), -by_logits / temperature), name="temperature", by=finite_sum()),
     wrong=[
         wrong(
-            "the bias, too, is multiplied by the state",
+            "the bias is multiplied by the hidden state, too",
             equals(Diff(by_logits, bias[k]), token_slope[k] * hidden[c] / temperature),
         ),
         wrong(
@@ -123,7 +123,7 @@ claim(
 
 slope = define(
     "head.slope",
-    "What the logit of a token does to the log-probability of the chosen one.",
+    "Slope of the log-probability of the chosen token in the logit of a token.",
     (v, a, hidden, weight, bias, temperature),
     delta(a, v) - probability(v),
     tex=r"s_{{{v}}}({a})",
@@ -131,7 +131,7 @@ slope = define(
 
 entropy_slope = define(
     "head.entropy_slope",
-    "What the logit of a token does to the entropy.",
+    "Slope of the entropy in the logit of a token.",
     (v, hidden, weight, bias, temperature),
     -probability(v) * (log_probability(v) + head_entropy()),
     tex=r"s^H_{{{v}}}",
@@ -139,8 +139,8 @@ entropy_slope = define(
 
 claim(
     "head.gradient",
-    "What raises the log-probability of a token: slopes, one for each token of the vocabulary, times what its logit "
-    "is made of.",
+    "The gradient of the log-probability in the hidden state, the weights and the bias: one slope for each token of "
+    "the vocabulary, times the derivative of its logit.",
     holds(
         equals(Diff(log_probability(), hidden[c]), sum_over(slope() * weight[v, c], v) / temperature),
         name="hidden",
@@ -167,11 +167,11 @@ claim(
             equals(Diff(log_probability(), hidden[c]), (1 - probability()) * weight[a, c] / temperature),
         ),
         wrong(
-            "weights of the target alone are moved",
+            "only the weights of the target have a gradient",
             equals(Diff(log_probability(), weight[k, c]), delta(a, k) * (1 - probability()) * hidden[c] / temperature),
         ),
         wrong(
-            "the temperature moves the logit of the target alone",
+            "the temperature affects the logit of the target alone",
             equals(Diff(log_probability(), temperature), -logit(a) / temperature),
         ),
     ],
@@ -179,7 +179,7 @@ claim(
 
 claim(
     "head.entropy.gradient",
-    "What raises the entropy: the same products, of the slopes of the entropy.",
+    "The gradient of the entropy: the same products, with the slopes of the entropy.",
     holds(
         equals(Diff(head_entropy(), hidden[c]), sum_over(entropy_slope() * weight[v, c], v) / temperature),
         name="hidden",
@@ -211,7 +211,7 @@ claim(
     ],
 )
 
-# The sums over the vocabulary. What is subtracted from the logits, their shift, keeps them within the range.
+# The sums over the vocabulary. A shift is subtracted from the logits to keep their exponentials in range.
 
 m = symbol("m", Real, "the shift of the logits, near the largest")
 
@@ -226,7 +226,7 @@ exp_sum = define(
 
 spread = define(
     "head.spread",
-    "The same sum, each term times its shifted logit.",
+    "The same sum, each term multiplied by its shifted logit.",
     (logits, m),
     sum_over(exp(logits[v] - m) * (logits[v] - m), v),
     tex="D",
@@ -234,12 +234,12 @@ spread = define(
 
 claim(
     "head.sums",
-    "Two sums over the vocabulary give log-probability and entropy, the same whatever the shift.",
+    "Two sums over the vocabulary give the log-probability and the entropy, whatever the shift.",
     holds(equals(log(softmax(a)), logits[a] - m - log(exp_sum())), name="log-probability", by=finite_sum()),
     holds(equals(plain_entropy, log(exp_sum()) - spread() / exp_sum()), name="entropy", by=finite_sum()),
     wrong=[
-        wrong("the shift is not put back", equals(log(softmax(a)), logits[a] - log(exp_sum()))),
-        wrong("the shift is put back twice", equals(plain_entropy, m + log(exp_sum()) - spread() / exp_sum())),
+        wrong("the shift is not added back", equals(log(softmax(a)), logits[a] - log(exp_sum()))),
+        wrong("the shift is added back twice", equals(plain_entropy, m + log(exp_sum()) - spread() / exp_sum())),
     ],
 )
 
@@ -247,11 +247,11 @@ others = sum_over((1 - delta(a, v)) * exp(logits[v] - m), v)
 
 claim(
     "head.log_odds",
-    "A log-probability by the odds against its token, in which nothing cancels where the token is all but certain.",
+    "The log-probability from the odds against the token: nothing cancels when the token is almost certain.",
     holds(equals(log(softmax(a)), -log(1 + others / exp(logits[a] - m))), by=finite_sum()),
     wrong=[
         wrong(
-            "the target counted among the others",
+            "the target included among the others",
             equals(log(softmax(a)), -log(1 + exp_sum() / exp(logits[a] - m))),
         ),
     ],
@@ -269,7 +269,7 @@ rescale = exp(shard_shift[shard] - m)
 
 shard_sum = define(
     "head.shard_sum",
-    "Sum of the exponentials over a part, with the shift of that part.",
+    "Sum of the exponentials over a part, with the shift of the part.",
     (shard, logits, in_shard, shard_shift),
     sum_over(in_shard[v, shard] * exp(far), v),
     tex="E_{{{shard}}}",
@@ -277,7 +277,7 @@ shard_sum = define(
 
 shard_spread = define(
     "head.shard_spread",
-    "The same, each term times its shifted logit.",
+    "The same, each term multiplied by its shifted logit.",
     (shard, logits, in_shard, shard_shift),
     sum_over(in_shard[v, shard] * exp(far) * far, v),
     tex="D_{{{shard}}}",
@@ -285,8 +285,8 @@ shard_spread = define(
 
 claim(
     "head.parts",
-    "However the vocabulary is split, and whatever the shift of each part, the sums of the parts join to those of the "
-    "whole once they are brought to one shift.",
+    "However the vocabulary is split, and whatever the shift of each part, the sums of the parts combine into those "
+    "of the whole once rescaled to a common shift.",
     holds(equals(exp_sum(), sum_over(rescale * shard_sum(), shard)), name="sum", by=finite_sum()),
     holds(
         equals(spread(), sum_over(rescale * (shard_spread() + (shard_shift[shard] - m) * shard_sum()), shard)),
@@ -295,9 +295,12 @@ claim(
     ),
     source=MILAKOV,
     wrong=[
-        wrong("not brought to one shift", equals(exp_sum(), sum_over(shard_sum(), shard))),
+        wrong("not rescaled to a common shift", equals(exp_sum(), sum_over(shard_sum(), shard))),
         wrong("rescaled the wrong way", equals(exp_sum(), sum_over(shard_sum() / rescale, shard))),
-        wrong("the distances keep their own shifts", equals(spread(), sum_over(rescale * shard_spread(), shard))),
+        wrong(
+            "the shifted logits keep the shifts of their parts",
+            equals(spread(), sum_over(rescale * shard_spread(), shard)),
+        ),
     ],
 )
 
@@ -305,13 +308,14 @@ by_hidden = token_slope[v] * weight[v, c]
 
 claim(
     "head.parts.gradient",
-    "What each part of the vocabulary gives to the gradient of the hidden state adds up to it, whatever the slopes.",
+    "The contributions of the parts of the vocabulary to the gradient of the hidden state add up to it, whatever the "
+    "slopes.",
     holds(
         equals(sum_over(by_hidden, v), sum_over(sum_over(in_shard[v, shard] * by_hidden, v), shard)), by=finite_sum()
     ),
     wrong=[
         wrong(
-            "the mean of the parts, as the gradients of copies are averaged",
+            "the mean over the parts, as in averaging the gradients of replicas",
             equals(sum_over(by_hidden, v), sum_over(sum_over(in_shard[v, shard] * by_hidden, v), shard) / shards),
         ),
     ],

@@ -57,7 +57,7 @@ x = symbol("x", Positive, "a positive number")
 
 divergence = define(
     "kl.divergence",
-    "Kullback-Leibler divergence of q from p, in nats.",
+    "Kullback-Leibler divergence of p from q, the expectation under p of log(p/q), in nats.",
     (p, q),
     sum_over(p[y] * log(p[y] / q[y]), y),
     tex=r"\mathrm{{KL}}({p} \Vert {q})",
@@ -67,7 +67,7 @@ divergence = define(
 
 claim(
     "kl.log_bound",
-    "The logarithm lies below its tangent at one, and touches it there only.",
+    "The logarithm lies below its tangent at one, and touches it only there.",
     holds(at_most(log(x), x - 1), name="bound", by=from_minimum(of=x - 1 - log(x), over=x, at=1)),
     holds(
         less(log(x), x - 1),
@@ -83,7 +83,7 @@ claim(
 
 claim(
     "kl.nonnegative",
-    "The divergence is never negative, and zero only where the two distributions agree.",
+    "The divergence is never negative, and is zero only if the two distributions agree.",
     holds(
         at_least(divergence(), 0),
         name="bound",
@@ -111,7 +111,7 @@ reference = family(
 
 reverse = define(
     "kl.reverse",
-    "Divergence of the policy from the reference, an expectation under the policy: the reverse direction.",
+    "Divergence of the policy from the reference, an expectation under the policy: reverse KL.",
     (logits, reference),
     sum_over(softmax(v) * log(softmax(v) / reference[v]), v),
     tex=r"\mathrm{{KL}}(\pi \Vert {reference})",
@@ -119,7 +119,7 @@ reverse = define(
 
 forward = define(
     "kl.forward",
-    "Divergence of the reference from the policy, an expectation under the reference: the forward direction.",
+    "Divergence of the reference from the policy, an expectation under the reference: forward KL.",
     (logits, reference),
     sum_over(reference[v] * log(reference[v] / softmax(v)), v),
     tex=r"\mathrm{{KL}}({reference} \Vert \pi)",
@@ -130,31 +130,32 @@ forward_gradient = softmax(k) - reference[k]
 
 claim(
     "kl.reverse.gradient",
-    "The reverse divergence grows with a logit where the log-ratio of its token lies above the divergence.",
+    "Raising a logit raises the reverse KL if the log-ratio of its token exceeds the divergence, and lowers it "
+    "otherwise.",
     holds(equals(Diff(reverse(), logits[k]), reverse_gradient), by=finite_sum()),
     wrong=[
         wrong("without the mean", equals(Diff(reverse(), logits[k]), softmax(k) * log(softmax(k) / reference[k]))),
-        wrong("that of the forward direction", equals(Diff(reverse(), logits[k]), forward_gradient)),
+        wrong("the gradient of the forward KL", equals(Diff(reverse(), logits[k]), forward_gradient)),
     ],
 )
 
 claim(
     "kl.forward.gradient",
-    "The forward divergence has the gradient of cross-entropy against the reference.",
+    "The forward KL has the gradient of the cross-entropy against the reference.",
     holds(equals(Diff(forward(), logits[k]), forward_gradient), by=finite_sum()),
     wrong=[
-        wrong("the sign turned", equals(Diff(forward(), logits[k]), reference[k] - softmax(k))),
-        wrong("that of the reverse direction", equals(Diff(forward(), logits[k]), reverse_gradient)),
+        wrong("the sign flipped", equals(Diff(forward(), logits[k]), reference[k] - softmax(k))),
+        wrong("the gradient of the reverse KL", equals(Diff(forward(), logits[k]), reverse_gradient)),
     ],
 )
 
-# Sequences: the divergence is the expected sum of those of their tokens.
+# Sequences: the divergence is the expected sum of the divergences of their tokens.
 
 prefix_probability = family(
     "prefix_probability", Simplex, P, text="probability of each prefix under the policy", tex="p"
 )
 ref_prefix_probability = family(
-    "ref_prefix_probability", Simplex, P, text="that under the reference", tex=r"p_{\mathrm{ref}}"
+    "ref_prefix_probability", Simplex, P, text="the same under the reference", tex=r"p_{\mathrm{ref}}"
 )
 ref_next_token = family(
     "ref_next_token",
@@ -182,7 +183,7 @@ def sequence_divergence(vocabulary: int, length: int) -> Expr:
 
 
 def sequence_divergence_by_token(vocabulary: int, length: int) -> Expr:
-    """The same, the log-ratio of a sequence written as the sum of those of its tokens."""
+    """The same, with the log-ratio of a sequence written as the sum over its tokens."""
     terms = []
     for sequence in sequences(vocabulary, length):
         tokens = over_tokens(sequence, vocabulary, length)
@@ -192,7 +193,7 @@ def sequence_divergence_by_token(vocabulary: int, length: int) -> Expr:
 
 
 def expected_token_divergences(vocabulary: int, length: int) -> Expr:
-    """The sum over all prefixes of the probability to get there, times the divergence of what comes next."""
+    """The sum over all prefixes of the probability of the prefix times the divergence of the next token."""
     terms = []
     for row, prefix in enumerate(prefixes(vocabulary, length), 1):
         arrival = Mul(*(next_token[at] for at in over_tokens(prefix, vocabulary, length)))
@@ -202,8 +203,8 @@ def expected_token_divergences(vocabulary: int, length: int) -> Expr:
 
 claim(
     "kl.chain_rule",
-    "The divergence over sequences is the expected sum of those over next tokens: by induction on the tokens, as one "
-    "more adds its own, weighted with the probability of what stands before it.",
+    "The divergence of sequences is the expected sum of the divergences of next tokens: by induction on the tokens, "
+    "as each adds its own, weighted by the probability of the tokens before it.",
     holds(
         equals(
             sum_over(joint * log(joint / ref_joint), j, v),
@@ -229,7 +230,7 @@ claim(
     source=Source("cover2006elements", "theorem 2.5.3"),
     wrong=[
         wrong(
-            "prefixes weighted as the reference meets them",
+            "prefixes weighted by their probability under the reference",
             equals(
                 sum_over(joint * log(joint / ref_joint), j, v),
                 prefix_divergence + sum_over(ref_prefix_probability[j] * token_divergence, j),
@@ -260,7 +261,7 @@ k1 = define(
 
 k2 = define(
     "kl.k2",
-    "Half of the squared log-ratio: never negative, and biased.",
+    "Half the squared log-ratio: never negative, but biased.",
     (logp, ref_logp),
     (logp - ref_logp) ** 2 / 2,
     tex="k_2",
@@ -269,7 +270,7 @@ k2 = define(
 
 k3 = define(
     "kl.k3",
-    "The log-ratio, with what has mean zero added to make it never negative.",
+    "The log-ratio plus a term of mean zero that makes it never negative.",
     (logp, ref_logp),
     exp(ref_logp - logp) - 1 - (ref_logp - logp),
     tex="k_3",
@@ -285,7 +286,7 @@ claim(
     wrong=[
         wrong("k2 without the half", equals(Diff(k2(), logp), 2 * (logp - ref_logp))),
         wrong("k3 with the ratio of policy to reference", equals(Diff(k3(), logp), 1 - exp(logp - ref_logp))),
-        wrong("k3 as if the ratio were a constant", equals(Diff(k3(), logp), 1)),
+        wrong("k3 with the ratio treated as a constant", equals(Diff(k3(), logp), 1)),
     ],
 )
 
@@ -294,7 +295,7 @@ sampled = {name: estimator(log(softmax(a)), log(reference[a])) for name, estimat
 
 
 def expected(value: Expr) -> Expr:
-    """The expectation over a token that is sampled from the policy; its probability is not differentiated."""
+    """The expectation over a token sampled from the policy; its probability is not differentiated."""
     return sum_over(softmax(a) * value, a)
 
 
@@ -302,11 +303,11 @@ unnormalised = family("unnormalised", Positive, V, text="positive numbers that n
 
 claim(
     "kl.k1.unbiased",
-    "The log-ratio of a token sampled from the policy has the reverse divergence for its expectation.",
+    "Under samples from the policy, the expectation of the log-ratio is the reverse KL.",
     holds(equals(expected(sampled["k1"]), reverse()), by=finite_sum()),
     source=SCHULMAN_KL,
     wrong=[
-        wrong("so has k2", equals(expected(sampled["k2"]), reverse())),
+        wrong("k2 is unbiased, too", equals(expected(sampled["k2"]), reverse())),
         wrong(
             "under samples from the reference, too",
             equals(sum_over(reference[a] * sampled["k1"], a), reverse()),
@@ -316,12 +317,12 @@ claim(
 
 claim(
     "kl.k3.unbiased",
-    "k3 has the reverse divergence for its expectation, too, as the probabilities of the reference sum to one.",
+    "The expectation of k3 is the reverse KL, too, because the probabilities of the reference sum to one.",
     holds(equals(expected(sampled["k3"]), reverse()), by=finite_sum()),
     source=SCHULMAN_KL,
     wrong=[
         wrong(
-            "for a reference that is not normalised, such as the most probable tokens only",
+            "for a reference that is not normalised, such as one truncated to its top tokens",
             equals(
                 expected(k3(log(softmax(a)), log(unnormalised[a]))),
                 sum_over(softmax(v) * log(softmax(v) / unnormalised[v]), v),
@@ -339,7 +340,7 @@ tangent = fact("kl.k3.nonnegative", part="the ratio, less its tangent")
 
 claim(
     "kl.k3.nonnegative",
-    "k3 is never negative, and zero only where policy and reference agree on the token.",
+    "k3 is never negative, and is zero only if policy and reference agree on the token.",
     holds(
         equals(k3(), ratio - 1 - log(ratio)),
         name="the ratio, less its tangent",
@@ -367,60 +368,60 @@ claim(
     source=SCHULMAN_KL,
     wrong=[
         wrong("k1 is never negative either", at_least(k1(), 0)),
-        wrong("the log-ratio the other way round in its linear term", at_least(k3() + 2 * (ref_logp - logp), 0)),
+        wrong("the linear term with the log-ratio the other way round", at_least(k3() + 2 * (ref_logp - logp), 0)),
     ],
 )
 
-# What an estimate does to the policy: in a loss it is differentiated, in the reward it weighs the score.
+# What an estimate does to the policy: in a loss it is differentiated, in the reward it weights the score.
 
 in_loss = {name: expected(Diff(value, logits[k])) for name, value in sampled.items()}
 in_reward = {name: expected(value * score) for name, value in sampled.items()}
 
 claim(
     "kl.k1.loss_gradient",
-    "k1 in a loss does nothing: its gradient is the score, which has expectation zero.",
+    "As a loss, k1 has no effect: its gradient is the score, whose expectation is zero.",
     holds(equals(in_loss["k1"], 0), by=finite_sum()),
-    wrong=[wrong("it descends on the reverse divergence", equals(in_loss["k1"], reverse_gradient))],
+    wrong=[wrong("it descends the reverse KL", equals(in_loss["k1"], reverse_gradient))],
 )
 
 claim(
     "kl.k2.loss_gradient",
-    "k2 in a loss has, in expectation, the gradient of the reverse divergence.",
+    "As a loss, k2 has the gradient of the reverse KL in expectation.",
     holds(equals(in_loss["k2"], Diff(reverse(), logits[k])), by=finite_sum()),
     wrong=[
-        wrong("that of its own expectation", equals(in_loss["k2"], Diff(expected(sampled["k2"]), logits[k]))),
-        wrong("that of the forward divergence", equals(in_loss["k2"], Diff(forward(), logits[k]))),
+        wrong("the gradient of its own expectation", equals(in_loss["k2"], Diff(expected(sampled["k2"]), logits[k]))),
+        wrong("the gradient of the forward KL", equals(in_loss["k2"], Diff(forward(), logits[k]))),
     ],
 )
 
 claim(
     "kl.k3.loss_gradient",
-    "k3 in a loss has, in expectation, the gradient of the forward divergence: the other direction.",
+    "As a loss, k3 has the gradient of the forward KL in expectation: the other direction.",
     holds(equals(in_loss["k3"], Diff(forward(), logits[k])), by=finite_sum()),
     wrong=[
-        wrong("that of the reverse divergence, which it estimates", equals(in_loss["k3"], Diff(reverse(), logits[k])))
+        wrong("the gradient of the reverse KL, which it estimates", equals(in_loss["k3"], Diff(reverse(), logits[k])))
     ],
 )
 
 claim(
     "kl.k1.reward_gradient",
-    "k1 as a constant that weighs the score gives the gradient of the reverse divergence.",
+    "As a constant weight on the score, k1 gives the gradient of the reverse KL.",
     holds(equals(in_reward["k1"], Diff(reverse(), logits[k])), by=finite_sum()),
     wrong=[
-        wrong("the same as in a loss: nothing", equals(in_reward["k1"], 0)),
-        wrong("that of the forward divergence", equals(in_reward["k1"], Diff(forward(), logits[k]))),
+        wrong("no effect, as in a loss", equals(in_reward["k1"], 0)),
+        wrong("the gradient of the forward KL", equals(in_reward["k1"], Diff(forward(), logits[k]))),
     ],
 )
 
 claim(
     "kl.k3.reward_gradient",
-    "k3 as a constant that weighs the score gives the gradient of the reverse divergence, less that of the forward.",
+    "As a constant weight on the score, k3 gives the gradient of the reverse KL minus that of the forward KL.",
     holds(
         equals(in_reward["k3"], Diff(reverse(), logits[k]) - Diff(forward(), logits[k])),
         by=finite_sum(),
     ),
     wrong=[
-        wrong("that of the reverse divergence, as k1 does", equals(in_reward["k3"], Diff(reverse(), logits[k]))),
+        wrong("the gradient of the reverse KL, as for k1", equals(in_reward["k3"], Diff(reverse(), logits[k]))),
         wrong("the same as in a loss", equals(in_reward["k3"], Diff(forward(), logits[k]))),
     ],
 )

@@ -1,4 +1,4 @@
-"""The KL penalty: taken off the reward at every token, with a coefficient that adapts to the measured divergence.
+"""The KL penalty: subtracted from the reward at every token, with a coefficient that adapts to the measured divergence.
 
 D. M. Ziegler et al., Fine-Tuning Language Models from Human Preferences, arXiv:1909.08593, section 2.2.
 """
@@ -39,7 +39,7 @@ ZIEGLER = Source("ziegler2019finetuning")
 
 rewards = symbol("rewards", Real, "reward of the sequence", tex="r")
 kl_coef = symbol("kl_coef", NonNegative, "strength of the penalty", tex=r"\beta")
-penalty = family("penalty", Real, T, text="estimate of the divergence from each token, such as its log-ratio", tex="k")
+penalty = family("penalty", Real, T, text="estimate of the KL divergence at each token, such as its log-ratio", tex="k")
 counted = family("counted", Mask(), T, text="1 where the token counts", tex="m")
 last = family("last", OneHot, T, text="1 at the last token that counts", tex="e")
 ref_token_probability = function(
@@ -48,7 +48,7 @@ ref_token_probability = function(
 
 token_reward = define(
     "ppo.token_reward",
-    "Reward of a token: less its penalty where it counts, and at the last one the reward of the sequence.",
+    "Reward of a token: minus β times its penalty where it counts, plus the reward of the sequence at the last token.",
     (t, rewards, penalty, counted, last, kl_coef),
     last[t] * rewards - kl_coef * counted[t] * penalty[t],
     tex="r_{{{t}}}",
@@ -61,8 +61,8 @@ sequence_log_ratio = log(sequence_probability) - log(product_over(ref_token_prob
 
 claim(
     "ppo.kl_in_reward",
-    "The rewards of its tokens sum to the reward of the sequence less β times the sum of their penalties: with "
-    "log-ratios as penalties and every token counted, less β times the log-ratio of the sequence.",
+    "The token rewards of a sequence sum to its reward less β times the sum of its KL penalties; with log-ratios as "
+    "penalties and every token counted, less β times the log-ratio of the sequence.",
     holds(
         equals(sum_over(token_reward(t), t), rewards - kl_coef * sum_over(counted[t] * penalty[t], t)),
         name="any penalty",
@@ -112,18 +112,18 @@ claim(
     ],
 )
 
-# The coefficient that follows the divergence.
+# The adaptive coefficient.
 
 coefficient = symbol("coefficient", Positive, "coefficient of the penalty so far", tex=r"\beta")
-measured_kl = symbol("measured_kl", Real, "divergence that was measured; its estimates may be negative", tex="d")
-target_kl = symbol("target_kl", Positive, "what the divergence should be", tex="d^*")
-horizon = symbol("horizon", Positive, "number of samples on which the coefficient adapts", tex="h")
+measured_kl = symbol("measured_kl", Real, "the measured divergence; estimates of it may be negative", tex="d")
+target_kl = symbol("target_kl", Positive, "target of the divergence", tex="d^*")
+horizon = symbol("horizon", Positive, "number of samples over which the coefficient adapts", tex="h")
 steps = symbol("steps", Positive, "samples since the last update", tex="n")
 largest_error = symbol("largest_error", Positive, "where the relative error is clipped", tex="c")
 
 adapted_kl_coef = define(
     "ppo.adapted_kl_coef",
-    "The next coefficient: raised by a share of the clipped relative error.",
+    "The next coefficient: changed by a share of the clipped relative error.",
     (coefficient, measured_kl, target_kl, horizon, steps, largest_error),
     coefficient * (1 + clip(measured_kl / target_kl - 1, -largest_error, largest_error) * steps / horizon),
     tex=r"\beta'",
@@ -134,8 +134,8 @@ move = coefficient * largest_error * steps / horizon
 
 claim(
     "ppo.adaptive_kl",
-    "The coefficient rises where the divergence is above its target, falls where it is below, and stays at the target; "
-    "one update moves it by a share of at most c·n/h, and so it stays positive while n·c < h.",
+    "The coefficient rises if the divergence is above its target, falls if it is below, and stays at the target; one "
+    "update changes it by a share of at most c·n/h, so it stays positive while n·c < h.",
     holds(iff(greater(adapted_kl_coef(), coefficient), greater(measured_kl, target_kl)), name="rises", by=smt()),
     holds(iff(less(adapted_kl_coef(), coefficient), less(measured_kl, target_kl)), name="falls", by=smt()),
     holds(equals(adapted_kl_coef(measured_kl=target_kl), coefficient), name="stays", by=smt()),
@@ -150,7 +150,7 @@ claim(
     source=ZIEGLER.section("2.2"),
     wrong=[
         wrong(
-            "the sign turned",
+            "the sign flipped",
             iff(greater(adapted_kl_coef(), coefficient), less(measured_kl, target_kl)),
         ),
         wrong("positive whatever the horizon", greater(adapted_kl_coef(), 0)),

@@ -96,11 +96,11 @@ claim(
 
 claim(
     "policy.softmax.jacobian",
-    "Raising one logit raises its own probability and lowers every other in proportion.",
+    "Raising a logit raises the probability of its token and lowers every other in proportion.",
     holds(equals(Diff(softmax(a), logits[k]), softmax(a) * (delta(a, k) - softmax(k))), by=finite_sum()),
     wrong=[
-        wrong("the diagonal alone, as of a sigmoid", equals(Diff(softmax(a), logits[k]), softmax(a) * delta(a, k))),
-        wrong("the sign turned", equals(Diff(softmax(a), logits[k]), softmax(a) * (softmax(k) - delta(a, k)))),
+        wrong("the diagonal alone, as for a sigmoid", equals(Diff(softmax(a), logits[k]), softmax(a) * delta(a, k))),
+        wrong("the sign flipped", equals(Diff(softmax(a), logits[k]), softmax(a) * (softmax(k) - delta(a, k)))),
     ],
 )
 
@@ -139,7 +139,7 @@ tempered = log_softmax(a)
 
 claim(
     "policy.temperature.gradient",
-    "At temperature τ the score is that of the tempered policy, divided by τ.",
+    "At temperature τ the score is the score of the tempered policy, divided by τ.",
     holds(
         equals(Diff(tempered, logits[k]), (delta(a, k) - softmax(k, scaled)) / temperature),
         by=finite_sum(),
@@ -171,7 +171,7 @@ claim(
         ),
     ),
     source=SUTTON,
-    wrong=[wrong("without the probabilities as weights", equals(sum_over(score, a), 0))],
+    wrong=[wrong("without weighting by the probabilities", equals(sum_over(score, a), 0))],
 )
 
 fisher = softmax(k) * (delta(k, l) - softmax(l))
@@ -212,7 +212,7 @@ claim(
 
 claim(
     "policy.entropy.gradient",
-    "A logit raises the entropy where its token is rarer than the entropy says, and lowers it elsewhere.",
+    "Raising a logit raises the entropy if the surprisal of its token exceeds the entropy, and lowers it otherwise.",
     holds(
         equals(
             Diff(plain_entropy, logits[k]), -softmax(k) * (log(softmax(k)) - sum_over(softmax(v) * log(softmax(v)), v))
@@ -230,14 +230,14 @@ claim(
     ),
     wrong=[
         wrong("without the mean", equals(Diff(plain_entropy, logits[k]), -softmax(k) * log(softmax(k)))),
-        wrong("with + 1 left over", equals(Diff(plain_entropy, logits[k]), -softmax(k) * (log(softmax(k)) + 1))),
+        wrong("with a leftover + 1", equals(Diff(plain_entropy, logits[k]), -softmax(k) * (log(softmax(k)) + 1))),
     ],
 )
 
 claim(
     "policy.temperature.slope",
-    "Heating raises the log-probability of what is rarer than the entropy says, lowers that of what is likelier, and "
-    "raises the entropy by the variance of the log-probability.",
+    "A higher temperature raises the log-probability of tokens whose surprisal exceeds the entropy, and lowers that "
+    "of the others; the slope of the entropy is the variance of the log-probability over τ.",
     holds(
         equals(Diff(tempered, temperature), -(tempered + entropy()) / temperature),
         name="log-probability",
@@ -253,7 +253,7 @@ claim(
     ),
     wrong=[
         wrong("without the entropy", equals(Diff(tempered, temperature), -tempered / temperature)),
-        wrong("the sign turned", equals(Diff(tempered, temperature), (tempered + entropy()) / temperature)),
+        wrong("the sign flipped", equals(Diff(tempered, temperature), (tempered + entropy()) / temperature)),
     ],
 )
 
@@ -263,7 +263,10 @@ T = symbol("T", Size, "number of tokens in the sequence")
 t = index("t", T, "a position in the sequence")
 theta = symbol("theta", Real, "a parameter of the policy", tex=r"\theta")
 token_probability = function(
-    "token_prob", SmoothPositive, "probability of token t given those before it, by parameter", tex="p"
+    "token_prob",
+    SmoothPositive,
+    "probability of token t given the tokens before it, as a function of the parameter",
+    tex="p",
 )
 
 sequence_probability = product_over(token_probability(t, theta), t)
@@ -289,7 +292,7 @@ claim(
     ),
     wrong=[
         wrong(
-            "the mean over tokens, as length normalisation makes it",
+            "the mean over tokens, as with length normalisation",
             equals(log(sequence_probability), sum_over(log(token_probability(t, theta)), t) / T),
         )
     ],
@@ -300,12 +303,12 @@ j = index("j", P, "a prefix")
 next_token = family("next_token", Simplex, P, V, text="probability of each next token after prefix j", tex=r"\pi")
 end = index("end", V, "the end-of-sequence token", tex=r"\mathrm{eos}")
 completions = family(
-    "completions", Real, V, text="total probability of all completions after appending token v", tex="M"
+    "completions", Real, V, text="total probability of all completions once token v is appended", tex="M"
 )
 
 completion_mass = define(
     "policy.completion_mass",
-    "Total probability of all ways to complete a prefix: it ends now, or goes on with another token.",
+    "Total probability of all ways to complete a prefix: to end it now, or to continue with another token.",
     (j, end, next_token, completions),
     sum_over(next_token[j, v] * (delta(v, end) + (1 - delta(v, end)) * completions[v]), v),
     tex=r"M_{{{j}}}",
@@ -318,13 +321,13 @@ def prefixes(vocabulary: int, length: int) -> list[tuple[int, ...]]:
 
 
 def sequences(vocabulary: int, length: int) -> list[tuple[int, ...]]:
-    """Every sequence that ends by ``length``, and every one that is cut there."""
+    """Every sequence that ends by ``length``, and every one that is truncated there."""
     ended = [(*prefix, 1) for prefix in prefixes(vocabulary, length)]
     return [*ended, *product(range(2, vocabulary + 1), repeat=length)]
 
 
 def over_tokens(sequence: tuple[int, ...], vocabulary: int, length: int) -> list[tuple[int, int]]:
-    """The tokens of a sequence, each with the row of next-token probabilities that its prefix has for its own."""
+    """The tokens of a sequence, each with the row of next-token probabilities of its prefix."""
     rows = {prefix: row for row, prefix in enumerate(prefixes(vocabulary, length), 1)}
     return [(rows[sequence[:position]], token) for position, token in enumerate(sequence)]
 
@@ -341,8 +344,8 @@ def total_mass(vocabulary: int, length: int) -> Expr:
 
 claim(
     "policy.sequence.normalised",
-    "The probabilities of all sequences, over the tree that ends with an end-of-sequence token or at a length limit, "
-    "sum to one: by induction on the tokens left, as a prefix has mass one when all that may follow it have.",
+    "The probabilities of all sequences that end with an end-of-sequence token or at a length limit sum to one: by "
+    "induction on the tokens left, as a prefix has mass one if all its continuations have.",
     holds(
         equals(completion_mass(completions=Lambda(v, 1)), 1),
         name="one token more",
@@ -358,7 +361,7 @@ claim(
     ),
     wrong=[
         wrong(
-            "with the end token counted as going on, too",
+            "with the end token counted as a continuation, too",
             equals(sum_over(next_token[j, v] * (1 + delta(v, end)), v), 1),
         )
     ],

@@ -1,4 +1,4 @@
-"""Policy improvement: how much a new policy gains, and how far the surrogate of TRPO is from that.
+"""Policy improvement: the gain of a new policy, and how far the surrogate of TRPO is from it.
 
 S. Kakade and J. Langford, Approximately Optimal Approximate Reinforcement Learning, 2002, lemma 6.1; J. Schulman
 et al., Trust Region Policy Optimization, arXiv:1502.05477.
@@ -33,15 +33,15 @@ from grape_spec.trpo import SCHULMAN, max_kl, multiplier
 
 KAKADE = Source("kakade2002approximately", "lemma 6.1")
 
-# What a new policy gains, over whole responses.
+# The gain of a new policy, over whole responses.
 
 new_next_token = family(
     "new_next_token", Simplex, P, V, text="probability of each next token under the new policy", tex=r"\pi'"
 )
 continuation_value = family(
-    "continuation_value", Real, V, text="value of a prefix that goes on with token v, old policy", tex="Q"
+    "continuation_value", Real, V, text="value of the prefix continued with token v, under the old policy", tex="Q"
 )
-later_gain = family("later_gain", Real, V, text="what the new policy gains after token v", tex=r"\Delta")
+later_gain = family("later_gain", Real, V, text="gain of the new policy after token v", tex=r"\Delta")
 
 prefix_value = define(
     "trpo.prefix_value",
@@ -98,8 +98,8 @@ trees = {(2, 2): 3, (2, 3): 4, (3, 2): 7}
 
 claim(
     "trpo.performance_difference",
-    "What a new policy gains is its own expectation of the sum of the old policy's advantages: by induction on the "
-    "tokens left.",
+    "The gain of a new policy is the sum of the old policy's advantages, in expectation under the new policy: by "
+    "induction on the tokens left.",
     holds(
         equals(
             prefix_value(j, new_next_token, Lambda(v, continuation_value[v] + later_gain[v])) - prefix_value(),
@@ -136,11 +136,11 @@ claim(
 )
 
 
-# How far the surrogate is from the truth.
+# How far the surrogate is from the true return.
 
 total_variation = define(
     "trpo.total_variation",
-    "Half the sum of the absolute differences of two distributions.",
+    "Total variation of two distributions: half the sum of the absolute differences.",
     (p, q),
     sum_over(abs(p[y] - q[y]) / 2, y),
     tex=r"\mathrm{{TV}}({p}, {q})",
@@ -229,8 +229,10 @@ claim(
 # is the old value of the first token, no advantage of a second token is larger than ε.
 
 opening = index("opening", n, "the first token", tex="o")
-second = family("second", Simplex, n, n, text="probability of each second token, old policy", tex=r"\pi")
-new_second = family("new_second", Simplex, n, n, text="probability of each second token, new policy", tex=r"\pi'")
+second = family("second", Simplex, n, n, text="probability of each second token under the old policy", tex=r"\pi")
+new_second = family(
+    "new_second", Simplex, n, n, text="probability of each second token under the new policy", tex=r"\pi'"
+)
 middle = family("middle", Real, n, text="a number for each first token", tex="c")
 opinion = family("opinion", Open(-1, 1), n, n, text="worth of the second token, on a scale from −1 to 1", tex="s")
 largest = symbol(
@@ -253,7 +255,7 @@ two_token_return = define(
 
 local_return = define(
     "trpo.local_return",
-    "What the surrogate makes of it: old advantages under new probabilities, but after old first tokens.",
+    "The same by the surrogate: old advantages under new probabilities, but after first tokens of the old policy.",
     (p, q, second, new_second, middle, opinion, largest),
     two_token_return()
     + sum_over(q[opening] * (old_worth - two_token_return()), opening)
@@ -264,7 +266,7 @@ local_return = define(
 
 bound_coefficient = define(
     "trpo.bound_coefficient",
-    "How much of the return a divergence may cost at most, in responses of two tokens: C = 4ε.",
+    "Coefficient of the divergence in the bound, for responses of two tokens: C = 4ε.",
     (largest,),
     4 * largest,
     tex="C",
@@ -287,8 +289,8 @@ doubled_variation = "2*total_variation(y ↦ second[opening, y], y ↦ new_secon
 
 claim(
     "trpo.bound",
-    "The return of the new policy is at least what the surrogate makes of it, less C times the largest divergence: the "
-    "bound of monotonic improvement, for responses of two tokens and any vocabulary.",
+    "The return of the new policy is at least its surrogate less C times the largest divergence: the bound of "
+    "monotonic improvement, for responses of two tokens and any vocabulary.",
     holds(
         equals(two_token_return(q, new_second) - local_return(), largest * missed),
         name="what the surrogate misses",
@@ -368,15 +370,17 @@ claim(
     ),
     source=SCHULMAN.eq(9),
     wrong=[
-        wrong("with no divergence at all", at_least(two_token_return(q, new_second), local_return())),
+        wrong("without the divergence", at_least(two_token_return(q, new_second), local_return())),
     ],
 )
 
 # Responses of any length. Summed over the tokens, C is 2T(T − 1)ε instead of 4ε: the distance grows with every token.
 
-reach = family("reach", Simplex, P, text="probability of each prefix of one length, old policy", tex="d")
-new_reach = family("new_reach", Simplex, P, text="probability of each prefix of one length, new policy", tex="d'")
-closeness = symbol("closeness", Positive, "no total variation of next tokens is larger", tex=r"\alpha")
+reach = family("reach", Simplex, P, text="probability of each prefix of one length under the old policy", tex="d")
+new_reach = family(
+    "new_reach", Simplex, P, text="probability of each prefix of one length under the new policy", tex="d'"
+)
+closeness = symbol("closeness", Positive, "upper bound of the total variation of next tokens", tex=r"\alpha")
 
 moved_apart = abs(new_reach[j] * new_next_token[j, v] - reach[j] * next_token[j, v])
 apart = abs(new_reach[j] - reach[j])
@@ -385,8 +389,9 @@ spare = sum_over(apart * new_next_token[j, v] + reach[j] * parting - moved_apart
 
 claim(
     "trpo.bound.horizon",
-    "With every token, the distance of the two distributions over prefixes grows by no more than the expected distance "
-    "of the next tokens; and what T tokens miss, the t-th no more than 4(t − 1)εα², adds up to 2T(T − 1)εα².",
+    "With every token, the distance between the two distributions over prefixes grows by at most the expected "
+    "distance between the next tokens; the errors of T tokens, of which the t-th is at most 4(t − 1)εα², add up to "
+    "at most 2T(T − 1)εα².",
     holds(at_least(spare, 0), name="one token more: what is to spare is not negative", by=termwise(Rational(0))),
     holds(
         equals(

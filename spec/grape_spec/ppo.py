@@ -39,8 +39,8 @@ ENGSTROM = Source("engstrom2020implementation")
 old_logp = symbol("old_logp", Real, "the same under the policy that sampled", tex=r"\ell_{\mathrm{old}}")
 advantage = symbol("advantage", Real, "advantage of the token", tex="A")
 rho = symbol("rho", Positive, "probability ratio, new policy over old", tex=r"\rho")
-clip_low = symbol("clip_low", NonNegative, "how far below 1 the ratio counts", tex=r"\varepsilon")
-clip_high = symbol("clip_high", NonNegative, "how far above 1 the ratio counts", tex=r"\varepsilon'")
+clip_low = symbol("clip_low", NonNegative, "how far below 1 the ratio may go", tex=r"\varepsilon")
+clip_high = symbol("clip_high", NonNegative, "how far above 1 the ratio may go", tex=r"\varepsilon'")
 dual_clip = symbol("dual_clip", Open(1), "cap on the ratio where the advantage is negative", tex="c")
 
 lower_edge, upper_edge = 1 - clip_low, 1 + clip_high
@@ -68,7 +68,7 @@ counts = Or(And(advantage > 0, rho <= upper_edge), And(advantage < 0, rho >= low
 
 clip_slope = define(
     "ppo.clip.slope",
-    "Slope of the clipped surrogate in the log-probability; at a kink, by convention, that of the unclipped side.",
+    "Slope of the clipped surrogate in the log-probability; at a kink, by convention, the slope of the unclipped side.",
     (rho, advantage, clip_low, clip_high),
     cases((rho * advantage, counts), (0, True)),
     tex=r"L'({rho})",
@@ -101,7 +101,7 @@ claim(
     holds(equals(surrogate, sign_form), by=smt()),
     wrong=[
         wrong(
-            "the sides exchanged",
+            "the sides swapped",
             equals(
                 surrogate,
                 cases((advantage * Max(rho, lower_edge), advantage >= 0), (advantage * Min(rho, upper_edge), True)),
@@ -113,7 +113,7 @@ claim(
 
 claim(
     "ppo.clip.lower_bound",
-    "Clipping is pessimistic: it never promises more than the unclipped surrogate.",
+    "Clipping is pessimistic: the clipped surrogate never exceeds the unclipped one.",
     holds(at_most(surrogate, rho * advantage), by=smt()),
     wrong=[
         wrong(
@@ -146,7 +146,7 @@ claim(
     source=SCHULMAN.section(3),
     wrong=[
         wrong(
-            "also where the interval has no width",
+            "also for a clip interval of width zero",
             equals(OneSided(surrogate, rho, 1, 1), advantage),
             assuming=[equals(clip_high, 0)],
         ),
@@ -155,7 +155,7 @@ claim(
 
 claim(
     "ppo.clip.gradient",
-    "A token pushes on the policy only while moving it further would still count.",
+    "The gradient vanishes once the ratio passes the clip edge its advantage pushes it towards.",
     holds(
         equals(Diff(surrogate, rho), cases((advantage, counts), (0, True))),
         name="in the ratio",
@@ -197,7 +197,7 @@ claim(
             assuming=no_kink,
         ),
         wrong(
-            "in the log-probability, without the ratio",
+            "in the log-probability, without the factor of the ratio",
             equals(Diff(clipped_surrogate(ratio()), logp), cases((advantage, counts.subs(rho, ratio())), (0, True))),
             assuming=[differs(ratio(), upper_edge), differs(ratio(), lower_edge)],
         ),
@@ -206,7 +206,7 @@ claim(
 
 claim(
     "ppo.clip.kink",
-    "At a kink the slopes from the two sides are A and 0; the code keeps A, the slope of the unclipped side.",
+    "At a kink the one-sided slopes are A and 0; the convention takes A, the slope of the unclipped side.",
     holds(
         equals(OneSided(surrogate, rho, upper_edge, -1), advantage),
         name="upper kink from below",
@@ -235,7 +235,7 @@ claim(
     holds(equals(clip_slope(), rho * advantage), name="kept at the lower kink", assuming=[lower_kink], by=smt()),
     wrong=[
         wrong(
-            "no kink at all: the slope from above is A, too",
+            "no kink: the slope from above is A, too",
             equals(OneSided(surrogate, rho, upper_edge, 1), advantage),
             assuming=[greater(advantage, 0)],
         ),
@@ -266,7 +266,8 @@ dual_counts = Or(
 
 dual_clip_slope = define(
     "ppo.dual_clip.slope",
-    "Slope of the dual-clipped surrogate in the log-probability; at a kink, that of the unclipped side.",
+    "Slope of the dual-clipped surrogate in the log-probability; at a kink, by convention, the slope of the "
+    "unclipped side.",
     (rho, advantage, clip_low, clip_high, dual_clip),
     cases((rho * advantage, dual_counts), (0, True)),
     tex=r"L_{{\mathrm{{dual}}}}'({rho})",
@@ -277,8 +278,8 @@ dual_surrogate = dual_clipped_surrogate()
 
 claim(
     "ppo.dual_clip.bound",
-    "The dual clip bounds the objective from below by cA, raises it at most for a negative advantage, and changes "
-    "nothing for any other.",
+    "For a negative advantage the dual clip bounds the objective from below by cA and never lowers it; for any other "
+    "it has no effect.",
     holds(
         at_least(dual_surrogate, dual_clip * advantage),
         name="bound",
@@ -310,7 +311,7 @@ claim(
 
 claim(
     "ppo.dual_clip.gradient",
-    "With the dual clip, a token of negative advantage pushes only while its ratio is at most c.",
+    "With the dual clip, the gradient at a negative advantage also vanishes once the ratio exceeds c.",
     holds(
         equals(Diff(dual_surrogate, rho), cases((advantage, dual_counts), (0, True))),
         name="in the ratio",
@@ -356,7 +357,7 @@ value_loss = define(
 
 clipped_value_loss = define(
     "ppo.clipped_value_loss",
-    "The larger of the losses of the value and of the value held near the old one, to be minimised.",
+    "The larger of the losses of the value and of the value clipped to lie near the old one, to be minimised.",
     (value, returns, old_value, value_clip),
     Max((value - returns) ** 2, (clip(value, lowest, highest) - returns) ** 2) / 2,
     tex=r"L_{{\mathrm{{clip}}}}({value})",
@@ -368,7 +369,7 @@ clipped_error = abs(clip(value, lowest, highest) - returns)
 
 value_slope = define(
     "ppo.value_clip.slope",
-    "Slope of the clipped value loss; where both squares are equal, by convention, that of the unclipped one.",
+    "Slope of the clipped value loss; where the two losses are equal, by convention, the slope of the unclipped one.",
     (value, returns, old_value, value_clip),
     cases((value - returns, error >= clipped_error), (0, True)),
     tex=r"L_{{\mathrm{{clip}}}}'({value})",
@@ -381,8 +382,8 @@ outside = greater(abs(value - old_value), value_clip)
 
 claim(
     "ppo.value_clip.bound",
-    "Clipping is pessimistic: the loss is never below that of the value itself, and the same while the value has moved "
-    "no further than the clip.",
+    "Clipping is pessimistic: the loss is never below the unclipped one, and equals it while the value has moved no "
+    "further than the clip.",
     holds(at_least(value_objective, value_loss()), name="bound", by=smt()),
     holds(
         equals(value_objective, value_loss()),
@@ -395,7 +396,7 @@ claim(
             "the smaller of the two squares",
             at_least(Min((value - returns) ** 2, (clip(value, lowest, highest) - returns) ** 2) / 2, value_loss()),
         ),
-        wrong("held near the return", equals(clipped_value_loss(old_value=returns), value_objective)),
+        wrong("clipped to lie near the return", equals(clipped_value_loss(old_value=returns), value_objective)),
     ],
 )
 
@@ -407,8 +408,8 @@ RESTS = {
 
 claim(
     "ppo.value_clip.gradient",
-    "A value moves as if unclipped, but rests outside of the clip while it is nearer to its return than the clipped "
-    "value is.",
+    "The gradient is that of the unclipped loss, except that it vanishes outside the clip while the value is nearer "
+    "to its return than the clipped value.",
     holds(
         equals(Diff(value_objective, value), value - returns),
         name="within the clip",
@@ -429,7 +430,7 @@ claim(
         equivalent={
             **RESTS,
             "left: returns → returns + 1": "true: a return further up is further from the clipped value, too",
-            "left: clip → -clip": "true: the value is then held below, further from its return still",
+            "left: clip → -clip": "true: the value is then clipped below, still further from its return",
         },
     ),
     holds(
@@ -466,7 +467,7 @@ claim(
             assuming=[outside, differs(error, clipped_error)],
         ),
         wrong(
-            "the slope of the clipped error where that is the larger",
+            "the slope of the clipped error where that is larger",
             equals(Diff(value_objective, value), clip(value, lowest, highest) - returns),
             assuming=[outside, less(error, clipped_error)],
         ),
@@ -484,7 +485,7 @@ entropy_coef = symbol("entropy_coef", NonNegative, "weight of the entropy in the
 
 entropy_bonus = define(
     "ppo.entropy_bonus",
-    "What a position adds to the objective for its entropy.",
+    "The entropy bonus of a position in the objective.",
     (entropy_coef, logits, temperature),
     entropy_coef * entropy(),
     tex="b_H",
@@ -495,14 +496,16 @@ entropy_slope = -softmax(k, scaled) * (log(softmax(k, scaled)) + entropy()) / te
 
 claim(
     "ppo.entropy_bonus.gradient",
-    "The bonus raises a logit where its token is rarer than the entropy says, and lowers it elsewhere.",
+    "The bonus raises a logit if the surprisal of its token exceeds the entropy, and lowers it otherwise.",
     holds(
         equals(Diff(entropy_bonus(), logits[k]), entropy_coef * entropy_slope),
         by=by_terms(fact("policy.entropy.gradient", part="temperature")),
     ),
     source=SCHULMAN.eq(9),
     wrong=[
-        wrong("the sign turned, as in a loss", equals(Diff(entropy_bonus(), logits[k]), -entropy_coef * entropy_slope)),
+        wrong(
+            "the sign flipped, as in a loss", equals(Diff(entropy_bonus(), logits[k]), -entropy_coef * entropy_slope)
+        ),
         wrong(
             "the entropy of the sampled token alone",
             equals(

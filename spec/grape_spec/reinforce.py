@@ -1,7 +1,7 @@
-"""REINFORCE: the gradient of the expected reward as an expectation of scores, and what may be subtracted from it.
+"""REINFORCE: the gradient of the expected reward as an expectation of weighted scores, and the baselines it allows.
 
 R. J. Williams, Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning, 1992. The
-probabilities and rewards that weigh a score stand outside of its derivative: they are constants to autograd.
+probabilities and rewards that weight a score are outside its derivative: they are constants to autograd.
 """
 
 from collections.abc import Callable
@@ -58,7 +58,7 @@ WILLIAMS = Source("williams1992simple")
 GREENSMITH = Source("greensmith2004variance")
 KOOL = Source("kool2019buy")
 
-token_reward = family("token_reward", Real, V, text="reward of a response, one for each token that it may be", tex="r")
+token_reward = family("token_reward", Real, V, text="reward of each response of one token", tex="r")
 baseline = symbol("baseline", Real, "a number that does not depend on the response", tex="b")
 
 objective = define(
@@ -74,7 +74,8 @@ policy_gradient = Diff(objective(), logits[k])
 
 claim(
     "reinforce.closed_form",
-    "A logit should rise where its token's reward lies above the expected one, in proportion to its probability.",
+    "The gradient raises a logit if the reward of its token exceeds the expected reward, in proportion to its "
+    "probability.",
     holds(equals(policy_gradient, softmax(k) * (token_reward[k] - objective())), by=finite_sum()),
     wrong=[
         wrong("without the expected reward", equals(policy_gradient, softmax(k) * token_reward[k])),
@@ -87,15 +88,20 @@ claim(
 response_token = function(
     "response_token",
     SmoothPositive,
-    "probability of token t of response y given the tokens before it, by parameter",
+    "probability of token t of response y given the tokens before it, as a function of the parameter",
     tex="p",
 )
 response_probability = exp(sum_over(log(response_token(y, t, theta)), t))
 response_score = sum_over(Diff(log(response_token(y, t, theta)), theta), t)
 
-first_token = function("first_token", SmoothPositive, "probability of each first token, by parameter", tex="p")
+first_token = function(
+    "first_token", SmoothPositive, "probability of each first token, as a function of the parameter", tex="p"
+)
 completion = function(
-    "completion", SmoothPositive, "probability of completion y after first token v, by parameter", tex="q"
+    "completion",
+    SmoothPositive,
+    "probability of completion y after first token v, as a function of the parameter",
+    tex="q",
 )
 completion_reward = family("completion_reward", Real, V, n, text="reward of first token v with completion y", tex="r")
 continued = first_token(v, theta) * completion(v, y, theta) * completion_reward[v, y]
@@ -108,7 +114,9 @@ Tokens = list[tuple[int, int]]
 
 VOCABULARY, LENGTH = 2, 2
 tree = {V: VOCABULARY, T: LENGTH, P: len(prefixes(VOCABULARY, LENGTH)), n: len(sequences(VOCABULARY, LENGTH))}
-tree_logit = function("tree_logit", Smooth, "logit of each next token after prefix j, by parameter", tex="z")
+tree_logit = function(
+    "tree_logit", Smooth, "logit of each next token after prefix j, as a function of the parameter", tex="z"
+)
 
 
 def tree_probability(row: int, token: int) -> Expr:
@@ -132,8 +140,8 @@ def over_responses(weight: Callable[[int, Tokens], Expr]) -> Expr:
 
 claim(
     "reinforce.policy_gradient",
-    "The gradient of the expected reward is the expected reward-weighted score. Over sequences the score is the sum of "
-    "those of all tokens: by induction, as the gradient before a token is that after it, and the token's own score.",
+    "The gradient of the expected reward is the expected reward-weighted score. For sequences the score is the sum "
+    "over all tokens: by induction, as each token adds its own score to the gradient of what follows it.",
     holds(equals(policy_gradient, expected(token_reward[a] * score)), name="one token", by=finite_sum()),
     holds(
         equals(
@@ -167,7 +175,7 @@ claim(
             equals(policy_gradient, expected(token_reward[a] * Diff(softmax(a), logits[k]))),
         ),
         wrong(
-            "every token weighs the same, sampled or not",
+            "every token has the same weight, whatever its probability",
             equals(policy_gradient, sum_over(token_reward[a] * score, a)),
         ),
         wrong(
@@ -215,13 +223,13 @@ claim(
             "also one that depends on the response, such as its own log-probability",
             equals(expected((token_reward[a] - log(softmax(a))) * score), policy_gradient),
         ),
-        wrong("it takes the expected reward away", equals(expected((token_reward[a] - baseline) * score), 0)),
+        wrong("it removes the expected reward", equals(expected((token_reward[a] - baseline) * score), 0)),
     ],
 )
 
 squared_score = define(
     "reinforce.squared_score",
-    "Squared length of the score of a token.",
+    "Squared norm of the score of a token.",
     (a, logits),
     sum_over((delta(a, k) - softmax(k)) ** 2, k),
     tex=r"\Vert s_{{{a}}} \Vert^2",
@@ -229,7 +237,7 @@ squared_score = define(
 
 second_moment = define(
     "reinforce.second_moment",
-    "Expected squared length of the estimate of the gradient from one sample.",
+    "Expected squared norm of the gradient estimate from one sample.",
     (logits, token_reward, baseline),
     expected((token_reward[a] - baseline) ** 2 * squared_score(a)),
     tex="f({baseline})",
@@ -237,7 +245,7 @@ second_moment = define(
 
 best_baseline = define(
     "reinforce.best_baseline",
-    "Mean reward, each response weighted with its squared score.",
+    "Mean reward, each response weighted by its squared score.",
     (logits, token_reward),
     expected(token_reward[a] * squared_score(a)) / expected(squared_score(a)),
     tex="b^*",
@@ -249,7 +257,8 @@ some_score = greater(expected(squared_score(a)), 0)
 
 claim(
     "reinforce.baseline.optimal",
-    "The variance of the estimate is least where the baseline is the mean reward, weighted with the squared scores.",
+    "The variance of the gradient estimate is smallest when the baseline is the mean reward weighted by the squared "
+    "scores.",
     holds(equals(sum_over(score**2, k), squared_score(a)), name="squared score", by=finite_sum()),
     holds(
         equals(
@@ -277,7 +286,7 @@ claim(
     source=GREENSMITH,
     wrong=[
         wrong(
-            "the expected reward does best",
+            "the expected reward is optimal",
             at_least(second_moment(), second_moment(baseline=objective())),
         ),
         wrong("the variance does not depend on the baseline", equals(second_moment(), second_moment(baseline=0))),
@@ -295,7 +304,8 @@ def rewards_from(position: int, tokens: Tokens) -> Expr:
 
 claim(
     "reinforce.reward_to_go",
-    "A reward given before a token says nothing of it: each score need be weighted with later rewards only.",
+    "Rewards given before a token do not affect its gradient in expectation: each score need only be weighted by the "
+    "rewards from its token on.",
     holds(
         equals(
             sum_over(prefix_probability[j] * earlier_reward[j] * sum_over(next_probability() * next_score, a), j),
@@ -319,7 +329,7 @@ claim(
     source=SUTTON,
     wrong=[
         wrong(
-            "the reward for the token itself says nothing either",
+            "the reward for the token itself does not matter, either",
             equals(
                 sum_over(prefix_probability[j] * sum_over(next_probability() * step_reward[j, a] * next_score, a), j),
                 0,
@@ -342,7 +352,7 @@ mean_of_all = sum_over(response_reward[h], h) / G
 
 claim(
     "reinforce.leave_one_out.identity",
-    "What a reward exceeds the mean of the others by is G/(G − 1) times what it exceeds the mean of all by.",
+    "A reward less the mean of the others is G/(G − 1) times the reward less the mean of all.",
     holds(
         equals(response_reward[g] - mean_of_others, G / (G - 1) * (response_reward[g] - mean_of_all)),
         assuming=[several],
@@ -368,8 +378,8 @@ less_mean_of_all = token_reward[a] - (token_reward[a] + others_sum[y]) / G
 
 claim(
     "reinforce.leave_one_out.unbiased",
-    "With the mean reward of the other responses as baseline, which are drawn independently, the estimate is unbiased; "
-    "with the mean of all, the response's own reward included, it is too short by the factor (G − 1)/G.",
+    "With the mean reward of the other, independently drawn responses as the baseline, the estimate is unbiased; "
+    "with the mean of all, the response's own reward included, it is scaled by (G − 1)/G.",
     holds(
         equals(sum_over(q[y] * expected(less_mean_of_others * score), y), policy_gradient),
         name="mean of the others",
@@ -398,7 +408,7 @@ claim(
 
 claim(
     "reinforce.kl_regularised",
-    "The divergence from the reference may go into the reward: as β times the log-ratio, a constant like the reward.",
+    "The KL penalty may be taken off the reward: β times the log-ratio, held constant like the reward.",
     holds(
         equals(
             Diff(objective() - beta * reverse(), logits[k]),
@@ -427,19 +437,21 @@ claim(
 
 token_loss = define(
     "reinforce.token_loss",
-    "Surrogate loss of a token, to be minimised; its value means nothing by itself.",
+    "Surrogate loss of a token, to be minimised; only its gradient is meaningful.",
     (logp, advantage),
     -advantage * logp,
     tex="L({logp})",
     source=WILLIAMS,
 )
 
-response_logp = function("response_logp", Smooth, "log-probability of each response, by parameter", tex=r"\ell")
+response_logp = function(
+    "response_logp", Smooth, "log-probability of each response, as a function of the parameter", tex=r"\ell"
+)
 centred = response_reward[h] - baseline
 
 claim(
     "reinforce.surrogate",
-    "The gradient of the surrogate, its advantages held constant, is minus the estimate of the policy gradient.",
+    "With the advantages held constant, the gradient of the surrogate is minus the policy gradient estimate.",
     holds(equals(Diff(token_loss(), logp), -advantage), name="in the log-probability", by=algebra()),
     holds(
         equals(
@@ -459,9 +471,9 @@ claim(
     ),
     source=WILLIAMS,
     wrong=[
-        wrong("the sign turned", equals(Diff(token_loss(), logp), advantage)),
+        wrong("the sign flipped", equals(Diff(token_loss(), logp), advantage)),
         wrong(
-            "with advantages that are differentiated, too, such as a reward less the log-probability",
+            "with the advantages differentiated, too, such as a reward less the log-probability",
             equals(
                 Diff(token_loss(response_logp(g, theta), response_reward[g] - response_logp(g, theta)), theta),
                 -(response_reward[g] - response_logp(g, theta)) * Diff(response_logp(g, theta), theta),

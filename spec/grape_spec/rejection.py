@@ -1,7 +1,7 @@
 """Rejection sampling: draw responses, keep some of them, and fine-tune on those.
 
-Best of n keeps the best of n samples. A threshold keeps what is good enough. Acceptance sampling keeps a sample with a
-probability that turns samples of the reference into samples of the optimum of the KL-regularised reward.
+Best of n keeps the best of n samples. A threshold keeps every sample that is good enough. Acceptance sampling keeps a
+sample with a probability that turns samples of the reference into samples of the optimum of the KL-regularised reward.
 """
 
 from sympy import Lambda, Max, exp, log
@@ -34,12 +34,12 @@ from grape_spec.sft import excess, objective, target, target_logp, token_logits,
 
 LIU = Source("liu2024statistical")
 
-# Acceptance: each sample of the reference is kept or not, by a toss of its own.
+# Acceptance: each sample of the reference is kept or not, by an independent draw.
 
 prize_of_one = symbol("outcome_reward", Real, "reward of a sample", tex="r")
-max_reward = symbol("max_reward", Real, "a reward that none exceeds", tex=r"r_{\max}")
+max_reward = symbol("max_reward", Real, "an upper bound of the rewards", tex=r"r_{\max}")
 uniform = symbol("uniform", NonNegative, "a uniform random number below 1", tex="u")
-threshold = symbol("threshold", Real, "the least reward that is kept", tex="c")
+threshold = symbol("threshold", Real, "the smallest reward that is kept", tex="c")
 
 probability = symbol("probability", Positive, "probability with which a sample is accepted", tex="a")
 
@@ -54,7 +54,7 @@ acceptance = define(
 
 acceptance_weight = define(
     "rejection.acceptance_weight",
-    "Weight of a sample under acceptance: 1 where its uniform number is below its probability, else 0.",
+    "Weight of a sample under acceptance: 1 if its uniform number is below its acceptance probability, else 0.",
     (uniform, probability),
     cases((1, uniform < probability), (0, True)),
     convention=True,
@@ -62,7 +62,7 @@ acceptance_weight = define(
 
 threshold_weight = define(
     "rejection.threshold_weight",
-    "Weight of a sample under a threshold: 1 where its reward is at least the threshold, else 0.",
+    "Weight of a sample under a threshold: 1 if its reward is at least the threshold, else 0.",
     (prize_of_one, threshold),
     cases((1, prize_of_one >= threshold), (0, True)),
     convention=True,
@@ -72,8 +72,8 @@ accepted_share = sum_over(ref[y] * acceptance(reward[y]), y)
 
 claim(
     "rejection.acceptance.target",
-    "Samples of the reference that are accepted with probability exp((r − r_max)/β) follow the optimum of the reward "
-    "less β times the divergence from the reference.",
+    "Samples of the reference that are accepted with probability exp((r − r_max)/β) follow the policy that maximises "
+    "the reward less β times the divergence from the reference.",
     holds(
         equals(acceptance() * exp((max_reward - prize_of_one) / beta), 1),
         name="the inverse",
@@ -108,7 +108,7 @@ claim(
             ),
         ),
         wrong(
-            "without the largest reward it is a probability, too",
+            "it is a probability without the largest reward, too",
             at_most(acceptance(max_reward=0), 1),
             assuming=[at_most(prize_of_one, max_reward)],
         ),
@@ -117,18 +117,21 @@ claim(
 
 claim(
     "rejection.acceptance.rate",
-    "A sample of the reference is accepted with probability Z·exp(−r_max/β), Z the partition of the optimal policy.",
+    "A sample of the reference is accepted with probability Z·exp(−r_max/β), where Z is the partition function of "
+    "the optimal policy.",
     holds(equals(accepted_share, partition() * exp(-max_reward / beta)), by=finite_sum()),
     source=LIU,
     wrong=[
-        wrong("the partition itself", equals(accepted_share, partition())),
+        wrong("the partition function itself", equals(accepted_share, partition())),
         wrong("its inverse", equals(accepted_share, exp(max_reward / beta) / partition())),
     ],
 )
 
-# What fine-tuning on kept samples ascends.
+# The objective that fine-tuning on kept samples maximises.
 
-kept = family("kept_share", NonNegative, V, text="how often each response is kept", tex="a")
+kept = family(
+    "kept_share", NonNegative, V, text="weight of each response, such as the probability that it is kept", tex="a"
+)
 
 kept_share = define(
     "rejection.kept_share",
@@ -140,8 +143,8 @@ kept_share = define(
 
 claim(
     "rejection.filter.gradient",
-    "The gradient of the logarithm of the probability that a sample is kept is the mean score of the kept samples: "
-    "fine-tuning on them ascends it. It does so for any weights, also those of 0 and 1, if anything is kept at all.",
+    "The gradient of the log-probability that a sample is kept is the mean score of the kept samples, so fine-tuning "
+    "on them ascends it. This holds for any nonnegative weights, 0 and 1 included, if anything is kept at all.",
     holds(
         equals(
             Diff(log(kept_share()), logits[k]),
@@ -173,7 +176,7 @@ keep = family("keep", Mask(), B, text="1 where a sequence is kept", tex="b")
 
 kept_tokens = define(
     "rejection.kept_tokens",
-    "Number of tokens that count, each by the weight of its sequence; by convention 1 where nothing is kept.",
+    "Number of tokens that count, each weighted by its sequence; by convention at least 1.",
     (weight, mask),
     Max(1, sum_over(weight[i] * mask[i, t], i, t)),
     domain=Positive,
@@ -182,7 +185,7 @@ kept_tokens = define(
 
 kept_sequences = define(
     "rejection.kept_sequences",
-    "Number of sequences, each by its weight; by convention 1 where nothing is kept.",
+    "Number of sequences, each weighted; by convention at least 1.",
     (weight,),
     Max(1, sum_over(weight[i], i)),
     domain=Positive,
@@ -193,7 +196,7 @@ kept_weight = symbol("kept_weight", NonNegative, "weight of the sequence of a to
 
 weighted_loss = define(
     "rejection.token_loss",
-    "Negative log-likelihood of a token, by the weight of its sequence.",
+    "Negative log-likelihood of a token, times the weight of its sequence.",
     (kept_weight, logp),
     kept_weight * token_loss(),
     tex=r"L_{{{kept_weight}}}({logp})",
@@ -201,7 +204,8 @@ weighted_loss = define(
 
 loss = define(
     "rejection.loss",
-    "Negative log-likelihood of the tokens that count, each by the weight of its sequence, over a denominator.",
+    "Negative log-likelihood of the tokens that count, each times the weight of its sequence, divided by a "
+    "denominator.",
     (token_logits, target, weight, mask, denominator),
     token_mean(Lambda((i, t), weighted_loss(weight[i], target_logp()))),
     tex=r"L_{{\mathrm{{kept}}}}",
@@ -209,7 +213,7 @@ loss = define(
 
 claim(
     "rejection.loss.gradient",
-    "Every logit is pushed as in supervised fine-tuning, by the weight of its sequence.",
+    "The gradient of every logit is that of supervised fine-tuning, times the weight of its sequence.",
     holds(
         equals(Diff(loss(), varied), weight[row] * mask[row, position] * excess / denominator),
         by=finite_sum(),
@@ -222,7 +226,7 @@ claim(
                 weight[row] * mask[row, position] * excess / token_count(),
             ),
         ),
-        wrong("the weights left out", equals(Diff(loss(), varied), mask[row, position] * excess / denominator)),
+        wrong("without the weights", equals(Diff(loss(), varied), mask[row, position] * excess / denominator)),
     ],
 )
 

@@ -31,8 +31,8 @@ ranked, misranked = sigmoid(chosen_reward - rejected_reward), sigmoid(rejected_r
 
 claim(
     "reward.bradley_terry.gradient",
-    "The loss moves both rewards apart with one weight, the probability of the other ranking; it is convex, and "
-    "blind to what both rewards have in common.",
+    "The loss pushes the two rewards apart with the same weight, the probability of the wrong ranking. It is convex, "
+    "and a constant added to both rewards has no effect.",
     holds(equals(Diff(loss, chosen_reward), -misranked), name="chosen", by=algebra()),
     holds(equals(Diff(loss, rejected_reward), misranked), name="rejected", by=algebra()),
     holds(
@@ -59,10 +59,13 @@ claim(
     source=BRADLEY_TERRY,
     wrong=[
         wrong(
-            "weighted by the probability of ranking rightly",
+            "weighted by the probability of the correct ranking",
             equals(Diff(loss, chosen_reward), -ranked),
         ),
-        wrong("both rewards move alike", equals(Diff(loss, rejected_reward), -misranked)),
-        wrong("rewards that are scaled, too", equals(bradley_terry(2 * chosen_reward, 2 * rejected_reward), loss)),
+        wrong("both rewards move the same way", equals(Diff(loss, rejected_reward), -misranked)),
+        wrong(
+            "scaling the rewards has no effect, either",
+            equals(bradley_terry(2 * chosen_reward, 2 * rejected_reward), loss),
+        ),
     ],
 )

@@ -47,10 +47,8 @@ second_response = index("second_response", G, "another response that is singled 
 scores = family("scores", Real, G, Q, text="score of each response for each item", tex="s")
 confidences = family("confidences", NonNegative, G, Q, text="confidence of the critic in each score", tex="c")
 weights = family("weights", NonNegative, Q, text="importance of each item", tex="w")
-trust = family(
-    "trust", NonNegative, Q, text="what each item counts: its importance times the confidence in it", tex="k"
-)
-total = symbol("total", Real, "what all items count together", tex="K")
+trust = family("trust", NonNegative, Q, text="trust in each item: its importance times the confidence in it", tex="k")
+total = symbol("total", Real, "total trust of all items", tex="K")
 factor = symbol("factor", Positive, "a positive constant", tex="a")
 leniency = symbol("leniency", Real, "a constant that is added to some scores", tex="b")
 
@@ -67,7 +65,7 @@ mean_confidence = define(
 
 item_trust = define(
     "grape.trust",
-    "What an item counts: its importance times the average confidence in it.",
+    "Trust in an item: its importance times the average confidence in it.",
     (item, confidences, weights),
     weights[item] * mean_confidence(),
     tex="k_{{{item}}}",
@@ -80,7 +78,7 @@ some_trust = greater(total_trust, 0)
 
 reward = define(
     "grape.reward",
-    "Reward of a response: the mean of its scores, each item counting by the trust in it.",
+    "Reward of a response: the mean of its scores, weighted by the trust in each item.",
     (g, scores, trust),
     sum_over(share * scores[g, item], item),
     tex="r_{{{g}}}",
@@ -89,7 +87,7 @@ reward = define(
 
 reward_sum = define(
     "grape.reward_sum",
-    "Reward of a response without normalisation: the sum in place of the mean.",
+    "Reward of a response without normalisation: the weighted sum in place of the mean.",
     (g, scores, trust),
     sum_over(trust[item] * scores[g, item], item),
     tex=r"r^{{\Sigma}}_{{{g}}}",
@@ -97,7 +95,7 @@ reward_sum = define(
 
 divisor = define(
     "grape.divisor",
-    "What the sum of the scores is divided by: what all items count together; by convention 1 where that is 0.",
+    "Divisor of the weighted sum of scores: the total trust; 1 by convention where that is 0.",
     (total,),
     cases((total, greater(total, 0)), (1, True)),
     tex="K",
@@ -106,7 +104,7 @@ divisor = define(
 
 trusted_reward = define(
     "grape.trusted_reward",
-    "Reward of a response; by convention 0 where no item is trusted.",
+    "Reward of a response; 0 by convention if no item is trusted.",
     (g, scores, trust),
     reward_sum() / divisor(total_trust),
     tex=r"\hat r_{{{g}}}",
@@ -118,12 +116,12 @@ group_reward = reward(trust=group_trust)
 some_group_trust = greater(sum_over(item_trust(), item), 0)
 some_confidence = greater(sum_over(weights[item] * confidences[h, item], item), 0)
 
-low = symbol("low", Real, "a number that no score of the response lies below", tex="a")
-high = symbol("high", Real, "a number that no score of the response lies above", tex="b")
+low = symbol("low", Real, "a lower bound of the scores of the response", tex="a")
+high = symbol("high", Real, "an upper bound of the scores of the response", tex="b")
 
 claim(
     "grape.reward.range",
-    "The reward is a convex combination of the scores of a response: it lies between the least and the largest.",
+    "The reward is a convex combination of the scores of a response: it lies between the smallest and the largest.",
     holds(equals(sum_over(share, item), 1), name="the shares sum to one", assuming=[some_trust], by=finite_sum()),
     holds(at_least(share, 0), name="no share is negative", assuming=[some_trust], by=smt()),
     holds(
@@ -150,7 +148,7 @@ claim(
 
 claim(
     "grape.reward.scale",
-    "Only the proportions of the importances matter, and only those of the confidences.",
+    "Only the proportions of the importances matter, and only the proportions of the confidences.",
     holds(
         equals(reward(trust=Lambda(item, item_trust(weights=Lambda(item, factor * weights[item])))), group_reward),
         name="importances",
@@ -167,7 +165,10 @@ claim(
         by=finite_sum(),
     ),
     wrong=[
-        wrong("nor does the sum change", equals(reward_sum(trust=Lambda(item, factor * trust[item])), reward_sum())),
+        wrong(
+            "the sum does not change, either",
+            equals(reward_sum(trust=Lambda(item, factor * trust[item])), reward_sum()),
+        ),
         wrong(
             "the confidences of a single response may be rescaled, too",
             equals(
@@ -191,7 +192,7 @@ claim(
 
 
 def exchanged(value: Expr, position: Expr, one: Expr, two: Expr) -> Expr:
-    """A value for each position, with those at two positions exchanged."""
+    """A value for each position, with the values at two positions swapped."""
     at_one, at_two = (substitute(value, {position: place}) for place in (one, two))
     return value + (delta(position, one) - delta(position, two)) * (at_two - at_one)
 
@@ -203,8 +204,8 @@ verdicts_exchanged = Lambda((g, item), exchanged(confidences[g, item], g, first_
 
 claim(
     "grape.reward.permutation",
-    "Items may be reordered, and so may responses, each of which keeps its reward: any two may change places, and that "
-    "makes every order.",
+    "Items may be reordered, and so may responses, each keeping its reward: any two may be swapped, which generates "
+    "every order.",
     holds(
         equals(reward(scores=items_exchanged, trust=trust_exchanged), reward()),
         name="items",
@@ -239,7 +240,7 @@ some_other_trust = greater(sum_over((1 - delta(item, first_item)) * item_trust()
 
 claim(
     "grape.reward.untrusted_item",
-    "An item of which the critic is never sure counts for nothing, whatever its scores: the reward is that of the "
+    "An item in which the critic has no confidence has no effect, whatever its scores: the reward is that of the "
     "other items alone.",
     holds(
         equals(
@@ -251,7 +252,7 @@ claim(
     ),
     wrong=[
         wrong(
-            "already where it is not sure about one response",
+            "already if it has no confidence for one response",
             equals(reward(trust=Lambda(item, item_trust(confidences=once_unsure))), reward(trust=other_items)),
             assuming=[some_other_trust],
         ),
@@ -260,7 +261,7 @@ claim(
 
 claim(
     "grape.reward.gradient",
-    "A score moves the reward of its own response alone, by the share of its item.",
+    "A score changes the reward of its own response alone, by the share of its item.",
     holds(
         equals(
             Diff(reward(first_response), scores[second_response, first_item]),
@@ -271,7 +272,7 @@ claim(
     ),
     wrong=[
         wrong(
-            "every item moves it alike",
+            "every item changes it equally",
             equals(Diff(reward(g), scores[g, first_item]), 1 / Q),
             assuming=[some_trust],
         ),
@@ -280,7 +281,7 @@ claim(
 
 claim(
     "grape.reward.uniform_confidence",
-    "Where the critic is equally sure of everything, its confidence cancels, and the importances alone count.",
+    "If all confidences are equal they cancel, and only the importances count.",
     holds(
         equals(
             reward(trust=Lambda(item, item_trust(confidences=Lambda((g, item), factor)))),
@@ -314,8 +315,8 @@ alike = delta(category[prompt], category[other_prompt]) * item_mask[other_prompt
 
 batch_confidence = define(
     "grape.batch_confidence",
-    "Average confidence of the critic in an item, over all responses to the prompts of one category that have it; "
-    "by convention 0 where none has.",
+    "Average confidence of the critic in an item, over all responses to the prompts of one category that have it; 0 "
+    "by convention if none has.",
     (prompt, item, batch_confidences, category, item_mask),
     sum_over(alike * sum_over(batch_confidences[other_prompt, h, item], h), other_prompt)
     / (G * Max(1, sum_over(alike, other_prompt))),
@@ -325,7 +326,7 @@ batch_confidence = define(
 
 batch_trust = define(
     "grape.batch_trust",
-    "What an item of a prompt counts with the confidence averaged over the batch.",
+    "Trust in an item of a prompt, with the confidence averaged over the batch.",
     (prompt, item, batch_confidences, category, item_mask, weights),
     weights[item] * batch_confidence(),
     tex="k_{{{prompt},{item}}}",
@@ -335,7 +336,7 @@ own_confidences = Lambda((g, item), batch_confidences[prompt, g, item])
 
 claim(
     "grape.confidence.batch",
-    "For a prompt that alone has an item, the average over the batch is that over its group.",
+    "If only one prompt has an item, the average over the batch is the average over its group.",
     holds(
         equals(
             batch_confidence(item_mask=Lambda((other_prompt, item), delta(other_prompt, prompt))),
@@ -345,7 +346,7 @@ claim(
     ),
     wrong=[
         wrong(
-            "they are the same for every batch",
+            "they are equal for every batch",
             equals(batch_confidence(), mean_confidence(confidences=own_confidences)),
             assuming=[equals(item_mask[prompt, item], 1)],
         ),

@@ -1,7 +1,7 @@
 """Supervised fine-tuning: maximum likelihood of given responses.
 
-The loss of a token is its negative log-probability. In expectation over the data this is, up to a constant, a
-Kullback-Leibler divergence: the policy is drawn to the distribution of the data, whatever that is.
+The loss of a token is its negative log-probability. In expectation over the data this is, up to a constant, the
+Kullback-Leibler divergence of the data from the policy: training moves the policy towards the data.
 """
 
 from sympy import Expr, Lambda, Max, Symbol, log
@@ -57,7 +57,7 @@ losses = Lambda((i, t), token_loss(target_logp()))
 
 objective = define(
     "sft.objective",
-    "Negative log-likelihood of the tokens that count, over a denominator; by default, their number.",
+    "Negative log-likelihood of the tokens that count, divided by a denominator: by default, their number.",
     (token_logits, target, mask, denominator),
     token_mean(losses),
     tex="L",
@@ -69,10 +69,10 @@ excess = softmax(k, varied_logits) - target[row, position, k]
 
 claim(
     "sft.gradient",
-    "Every logit of a token that counts is pushed by its probability, less 1 for the token of the data.",
+    "The slope in each logit of a token that counts is its probability, less 1 for the target token.",
     holds(equals(Diff(objective(), varied), mask[row, position] * excess / denominator), by=finite_sum()),
     wrong=[
-        wrong("the sign turned", equals(Diff(objective(), varied), -mask[row, position] * excess / denominator)),
+        wrong("the sign flipped", equals(Diff(objective(), varied), -mask[row, position] * excess / denominator)),
         wrong("padding counts", equals(Diff(objective(), varied), excess / denominator)),
         wrong(
             "the mean over all positions, padding included",
@@ -81,7 +81,7 @@ claim(
     ],
 )
 
-# What is learnt: the distribution of the data.
+# What is learned: the distribution of the data.
 
 data = family("data", Simplex, V, text="distribution of the data over next tokens", tex="q")
 
@@ -99,8 +99,8 @@ token_divergence = sum_over(data[v] * log(data[v] / softmax(v)), v)
 
 claim(
     "sft.kl_equivalence",
-    "The expected loss is the entropy of the data plus the divergence of the policy from the data, and so its gradient "
-    "is that of the divergence.",
+    "The expected loss is the entropy of the data plus the KL divergence of the data from the policy, so its "
+    "gradient is that of the divergence.",
     holds(equals(cross_entropy(), cross_entropy(p, p) + divergence()), name="value", by=finite_sum()),
     holds(
         equals(Diff(token_cross_entropy, logits[k]), softmax(k) - data[k]),
@@ -128,7 +128,7 @@ claim(
 
 claim(
     "sft.optimum",
-    "No policy has a smaller expected loss than the distribution of the data, and every other has a larger one.",
+    "The distribution of the data has the smallest expected loss, and every other policy has a larger one.",
     holds(
         at_least(cross_entropy(), cross_entropy(p, p)),
         name="none does better",
@@ -151,11 +151,11 @@ claim(
     source=COVER,
     wrong=[
         wrong("the expected loss can be driven to zero", equals(cross_entropy(p, p), 0)),
-        wrong("the minimiser is the policy, the data may vary", at_least(cross_entropy(), cross_entropy(q, q))),
+        wrong("the policy is the minimiser when the data vary", at_least(cross_entropy(), cross_entropy(q, q))),
     ],
 )
 
-# Which token a position scores. After token j a bigram model has the logits bigram[j]; the tokens are drawn from it.
+# Which token a position predicts. After token j a bigram model has the logits bigram[j]; the tokens are drawn from it.
 
 bigram = family("bigram", Real, V, V, text="logits of the next token after each token", tex="z")
 first = family("token_read", Simplex, V, text="distribution of the token that a position has read", tex=r"\mu")
@@ -171,12 +171,12 @@ def next_probability(token: Symbol, after: Symbol) -> Expr:
 
 
 def push(scored: Symbol) -> Expr:
-    """Slope of the loss of a position that scores a token."""
+    """Slope of the loss of a position that predicts a token."""
     return Diff(token_loss(log(next_probability(scored, read))), bigram[prior, k])
 
 
 def expected(body: Expr, *tokens: Symbol) -> Expr:
-    """The mean over the token that was read, and over the tokens after it that are named, each drawn after the last."""
+    """The mean over the token that was read and over the named tokens after it, each drawn after the previous one."""
     for token, after in reversed([*zip(tokens, (read, *tokens), strict=False)]):
         body = sum_over(next_probability(token, after) * body, token)
     return sum_over(first[read] * body, read)
@@ -184,9 +184,9 @@ def expected(body: Expr, *tokens: Symbol) -> Expr:
 
 claim(
     "sft.shift",
-    "The loss at a position scores the token after the one that the position has read: then the model is not moved by "
-    "its own text. One token less pulls it towards repeating what it reads, one more towards what follows two tokens "
-    "on.",
+    "Each position must predict the token after the one it has read: only then does training on the model's own text "
+    "leave it unchanged in expectation. With no shift the model learns to repeat its input; with two, to skip a "
+    "token.",
     holds(
         equals(expected(push(following), following), 0),
         name="the next token",
@@ -213,12 +213,12 @@ claim(
         by=finite_sum(),
     ),
     wrong=[
-        wrong("no shift: the position scores the token that it has read", equals(expected(push(read)), 0)),
-        wrong("two shifts: it scores the token after the next", equals(expected(push(later), following, later), 0)),
+        wrong("no shift: the position predicts the token that it has read", equals(expected(push(read)), 0)),
+        wrong("two shifts: it predicts the token after the next", equals(expected(push(later), following, later), 0)),
     ],
 )
 
-# Micro-batches: every part of a batch is divided by the number of tokens of the whole.
+# Micro-batches: every part of a batch is divided by the number of tokens of the whole batch.
 
 counted_loss = mask[i, t] * losses(i, t)
 whole_batch = objective(denominator=token_count())

@@ -48,7 +48,8 @@ statistic = family("statistic", Real, n, text="any function of the outcome", tex
 
 claim(
     "trpo.importance.identity",
-    "Under samples from the old policy, what is weighted by the ratio has its expectation under the new one.",
+    "Under samples from the old policy, the expectation of a quantity weighted by the ratio is its expectation under "
+    "the new policy.",
     holds(
         equals(sum_over(q[y] * ratio(log(p[y]), log(q[y])) * statistic[y], y), sum_over(p[y] * statistic[y], y)),
         by=finite_sum(),
@@ -78,7 +79,7 @@ expected_surrogate = define(
 
 claim(
     "trpo.surrogate.gradient",
-    "Where the policies agree the surrogate has the gradient of the expected advantage, the policy gradient.",
+    "Where the policies agree, the gradient of the surrogate is that of the expected advantage, the policy gradient.",
     holds(equals(Diff(surrogate(), logp), surrogate()), name="of a token", by=algebra()),
     holds(
         equals(At(Diff(surrogate(), logp), logp, old_logp), advantage),
@@ -107,7 +108,7 @@ claim(
     source=SCHULMAN.section(2),
     wrong=[
         wrong(
-            "the ratio differentiated as if it were its logarithm",
+            "the ratio differentiated as its logarithm",
             equals(Diff(surrogate(), logp), advantage),
         ),
         wrong(
@@ -122,7 +123,7 @@ claim(
 
 policy_divergence = define(
     "trpo.kl",
-    "Divergence of the new policy from the one that sampled, the one that the step is held to.",
+    "Divergence of the old policy from the new one, an expectation under the old policy; the step limits it.",
     (logits, old_logits),
     sum_over(softmax(v, at_old) * log(softmax(v, at_old) / softmax(v)), v),
     tex=r"\mathrm{{KL}}(\pi_{{\mathrm{{old}}}} \Vert \pi({logits}))",
@@ -153,13 +154,13 @@ claim(
         },
     ),
     wrong=[
-        wrong("the sign turned", equals(Diff(policy_divergence(), logits[k]), softmax(k, at_old) - softmax(k))),
+        wrong("the sign flipped", equals(Diff(policy_divergence(), logits[k]), softmax(k, at_old) - softmax(k))),
     ],
 )
 
 claim(
     "trpo.kl.hessian",
-    "Where the policies agree, the divergence has the Fisher matrix as its curvature.",
+    "Where the policies agree, the Hessian of the divergence is the Fisher matrix.",
     holds(
         equals(
             At(Diff(policy_divergence(), logits[k], logits[l]), logits, at_old),
@@ -197,8 +198,8 @@ other_inner = index("other_inner", parameters, "another column of the factor", t
 factor = family("fisher_factor", Real, parameters, parameters, text="a factor of the Fisher matrix", tex="L")
 solution = family("solution", Real, parameters, text="the solution of Fx = g", tex="x")
 direction = family("direction", Real, parameters, text="any step of the parameters", tex="d")
-max_kl = symbol("max_kl", Positive, "how far the step may go, by the model of the divergence", tex=r"\delta")
-multiplier = symbol("multiplier", Positive, "weight of a divergence penalty", tex=r"\lambda")
+max_kl = symbol("max_kl", Positive, "limit on the divergence of the step, by its quadratic model", tex=r"\delta")
+multiplier = symbol("multiplier", Positive, "weight of a KL penalty", tex=r"\lambda")
 
 fisher = define(
     "trpo.fisher",
@@ -218,7 +219,7 @@ gradient = define(
 
 gain = define(
     "trpo.gain",
-    "What a step gains by the linear model of the surrogate, gᵀd.",
+    "Gain of a step by the linear model of the surrogate, gᵀd.",
     (direction, factor, solution),
     sum_over(gradient(row) * direction[row], row),
     tex=r"g^{{\top}} {direction}",
@@ -261,7 +262,7 @@ tilt = image(inner, solved) * image(other_inner) - image(other_inner, solved) * 
 
 claim(
     "trpo.step.quadratic",
-    "The squared length is the quadratic form of F, and never negative; gᵀx is that of x.",
+    "The squared length is the quadratic form of F, and never negative; gᵀx is the squared length of x.",
     holds(
         equals(squared_length(), sum_over(direction[row] * fisher(row, column) * direction[column], row, column)),
         name="a form in F",
@@ -271,7 +272,7 @@ claim(
     holds(equals(gain(solved), along_solution), name="gᵀx = xᵀFx", by=finite_sum()),
     wrong=[
         wrong("the length of the step itself", equals(squared_length(), sum_over(direction[row] ** 2, row))),
-        wrong("gᵀx is that of g", equals(gain(solved), squared_length(Lambda(row, gradient(row))))),
+        wrong("gᵀx is the squared length of g", equals(gain(solved), squared_length(Lambda(row, gradient(row))))),
     ],
 )
 
@@ -300,7 +301,7 @@ claim(
         ),
         equivalent={
             "right: solution[parameter] → 2*solution[parameter]": "true and weaker: a length four times as large",
-            "right: solution[parameter] → -solution[parameter]": "the same: xᵀFx does not see the sign of x",
+            "right: solution[parameter] → -solution[parameter]": "the same: xᵀFx does not depend on the sign of x",
         },
     ),
     wrong=[
@@ -382,7 +383,7 @@ claim(
 
 penalised = define(
     "trpo.penalised",
-    "What a step gains, less λ times its divergence, both by their models.",
+    "Gain of a step less λ times its divergence, both by their models.",
     (direction, factor, solution, multiplier),
     gain() - multiplier * squared_length() / 2,
     tex=r"\Phi_{{{multiplier}}}({direction})",
@@ -395,7 +396,7 @@ beyond = Lambda(row, direction[row] - solution[row] / multiplier)
 
 claim(
     "trpo.penalty",
-    "A penalty in place of the constraint gives the step F⁻¹g/λ, the same direction, and with one multiplier the same "
+    "A penalty in place of the constraint gives the step F⁻¹g/λ: the same direction, and for one multiplier the same "
     "step.",
     holds(
         equals(At(Diff(penalised(), direction[varied]), direction, penalised_step), 0),
@@ -419,7 +420,7 @@ claim(
         ),
         equivalent={
             "right: solution[parameter] → 2*solution[parameter]": "true and weaker: a length four times as large",
-            "right: solution[parameter] → -solution[parameter]": "the same: xᵀFx does not see the sign of x",
+            "right: solution[parameter] → -solution[parameter]": "the same: xᵀFx does not depend on the sign of x",
         },
     ),
     holds(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class _RealNode(sp.Expr):
-    """A node of ours: a real number whose value the engines work out."""
+    """A node of the spec: a real number whose value the engines compute."""
 
     is_commutative = True
 
@@ -121,7 +121,7 @@ def _keeps_sign(parameter: Any, argument: Any) -> bool:
 
 
 def _keeps_values(parameter: Any, argument: Any) -> bool:
-    """Whether an argument is a mask or a row where its parameter is one: a sign alone does not make it that."""
+    """Whether an argument is a mask or a row where its parameter is one; the sign alone does not tell."""
     from grape_spec.language.domains import OneOf, RowDomain
     from grape_spec.language.symbols import DECLARATIONS
 
@@ -134,7 +134,7 @@ def _keeps_values(parameter: Any, argument: Any) -> bool:
 
 
 def _number_in(thing: Any) -> sp.Expr:
-    """What a family's entries are like, or the thing itself."""
+    """A symbol with the assumptions of a family's entries, or the thing itself."""
     if isinstance(thing, sp.IndexedBase):
         return thing.label
     return thing.expr if isinstance(thing, sp.Lambda) else thing
@@ -232,7 +232,7 @@ def implies(condition: Any, conclusion: Any) -> Boolean:
 
 
 def iff(left: Any, right: Any) -> Boolean:
-    """The statement that either both hold or neither does."""
+    """The statement that both hold or neither does."""
     return sp.Equivalent(left, right, evaluate=False)
 
 
@@ -359,7 +359,7 @@ def _under_binder(expr: sp.Basic, mapping: dict[Any, Any]) -> sp.Basic:
 
 
 def _fresh(thing: Any, taken: set[Any]) -> Any:
-    """The same kind of thing under a name that nothing bears."""
+    """A thing of the same kind under an unused name."""
     if thing not in taken:
         return thing
     name = (thing.label.name if isinstance(thing, sp.IndexedBase) else thing.name) + "′"
@@ -373,7 +373,7 @@ def _assumptions(symbol: sp.Symbol) -> dict[str, bool]:
 
 
 def avoid(expr: sp.Basic, taken: set[Any]) -> sp.Basic:
-    """The expression with the bound variables of sums renamed where they bear a name that is taken."""
+    """The expression with the bound variables of sums renamed where their name is taken."""
 
     def rename(node: sp.Basic) -> sp.Basic | None:
         clash = bound_things(node) & taken

@@ -19,7 +19,7 @@ from grape_spec.language.symbols import DECLARATIONS, Declarable, symbols_of
 DEFINITIONS: dict[str, Definition] = {}
 CLAIMS: dict[str, Claim] = {}
 
-#: Ids that were claims once, with the reason why they are no more; an id is never used again.
+#: Ids of former claims, with the reason for their removal; an id is never used again.
 RETIRED: dict[str, str] = {}
 
 _SLUG = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+")
@@ -121,7 +121,7 @@ def _refuse_claim(claim: Claim) -> None:
 
 
 def check_registry() -> None:
-    """Refuse what only the whole can show: circles among the uses, and symbols that nothing uses."""
+    """Refuse what only the complete registry shows: circular uses, and symbols that nothing uses."""
     for id in CLAIMS:
         all_uses(id)
     used: set[Declarable] = set()

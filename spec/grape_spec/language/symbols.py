@@ -19,7 +19,7 @@ Declarable: TypeAlias = "sp.Symbol | sp.IndexedBase | UndefinedFunction"
 
 @dataclass(frozen=True)
 class Declaration:
-    """What was declared of one symbol."""
+    """What was declared about one symbol."""
 
     name: str
     domain: Domain
