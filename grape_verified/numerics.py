@@ -1,6 +1,7 @@
 """Floating-point building blocks: the dtype to compute in, and functions that saturate instead of overflowing."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -16,6 +17,12 @@ LOG2_E = math.log2(math.e)
 def compute_dtype(*tensors: Tensor) -> torch.dtype:
     """fp64 if one of the tensors is fp64, else fp32: nothing is computed in half precision."""
     return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """A context in which autocast lowers no precision: products above all, which it would compute in half precision."""
+    available = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if available else nullcontext()
 
 
 def exp_(x: Tensor) -> Tensor:

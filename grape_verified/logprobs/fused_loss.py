@@ -11,14 +11,18 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from grape_verified.aggregation import aggregate, divide
-from grape_verified.arguments import Aggregation, check_group, counted_tokens
+from grape_verified.arguments import Aggregation, check_group
 from grape_verified.logprobs.inputs import (
     Separable,
     check_constant,
     check_fused_batch,
     check_fused_inputs,
+    check_loss_function,
+    check_no_transform,
     check_separable,
+    checked_terms,
     head_inputs,
+    savable,
 )
 from grape_verified.logprobs.one_pass import Loss, OnePass, Part
 from grape_verified.logprobs.parallel import first_token, ranks
@@ -59,9 +63,9 @@ def fused_linear_loss(
 ) -> FusedLossOutput:
     """A loss of the log-probabilities of `linear_token_logps`, whose gradients are formed in the same pass.
 
-    The logits of a block of tokens are computed once: they give log-probabilities, these give the terms of the loss
-    and, by autograd on the few numbers of the block, its slopes, and the slopes give the gradients while the logits are
-    still there. That saves computing the logits a second time, and asks for a loss that adds up over blocks:
+    The logits of a block of tokens are computed once. They give log-probabilities, these give the terms of the loss
+    and, by autograd on a few numbers, its slopes, and the slopes give the gradients while the logits are still in
+    memory. This saves computing the logits a second time, and requires a loss that is a sum over blocks:
 
         "token"     loss_fn(logps, **inputs) → (1, n), all of them (1, n): of any n tokens that count. The loss is the
                     `aggregate` of the terms.
@@ -70,35 +74,67 @@ def fused_linear_loss(
         "pair"      loss_fn(chosen_logps, rejected_logps, **inputs) → (n,), all of them (n,): of the sums over tokens
                     of any n pairs. The first half of the batch is chosen, the second rejected. The loss is Σ terms / D.
 
-    `sft_per_token`, `ppo_per_token`, `grpo_per_token`, `gspo_per_sequence`, `dpo_per_pair` and the others of their kind
-    are such functions as they are; their options go in by `functools.partial`. A block holds whole sequences or pairs,
-    so that memory grows with the longest of them; it does not with `linear_token_logps`.
+    `sft_per_token`, `ppo_per_token`, `grpo_per_token`, `gspo_per_sequence`, `dpo_per_pair` and the like are such
+    functions; set their options by `functools.partial`. A block holds whole sequences or pairs, so that memory grows
+    with the longest of them; it does not with `linear_token_logps`.
 
-    The loss can be differentiated once, in hidden, weight and bias; terms and logps are constants. So are temperature,
-    inputs and whatever else loss_fn reads.
+    The loss can be differentiated once, in hidden, weight and bias; terms and logps are constants, and so are
+    temperature, inputs and everything else that loss_fn reads. loss_fn runs without autocast. `torch.compile` leaves
+    the call as it is, at the cost of a graph break; torch.func transforms are refused.
 
     Arguments:
-        hidden: (batch, time, width), any floating-point dtype; the state at a position predicts its target.
+        hidden: (batch, time, width); the state at a position predicts its target.
         weight, targets, mask, bias, temperature: as in `linear_token_logps`.
         loss_fn: one of the above, in terms of torch.
         inputs: by the names of loss_fn's arguments: for "token" (batch, time), or (batch,) for one value per sequence;
-            for "sequence" (batch, …); for "pair" (batch / 2, …). What is masked may hold anything for "token".
+            for "sequence" (batch, …); for "pair" (batch / 2, …). For "token", masked entries may hold anything.
         separable: what the loss is a sum over.
         aggregation, max_length: as in `aggregate`, for "token" alone, where None is "token_mean".
         denominator: as in `aggregate`; for "sequence" and "pair" D, None for their number.
         tile: rows (tokens of a block) and columns of logits that are computed at once; None for `one_pass_tile`.
-        group: ranks that have a part of the vocabulary each, as in `linear_token_logps`; one maximum and one sum for
+        group: ranks that hold a part of the vocabulary each, as in `linear_token_logps`; one maximum and one sum for
             each block, and one sum of the gradient of hidden.
 
-    Returns: FusedLossOutput(loss, terms, logps), fp32 (fp64 for fp64); terms (batch, time) and 0 where masked, (batch,)
-    or (batch / 2,). Gradients have the dtypes of the arguments.
+    Returns: FusedLossOutput(loss, terms, logps): terms (batch, time) and 0 where masked, (batch,) or (batch / 2,).
 
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, value or option, or one without effect.
+    Raises: TypeError or ValueError also for a loss_fn that returns something else than its terms, such as `ppo_loss`.
 
     Error: that of the loss for log-probabilities with the error of `linear_token_logps`.
 
     Claims: those of `linear_token_logps`, of the loss and of `aggregate`.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import fused_linear_loss, sft_per_token
+        >>> hidden, weight = torch.ones(1, 2, 3), torch.zeros(4, 3, requires_grad=True)
+        >>> out = fused_linear_loss(hidden, weight, torch.tensor([[0, 3]]), sft_per_token)
+        >>> out.loss.backward()
+        >>> out.loss.item(), weight.grad[:, 0].tolist()
+        (1.3862943649291992, [-0.25, 0.25, 0.25, -0.25])
     """
+    call = torch.compiler.disable(_fused) if torch.compiler.is_compiling() else _fused
+    return call(
+        hidden, weight, targets, loss_fn, inputs, mask, bias, temperature, separable, aggregation, denominator,
+        max_length, tile, group,
+    )  # fmt: skip
+
+
+def _fused(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    loss_fn: Callable[..., Tensor],
+    inputs: Mapping[str, Tensor] | None,
+    mask: Tensor | None,
+    bias: Tensor | None,
+    temperature: float | Tensor,
+    separable: Separable,
+    aggregation: Aggregation | None,
+    denominator: float | Tensor | None,
+    max_length: int | None,
+    tile: tuple[int, int] | None,
+    group: ProcessGroup | None,
+) -> FusedLossOutput:
     check_separable(separable, aggregation, denominator, max_length)
     check_fused_batch(hidden, separable)
     check_constant("temperature", temperature)
@@ -106,20 +142,25 @@ def fused_linear_loss(
     tokens = head_inputs(hidden, weight, targets, bias, temperature, mask, ranks(group))
     inputs = {} if inputs is None else inputs
     check_fused_inputs(inputs, separable, targets)
-    counted = torch.ones_like(targets, dtype=torch.bool) if mask is None else counted_tokens(mask, "targets", targets)
+    check_loss_function(loss_fn, separable)
+    check_no_transform(hidden, weight, targets, *inputs.values())
+    counted = torch.ones_like(targets, dtype=torch.bool) if tokens.counted is None else tokens.counted.view_as(targets)
     size = one_pass_tile(hidden, weight) if tile is None else checked_tile(tile)
+    places = counted.reshape(-1).nonzero().squeeze(1)
     if separable == "token":
         weights = _token_weights(counted, compute_dtype(hidden), aggregation or "token_mean", denominator, max_length)
-        loss = _over_tokens(loss_fn, inputs, counted, weights, size.rows)
+        loss = _over_tokens(loss_fn, inputs, targets, places, weights.reshape(-1)[places], size.rows)
     else:
         halves = 2 if separable == "pair" else 1
         ones = torch.ones(len(targets) // halves, dtype=compute_dtype(hidden), device=hidden.device)
-        weights = divide(ones, denominator, len(ones))
-        loss = _over_sequences(loss_fn, inputs, counted, weights, size.rows, halves)
+        weights = divide(ones, denominator, max(1, len(ones)))
+        loss = _over_sequences(loss_fn, inputs, counted, places, weights, size.rows, halves)
     head, local = Head(weight, bias, tokens.temperature, group), tokens.targets - first_token(weight, group)
-    total, terms, logps = OnePass.apply(tokens.hidden, weight, bias, head, local, loss, size)
-    terms = tokens.restored(terms, targets) if separable == "token" else terms
-    return FusedLossOutput(total, terms, tokens.restored(logps, targets))
+    differentiated = torch.is_grad_enabled()
+    total, terms, logps = OnePass.apply(tokens.hidden, weight, bias, head, local, loss, size, differentiated)
+    if separable == "token":
+        terms = terms.new_zeros(targets.numel()).index_copy(0, places, terms).view(targets.shape)
+    return FusedLossOutput(total, terms, logps.view(targets.shape))
 
 
 def _token_weights(
@@ -128,27 +169,31 @@ def _token_weights(
     aggregation: Aggregation,
     denominator: float | Tensor | None,
     max_length: int | None,
-) -> Float[Tensor, " tokens"]:
-    """What the term of each token that counts is multiplied by: the gradient of the aggregate, which is linear."""
-    zeros = torch.zeros(counted.shape, dtype=dtype, device=counted.device, requires_grad=True)
-    with torch.enable_grad():
-        total = aggregate(zeros, counted, aggregation, denominator=denominator, max_length=max_length)
-    return torch.autograd.grad(total, zeros)[0][counted]
+) -> Float[Tensor, "batch time"]:
+    """What the term of each token is multiplied by: the gradient of the aggregate, which is linear."""
+    with torch.inference_mode(False), torch.enable_grad():
+        zeros = torch.zeros(counted.shape, dtype=dtype, device=counted.device, requires_grad=True)
+        divisor = savable(denominator) if isinstance(denominator, Tensor) else denominator
+        total = aggregate(zeros, savable(counted), aggregation, denominator=divisor, max_length=max_length)
+        return torch.autograd.grad(total, zeros)[0]
 
 
 def _over_tokens(
-    loss_fn: Callable[..., Tensor], inputs: Mapping[str, Tensor], counted: Tensor, weights: Tensor, rows: int
+    loss_fn: Callable[..., Tensor],
+    inputs: Mapping[str, Tensor],
+    targets: Tensor,
+    places: Tensor,
+    weights: Tensor,
+    rows: int,
 ) -> Loss:
-    """A loss over the tokens that count, in blocks of at most so many rows."""
-    per_token = {name: x.unsqueeze(1).expand_as(counted) if x.ndim == 1 else x for name, x in inputs.items()}
-    given = {name: x[counted].unsqueeze(0) for name, x in per_token.items()}
-    parts = [
-        Part(torch.arange(part.start, part.stop, device=weights.device), part) for part in blocks(len(weights), rows)
-    ]
+    """A loss over the tokens that count, which are at these places, in blocks of at most so many rows."""
+    per_token = {name: x.unsqueeze(1).expand_as(targets) if x.ndim == 1 else x for name, x in inputs.items()}
+    given = {name: x.reshape(-1)[places].unsqueeze(0) for name, x in per_token.items()}
+    parts = [Part(places[part], part) for part in blocks(len(weights), rows)]
 
     def terms(logps: Tensor, part: Part) -> Tensor:
         some = {name: x[:, part.terms] for name, x in given.items()}
-        return _checked_terms(loss_fn(logps.unsqueeze(0), **some), (1, len(logps))).squeeze(0)
+        return checked_terms(loss_fn(logps.unsqueeze(0), **some), "token", (1, len(logps))).squeeze(0)
 
     return Loss(parts, terms, weights)
 
@@ -157,6 +202,7 @@ def _over_sequences(
     loss_fn: Callable[..., Tensor],
     inputs: Mapping[str, Tensor],
     counted: Tensor,
+    places: Tensor,
     weights: Tensor,
     rows: int,
     halves: int,
@@ -164,21 +210,22 @@ def _over_sequences(
     """A loss over sequences, or over pairs of one in each half of the batch; blocks of at most so many rows, or one."""
     ends = [0, *counted.sum(1).cumsum(0).tolist()]
     firsts = [half * len(weights) for half in range(halves)]
+    separable = "sequence" if halves == 1 else "pair"
 
-    def spans(terms: slice) -> list[tuple[int, int]]:
-        return [(ends[first + terms.start], ends[first + terms.stop]) for first in firsts]
+    def spans(terms: slice) -> list[slice]:
+        return [slice(ends[first + terms.start], ends[first + terms.stop]) for first in firsts]
 
     def part(terms: slice) -> Part:
-        return Part(torch.cat([torch.arange(*span, device=weights.device) for span in spans(terms)]), terms)
+        return Part(torch.cat([places[span] for span in spans(terms)]), terms)
 
     def terms(logps: Tensor, part: Part) -> Tensor:
         place = torch.cat([counted[first + part.terms.start : first + part.terms.stop] for first in firsts])
         padded = logps.new_zeros(place.shape).masked_scatter(place, logps)
         arguments = [padded] if halves == 1 else padded.sum(1).chunk(halves)
         some = {name: x[part.terms] for name, x in inputs.items()}
-        return _checked_terms(loss_fn(*arguments, **some), (part.terms.stop - part.terms.start,))
+        return checked_terms(loss_fn(*arguments, **some), separable, (part.terms.stop - part.terms.start,))
 
-    lengths = [sum(stop - start for start, stop in spans(slice(k, k + 1))) for k in range(len(weights))]
+    lengths = [sum(span.stop - span.start for span in spans(slice(k, k + 1))) for k in range(len(weights))]
     return Loss([part(terms) for terms in _packed(lengths, rows)], terms, weights)
 
 
@@ -192,12 +239,3 @@ def _packed(lengths: Sequence[int], rows: int) -> Iterator[slice]:
         total += length
     if lengths:
         yield slice(start, len(lengths))
-
-
-def _checked_terms(terms: object, shape: tuple[int, ...]) -> Tensor:
-    """Check what a loss returned."""
-    if not isinstance(terms, Tensor):
-        raise TypeError(f"loss_fn: got one that returns {type(terms).__name__}, expected a tensor of shape {shape}")
-    if terms.shape != shape:
-        raise ValueError(f"loss_fn: got one that returns shape {tuple(terms.shape)}, expected {shape}, its terms")
-    return terms

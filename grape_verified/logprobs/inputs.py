@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from functools import partial
+from typing import Literal, NoReturn, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -24,27 +25,24 @@ from grape_verified.arguments import (
     check_tensor,
     check_values,
     counted_tokens,
-    values_are_readable,
 )
+from grape_verified.logprobs.dispatch import in_transform
 from grape_verified.numerics import compute_dtype
 
 Separable = Literal["token", "sequence", "pair"]
 
+#: A function that gives the terms of a loss of each kind.
+_SUCH_AS = {"token": "ppo_per_token", "sequence": "gspo_per_sequence", "pair": "dpo_per_pair"}
+
 
 @dataclass(frozen=True)
 class HeadInputs:
-    """The tokens of which log-probabilities are computed: those that count, in one dimension."""
+    """What is read of each token, in one dimension, and which tokens count; None if all do."""
 
     hidden: Float[Tensor, "tokens width"]
     targets: Int[Tensor, " tokens"]
     temperature: float | Float[Tensor, " tokens"]
-    counted: Bool[Tensor, "*positions"] | None
-
-    def restored(self, values: Float[Tensor, " tokens"], like: Tensor) -> Tensor:
-        """What was computed of the tokens that count, at their positions, and 0 elsewhere."""
-        if self.counted is None:
-            return values.view(like.shape)
-        return values.new_zeros(like.shape).masked_scatter(self.counted, values)
+    counted: Bool[Tensor, " tokens"] | None
 
 
 def head_inputs(
@@ -56,7 +54,7 @@ def head_inputs(
     mask: Tensor | None,
     ranks: int,
 ) -> HeadInputs:
-    """Check hidden states and the last layer of a model, or one of so many parts of it; keep the rows that count."""
+    """Check hidden states and the last layer of a model, or one of so many parts of it."""
     _check_head(hidden, weight, bias)
     vocab = ranks * len(weight)
     check_tensor("targets", targets)
@@ -65,15 +63,12 @@ def head_inputs(
     if isinstance(temperature, Tensor):
         _check_temperatures(temperature, targets, counted)
     else:
-        check_number("temperature", temperature, POSITIVE)
-    if counted is not None and values_are_readable(counted) and counted.all():
-        counted = None
-    index = ... if counted is None else counted.reshape(-1)
+        temperature = check_number("temperature", temperature, POSITIVE)
     return HeadInputs(
-        hidden.reshape(-1, hidden.shape[-1])[index],
-        targets.reshape(-1)[index].long(),
-        temperature.to(compute_dtype(hidden)).reshape(-1)[index] if isinstance(temperature, Tensor) else temperature,
-        counted,
+        hidden.reshape(-1, hidden.shape[-1]),
+        savable(targets.long().reshape(-1)),
+        temperature.to(compute_dtype(hidden)).reshape(-1) if isinstance(temperature, Tensor) else temperature,
+        None if counted is None else savable(counted.reshape(-1)),
     )
 
 
@@ -167,8 +162,6 @@ def check_fused_batch(hidden: Tensor, separable: str) -> None:
     check_tensor("hidden", hidden)
     if hidden.ndim != 3:
         raise ValueError(f"hidden: got shape {_shape(hidden)}, expected shape (batch, time, width)")
-    if hidden.numel() == 0:
-        raise ValueError(f"hidden: got shape {_shape(hidden)}, expected no dimension of size 0")
     if separable == "pair" and len(hidden) % 2:
         raise ValueError(f"hidden: got shape {_shape(hidden)}, expected an even batch: the chosen, then the rejected")
 
@@ -190,6 +183,42 @@ def check_fused_inputs(inputs: Mapping[str, Tensor], separable: str, targets: Te
         rows = batch[0] // 2 if separable == "pair" else batch[0]
         if separable != "token" and value.shape[:1] != (rows,):
             raise ValueError(f"{name}: got shape {_shape(value)}, expected ({rows}, ...), one row for each {separable}")
+
+
+def check_no_transform(*tensors: Tensor) -> None:
+    """Refuse torch.func in the fused loss, which differentiates block by block itself."""
+    if in_transform(*tensors):
+        raise TypeError(
+            "fused_linear_loss: got tensors of a torch.func transform, expected plain tensors; "
+            "linear_token_logps takes them"
+        )
+
+
+def check_loss_function(loss_fn: object, separable: str) -> None:
+    """Check that a loss function is one, and does not announce a loss where its terms are expected."""
+    if not callable(loss_fn):
+        raise TypeError(f"loss_fn: got {type(loss_fn).__name__}, expected a function, such as {_SUCH_AS[separable]}")
+    function: object = loss_fn
+    while isinstance(function, partial):
+        function = function.func
+    returned = getattr(function, "__annotations__", {}).get("return")
+    if isinstance(returned, type) and issubclass(returned, tuple):
+        _refuse_terms(returned, "its terms", separable)
+
+
+def checked_terms(terms: object, separable: str, shape: tuple[int, ...]) -> Tensor:
+    """Check what a loss function returned."""
+    if not isinstance(terms, Tensor):
+        _refuse_terms(type(terms), f"a tensor of shape {shape}, its terms", separable)
+    if terms.shape != shape:
+        raise ValueError(f"loss_fn: got one that returns shape {_shape(terms)}, expected {shape}, its terms")
+    return terms
+
+
+def _refuse_terms(returned: type, expected: str, separable: str) -> NoReturn:
+    raise TypeError(
+        f"loss_fn: got one that returns {returned.__name__}, expected {expected}, such as {_SUCH_AS[separable]}"
+    )
 
 
 def check_constant(name: str, value: object) -> None:

@@ -20,7 +20,7 @@ from grape_verified.logprobs.tiles import (
     put_at,
     refuse_second_derivative,
 )
-from grape_verified.numerics import compute_dtype
+from grape_verified.numerics import compute_dtype, without_autocast
 
 #: Rows without a slope are left out of the products where they are at least this share of their block: what is left of
 #: each tile has to be moved together, which costs about a tenth of the products.
@@ -28,7 +28,7 @@ WORTH_MOVING = 0.1
 
 
 class Part(NamedTuple):
-    """A block: the numbers of some rows, and the terms of the loss that they make up."""
+    """A block: where its rows are among all, and the terms of the loss that they make up."""
 
     rows: Tensor
     terms: slice
@@ -87,29 +87,43 @@ class OnePass(torch.autograd.Function):
         targets: Tensor,
         loss: Loss,
         tile: Tile,
+        differentiated: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        operand = head.operand(hidden)
-        most_rows = max((len(part.rows) for part in loss.parts), default=0)
-        places = [(part, head.memory(most_rows, tile.columns)) for part in blocks(len(weight), tile.columns)]
-        gradients = _Gradients(hidden, head, ctx.needs_input_grad[:3])
-        logps, terms = head.zeros(len(hidden)), torch.zeros_like(loss.weights)
-        for part in loss.parts:
-            block = _Block.of(operand[part.rows], part.rows, head, targets[part.rows], places)
-            logps[part.rows] = block.logps
-            terms[part.terms], slopes = loss.slopes(block.logps, part)
-            if gradients.needed:
-                gradients.add(block, part.rows, slopes)
-        ctx.save_for_backward(*gradients.finished())
+        needs = [needed and differentiated for needed in ctx.needs_input_grad[:3]]
+        with without_autocast(weight.device):
+            total, terms, logps, gradients = _one_pass(hidden, head, targets, loss, tile, needs)
+        ctx.save_for_backward(*gradients)
         ctx.mark_non_differentiable(terms, logps)
-        return (loss.weights * terms).sum(), terms, logps
+        return total, terms, logps
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivative("fused_linear_loss")
         gradients = ctx.saved_tensors
-        if upstream != 1:  # where it is 1, as nearly always, no second gradient of weight is held in memory
+        # At upstream 1, as nearly always, no second gradient of weight is held in memory; a GPU is waited for. A graph
+        # that is kept keeps its own: leaves write into what they are handed.
+        if torch._C._autograd._get_current_graph_task_keep_graph() or upstream != 1:
             gradients = [None if gradient is None else gradient * upstream for gradient in gradients]
-        return *gradients, None, None, None, None
+        return *gradients, None, None, None, None, None
+
+
+def _one_pass(
+    hidden: Tensor, head: Head, targets: Tensor, loss: Loss, tile: Tile, needs: Sequence[bool]
+) -> tuple[Tensor, Tensor, Tensor, Sequence[Tensor | None]]:
+    """A loss, its terms, the log-probabilities of all rows and the gradients that are needed."""
+    most_rows = max((len(part.rows) for part in loss.parts), default=0)
+    places = [(part, head.memory(most_rows, tile.columns)) for part in blocks(len(head.weight), tile.columns)]
+    gradients = _Gradients(hidden, head, needs)
+    logps, terms = head.zeros(len(hidden)), torch.zeros_like(loss.weights)
+    for part in loss.parts:
+        block = _Block.of(head.operand(hidden[part.rows]), part.rows, head, targets[part.rows], places)
+        logps[part.rows] = block.logps
+        if gradients.needed:
+            terms[part.terms], slopes = loss.slopes(block.logps, part)
+            gradients.add(block, part.rows, slopes)
+        else:
+            terms[part.terms] = loss.terms(block.logps, part)
+    return (loss.weights * terms).sum(), terms, logps, gradients.finished()
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,17 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 from torch.distributed import ProcessGroup
+from torch.distributed.distributed_c10d import _resolve_process_group
 
 
 def ranks(group: ProcessGroup | None) -> int:
     """The number of parts of the vocabulary: one without a group."""
     return 1 if group is None else dist.get_world_size(group)
+
+
+def group_named(name: str | None) -> ProcessGroup | None:
+    """The group that has a name, as operators are given it."""
+    return None if name is None else _resolve_process_group(name)  # type: ignore[arg-type, no-any-return, unused-ignore]
 
 
 def first_token(weight: Tensor, group: ProcessGroup | None) -> int:

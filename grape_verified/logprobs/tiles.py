@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -61,11 +61,16 @@ def checked_tile(tile: tuple[int, int]) -> Tile:
 
 def refuse_second_derivative(name: str) -> None:
     """Refuse to be differentiated twice: without this the part that is missing would be missing in silence."""
-    if torch.is_grad_enabled():
-        raise RuntimeError(
-            f"{name}: got a backward pass with create_graph=True, expected one without: it cannot be differentiated "
-            "again; token_logps on the logits can"
-        )
+    if torch.is_grad_enabled() and torch._C._functorch.maybe_current_level() is None:  # torch.func always enables it
+        second_derivative_refused(name)
+
+
+def second_derivative_refused(name: str) -> NoReturn:
+    """Say which function cannot be differentiated twice."""
+    raise RuntimeError(
+        f"{name}: got a backward pass with create_graph=True, expected one without: it cannot be differentiated again; "
+        "token_logps on the logits can"
+    )
 
 
 def blocks(size: int, step: int) -> Iterator[slice]:

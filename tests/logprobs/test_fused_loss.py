@@ -284,7 +284,7 @@ WITH_PARAMETER = torch.ones(3, requires_grad=True)
 BAD = [
     ({"separable": "batch"}, ValueError, "separable: got 'batch', expected one of 'token', 'sequence', 'pair'"),
     ({"hidden": P.hidden[0], "targets": P.targets[0]}, ValueError, "hidden: got shape (7, 5), expected shape (batch,"),
-    ({"hidden": P.hidden[:0]}, ValueError, "hidden: got shape (0, 7, 5), expected no dimension of size 0"),
+    ({"hidden": P.hidden[..., :0]}, ValueError, "hidden: got shape (6, 7, 0), expected shape (..., width) with a"),
     ({"hidden": [1.0]}, TypeError, "hidden: got list, expected a tensor"),
     ({"targets": P.targets + VOCAB}, ValueError, "targets: got the value 23, expected values in [0, 23)"),
     ({"inputs": [P.mask]}, TypeError, "inputs: got list, expected a mapping from names to tensors"),
@@ -311,6 +311,19 @@ BAD = [
     ({"max_length": 3}, ValueError, "max_length: got 3, expected None with aggregation 'token_mean', which does not"),
     ({"denominator": 0}, ValueError, "denominator: got 0, expected None, a finite number > 0 or a 0-d tensor"),
     ({"loss_fn": lambda x: 1.0}, TypeError, "loss_fn: got one that returns float, expected a tensor of shape (1, 42)"),
+    ({"loss_fn": ppo_loss}, TypeError, "loss_fn: got one that returns LossOutput, expected its terms, such as ppo_per"),
+    ({"loss_fn": partial(sft_loss, mask=P.mask)}, TypeError, "loss_fn: got one that returns LossOutput, expected its"),
+    (
+        {"loss_fn": lambda x: sft_loss(x, torch.ones_like(x))},
+        TypeError,
+        "loss_fn: got one that returns LossOutput, expected a tensor of shape (1, 42), its terms, such as ppo",
+    ),
+    (
+        {"loss_fn": dpo_loss, "separable": "pair"},
+        TypeError,
+        "loss_fn: got one that returns PairLossOutput, expected its terms, such as dpo_per_pair",
+    ),
+    ({"loss_fn": "ppo_per_token"}, TypeError, "loss_fn: got str, expected a function, such as ppo_per_token"),
     ({"loss_fn": lambda x: x.sum()}, ValueError, "loss_fn: got one that returns shape (), expected (1, 42), its terms"),
     (
         {"loss_fn": lambda x: x * WITH_PARAMETER.sum()},
