@@ -325,20 +325,12 @@ def check_values(name: str, value: Tensor, right: Bool[Tensor, "*shape"], expect
 
 
 def values_are_readable(tensor: Tensor) -> bool:
-    """Whether a check may read values: not while a compiler traces, nor of a tensor that has none."""
-    return not torch.compiler.is_compiling() and _has_values(tensor)
+    """Whether a check may read values: not while a compiler traces, nor within torch.func, nor of fake or meta tensors.
 
-
-def check_has_values(name: str, tensor: Tensor) -> None:
-    """Check that the values of a tensor can decide what a function does."""
-    if not torch.compiler.is_compiling() and not _has_values(tensor):
-        raise ValueError(
-            f"{name}: got a tensor without values (fake, meta or within vmap), expected values to decide by"
-        )
-
-
-def _has_values(tensor: Tensor) -> bool:
-    """Whether a tensor has memory of its own: not if it is fake or meta, nor if torch.func wraps it, as vmap does."""
+    What torch.func wraps, vmap above all, has no memory of its own.
+    """
+    if torch.compiler.is_compiling():
+        return False
     try:
         return tensor.untyped_storage().device.type != "meta"
     except NotImplementedError:
@@ -390,7 +382,7 @@ def check_tensor(name: str, value: object) -> None:
     """Check that a value is a tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: got {type(value).__name__}, expected a tensor")
-    if is_dtensor(value):
+    if _is_dtensor(value):
         raise TypeError(
             f"{name}: got a DTensor, expected a plain tensor; pass {name}.to_local(), and the group= of its ranks to "
             "functions that take one"
@@ -399,7 +391,7 @@ def check_tensor(name: str, value: object) -> None:
         raise TypeError(f"{name}: got layout {value.layout}, expected a dense tensor")
 
 
-def is_dtensor(value: Tensor) -> bool:
+def _is_dtensor(value: Tensor) -> bool:
     """Whether a tensor is spread over ranks. Only a program that has imported that module can have one."""
     if type(value) in (Tensor, torch.nn.Parameter):
         return False

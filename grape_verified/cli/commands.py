@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, NoReturn
@@ -27,7 +28,7 @@ from grape_verified import __version__
 from grape_verified.cli import tables
 from grape_verified.cli.target import WrongCall, imported, output_to_stderr
 from grape_verified.cli.target import option as parsed_option
-from grape_verified.conformance import CONTRACTS, verification
+from grape_verified.conformance import CONTRACTS, contexts, verification
 from grape_verified.conformance import check as check_function
 from grape_verified.conformance.ledger import Ledger, NotALedger, read, write
 from grape_verified.docs.mathematics import BrokenMathematics
@@ -167,6 +168,24 @@ def check(
     else:
         tables.print_report(report, options)
     raise typer.Exit(HOLDS if report.accepted else FAILS)
+
+
+@app.command(name="contexts")
+def show_contexts(
+    names: Annotated[list[str] | None, typer.Argument(help="Contracts or functions. Default: everything.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Also compile with inductor.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Call every public function in every context that training has, and compare with a plain call."""
+    try:
+        cells = contexts.table(tuple(names or ()), full=full)
+    except ValueError as unknown:
+        _refuse(str(unknown))
+    if as_json:
+        print(json.dumps([asdict(cell) for cell in cells], ensure_ascii=False))
+    else:
+        print("\n".join(contexts.lines(cells)))
+    raise typer.Exit(FAILS if any(cell.status == "WRONG" for cell in cells) else HOLDS)
 
 
 # -- the documentation ------------------------------------------------------------------------------------------
