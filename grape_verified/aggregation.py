@@ -1,23 +1,25 @@
 """From per-token values to one number."""
 
-from typing import get_args
+from numbers import Integral
+from typing import NamedTuple, get_args
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch import distributed as dist
 from torch.distributed import ProcessGroup
 
 from grape_verified.arguments import (
+    LARGEST,
     Aggregation,
-    check_aggregation,
     check_choice,
+    check_denominator,
     check_floating,
     check_group,
     check_tensor,
     counted_tokens,
 )
-from grape_verified.numerics import compute_dtype
+from grape_verified.numerics import compute_dtype, only
 
 __all__ = ["aggregate", "aggregation_denominator"]
 
@@ -38,88 +40,128 @@ def aggregate(
         token_sum       Σ_it m_it x_it
         fixed_length    Σ_it m_it x_it / (D · max_length)       D: number of rows
 
-    D is `denominator`, or what stands on the right when it is None. When a batch is split into micro-batches, each
-    called with the denominator of the whole batch, the results add up to that of the whole batch, in every mode; the
-    mean of micro-batch means would not. `aggregation_denominator` gives that of all ranks of a data-parallel group.
-
-    A row without a counted token contributes 0 and still counts as a row. If nothing counts, the result is 0 with
-    zero gradients. Masked entries may hold anything, NaN and inf included: value and gradient are unaffected.
+    D is `denominator`, or the number on the right when it is None. When a batch is split into micro-batches that are
+    all given the denominator of the whole batch, their results add up to that of the whole batch, in every mode; the
+    mean of micro-batch means does not. `aggregation_denominator` counts over all ranks of a data-parallel group.
+    A row without a counted token contributes 0 and still counts as a row. If nothing counts, the result is 0.
 
     Arguments:
-        per_token: (batch, time), any floating-point dtype, reduced in fp32 (fp64 stays fp64).
-        mask: (batch, time), 1 or True where a token counts; bool, or numbers that are only 0 and 1.
+        per_token: (batch, time).
+        mask: (batch, time).
         mode: one of the five above.
-        denominator: D, a finite number > 0 or a 0-d tensor that holds one, not differentiated; not with "token_sum".
-        max_length: a length > 0 that every row is divided by, required by "fixed_length" and only allowed there.
-            Rows with more counted tokens are not refused.
+        denominator: D, a finite number > 0 or a 0-d tensor that holds one; a constant; not with "token_sum".
+        max_length: a length > 0 that every row is divided by; with "fixed_length" only, and required there. Rows with
+            more counted tokens are accepted.
 
-    Returns: 0-d tensor, fp32 (fp64 for fp64).
-
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, mode, mask value or option.
+    Returns: 0-d tensor.
 
     Error: |error| ≤ 8·u·S, u the unit roundoff of the compute dtype and S the same reduction of |x|, measured for up
     to 2²⁰ tokens.
 
-    Claims: aggregation.token_mean, aggregation.sequence_mean, aggregation.sequence_sum, aggregation.token_sum,
-    aggregation.fixed_length, aggregation.gradient, aggregation.partition.
+    Claims: aggregation.gradient, aggregation.partition.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import aggregate
+        >>> values, mask = torch.tensor([[1.0, 2.0], [6.0, 0.0]]), torch.tensor([[1, 1], [1, 0]])
+        >>> aggregate(values, mask, "token_mean").item()
+        3.0
+        >>> aggregate(values, mask, "sequence_mean").item()
+        3.75
     """
-    check_aggregation("mode", mode, denominator, max_length)
+    reduction = check_reduction("mode", mode, denominator, max_length)
     check_floating("per_token", per_token, "(batch, time)")
     counted = counted_tokens(mask, "per_token", per_token)
-    values = per_token.to(compute_dtype(per_token)).masked_fill(~counted, 0)
+    return reduced(only(per_token.to(compute_dtype(per_token)), counted), counted, reduction)
+
+
+class Reduction(NamedTuple):
+    """How per-token values become one number, as `aggregate` defines it."""
+
+    mode: str
+    denominator: float | Tensor | None
+    max_length: float | None
+
+
+def check_reduction(name: str, mode: str, denominator: float | Tensor | None, max_length: int | None) -> Reduction:
+    """Check an aggregation mode (called `name` by the caller) and the options that belong to it."""
+    check_choice(name, mode, get_args(Aggregation))
+    if mode == "token_sum" and denominator is not None:
+        raise ValueError(f"denominator: got {denominator}, expected None with {name} 'token_sum', which divides by 1")
+    if mode != "fixed_length" and max_length is not None:
+        raise ValueError(f"max_length: got {max_length}, expected None with {name} {mode!r}, which does not use it")
+    length = _check_max_length(max_length) if mode == "fixed_length" else None
+    return Reduction(mode, check_denominator(denominator), length)
+
+
+def _check_max_length(max_length: int | None) -> float:
+    """Check the length that every row is divided by; return it as a float."""
+    expected = "an integer > 0, which 'fixed_length' divides by"
+    if isinstance(max_length, bool) or not isinstance(max_length, Integral):
+        raise TypeError(f"max_length: got {max_length!r}, expected {expected}")
+    if not 0 < max_length <= LARGEST:
+        raise ValueError(f"max_length: got {max_length}, expected {expected}")
+    return float(max_length)
+
+
+def reduced(
+    values: Float[Tensor, "batch time"], counted: Bool[Tensor, "batch time"], reduction: Reduction
+) -> Float[Tensor, ""]:
+    """The aggregate of values that are 0 wherever no token counts, without any check."""
+    mode, denominator, length = reduction
     if mode == "token_sum":
         return values.sum()
+    if mode == "token_mean":
+        total = values.sum()
+        return divide(total, counted.sum().clamp(min=1) if denominator is None else denominator)
     if mode == "sequence_mean":
         total = (values.sum(1) / counted.sum(1).clamp(min=1)).sum()
-    elif max_length is not None:  # "fixed_length", and no other mode
-        total = values.sum() / max_length
     else:
-        total = values.sum()
-    return divide(total, denominator, _count(counted, mode).clamp(min=1))
+        total = values.sum() if length is None else values.sum() / length
+    return divide(total, max(1, len(values)) if denominator is None else denominator)
 
 
 def aggregation_denominator(
     mask: Shaped[Tensor, "batch time"], mode: Aggregation, *, group: ProcessGroup | None = None
 ) -> Int[Tensor, ""]:
-    """The denominator D that `aggregate` has by default, of the batches of all ranks together.
+    """The default denominator D of `aggregate` for the batches of all ranks together.
 
         token_mean                                  Σ_r Σ_it m_it
         sequence_mean, sequence_sum, fixed_length   Σ_r (number of rows of rank r)
 
-    Given to `aggregate` or to a loss as its `denominator` on every rank, the results of all ranks add up to that of the
-    whole batch, and so do gradients. Where gradients are averaged over ranks, as data-parallel wrappers do, multiply
+    Pass it as `denominator` to `aggregate` or to a loss on every rank: the results of all ranks then add up to that of
+    the whole batch, and so do the gradients. Data-parallel wrappers average gradients over ranks: with them, multiply
     the loss by the number of ranks.
 
     Arguments:
-        mask: (batch, time), this rank's, 1 or True where a token counts; bool, or numbers that are only 0 and 1.
-        mode: as in `aggregate`, but "token_sum", which has no denominator.
-        group: the ranks, each of which calls this; None for this process alone.
+        mask: (batch, time), this rank's.
+        mode: as in `aggregate`, except "token_sum", which has no denominator.
+        group: the ranks, all of which call this function; None for this process alone.
 
     Returns: 0-d tensor, int64, at least 1.
 
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, mode or mask value.
-
     Error: none.
 
-    Claims: aggregation.token_count, aggregation.partition.
+    Claims: aggregation.partition.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import aggregation_denominator
+        >>> aggregation_denominator(torch.tensor([[1, 1, 0], [1, 0, 0]]), "token_mean").item()
+        3
     """
     check_choice("mode", mode, tuple(name for name in get_args(Aggregation) if name != "token_sum"))
     check_group(group)
     check_tensor("mask", mask)
     if mask.ndim != 2:
         raise ValueError(f"mask: got shape {tuple(mask.shape)}, expected shape (batch, time)")
-    count = _count(counted_tokens(mask, "mask", mask), mode)
+    counted = counted_tokens(mask, "mask", mask)
+    count = counted.sum() if mode == "token_mean" else torch.full((), len(counted), device=counted.device)
     if group is not None:
         dist.all_reduce(count, group=group)
     return count.clamp(min=1)
 
 
-def _count(counted: Tensor, mode: str) -> Tensor:
-    """The number of tokens that count, or of all rows."""
-    return counted.sum() if mode == "token_mean" else torch.full((), len(counted), device=counted.device)
-
-
-def divide(total: Tensor, denominator: float | Tensor | None, default: int | Tensor) -> Tensor:
-    """total / denominator, or total / default without one. A divisor is a constant and never changes the dtype."""
-    divisor = default if denominator is None else denominator
-    return total / (divisor.detach().to(total) if isinstance(divisor, Tensor) else divisor)
+def divide(total: Tensor, denominator: float | int | Tensor) -> Tensor:
+    """total / denominator, a constant that never changes the dtype."""
+    return total / (denominator.detach().to(total) if isinstance(denominator, Tensor) else denominator)

@@ -4,14 +4,21 @@ The estimators k1, k2 and k3 are named after J. Schulman, Approximating KL Diver
 """
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from grape_verified.arguments import Estimator, check_estimator, check_floating, check_logits, check_same_shape
-from grape_verified.numerics import bounded, bounded_exponent, compute_dtype, log_softmax, value_limit
+from grape_verified.arguments import (
+    Estimator,
+    check_alike,
+    check_choice,
+    check_floating,
+    check_logits,
+    check_same_shape,
+)
+from grape_verified.numerics import compute_dtype, difference, exp_limit, log_softmax, saturate_, value_limit
 
 __all__ = ["categorical_kl", "kl_estimate"]
 
@@ -25,49 +32,57 @@ def kl_estimate(
         k2   ½ (logp − ref_logp)²
         k3   exp(x) − 1 − x  with  x = ref_logp − logp
 
-    k1 and k3 have expectation KL(π‖ref); k2 has not, but is close to it where the policies are. k2 and k3 are never
-    negative. What the gradient is in expectation depends on where the estimate stands:
+    k1 and k3 have expectation KL(π‖ref); k2 does not, but is close to it where the policies are. k2 and k3 are never
+    negative. The expected gradient depends on where the estimate is used:
 
               in a loss, differentiated        in the reward, a constant that weighs the score
         k1    0: it does nothing               ∇KL(π‖ref)
         k2    ∇KL(π‖ref)                       another one: E[½ (logp − ref_logp)² ∇logp]
         k3    ∇KL(ref‖π), the other direction  ∇KL(π‖ref) − ∇KL(ref‖π)
 
-    Only `logps` is differentiated: `ref_logps` is a constant. Where the log-ratio or the estimate would leave the
-    range of the dtype it saturates at finfo.max · 2⁻²⁴, and the slope in logp keeps that size and sign. A log-ratio
-    that is NaN, as that of two log-probabilities of −inf, gives NaN; fill what a mask will hide beforehand.
+    A log-ratio that is NaN, as that of two log-probabilities of −inf, gives NaN: fill masked entries first.
 
     Arguments:
-        logps: (batch, time), any floating-point dtype, read in fp32 (fp64 stays fp64).
-        ref_logps: (batch, time), under the frozen reference; read in the compute dtype of logps.
+        logps: (batch, time).
+        ref_logps: (batch, time), under the frozen reference; a constant.
         estimator: "k1", "k2" or "k3".
 
-    Returns: (batch, time), fp32 (fp64 for fp64 logps). The gradient has the dtype of logps.
-
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device or estimator.
+    Returns: (batch, time).
 
     Error: with u the unit roundoff of the compute dtype, where nothing saturates or underflows, |error| ≤ u·|value|
     for k1, 4·u·value for k2 and 4·u·((|x| + 1)·|exp(x) − 1| + |x|) for k3. Slope: exact for k1, |error| ≤ u·|x| for
     k2 and 4·u·((|x| + 1)·exp(x) + 1) for k3, each before it is rounded to the dtype of logps.
 
-    Claims: kl.k1, kl.k2, kl.k3, kl.estimate.gradient, kl.k1.unbiased, kl.k3.unbiased, kl.k3.nonnegative,
-    kl.k1.loss_gradient, kl.k2.loss_gradient, kl.k3.loss_gradient, kl.k1.reward_gradient, kl.k3.reward_gradient,
-    kl.sign.
+    Claims: kl.estimate.gradient, kl.k1.unbiased, kl.k3.unbiased, kl.k3.nonnegative, kl.k1.loss_gradient,
+    kl.k2.loss_gradient, kl.k3.loss_gradient, kl.k1.reward_gradient, kl.k3.reward_gradient, kl.sign.
 
     Sources: J. Schulman, Approximating KL Divergence, 2020 (not checked against the source).
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import kl_estimate
+        >>> kl_estimate(torch.tensor([[-1.0, -2.0]]), torch.tensor([[-1.0, -3.0]]))
+        tensor([[0.0000, 0.3679]])
     """
     check_estimator("estimator", estimator)
-    check_floating("logps", logps, "(batch, time)")
-    check_floating("ref_logps", ref_logps)
-    check_same_shape("ref_logps", ref_logps, "logps", logps)
+    check_alike("(batch, time)", logps=logps, ref_logps=ref_logps)
+    return estimate(logps, ref_logps, estimator)
+
+
+def check_estimator(name: str, estimator: str) -> None:
+    """Check the name of an estimator of the KL divergence (called `name` by the caller)."""
+    check_choice(name, estimator, get_args(Estimator))
+
+
+def estimate(logps: Tensor, ref_logps: Tensor, estimator: Estimator, counted: Tensor | None = None) -> Tensor:
+    """`kl_estimate` without any check, and 0 where no token counts."""
     dtype = compute_dtype(logps)
-    log_ratios = bounded(logps.to(dtype) - ref_logps.detach().to(dtype))
-    if estimator == "k1":
-        return log_ratios
-    if estimator == "k2":
-        return bounded(log_ratios.square() / 2)
-    x = bounded_exponent(-log_ratios)
-    return x.expm1() - x
+    policy, reference = logps.to(dtype), ref_logps.detach().to(dtype)
+    if estimator == "k3":
+        log_ratio = difference(policy, reference, counted, low=-exp_limit(dtype))
+        return (-log_ratio).expm1() + log_ratio
+    log_ratio = difference(policy, reference, counted)
+    return log_ratio if estimator == "k1" else saturate_(log_ratio.square() / 2)
 
 
 def categorical_kl(
@@ -81,16 +96,13 @@ def categorical_kl(
     A logit of −inf is a forbidden token. If π forbids it, it contributes nothing (the convention 0 · log 0 = 0). If q
     forbids a token that π allows, the divergence is +inf; its gradients are finite: those at a log-ratio of
     finfo.max · 2⁻²⁴ for that token. A position with all logits of one side −inf, or with NaN or +inf among them, has
-    no distribution; its result is NaN.
+    no distribution: its result is NaN, and its gradients are 0 if nothing is asked of it (an upstream gradient of 0).
 
     Arguments:
-        logits: (..., vocab), of π, any floating-point dtype, read in fp32 (fp64 if one of the two is).
-        other_logits: (..., vocab), of q, the same.
+        logits: (..., vocab), of π.
+        other_logits: (..., vocab), of q.
 
-    Returns: (...), in nats, never negative, fp32 (fp64 if one of the two is). The gradients have the dtypes of the
-    arguments.
-
-    Raises: TypeError or ValueError for a wrong type, dtype, shape or device.
+    Returns: (...), in nats, never negative.
 
     Error: with u the unit roundoff of the compute dtype, the log-ratio d_v = log(π_v/q_v), the weight
     W_v = |log π_v| + |log q_v| + 1 and a logarithm of 0 counted as 0,
@@ -98,7 +110,14 @@ def categorical_kl(
     rounded to the dtype of its argument: |error| ≤ 4·u·π_k (W_k (1 + |d_k|) + Σ_v π_v W_v (1 + |d_v|)) in logits and
     |error| ≤ 4·u·(π_k + q_k) W_k in other logits.
 
-    Claims: kl.reverse, kl.divergence, kl.nonnegative, kl.reverse.gradient, kl.forward.gradient.
+    Claims: kl.nonnegative, kl.reverse.gradient, kl.forward.gradient.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import categorical_kl
+        >>> logits = torch.tensor([0.5, 0.5]).log()
+        >>> categorical_kl(logits, torch.tensor([0.25, 0.75]).log())  # ½ log 2 + ½ log ⅔
+        tensor(0.1438)
     """
     check_logits(logits)
     check_floating("other_logits", other_logits)
@@ -131,13 +150,19 @@ class _CategoricalKL(torch.autograd.Function):
 
         KL is taken as the mean of the same log-ratios, so that what they have in common cancels.
         """
-        logits, other_logits = ctx.saved_tensors
+        logits, other_logits = (_without_idle(x, grad) for x in ctx.saved_tensors)
         logps, other_logps = _log_softmaxes(logits, other_logits)
         log_ratios, probabilities, others = logps - other_logps, logps.exp(), other_logps.exp()
         mean = (probabilities * log_ratios).sum(-1, keepdim=True)
         slopes = grad.unsqueeze(-1) * probabilities * (log_ratios - mean)
         other_slopes = grad.unsqueeze(-1) * (others - probabilities)
         return slopes.to(logits.dtype), other_slopes.to(other_logits.dtype)
+
+
+def _without_idle(logits: Tensor, grad: Tensor) -> Tensor:
+    """Logits with 0 at positions that have no distribution and of which nothing is asked: 0 · NaN is not 0."""
+    nowhere = ~logits.amax(-1).isfinite()  # NaN, too, is the largest of what it is among
+    return logits.masked_fill(((grad == 0) & nowhere).unsqueeze(-1), 0)
 
 
 def _log_softmaxes(logits: Tensor, other_logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,17 @@ import math
 import pytest
 import torch
 
-from grape_verified.numerics import bounded, bounded_exp, bounded_exponent, compute_dtype, exp_, exp_limit, value_limit
+from grape_verified.numerics import (
+    SMALL,
+    bounded,
+    compute_dtype,
+    difference,
+    exp_,
+    exp_limit,
+    only,
+    value_limit,
+    with_values_,
+)
 
 DTYPES = [torch.float32, torch.float64]
 
@@ -35,35 +45,64 @@ def test_values_saturate_where_the_docstrings_say(dtype):
     assert value_limit(dtype) == torch.finfo(dtype).max * 2.0**-24
 
 
+def exponent(x):
+    """x as it may be exponentiated."""
+    return difference(x, torch.zeros_like(x), high=exp_limit(x.dtype))
+
+
+def saturating_exp(x):
+    return exponent(x).exp()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_bounded_exp_is_finite_and_its_own_derivative(dtype):
+def test_the_exponential_of_a_difference_is_finite_and_its_own_derivative(dtype):
     x = every_kind_of_float(dtype)
-    y = bounded_exp(x)
+    y = saturating_exp(x)
     (slope,) = torch.autograd.grad(y.sum(), x)
     assert y.isfinite().all()
     assert torch.equal(slope, y)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_bounded_exp_is_exp_up_to_its_limit(dtype):
+def test_the_exponential_of_a_difference_is_exp_up_to_its_limit(dtype):
     x = torch.linspace(-100, exp_limit(dtype), 1001, dtype=dtype)
-    assert torch.equal(bounded_exp(x), x.exp())
+    assert torch.equal(saturating_exp(x), x.exp())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_bounded_exponent_is_held_at_its_limit_with_slope_one(dtype):
+def test_a_difference_is_held_within_its_limits_with_slope_one(dtype):
     x = every_kind_of_float(dtype)
-    y = bounded_exponent(x)
+    y = exponent(x)
     (slope,) = torch.autograd.grad(y.sum(), x)
-    assert torch.equal(y, x.clamp(max=exp_limit(dtype)))
+    assert torch.equal(y, x.clamp(-value_limit(dtype), exp_limit(dtype)))
     assert torch.equal(slope, torch.ones_like(x))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_saturated_values_add_up_to_a_finite_number(dtype):
-    saturated = bounded_exp(torch.tensor(math.inf, dtype=dtype))
+    saturated = saturating_exp(torch.tensor(math.inf, dtype=dtype))
     assert saturated.item() == pytest.approx(value_limit(dtype), rel=1e-4)
     assert (saturated * 2.0**23).isfinite()
+
+
+@pytest.mark.parametrize("size", [4, SMALL // 7 + 1])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_does_not_count_is_0_with_slope_0_whatever_it_holds(dtype, size):
+    block = torch.tensor([math.nan, math.inf, -math.inf, 2.0, math.nan, -3.0, 1e-40], dtype=dtype)
+    x = block.repeat(size).requires_grad_()
+    counted = torch.tensor([False, False, False, False, True, True, True]).repeat(size)
+    y = only(x, counted)
+    assert torch.equal(y.detach().nan_to_num(7.0), torch.tensor([0, 0, 0, 0, 7, -3, 1e-40], dtype=dtype).repeat(size))
+    (slope,) = torch.autograd.grad(y, x, torch.full_like(x, 0.5))
+    assert torch.equal(slope, 0.5 * counted.to(dtype))
+
+
+def test_other_values_keep_the_derivative():
+    x = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    y = with_values_(x * 3, torch.tensor([5.0, 7.0], dtype=torch.float64))
+    (slope,) = torch.autograd.grad(y.square().sum(), x)
+    assert y.tolist() == [5, 7]
+    assert slope.tolist() == [30, 42]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -76,7 +115,7 @@ def test_bounded_keeps_slope_one_everywhere(dtype):
     assert torch.equal(slope, torch.ones_like(x))
 
 
-@pytest.mark.parametrize("function", [bounded, bounded_exp, bounded_exponent])
+@pytest.mark.parametrize("function", [bounded, saturating_exp, exponent])
 class TestEach:
     def test_nan_stays_nan(self, function):
         assert function(torch.tensor([math.nan, 0.0])).isnan().tolist() == [True, False]

@@ -153,7 +153,7 @@ def _fused(
     else:
         halves = 2 if separable == "pair" else 1
         ones = torch.ones(len(targets) // halves, dtype=compute_dtype(hidden), device=hidden.device)
-        weights = divide(ones, denominator, max(1, len(ones)))
+        weights = divide(ones, max(1, len(ones)) if denominator is None else denominator)
         loss = _over_sequences(loss_fn, inputs, counted, places, weights, size.rows, halves)
     head, local = Head(weight, bias, tokens.temperature, group), tokens.targets - first_token(weight, group)
     differentiated = torch.is_grad_enabled()

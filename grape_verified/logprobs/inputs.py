@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from grape_verified.aggregation import check_reduction
 from grape_verified.arguments import (
     LARGEST,
     POSITIVE,
     SMALLEST,
     as_bool,
-    check_aggregation,
     check_choice,
     check_denominator,
     check_floating,
@@ -147,7 +147,7 @@ def check_separable(
     """Check what a loss is a sum over, and the reduction that goes with it."""
     check_choice("separable", separable, get_args(Separable))
     if separable == "token":
-        check_aggregation("aggregation", "token_mean" if aggregation is None else aggregation, denominator, max_length)
+        check_reduction("aggregation", "token_mean" if aggregation is None else aggregation, denominator, max_length)
         return
     for name, value in {"aggregation": aggregation, "max_length": max_length}.items():
         if value is not None:

@@ -4,27 +4,31 @@ R. Rafailov et al., Direct Preference Optimization: Your Language Model is Secre
 Variants: robust DPO (S. R. Chowdhury et al., arXiv:2403.00409), IPO (M. G. Azar et al., arXiv:2310.12036).
 """
 
+from typing import Literal, get_args
+
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from grape_verified.aggregation import divide
 from grape_verified.arguments import (
+    BELOW_HALF,
+    LARGEST,
     POSITIVE,
-    LogRatio,
+    check_alike,
+    check_choice,
     check_denominator,
-    check_flip_probability,
-    check_label_smoothing,
-    check_log_ratio,
     check_number,
-    pair_inputs,
-    sequence_lengths,
+    check_same_shape,
+    check_tensor,
+    check_values,
 )
-from grape_verified.losses.output import PairLossOutput
-from grape_verified.numerics import bounded
+from grape_verified.losses.output import PairLossOutput, mean_of_rows, means_over_rows
+from grape_verified.numerics import compute_dtype, difference, saturate_
 
 __all__ = ["dpo_loss", "dpo_per_pair", "ipo_loss", "ipo_per_pair", "robust_dpo_loss", "robust_dpo_per_pair"]
+
+LogRatio = Literal["sum", "mean"]
 
 
 def dpo_per_pair(
@@ -36,34 +40,34 @@ def dpo_per_pair(
     beta: float = 0.1,
     label_smoothing: float = 0.0,
 ) -> Float[Tensor, " batch"]:
-    """Loss of each pair, −(1−ε)·log σ(m) − ε·log σ(−m) with m = β[(l_w − l_w^ref) − (l_l − l_l^ref)].
-
-    `chosen_logps` l_w and `rejected_logps` l_l are sums over the tokens of a response; they are differentiated, and
-    the reference's are constants. Where a log-ratio or the margin m would leave the range of the dtype it saturates
-    at ± finfo.max · 2⁻²⁴ and its slope is kept.
+    """DPO's loss of each pair, −(1−ε)·log σ(m) − ε·log σ(−m) with m = β[(l_w − l_w^ref) − (l_l − l_l^ref)].
 
     Arguments:
-        chosen_logps, rejected_logps: (batch,), any floating-point dtype, read in fp32 (fp64 if one of them is).
-        ref_chosen_logps, ref_rejected_logps: (batch,), under the frozen reference; read in that dtype.
+        chosen_logps, rejected_logps: (batch,), l_w and l_l, sums over the tokens of a response.
+        ref_chosen_logps, ref_rejected_logps: (batch,), under the frozen reference; constants.
         beta: β, a finite number > 0.
         label_smoothing: ε in [0, 0.5), the assumed probability that a preference is flipped.
 
-    Returns: (batch,), fp32 (fp64 for fp64). The gradients have the dtypes of the arguments.
-
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device or option.
+    Returns: (batch,).
 
     Error: |error| ≤ 8·u·(β|l_w − l_w^ref| + β|l_l − l_l^ref| + 1), u the unit roundoff of the compute dtype.
 
-    Claims: dpo.margin, dpo.loss, dpo.gradient, dpo.label_smoothing.
+    Claims: dpo.gradient, dpo.label_smoothing.
 
     Sources: Rafailov et al., arXiv:2305.18290, equation 7; label smoothing: E. Mitchell, A note on DPO with noisy
     preferences and relationship to IPO, 2023 (not checked against the source).
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import dpo_per_pair
+        >>> reference = torch.tensor([-20.0])
+        >>> dpo_per_pair(torch.tensor([-10.0]), torch.tensor([-30.0]), reference, reference)  # −log σ(0.1·20)
+        tensor([0.1269])
     """
     beta = check_number("beta", beta, POSITIVE)
-    check_label_smoothing(label_smoothing)
-    chosen, rejected = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
-    margin = bounded(beta * (chosen - rejected))
-    return -(1 - label_smoothing) * logsigmoid(margin) - label_smoothing * logsigmoid(-margin)
+    smoothing = check_number("label_smoothing", label_smoothing, BELOW_HALF)
+    log_ratios = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
+    return _smoothed(_margins(log_ratios, beta), smoothing)
 
 
 def dpo_loss(
@@ -78,33 +82,40 @@ def dpo_loss(
 ) -> PairLossOutput:
     """DPO's loss: the sum of `dpo_per_pair` over the pairs, divided by D.
 
-    With one denominator for the whole batch, the losses of its micro-batches add up to its loss.
+    Micro-batches that are given the denominator of the whole batch add up to its loss.
 
     Arguments:
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps: (batch,), as in `dpo_per_pair`.
         beta, label_smoothing: as in `dpo_per_pair`.
-        denominator: D, a finite number > 0 or a 0-d tensor that holds one, not differentiated; None for the number
-            of pairs.
+        denominator: D, a finite number > 0 or a 0-d tensor that holds one; a constant; None for the number of pairs.
 
-    Returns: PairLossOutput(loss, per_pair, metrics). The metrics are means over the pairs of this call:
+    Returns: PairLossOutput(loss, per_pair, metrics). Metrics, means over the pairs of this call:
         accuracy: of 1 where m > 0, so that the pair is ranked as labelled.
         margin: of m.
         chosen_reward, rejected_reward: of the implicit rewards β(l_w − l_w^ref) and β(l_l − l_l^ref).
-
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device or option.
 
     Error: that of `dpo_per_pair`, summed and divided by D, and 8·u·loss for the sum.
 
     Claims: those of `dpo_per_pair`.
 
     Sources: those of `dpo_per_pair`.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import dpo_loss
+        >>> reference = torch.tensor([-20.0])
+        >>> output = dpo_loss(torch.tensor([-10.0]), torch.tensor([-30.0]), reference, reference, beta=0.1)
+        >>> output.loss, output.metrics["margin"]
+        (tensor(0.1269), tensor(2.))
     """
-    check_denominator(denominator)
-    per_pair = dpo_per_pair(
-        chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta=beta, label_smoothing=label_smoothing
+    beta = check_number("beta", beta, POSITIVE)
+    smoothing, denominator = (
+        check_number("label_smoothing", label_smoothing, BELOW_HALF),
+        check_denominator(denominator),
     )
     log_ratios = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
-    return _mean_of_pairs(per_pair, log_ratios, beta, denominator)
+    per_pair = _smoothed(_margins(log_ratios, beta), smoothing)
+    return PairLossOutput(mean_of_rows(per_pair, denominator), per_pair, _metrics(log_ratios, beta))
 
 
 def robust_dpo_per_pair(
@@ -116,34 +127,35 @@ def robust_dpo_per_pair(
     beta: float = 0.1,
     flip_probability: float,
 ) -> Float[Tensor, " batch"]:
-    """Loss of each pair, [(1−ε)·L(m) − ε·L(−m)] / (1−2ε) with L(m) = −log σ(m), m the margin of `dpo_per_pair`.
+    """Robust DPO's loss of each pair, [(1−ε)·L(m) − ε·L(−m)] / (1−2ε) with L(m) = −log σ(m).
 
-    Its expectation over labels that are flipped with probability ε is L(m), the loss of the true label. It is not
-    bounded from below: as m grows it falls with slope −ε/(1−2ε). What is differentiated is what `dpo_per_pair`
-    differentiates. Where a log-ratio, the margin or the loss would leave the range of the dtype it saturates at
-    ± finfo.max · 2⁻²⁴ and its slope is kept.
+    m is the margin of `dpo_per_pair`. The expectation over labels that are flipped with probability ε is L(m), the loss
+    of the true label. The loss is not bounded from below: for large m it falls with slope −ε/(1−2ε).
 
     Arguments:
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta: as in `dpo_per_pair`.
         flip_probability: ε in [0, 0.5), the known probability that a preference is flipped.
 
-    Returns: (batch,), fp32 (fp64 for fp64). The gradients have the dtypes of the arguments.
-
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device or option.
+    Returns: (batch,).
 
     Error: |error| ≤ 8·u·(β|l_w − l_w^ref| + β|l_l − l_l^ref| + 1) / (1−2ε), u the unit roundoff of the compute dtype.
 
-    Claims: dpo.margin, dpo.robust_loss, dpo.robust.
+    Claims: dpo.robust.
 
     Sources: S. R. Chowdhury et al., Provably Robust DPO: Aligning Language Models with Noisy Feedback,
     arXiv:2403.00409.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import robust_dpo_per_pair
+        >>> chosen, rejected, reference = (torch.tensor([x]) for x in (-10.0, -30.0, -20.0))
+        >>> robust_dpo_per_pair(chosen, rejected, reference, reference, flip_probability=0.1)
+        tensor([-0.1231])
     """
     beta = check_number("beta", beta, POSITIVE)
-    check_flip_probability(flip_probability)
-    chosen, rejected = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
-    margin = beta * (chosen - rejected)
-    # As L(−m) = L(m) + m, the formula above is L(m) − ε·m/(1−2ε), which has no difference of two large losses.
-    return bounded(-logsigmoid(margin) - flip_probability / (1 - 2 * flip_probability) * margin)
+    flipped = check_number("flip_probability", flip_probability, BELOW_HALF)
+    log_ratios = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
+    return _robust(log_ratios, beta, flipped)
 
 
 def robust_dpo_loss(
@@ -158,7 +170,7 @@ def robust_dpo_loss(
 ) -> PairLossOutput:
     """Robust DPO's loss: the sum of `robust_dpo_per_pair` over the pairs, divided by D.
 
-    With one denominator for the whole batch, the losses of its micro-batches add up to its loss.
+    Micro-batches that are given the denominator of the whole batch add up to its loss.
 
     Arguments:
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta, flip_probability: as in
@@ -167,20 +179,27 @@ def robust_dpo_loss(
 
     Returns: PairLossOutput(loss, per_pair, metrics), with the metrics of `dpo_loss`.
 
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device or option.
-
     Error: that of `robust_dpo_per_pair`, summed and divided by D, and 8·u·Σ|per_pair|/D for the sum.
 
     Claims: those of `robust_dpo_per_pair`.
 
     Sources: those of `robust_dpo_per_pair`.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import robust_dpo_loss
+        >>> logps = torch.tensor([-20.0, -30.0])
+        >>> robust_dpo_loss(logps, logps, logps, logps, flip_probability=0.1).loss
+        tensor(0.6931)
     """
-    check_denominator(denominator)
-    per_pair = robust_dpo_per_pair(
-        chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta=beta, flip_probability=flip_probability
+    beta = check_number("beta", beta, POSITIVE)
+    flipped, denominator = (
+        check_number("flip_probability", flip_probability, BELOW_HALF),
+        check_denominator(denominator),
     )
     log_ratios = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
-    return _mean_of_pairs(per_pair, log_ratios, beta, denominator)
+    per_pair = _robust(log_ratios, beta, flipped)
+    return PairLossOutput(mean_of_rows(per_pair, denominator), per_pair, _metrics(log_ratios, beta))
 
 
 def ipo_per_pair(
@@ -194,37 +213,40 @@ def ipo_per_pair(
     chosen_lengths: Shaped[Tensor, " batch"] | None = None,
     rejected_lengths: Shaped[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, " batch"]:
-    """Loss of each pair, (h − 1/(2β))² with h = (l_w − l_w^ref)/n_w − (l_l − l_l^ref)/n_l.
+    """IPO's loss of each pair, (h − 1/(2β))² with h = (l_w − l_w^ref)/n_w − (l_l − l_l^ref)/n_l.
 
     With log_ratio "sum", as in the paper, n_w = n_l = 1; with "mean" they are the numbers of tokens of the two
-    responses, which makes another loss. What is differentiated is what `dpo_per_pair` differentiates. Where a
-    log-ratio or the loss would leave the range of the dtype it saturates at ± finfo.max · 2⁻²⁴ and its slope is kept.
+    responses, which makes another loss.
 
     Arguments:
-        chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps: as in `dpo_per_pair`, sums over tokens with
-            either option.
+        chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps: (batch,), as in `dpo_per_pair`: sums over
+            tokens with either option.
         beta: β, a finite number > 0.
         log_ratio: "sum" or "mean" over the tokens of a response.
         chosen_lengths, rejected_lengths: (batch,), n_w and n_l, finite numbers >= 1 of any real dtype, constants;
             required by "mean" and only allowed there.
 
-    Returns: (batch,), fp32 (fp64 for fp64). The gradients have the dtypes of the arguments.
-
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, length or option.
+    Returns: (batch,).
 
     Error: |error| ≤ 8·u·(|l_w − l_w^ref|/n_w + |l_l − l_l^ref|/n_l + 1/(2β))², u the unit roundoff of the compute
     dtype.
 
-    Claims: dpo.log_ratio_margin, dpo.ipo_loss, dpo.ipo.
+    Claims: dpo.ipo.
 
     Sources: M. G. Azar et al., A General Theoretical Paradigm to Understand Learning from Human Preferences,
     arXiv:2310.12036, equation 17.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import ipo_per_pair
+        >>> reference = torch.tensor([-20.0])
+        >>> ipo_per_pair(torch.tensor([-18.0]), torch.tensor([-21.0]), reference, reference, beta=0.1)  # (3 − 5)²
+        tensor([4.])
     """
     beta = check_number("beta", beta, POSITIVE)
     check_log_ratio(log_ratio, chosen_lengths, rejected_lengths)
     log_ratios = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
-    chosen, rejected = _by_length(log_ratios, chosen_lengths, rejected_lengths)
-    return bounded((chosen - rejected - 1 / (2 * beta)).square())
+    return _ipo(_by_length(log_ratios, chosen_lengths, rejected_lengths), beta)
 
 
 def ipo_loss(
@@ -241,45 +263,86 @@ def ipo_loss(
 ) -> PairLossOutput:
     """IPO's loss: the sum of `ipo_per_pair` over the pairs, divided by D.
 
-    With one denominator for the whole batch, the losses of its micro-batches add up to its loss.
+    Micro-batches that are given the denominator of the whole batch add up to its loss.
 
     Arguments:
-        chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta, log_ratio: as in `ipo_per_pair`.
-        chosen_lengths, rejected_lengths: as there.
+        chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta, log_ratio, chosen_lengths,
+            rejected_lengths: as in `ipo_per_pair`.
         denominator: D, as in `dpo_loss`.
 
     Returns: PairLossOutput(loss, per_pair, metrics), with the metrics of `dpo_loss` for the log-ratios that
-    `log_ratio` asks for; the margin is βh.
-
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, length or option.
+    `log_ratio` chooses; the margin is βh.
 
     Error: that of `ipo_per_pair`, summed and divided by D, and 8·u·loss for the sum.
 
     Claims: those of `ipo_per_pair`.
 
     Sources: those of `ipo_per_pair`.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import ipo_loss
+        >>> reference = torch.tensor([-20.0])
+        >>> ipo_loss(torch.tensor([-18.0]), torch.tensor([-21.0]), reference, reference, beta=0.1).loss
+        tensor(4.)
     """
-    check_denominator(denominator)
-    lengths = {"chosen_lengths": chosen_lengths, "rejected_lengths": rejected_lengths}
-    per_pair = ipo_per_pair(
-        chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta=beta, log_ratio=log_ratio, **lengths
-    )
+    beta, denominator = check_number("beta", beta, POSITIVE), check_denominator(denominator)
+    check_log_ratio(log_ratio, chosen_lengths, rejected_lengths)
     log_ratios = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
-    return _mean_of_pairs(per_pair, _by_length(log_ratios, **lengths), beta, denominator)
+    log_ratios = _by_length(log_ratios, chosen_lengths, rejected_lengths)
+    per_pair = _ipo(log_ratios, beta)
+    return PairLossOutput(mean_of_rows(per_pair, denominator), per_pair, _metrics(log_ratios, beta))
 
 
 def _log_ratios(
     chosen_logps: Tensor, rejected_logps: Tensor, ref_chosen_logps: Tensor, ref_rejected_logps: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Log-ratio of policy to reference, l − l^ref, of both responses.
+    """Check the pairs; return the log-ratio of policy to reference, l − l^ref, of both responses.
 
     Subtracted first, and in the compute dtype: both are large and nearly equal, so this difference is nearly exact,
     while a difference of the policy's two sums would round away what the margin is made of.
     """
-    pairs = pair_inputs(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
-    chosen = bounded(pairs.chosen_logps - pairs.ref_chosen_logps)
-    rejected = bounded(pairs.rejected_logps - pairs.ref_rejected_logps)
-    return chosen, rejected
+    check_alike(
+        "(batch,)", chosen_logps=chosen_logps, rejected_logps=rejected_logps,
+        ref_chosen_logps=ref_chosen_logps, ref_rejected_logps=ref_rejected_logps,
+    )  # fmt: skip
+    dtype = compute_dtype(chosen_logps, rejected_logps)
+    chosen = difference(chosen_logps.to(dtype), ref_chosen_logps.detach().to(dtype))
+    return chosen, difference(rejected_logps.to(dtype), ref_rejected_logps.detach().to(dtype))
+
+
+def _margins(log_ratios: tuple[Tensor, Tensor], beta: float) -> Tensor:
+    """β times the difference of the log-ratios."""
+    chosen, rejected = log_ratios
+    return saturate_(beta * (chosen - rejected))
+
+
+def _smoothed(margins: Tensor, smoothing: float) -> Tensor:
+    return -(1 - smoothing) * logsigmoid(margins) - smoothing * logsigmoid(-margins)
+
+
+def _robust(log_ratios: tuple[Tensor, Tensor], beta: float, flipped: float) -> Tensor:
+    """As L(−m) = L(m) + m, the loss is L(m) − ε·m/(1−2ε), which has no difference of two large numbers."""
+    chosen, rejected = log_ratios
+    margins = beta * (chosen - rejected)
+    return saturate_(-logsigmoid(margins) - flipped / (1 - 2 * flipped) * margins)
+
+
+def _ipo(log_ratios: tuple[Tensor, Tensor], beta: float) -> Tensor:
+    chosen, rejected = log_ratios
+    return saturate_((chosen - rejected - 1 / (2 * beta)).square())
+
+
+def check_log_ratio(log_ratio: str, chosen_lengths: Tensor | None, rejected_lengths: Tensor | None) -> None:
+    """Check how a log-ratio is reduced over tokens, and that there are lengths where and only where it needs them."""
+    check_choice("log_ratio", log_ratio, get_args(LogRatio))
+    for name, lengths in {"chosen_lengths": chosen_lengths, "rejected_lengths": rejected_lengths}.items():
+        if log_ratio == "sum" and lengths is not None:
+            raise ValueError(f"{name}: got a value, expected None with log_ratio 'sum', which does not use it")
+        if log_ratio == "mean" and lengths is None:
+            raise TypeError(f"{name}: got None, expected a tensor, which log_ratio 'mean' needs")
+        if lengths is not None:
+            check_tensor(name, lengths)
 
 
 def _by_length(
@@ -290,26 +353,25 @@ def _by_length(
     if chosen_lengths is None or rejected_lengths is None:
         return chosen, rejected
     return (
-        chosen / sequence_lengths("chosen_lengths", chosen_lengths, "chosen_logps", chosen),
-        rejected / sequence_lengths("rejected_lengths", rejected_lengths, "chosen_logps", rejected),
+        chosen / _lengths("chosen_lengths", chosen_lengths, chosen),
+        rejected / _lengths("rejected_lengths", rejected_lengths, rejected),
     )
 
 
-def _mean_of_pairs(
-    per_pair: Tensor, log_ratios: tuple[Tensor, Tensor], beta: float, denominator: float | Tensor | None
-) -> PairLossOutput:
-    """The sum over the pairs, divided by a denominator or their number, with the metrics."""
-    loss = divide(per_pair.sum(), denominator, default=per_pair.shape[0])
-    return PairLossOutput(loss, per_pair, _metrics(*log_ratios, beta))
+def _lengths(name: str, lengths: Tensor, like: Tensor) -> Tensor:
+    """Check the lengths of responses; return them in the dtype of the log-ratios that they divide."""
+    if lengths.is_complex() or lengths.dtype == torch.bool:
+        raise TypeError(f"{name}: got dtype {lengths.dtype}, expected an integer or a floating-point dtype")
+    check_same_shape(name, lengths, "chosen_logps", like)
+    wide = lengths.to(torch.float64)
+    check_values(name, lengths, (wide >= 1) & (wide <= LARGEST), "finite lengths >= 1")
+    return lengths.detach().to(like.dtype)
 
 
 @torch.no_grad()
-def _metrics(chosen: Tensor, rejected: Tensor, beta: float) -> dict[str, Tensor]:
-    """The metrics that `dpo_loss` defines, from the log-ratios of both responses."""
-    margin = bounded(beta * (chosen - rejected))
-    return {
-        "accuracy": (margin > 0).to(margin.dtype).mean(),
-        "margin": margin.mean(),
-        "chosen_reward": bounded(beta * chosen).mean(),
-        "rejected_reward": bounded(beta * rejected).mean(),
-    }
+def _metrics(log_ratios: tuple[Tensor, Tensor], beta: float) -> dict[str, Tensor]:
+    """The metrics that `dpo_loss` defines."""
+    margins = _margins(log_ratios, beta)
+    chosen, rejected = (saturate_(beta * x) for x in log_ratios)
+    accuracy = (margins > 0).to(margins.dtype)
+    return means_over_rows(accuracy=accuracy, margin=margins, chosen_reward=chosen, rejected_reward=rejected)

@@ -13,12 +13,11 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from grape_verified.advantage import Scale, check_scale, group_advantages
+from grape_verified.aggregation import check_reduction
 from grape_verified.arguments import (
     Aggregation,
     as_bool,
-    check_aggregation,
     check_choice,
-    check_clip_range,
     check_floating,
     check_same_device,
     check_same_shape,
@@ -26,7 +25,8 @@ from grape_verified.arguments import (
     check_values,
 )
 from grape_verified.losses.output import LossOutput
-from grape_verified.losses.ppo import ppo_loss
+from grape_verified.losses.ppo import check_clip, clipped_surrogate
+from grape_verified.losses.ratio import counted_ratio_tokens, ratio_output
 from grape_verified.numerics import bounded, compute_dtype
 
 __all__ = ["grape_advantages", "grape_loss", "grape_rewards"]
@@ -190,8 +190,10 @@ def grape_loss(
 
     Sources: those of `grape_rewards`; the clipped surrogate: Schulman et al., arXiv:1707.06347, equation 7.
     """
-    check_clip_range(clip_low, clip_high, None)
-    check_aggregation("aggregation", aggregation, denominator, max_length)
+    clip, reduction = (
+        check_clip(clip_low, clip_high),
+        check_reduction("aggregation", aggregation, denominator, max_length),
+    )
     check_choice("baseline", baseline, get_args(Baseline))
     check_scale(scale, ddof, eps)
     _check_rows(logps, scores)
@@ -199,10 +201,9 @@ def grape_loss(
     trust = _trust(items, categories, normalisation)
     rewards = _rewards(items, trust, normalisation)
     advantages = _among_group(rewards, baseline, scale, ddof, eps)
-    loss, per_token, metrics = ppo_loss(
-        logps, old_logps, advantages.flatten(), mask, clip_low=clip_low, clip_high=clip_high,
-        aggregation=aggregation, denominator=denominator, max_length=max_length,
-    )  # fmt: skip
+    tokens = counted_ratio_tokens(logps, old_logps, advantages.flatten(), mask)
+    surrogates, clipped = clipped_surrogate(tokens, clip)
+    loss, per_token, metrics = ratio_output(surrogates, tokens, reduction, clip_fraction=clipped)
     metrics["reward_mean"] = rewards.mean().to(loss.dtype)
     metrics["untrusted_groups"] = (trust == 0).all(1).sum().to(loss.dtype)
     return LossOutput(loss, per_token, metrics)

@@ -10,24 +10,24 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from grape_verified.aggregation import aggregate, divide
+from grape_verified.aggregation import check_reduction
 from grape_verified.arguments import (
+    NON_NEGATIVE,
     Aggregation,
     Estimator,
-    TokenInputs,
-    check_aggregation,
-    check_clip_range,
+    check_alike,
     check_denominator,
-    check_kl_penalty,
-    check_reference,
-    check_sequence_advantages,
+    check_floating,
+    check_number,
+    check_same_device,
+    check_same_shape,
     counted_tokens,
-    token_inputs,
 )
-from grape_verified.kl import kl_estimate
-from grape_verified.losses.output import LossOutput, SequenceLossOutput
-from grape_verified.losses.ppo import clipped_tokens, ppo_per_token, ratio_metrics
-from grape_verified.numerics import bounded, bounded_exp
+from grape_verified.kl import check_estimator, estimate
+from grape_verified.losses.output import LossOutput, SequenceLossOutput, mean_of_rows, means_over
+from grape_verified.losses.ppo import check_clip, clipped_surrogate
+from grape_verified.losses.ratio import RatioTokens, counted_ratio_tokens, ratio_metrics, ratio_output, ratio_tokens
+from grape_verified.numerics import bounded, compute_dtype, difference, exp_limit, only, saturate_
 
 __all__ = [
     "cispo_loss",
@@ -52,43 +52,46 @@ def grpo_per_token(
     clip_low: float = 0.2,
     clip_high: float = 0.2,
 ) -> Float[Tensor, "batch time"]:
-    """Loss of each token, −min(ρA, clip(ρ, 1−ε, 1+ε′)A) + β·k with ρ = exp(logp − old_logp).
+    """GRPO's loss of each token, PPO's clipped loss plus a KL penalty.
 
-    k estimates the divergence of the policy from the reference, as in `kl_estimate`; by default it is
-    k3 = expm1(d) − d, d = ref_logp − logp, with slope 1 − exp(d) in logp. The ratio does not weight it.
+        −min(ρA, clip(ρ, 1−ε, 1+ε′)·A) + β·k        ρ = exp(logp − old_logp)
 
-    Only `logps` is differentiated. Kinks and saturation of the first term are those of `ppo_per_token`; β·k saturates
-    at ± finfo.max · 2⁻²⁴ and keeps its slope.
+    k estimates KL(policy‖reference) as in `kl_estimate`; by default it is k3 = expm1(d) − d, d = ref_logp − logp, with
+    slope 1 − exp(d) in logp. The ratio does not weight it. With β = 0, ref_logps and kl_estimator have no effect.
 
     Arguments:
-        logps: (batch, time), any floating-point dtype, read in fp32 (fp64 stays fp64).
-        old_logps: (batch, time), under the policy that sampled; read in the compute dtype of logps.
-        advantages: (batch, time), or (batch,) for one per sequence; read in the compute dtype of logps.
-        ref_logps: (batch, time), under the frozen reference, a constant; or None for no KL penalty.
-        kl_coef: β, a finite number > 0 with ref_logps, and 0 without.
-        kl_estimator: "k1", "k2" or "k3"; nothing but the default without ref_logps.
+        logps: (batch, time).
+        old_logps: (batch, time), under the policy that sampled; a constant.
+        advantages: (batch, time), or (batch,) for one per sequence; constants.
+        ref_logps: (batch, time), under the frozen reference; a constant; required where β > 0.
+        kl_coef: β ≥ 0.
+        kl_estimator: "k1", "k2" or "k3".
         clip_low: ε in [0, 1].
         clip_high: ε′ ≥ 0.
 
-    Returns: (batch, time), to be minimised, fp32 (fp64 for fp64 logps). The gradient has the dtype of logps.
-
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device or option, or one without effect.
+    Returns: (batch, time).
 
     Error: |error| ≤ 4·u·((|logp − old_logp| + 1)·|first term| + β·(|d| + 2)·(exp(d) + |d| + 1)) for k3, u the unit
     roundoff of the compute dtype, where neither exponential saturates or underflows.
 
-    Claims: ppo.clipped_surrogate, kl.k3, grpo.objective, grpo.gradient.
+    Claims: ppo.clip.gradient, grpo.gradient.
 
     Sources: Shao et al., arXiv:2402.03300, equations 3 and 4.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import grpo_per_token
+        >>> logps, ref_logps = torch.tensor([[-1.0, -2.0]]), torch.tensor([[-1.0, -3.0]])
+        >>> grpo_per_token(logps, logps, torch.tensor([1.0]), ref_logps=ref_logps, kl_coef=0.1)
+        tensor([[-1.0000, -0.9632]])
     """
-    check_clip_range(clip_low, clip_high, None)
-    check_kl_penalty(ref_logps, kl_coef, kl_estimator)
-    if ref_logps is not None:
-        check_reference(ref_logps, logps)
-    surrogate = ppo_per_token(logps, old_logps, advantages, clip_low=clip_low, clip_high=clip_high)
-    if ref_logps is None:
-        return surrogate
-    return surrogate + bounded(kl_coef * kl_estimate(logps, ref_logps, kl_estimator))
+    clip, beta = check_clip(clip_low, clip_high), check_kl_penalty(ref_logps, kl_coef, kl_estimator)
+    tokens = ratio_tokens(logps, old_logps, advantages)
+    check_reference(ref_logps, logps)
+    per_token, _ = clipped_surrogate(tokens, clip)
+    if ref_logps is None or beta == 0:
+        return per_token
+    return per_token + saturate_(beta * estimate(logps, ref_logps, kl_estimator))
 
 
 def grpo_loss(
@@ -106,51 +109,48 @@ def grpo_loss(
     denominator: float | Shaped[Tensor, ""] | None = None,
     max_length: int | None = None,
 ) -> LossOutput:
-    """GRPO's loss: the aggregate of `grpo_per_token` over the tokens that count.
+    """GRPO's loss: `grpo_per_token`, aggregated over the tokens that count.
 
-    The KL penalty is inside the aggregate, under the same mask and denominator. Masked entries may hold anything,
-    NaN and inf included. If no token counts, the loss is 0 with zero gradients.
+    The KL penalty is inside the aggregate, under the same mask and denominator.
 
     Arguments:
-        logps: (batch, time), any floating-point dtype, read in fp32 (fp64 stays fp64).
+        logps: (batch, time).
         old_logps: (batch, time), under the policy that sampled; a constant.
-        advantages: (batch, time), or (batch,) for one per sequence; a constant. See `group_advantages`.
-        mask: (batch, time), 1 or True where a token counts; bool, or numbers that are only 0 and 1.
+        advantages: (batch, time), or (batch,) for one per sequence, as from `group_advantages`; constants.
+        mask: (batch, time).
         ref_logps, kl_coef, kl_estimator, clip_low, clip_high: as in `grpo_per_token`.
         aggregation, denominator, max_length: as in `aggregate` (`aggregation` is its `mode`).
 
-    Returns: LossOutput(loss, per_token, metrics), per_token (batch, time) and 0 where masked. The metrics are means
-    over the counted tokens of this call, 0 if there are none: those of `ppo_loss`, and with ref_logps
-        kl: of k.
-
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, mask value, mode or option, or one without
-    effect.
+    Returns: LossOutput(loss, per_token, metrics). Metrics: those of `ppo_loss` and, with ref_logps,
+        kl: mean of k over the counted tokens of this call.
 
     Error: the aggregate of the bounds of `grpo_per_token`, and that of `aggregate`.
 
     Claims: those of `grpo_per_token` and `aggregate`.
 
-    Sources: Shao et al., arXiv:2402.03300, equations 3 and 4.
+    Sources: those of `grpo_per_token`.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import group_advantages, grpo_loss
+        >>> logps, ref_logps = torch.tensor([[-1.0, -2.0], [-3.0, -1.0]]), torch.tensor([[-1.0, -3.0], [-3.0, -1.0]])
+        >>> advantages = group_advantages(torch.tensor([1.0, 0.0]), group_size=2, scale="none")
+        >>> mask = torch.ones(2, 2, dtype=torch.bool)
+        >>> grpo_loss(logps, logps, advantages, mask, ref_logps=ref_logps, kl_coef=0.1).loss
+        tensor(0.0092)
     """
-    check_clip_range(clip_low, clip_high, None)
-    check_kl_penalty(ref_logps, kl_coef, kl_estimator)
-    check_aggregation("aggregation", aggregation, denominator, max_length)
-    tokens = token_inputs(logps, old_logps, advantages)
-    if ref_logps is not None:
-        check_reference(ref_logps, logps)
-    counted = counted_tokens(mask, "logps", logps)
-    tokens = tokens.only(counted)
-    clipped = clipped_tokens(tokens, clip_low, clip_high)
-    metrics = ratio_metrics(tokens, clipped, counted)
-    if ref_logps is not None:
-        ref_logps = ref_logps.masked_fill(~counted, 0)
-        metrics["kl"] = aggregate(kl_estimate(tokens.logps.detach(), ref_logps, kl_estimator), counted, "token_mean")
-    per_token = grpo_per_token(
-        tokens.logps, tokens.old_logps, tokens.advantages,
-        ref_logps=ref_logps, kl_coef=kl_coef, kl_estimator=kl_estimator, clip_low=clip_low, clip_high=clip_high,
-    )  # fmt: skip
-    loss = aggregate(per_token, counted, aggregation, denominator=denominator, max_length=max_length)
-    return LossOutput(loss, per_token, metrics)
+    clip, beta = check_clip(clip_low, clip_high), check_kl_penalty(ref_logps, kl_coef, kl_estimator)
+    reduction = check_reduction("aggregation", aggregation, denominator, max_length)
+    tokens = counted_ratio_tokens(logps, old_logps, advantages, mask)
+    check_reference(ref_logps, logps)
+    per_token, clipped = clipped_surrogate(tokens, clip)
+    if ref_logps is None:
+        return ratio_output(per_token, tokens, reduction, clip_fraction=clipped)
+    assert tokens.counted is not None
+    divergence = estimate(logps, ref_logps, kl_estimator, tokens.counted)
+    per_token = per_token + saturate_(beta * divergence) if beta else per_token
+    output = ratio_output(per_token, tokens, reduction, clip_fraction=clipped)
+    return output._replace(metrics=output.metrics | means_over(tokens.counted, kl=divergence))
 
 
 def dapo_loss(
@@ -163,7 +163,7 @@ def dapo_loss(
     clip_high: float = 0.28,
     denominator: float | Shaped[Tensor, ""] | None = None,
 ) -> LossOutput:
-    """DAPO's loss: `grpo_loss` with a higher upper clip, every token weighing the same, and no KL penalty.
+    """DAPO's loss: `grpo_loss` with a higher upper clip, a mean over all tokens and no KL penalty.
 
     Arguments:
         logps, old_logps, advantages, mask, clip_low, clip_high: as in `grpo_loss`; the advantages are those of
@@ -172,13 +172,18 @@ def dapo_loss(
 
     Returns: LossOutput(loss, per_token, metrics), as `grpo_loss`.
 
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, mask value or option.
-
     Error: that of `grpo_loss`.
 
     Claims: grpo.dapo, and those of `grpo_loss`.
 
     Sources: Yu et al., arXiv:2503.14476.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import dapo_loss
+        >>> logps, mask = torch.tensor([[-1.0, -2.0], [-3.0, -1.0]]), torch.tensor([[1, 1], [1, 0]])
+        >>> dapo_loss(logps, logps, torch.tensor([1.5, -1.5]), mask).loss  # −(1.5 + 1.5 − 1.5) / 3
+        tensor(-0.5000)
     """
     return grpo_loss(
         logps, old_logps, advantages, mask,
@@ -197,7 +202,7 @@ def dr_grpo_loss(
     clip_high: float = 0.2,
     denominator: float | Shaped[Tensor, ""] | None = None,
 ) -> LossOutput:
-    """Dr. GRPO's loss: `grpo_loss` with one fixed length in place of each sequence's own, and no KL penalty.
+    """Dr. GRPO's loss: `grpo_loss` that divides every sequence by one fixed length, with no KL penalty.
 
     Arguments:
         logps, old_logps, advantages, mask, clip_low, clip_high: as in `grpo_loss`; the advantages are those of
@@ -207,13 +212,18 @@ def dr_grpo_loss(
 
     Returns: LossOutput(loss, per_token, metrics), as `grpo_loss`.
 
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, mask value or option.
-
     Error: that of `grpo_loss`.
 
     Claims: grpo.dr_grpo, and those of `grpo_loss`.
 
     Sources: Liu et al., arXiv:2503.20783.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import dr_grpo_loss
+        >>> logps, mask = torch.tensor([[-1.0, -2.0], [-3.0, -1.0]]), torch.tensor([[1, 1], [1, 0]])
+        >>> dr_grpo_loss(logps, logps, torch.tensor([1.5, -1.5]), mask, max_length=10).loss  # −1.5 / (2·10)
+        tensor(-0.0750)
     """
     return grpo_loss(
         logps, old_logps, advantages, mask,
@@ -231,34 +241,40 @@ def gspo_per_sequence(
     clip_low: float = 3e-4,
     clip_high: float = 4e-4,
 ) -> Float[Tensor, " batch"]:
-    """Loss of each sequence, −min(sA, clip(s, 1−ε, 1+ε′)A) with s = exp(Σ_t m_t(logp_t − old_logp_t) / Σ_t m_t).
+    """GSPO's clipped loss of each sequence.
 
-    Only `logps` is differentiated; its slope is that of `ppo_per_token` at s, shared equally by the tokens that
-    count. Kinks and saturation are those of `ppo_per_token`. A sequence without tokens has loss 0. Masked entries may
-    hold anything, NaN and inf included.
+        −min(sA, clip(s, 1−ε, 1+ε′)·A)        s = exp(Σ_t m_t(logp_t − old_logp_t) / Σ_t m_t)
+
+    The slope is that of `ppo_per_token` at s, shared equally by the tokens that count. A sequence without tokens has
+    loss 0.
 
     Arguments:
-        logps: (batch, time), any floating-point dtype, read in fp32 (fp64 stays fp64).
-        old_logps: (batch, time), under the policy that sampled; read in the compute dtype of logps.
-        advantages: (batch,), one for each sequence; read in the compute dtype of logps.
-        mask: (batch, time), 1 or True where a token counts; bool, or numbers that are only 0 and 1.
+        logps: (batch, time).
+        old_logps: (batch, time), under the policy that sampled; a constant.
+        advantages: (batch,), one for each sequence; constants.
+        mask: (batch, time).
         clip_low: ε in [0, 1].
         clip_high: ε′ ≥ 0.
 
-    Returns: (batch,), to be minimised, fp32 (fp64 for fp64 logps). The gradient has the dtype of logps.
-
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, mask value or option.
+    Returns: (batch,).
 
     Error: |error| ≤ 4·u·(mean of |logp − old_logp| + 1)·|value|, u the unit roundoff of the compute dtype, where s
     neither saturates nor underflows.
 
-    Claims: grpo.gspo.ratio, grpo.gspo.objective, grpo.gspo.gradient, ppo.clip.gradient.
+    Claims: grpo.gspo.gradient, ppo.clip.gradient.
 
     Sources: Zheng et al., arXiv:2507.18071.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import gspo_per_sequence
+        >>> logps, mask = torch.tensor([[-1.0, -2.0], [-3.0, -1.0]]), torch.tensor([[1, 1], [1, 0]])
+        >>> gspo_per_sequence(logps, logps - 0.5, torch.tensor([1.0, -1.0]), mask, clip_high=0.2)  # s = exp(0.5)
+        tensor([-1.2000,  1.6487])
     """
-    check_clip_range(clip_low, clip_high, None)
+    clip = check_clip(clip_low, clip_high)
     sequences, _ = _sequences(logps, old_logps, advantages, mask)
-    return _clipped_sequences(sequences, clip_low, clip_high)
+    return clipped_surrogate(sequences, clip)[0].squeeze(1)
 
 
 def gspo_loss(
@@ -273,34 +289,37 @@ def gspo_loss(
 ) -> SequenceLossOutput:
     """GSPO's loss: the sum of `gspo_per_sequence` over the sequences, divided by D.
 
-    With one denominator for the whole batch, the losses of its micro-batches add up to its loss. If no token counts,
-    the loss is 0 with zero gradients.
+    Micro-batches that are given the denominator of the whole batch add up to its loss.
 
     Arguments:
         logps, old_logps, advantages, mask, clip_low, clip_high: as in `gspo_per_sequence`.
-        denominator: D, a finite number > 0 or a 0-d tensor that holds one, not differentiated; None for the number
-            of rows, those without tokens included.
+        denominator: D, a finite number > 0 or a 0-d tensor that holds one; a constant; None for the number of rows,
+            those without tokens included.
 
-    Returns: SequenceLossOutput(loss, per_sequence, metrics). The metrics are means over the sequences of this call
-    that have tokens, 0 if there are none:
-        clip_fraction: of 1 where clipping took the slope away (A > 0 and s > 1+ε′; A < 0 and s < 1−ε).
+    Returns: SequenceLossOutput(loss, per_sequence, metrics). Metrics, means over the sequences of this call that have
+    tokens:
+        clip_fraction: of 1 where clipping sets the slope to 0 (A > 0 and s > 1+ε′; A < 0 and s < 1−ε).
         ratio_mean: of s.
-
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, mask value or option.
 
     Error: that of `gspo_per_sequence`, summed and divided by D, and 8·u·Σ|per_sequence|/D for the sum.
 
     Claims: those of `gspo_per_sequence`.
 
-    Sources: Zheng et al., arXiv:2507.18071.
+    Sources: those of `gspo_per_sequence`.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import gspo_loss
+        >>> logps, mask = torch.tensor([[-1.0, -2.0], [-3.0, -1.0]]), torch.tensor([[1, 1], [1, 0]])
+        >>> gspo_loss(logps, logps, torch.tensor([1.0, -0.5]), mask).loss
+        tensor(-0.2500)
     """
-    check_clip_range(clip_low, clip_high, None)
-    check_denominator(denominator)
+    clip, denominator = check_clip(clip_low, clip_high), check_denominator(denominator)
     sequences, nonempty = _sequences(logps, old_logps, advantages, mask)
-    per_sequence = _clipped_sequences(sequences, clip_low, clip_high)
-    loss = divide(per_sequence.sum(), denominator, default=per_sequence.shape[0])
-    metrics = ratio_metrics(sequences, clipped_tokens(sequences, clip_low, clip_high), nonempty)
-    return SequenceLossOutput(loss, per_sequence, {name: metrics[name] for name in ("clip_fraction", "ratio_mean")})
+    surrogates, clipped = clipped_surrogate(sequences, clip)
+    per_sequence, metrics = surrogates.squeeze(1), ratio_metrics(sequences, nonempty, clip_fraction=clipped)
+    del metrics["approx_kl"]
+    return SequenceLossOutput(mean_of_rows(per_sequence, denominator), per_sequence, metrics)
 
 
 def cispo_per_token(
@@ -311,34 +330,37 @@ def cispo_per_token(
     clip_low: float = 1.0,
     clip_high: float = 4.0,
 ) -> Float[Tensor, "batch time"]:
-    """Loss of each token, −w·A·logp with the constant weight w = clip(ρ, 1−ε, 1+ε′), ρ = exp(logp − old_logp).
+    """CISPO's loss of each token, −w·A·logp with the constant weight w = clip(ρ, 1−ε, 1+ε′), ρ = exp(logp − old_logp).
 
-    The weight is not differentiated, so a clipped token keeps the slope −wA. Where the value would leave the range of
-    the dtype it saturates at ± finfo.max · 2⁻²⁴ and keeps its slope.
+    The weight is not differentiated, so a clipped token keeps the slope −wA.
 
     Arguments:
-        logps: (batch, time), any floating-point dtype, read in fp32 (fp64 stays fp64).
-        old_logps: (batch, time), under the policy that sampled; read in the compute dtype of logps.
-        advantages: (batch, time), or (batch,) for one per sequence; read in the compute dtype of logps.
+        logps: (batch, time).
+        old_logps: (batch, time), under the policy that sampled; a constant.
+        advantages: (batch, time), or (batch,) for one per sequence; constants.
         clip_low: ε in [0, 1]; 1 for no lower clip.
         clip_high: ε′ ≥ 0.
 
-    Returns: (batch, time), to be minimised, fp32 (fp64 for fp64 logps). The gradient has the dtype of logps.
-
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device or option.
+    Returns: (batch, time).
 
     Error: |error| ≤ 4·u·(|logp − old_logp| + 1)·|value|, u the unit roundoff of the compute dtype, where nothing
     saturates or underflows.
 
-    Claims: grpo.cispo.weight, grpo.cispo.objective, grpo.cispo.gradient.
+    Claims: grpo.cispo.gradient.
 
     Sources: Chen et al., arXiv:2506.13585; it gives no value for the upper clip, and none for a lower.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import cispo_per_token
+        >>> logps = torch.tensor([[-1.0, -2.0]])
+        >>> cispo_per_token(logps, logps, torch.tensor([0.5]))
+        tensor([[0.5000, 1.0000]])
     """
-    check_clip_range(clip_low, clip_high, None)
-    tokens = token_inputs(logps, old_logps, advantages)
-    ratio = bounded_exp(tokens.logps.detach() - tokens.old_logps)
-    weight = ratio.clamp(1 - clip_low, 1 + clip_high)
-    return -bounded(weight * tokens.advantages * bounded(tokens.logps))
+    clip = check_clip(clip_low, clip_high)
+    tokens = ratio_tokens(logps, old_logps, advantages)
+    weight = tokens.ratio.detach().clamp(1 - clip.low, 1 + clip.high)
+    return -saturate_(weight * tokens.advantages * bounded(logps.to(weight.dtype)))
 
 
 def cispo_loss(
@@ -353,63 +375,84 @@ def cispo_loss(
     denominator: float | Shaped[Tensor, ""] | None = None,
     max_length: int | None = None,
 ) -> LossOutput:
-    """CISPO's loss: the aggregate of `cispo_per_token` over the tokens that count.
+    """CISPO's loss: `cispo_per_token`, aggregated over the tokens that count.
 
-    Its value is no measure of progress, as the weight is held constant: it is there to be differentiated. Masked
-    entries may hold anything, NaN and inf included. If no token counts, the loss is 0 with zero gradients.
+    The weight is a constant, so the value does not measure progress: it exists to be differentiated.
 
     Arguments:
-        logps: (batch, time), any floating-point dtype, read in fp32 (fp64 stays fp64).
+        logps: (batch, time).
         old_logps: (batch, time), under the policy that sampled; a constant.
-        advantages: (batch, time), or (batch,) for one per sequence; a constant.
-        mask: (batch, time), 1 or True where a token counts; bool, or numbers that are only 0 and 1.
+        advantages: (batch, time), or (batch,) for one per sequence; constants.
+        mask: (batch, time).
         clip_low, clip_high: as in `cispo_per_token`.
         aggregation, denominator, max_length: as in `aggregate` (`aggregation` is its `mode`).
 
-    Returns: LossOutput(loss, per_token, metrics), per_token (batch, time) and 0 where masked. The metrics are means
-    over the counted tokens of this call, 0 if there are none:
+    Returns: LossOutput(loss, per_token, metrics). Metrics, means over the counted tokens of this call:
         clip_fraction: of 1 where the weight is not the ratio (ρ > 1+ε′ or ρ < 1−ε).
         ratio_mean, approx_kl: as in `ppo_loss`.
-
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, mask value, mode or option.
 
     Error: the aggregate of the bounds of `cispo_per_token`, and that of `aggregate`.
 
     Claims: those of `cispo_per_token` and `aggregate`.
 
-    Sources: Chen et al., arXiv:2506.13585.
+    Sources: those of `cispo_per_token`.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import cispo_loss
+        >>> logps, mask = torch.tensor([[-1.0, -2.0]]), torch.tensor([[1, 1]])
+        >>> cispo_loss(logps, logps, torch.tensor([0.5]), mask).loss
+        tensor(0.7500)
     """
-    check_clip_range(clip_low, clip_high, None)
-    check_aggregation("aggregation", aggregation, denominator, max_length)
-    tokens = token_inputs(logps, old_logps, advantages)
-    counted = counted_tokens(mask, "logps", logps)
-    tokens = tokens.only(counted)
-    per_token = cispo_per_token(
-        tokens.logps, tokens.old_logps, tokens.advantages, clip_low=clip_low, clip_high=clip_high
-    )
-    loss = aggregate(per_token, counted, aggregation, denominator=denominator, max_length=max_length)
-    ratio = bounded_exp(tokens.logps.detach() - tokens.old_logps)
-    clipped = (ratio > 1 + clip_high) | (ratio < 1 - clip_low)
-    return LossOutput(loss, per_token, ratio_metrics(tokens, clipped, counted))
+    clip = check_clip(clip_low, clip_high)
+    reduction = check_reduction("aggregation", aggregation, denominator, max_length)
+    tokens = counted_ratio_tokens(logps, old_logps, advantages, mask)
+    assert tokens.counted is not None
+    ratio = tokens.ratio.detach()
+    weight = ratio.clamp(1 - clip.low, 1 + clip.high)
+    policy = saturate_(only(logps.to(weight.dtype), tokens.counted))
+    per_token = -saturate_(weight * tokens.advantages * policy)
+    return ratio_output(per_token, tokens, reduction, clip_fraction=weight != ratio)
 
 
-def _sequences(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> tuple[TokenInputs, Tensor]:
+def check_kl_penalty(ref_logps: Tensor | None, kl_coef: float, kl_estimator: str) -> float:
+    """Check the options of a KL penalty, and that there is a reference where its coefficient is not 0; return that."""
+    check_estimator("kl_estimator", kl_estimator)
+    beta = check_number("kl_coef", kl_coef, NON_NEGATIVE)
+    if ref_logps is None and beta != 0:
+        raise ValueError(f"ref_logps: got None, expected a tensor with kl_coef {kl_coef}, which weighs what it gives")
+    return beta
+
+
+def check_reference(ref_logps: Tensor | None, logps: Tensor) -> None:
+    """Check the log-probabilities of a reference, if there are any, against those of the policy."""
+    if ref_logps is not None:
+        check_floating("ref_logps", ref_logps)
+        check_same_shape("ref_logps", ref_logps, "logps", logps)
+
+
+def _sequences(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> tuple[RatioTokens, Tensor]:
     """Each sequence as one token, whose log-ratio is the mean of those of its tokens; and which have any tokens.
 
-    Both (batch, 1). What the token reads is 0 for a sequence without tokens.
+    All (batch, 1). A sequence without tokens has ratio 1 and advantage 0.
     """
+    check_alike("(batch, time)", logps=logps, old_logps=old_logps)
     check_sequence_advantages(advantages, logps)
-    tokens = token_inputs(logps, old_logps, advantages)
-    counted = counted_tokens(mask, "logps", logps)
+    counted, dtype = counted_tokens(mask, "logps", logps), compute_dtype(logps)
     length = counted.sum(1, keepdim=True)
-    own = tokens.advantages[:, :1].masked_fill(length == 0, 0)
-    tokens = tokens.only(counted)
-    log_ratio = bounded(tokens.logps - tokens.old_logps).sum(1, keepdim=True) / length.clamp(min=1)
-    return TokenInputs(log_ratio, torch.zeros_like(log_ratio), own), length > 0
+    own = advantages.detach().to(dtype).unsqueeze(1).masked_fill(length == 0, 0)
+    log_ratios = difference(logps.to(dtype), old_logps.detach().to(dtype), counted)
+    mean = log_ratios.sum(1, keepdim=True) / length.clamp(min=1)
+    log_ratio = difference(mean, torch.zeros_like(mean), high=exp_limit(dtype))
+    return RatioTokens(log_ratio, log_ratio.exp(), own, counted), length > 0
 
 
-def _clipped_sequences(sequences: TokenInputs, clip_low: float, clip_high: float) -> Tensor:
-    """The clipped surrogate of each sequence, 0 for one without tokens."""
-    return ppo_per_token(
-        sequences.logps, sequences.old_logps, sequences.advantages, clip_low=clip_low, clip_high=clip_high
-    ).squeeze(1)
+def check_sequence_advantages(advantages: Tensor, logps: Tensor) -> None:
+    """Check that there is one advantage for each sequence."""
+    check_floating("advantages", advantages)
+    if advantages.shape != logps.shape[:1]:
+        raise ValueError(
+            f"advantages: got shape {tuple(advantages.shape)}, expected {tuple(logps.shape)[:1]}, one for each "
+            "sequence of logps"
+        )
+    check_same_device("advantages", advantages, "logps", logps)

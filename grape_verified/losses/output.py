@@ -1,9 +1,12 @@
-"""What a loss returns."""
+"""What a loss returns, and the metrics beside it."""
 
 from typing import NamedTuple
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
+
+from grape_verified.aggregation import divide
 
 __all__ = ["LossOutput", "PairLossOutput", "SequenceLossOutput"]
 
@@ -42,3 +45,22 @@ class SequenceLossOutput(NamedTuple):
     loss: Float[Tensor, ""]
     per_sequence: Float[Tensor, " batch"]
     metrics: dict[str, Tensor]
+
+
+@torch.no_grad()
+def means_over(counted: Bool[Tensor, "..."], **values: Tensor) -> dict[str, Tensor]:
+    """The mean of each of these over what counts, 0 if nothing does; values are 0 or False wherever nothing counts."""
+    dtype = next((x.dtype for x in values.values() if x.is_floating_point()), torch.float32)
+    count = counted.sum().clamp(min=1).to(dtype)
+    return {name: x.detach().sum() / count for name, x in values.items()}
+
+
+def mean_of_rows(values: Float[Tensor, " batch"], denominator: float | Tensor | None) -> Float[Tensor, ""]:
+    """The sum over pairs or sequences, divided by a denominator, or by their number without one; 0 of none."""
+    return divide(values.sum(), max(1, len(values)) if denominator is None else denominator)
+
+
+@torch.no_grad()
+def means_over_rows(**values: Float[Tensor, " batch"]) -> dict[str, Tensor]:
+    """The mean of each of these over pairs, 0 of none."""
+    return {name: mean_of_rows(x.detach(), None) for name, x in values.items()}

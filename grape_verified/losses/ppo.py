@@ -3,33 +3,40 @@
 J. Schulman et al., Proximal Policy Optimization Algorithms, arXiv:1707.06347, section 3.
 """
 
+from typing import NamedTuple
+
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from grape_verified.aggregation import aggregate
+from grape_verified.aggregation import check_reduction, reduced
 from grape_verified.arguments import (
     FINITE,
     NON_NEGATIVE,
     POSITIVE,
+    UNIT_INTERVAL,
     Aggregation,
     Estimator,
-    TokenInputs,
-    check_aggregation,
-    check_clip_range,
-    check_estimator,
+    Range,
+    check_alike,
+    check_floating,
     check_number,
-    check_value_clip,
+    check_same_device,
     counted_tokens,
-    sequence_rewards,
-    token_inputs,
-    value_inputs,
 )
-from grape_verified.kl import kl_estimate
-from grape_verified.losses.output import LossOutput
-from grape_verified.numerics import bounded, bounded_exp
+from grape_verified.kl import check_estimator, estimate
+from grape_verified.losses.output import LossOutput, means_over
+from grape_verified.losses.ratio import RatioTokens, counted_ratio_tokens, ratio_output, ratio_tokens
+from grape_verified.numerics import compute_dtype, difference, saturate_, with_values_
 
-__all__ = ["adaptive_kl_coef", "kl_shaped_rewards", "ppo_loss", "ppo_per_token", "value_loss", "value_loss_per_token"]
+__all__ = [
+    "adaptive_kl_coef",
+    "kl_shaped_rewards",
+    "ppo_loss",
+    "ppo_per_token",
+    "value_loss",
+    "value_loss_per_token",
+]
 
 
 def ppo_per_token(
@@ -41,40 +48,39 @@ def ppo_per_token(
     clip_high: float = 0.2,
     dual_clip: float | None = None,
 ) -> Float[Tensor, "batch time"]:
-    """Negative clipped surrogate of each token, −min(ρA, clip(ρ, 1−ε, 1+ε′)A) with ρ = exp(logp − old_logp).
+    """PPO's clipped loss of each token.
 
-    With `dual_clip` c, tokens with A < 0 get −max(min(ρA, clip(ρ, 1−ε, 1+ε′)A), cA).
+        −min(ρA, clip(ρ, 1−ε, 1+ε′)·A)                      ρ = exp(logp − old_logp)
+        −max(min(ρA, clip(ρ, 1−ε, 1+ε′)·A), cA) where A < 0, with `dual_clip` c
 
-    Only `logps` is differentiated: `old_logps` and `advantages` are constants. Exactly at a kink, where ρ equals
-    1+ε′, 1−ε or c, the slope kept is the unclipped one, −ρA. Where ρ would leave the range of the dtype it saturates
-    at finfo.max · 2⁻²⁴ and the slope in logp keeps that size and sign.
+    Exactly at a kink, where ρ equals 1+ε′, 1−ε or c, the slope in logp is the unclipped one, −ρA.
 
     Arguments:
-        logps: (batch, time), any floating-point dtype, read in fp32 (fp64 stays fp64).
-        old_logps: (batch, time), under the policy that sampled; read in the compute dtype of logps.
-        advantages: (batch, time), or (batch,) for one per sequence; read in the compute dtype of logps.
+        logps: (batch, time).
+        old_logps: (batch, time), under the policy that sampled; a constant.
+        advantages: (batch, time), or (batch,) for one per sequence; constants.
         clip_low: ε in [0, 1].
         clip_high: ε′ ≥ 0.
         dual_clip: c > 1, or None for no dual clip.
 
-    Returns: (batch, time), to be minimised, fp32 (fp64 for fp64 logps). The gradient has the dtype of logps.
-
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device or option.
+    Returns: (batch, time).
 
     Error: |error| ≤ 4·u·(|logp − old_logp| + 1)·|value|, u the unit roundoff of the compute dtype, where ρ neither
     saturates nor underflows.
 
-    Claims: ppo.ratio, ppo.clipped_surrogate, ppo.clip.sign_form, ppo.clip.gradient, ppo.clip.kink,
-    ppo.dual_clip.bound, ppo.dual_clip.gradient.
+    Claims: ppo.clip.sign_form, ppo.clip.gradient, ppo.clip.kink, ppo.dual_clip.bound, ppo.dual_clip.gradient.
 
     Sources: Schulman et al., arXiv:1707.06347, equation 7; dual clip: Ye et al., arXiv:1912.09729.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import ppo_per_token
+        >>> logps, old_logps = torch.tensor([[0.5, -1.0]]).log1p(), torch.zeros(1, 2)
+        >>> ppo_per_token(logps, old_logps, torch.tensor([1.0]))  # ρ = 1.5 counts as 1.2
+        tensor([[-1.2000, -0.0000]])
     """
-    check_clip_range(clip_low, clip_high, dual_clip)
-    tokens = token_inputs(logps, old_logps, advantages)
-    ratio = bounded_exp(tokens.logps - tokens.old_logps)
-    rising = ratio.clamp(max=1 + clip_high)
-    falling = ratio.clamp(min=1 - clip_low, max=dual_clip)
-    return -torch.where(tokens.advantages >= 0, rising, falling) * tokens.advantages
+    clip = check_clip(clip_low, clip_high, dual_clip)
+    return clipped_surrogate(ratio_tokens(logps, old_logps, advantages), clip)[0]
 
 
 def ppo_loss(
@@ -90,68 +96,76 @@ def ppo_loss(
     denominator: float | Shaped[Tensor, ""] | None = None,
     max_length: int | None = None,
 ) -> LossOutput:
-    """PPO's policy loss: the aggregate of `ppo_per_token` over the tokens that count.
+    """PPO's policy loss: `ppo_per_token`, aggregated over the tokens that count.
 
-    There is no dual clip unless `dual_clip` is given, and the log-ratio is not clamped. Masked entries may hold
-    anything, NaN and inf included. If no token counts, the loss is 0 with zero gradients.
+    There is no dual clip by default, and the log-ratio is never clamped.
 
     Arguments:
-        logps: (batch, time), any floating-point dtype, read in fp32 (fp64 stays fp64).
+        logps: (batch, time).
         old_logps: (batch, time), under the policy that sampled; a constant.
-        advantages: (batch, time), or (batch,) for one per sequence; a constant.
-        mask: (batch, time), 1 or True where a token counts; bool, or numbers that are only 0 and 1.
+        advantages: (batch, time), or (batch,) for one per sequence; constants.
+        mask: (batch, time).
         clip_low, clip_high, dual_clip: as in `ppo_per_token`.
         aggregation, denominator, max_length: as in `aggregate` (`aggregation` is its `mode`).
 
-    Returns: LossOutput(loss, per_token, metrics), per_token (batch, time) and 0 where masked. The metrics are means
-    over the counted tokens of this call, 0 if there are none:
-        clip_fraction: of 1 where clipping took the slope away (A > 0 and ρ > 1+ε′; A < 0 and ρ < 1−ε or ρ > c).
+    Returns: LossOutput(loss, per_token, metrics). Metrics, means over the counted tokens of this call:
+        clip_fraction: of 1 where clipping sets the slope to 0 (A > 0 and ρ > 1+ε′; A < 0 and ρ < 1−ε or ρ > c).
         ratio_mean: of ρ.
         approx_kl: of expm1(d) − d with d = logp − old_logp, an estimate of KL(old‖new) from samples of old.
-
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, mask value, mode or option.
 
     Error: the aggregate of the bounds of `ppo_per_token`, and that of `aggregate`.
 
     Claims: those of `ppo_per_token` and `aggregate`.
 
-    Sources: Schulman et al., arXiv:1707.06347, equation 7; dual clip: Ye et al., arXiv:1912.09729.
+    Sources: those of `ppo_per_token`.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import ppo_loss
+        >>> logps = torch.tensor([[-1.0, -2.0, -3.0]], requires_grad=True)
+        >>> output = ppo_loss(logps, logps.detach(), torch.tensor([0.5]), torch.tensor([[1, 1, 0]]))
+        >>> output.loss.backward()
+        >>> output.loss.item(), logps.grad.tolist()
+        (-0.5, [[-0.25, -0.25, 0.0]])
     """
-    check_clip_range(clip_low, clip_high, dual_clip)
-    check_aggregation("aggregation", aggregation, denominator, max_length)
-    tokens = token_inputs(logps, old_logps, advantages)
-    counted = counted_tokens(mask, "logps", logps)
-    tokens = tokens.only(counted)
-    per_token = ppo_per_token(
-        tokens.logps, tokens.old_logps, tokens.advantages, clip_low=clip_low, clip_high=clip_high, dual_clip=dual_clip
-    )
-    loss = aggregate(per_token, counted, aggregation, denominator=denominator, max_length=max_length)
-    clipped = clipped_tokens(tokens, clip_low, clip_high, dual_clip)
-    return LossOutput(loss, per_token, ratio_metrics(tokens, clipped, counted))
+    clip = check_clip(clip_low, clip_high, dual_clip)
+    reduction = check_reduction("aggregation", aggregation, denominator, max_length)
+    tokens = counted_ratio_tokens(logps, old_logps, advantages, mask)
+    per_token, clipped = clipped_surrogate(tokens, clip)
+    return ratio_output(per_token, tokens, reduction, clip_fraction=clipped)
 
 
-@torch.no_grad()
-def clipped_tokens(
-    tokens: TokenInputs, clip_low: float, clip_high: float, dual_clip: float | None = None
-) -> Bool[Tensor, "batch time"]:
-    """True where clipping took the slope away."""
-    ratio = bounded_exp(tokens.logps - tokens.old_logps)
-    too_high = (tokens.advantages > 0) & (ratio > 1 + clip_high)
-    too_low = (tokens.advantages < 0) & (ratio < 1 - clip_low)
+class Clip(NamedTuple):
+    """Where the ratio is clipped: ε, ε′, and c of the dual clip."""
+
+    low: float
+    high: float
+    dual: float | None
+
+
+def check_clip(clip_low: float, clip_high: float, dual_clip: float | None = None) -> Clip:
+    """Check the options of ratio clipping."""
+    low = check_number("clip_low", clip_low, UNIT_INTERVAL)
+    high = check_number("clip_high", clip_high, NON_NEGATIVE)
     if dual_clip is not None:
-        too_low |= (tokens.advantages < 0) & (ratio > dual_clip)
-    return too_high | too_low
+        dual_clip = check_number("dual_clip", dual_clip, Range("None or a finite number > 1", low=1.0))
+    return Clip(low, high, dual_clip)
 
 
-@torch.no_grad()
-def ratio_metrics(tokens: TokenInputs, clipped: Tensor, counted: Tensor) -> dict[str, Tensor]:
-    """The metrics that `ppo_loss` defines."""
-    ratio = bounded_exp(tokens.logps - tokens.old_logps)
-    return {
-        "clip_fraction": aggregate(clipped.to(ratio.dtype), counted, "token_mean"),
-        "ratio_mean": aggregate(ratio, counted, "token_mean"),
-        "approx_kl": aggregate(kl_estimate(tokens.old_logps, tokens.logps), counted, "token_mean"),
-    }
+def clipped_surrogate(tokens: RatioTokens, clip: Clip) -> tuple[Tensor, Tensor]:
+    """The negative surrogate of each token, and where clipping sets its slope to 0.
+
+    It is −A times the ratio as far as that counts, with the slope of the ratio where that is not clipped, at the edges
+    of the clip too.
+    """
+    ratio, advantages = tokens.ratio, tokens.advantages
+    with torch.no_grad():
+        rising = ratio.clamp(max=1 + clip.high)  # A ≥ 0: nothing is gained above 1 + ε′
+        falling = ratio.clamp(min=1 - clip.low, max=clip.dual)  # A < 0: nothing below 1 − ε, nor above c
+        counting = torch.lerp(falling, rising, (advantages >= 0).to(ratio.dtype))
+        kept = counting == ratio
+    clipped = with_values_(ratio * kept.to(ratio.dtype), counting)
+    return clipped * -advantages, ~kept & (advantages != 0)
 
 
 def value_loss_per_token(
@@ -161,35 +175,41 @@ def value_loss_per_token(
     old_values: Float[Tensor, "batch time"] | None = None,
     clip: float | None = None,
 ) -> Float[Tensor, "batch time"]:
-    """Loss of each value, ½(V − R)²; with `clip` c, ½·max((V − R)², (clip(V, V_old − c, V_old + c) − R)²).
+    """Squared error of each value.
 
-    Only `values` is differentiated: `returns` and `old_values` are constants. The slope is V − R where the unclipped
-    square counts, and by convention also where the two squares are equal; else it is 0. Where the loss would leave the
-    range of the dtype it saturates at finfo.max · 2⁻²⁴ and its slope is kept.
+        ½(V − R)²
+        ½·max((V − R)², (clip(V, V_old − c, V_old + c) − R)²), with `clip` c
+
+    The slope is V − R where the unclipped square is the larger one, and by convention also where the two are equal;
+    elsewhere it is 0.
 
     Arguments:
-        values: (batch, time), V, any floating-point dtype, read in fp32 (fp64 stays fp64).
-        returns: (batch, time), R; read in the compute dtype of values.
-        old_values: (batch, time), V_old, under the critic that sampled; read in that dtype. Required by `clip`, and
-            only allowed with it.
+        values: (batch, time), V.
+        returns: (batch, time), R; a constant.
+        old_values: (batch, time), V_old, from the critic that sampled; a constant; required by `clip`, and only
+            allowed with it.
         clip: c > 0, or None for no clipping.
 
-    Returns: (batch, time), to be minimised, fp32 (fp64 for fp64 values). The gradient has the dtype of values.
-
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device or option.
+    Returns: (batch, time).
 
     Error: |error| ≤ 4·u·(value + √(2·value)·(|V_old| + c)), u the unit roundoff of the compute dtype, where the loss
     neither saturates nor underflows; without `clip`, |error| ≤ 4·u·value.
 
-    Claims: ppo.value_loss, ppo.clipped_value_loss, ppo.value_clip.slope, ppo.value_clip.bound, ppo.value_clip.gradient.
+    Claims: ppo.value_clip.bound, ppo.value_clip.gradient.
 
     Sources: Schulman et al., arXiv:1707.06347, equation 9 (there without the ½); the clipped form: L. Engstrom et al.,
     Implementation Matters in Deep Policy Gradients, arXiv:2005.12729.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import value_loss_per_token
+        >>> value_loss_per_token(torch.tensor([[1.0, 3.0]]), torch.tensor([[2.0, 0.0]]))
+        tensor([[0.5000, 4.5000]])
     """
-    check_value_clip(clip, old_values)
-    value, target, old_value = value_inputs(values, returns, old_values)
-    error = _value_error(value, target, old_value, clip)
-    return bounded(0.5 * error * error)
+    width = check_value_clip(clip, old_values)
+    check_values_alike(values, returns, old_values)
+    _, counted_error = _errors(values, returns, old_values, width)
+    return saturate_(0.5 * counted_error * counted_error)
 
 
 def value_loss(
@@ -203,43 +223,76 @@ def value_loss(
     denominator: float | Shaped[Tensor, ""] | None = None,
     max_length: int | None = None,
 ) -> LossOutput:
-    """PPO's value loss: the aggregate of `value_loss_per_token` over the tokens that count.
+    """PPO's value loss: `value_loss_per_token`, aggregated over the tokens that count.
 
-    There is no clipping unless `clip` is given, and the factor ½ is part of the loss. Masked entries may hold anything,
-    NaN and inf included. If no token counts, the loss is 0 with zero gradients.
+    The factor ½ is part of the loss, and there is no clipping by default.
 
     Arguments:
-        values: (batch, time), any floating-point dtype, read in fp32 (fp64 stays fp64).
-        returns: (batch, time), what the values should have been, such as those of `gae`; a constant.
-        mask: (batch, time), 1 or True where a token counts; bool, or numbers that are only 0 and 1.
+        values: (batch, time).
+        returns: (batch, time), the targets, such as the returns of `gae`; a constant.
+        mask: (batch, time).
         old_values, clip: as in `value_loss_per_token`.
         aggregation, denominator, max_length: as in `aggregate` (`aggregation` is its `mode`).
 
-    Returns: LossOutput(loss, per_token, metrics), per_token (batch, time) and 0 where masked. The metrics are means
-    over the counted tokens of this call, 0 if there are none:
-        clip_fraction: of 1 where clipping took the slope away; 0 without `clip`.
+    Returns: LossOutput(loss, per_token, metrics). Metrics, means over the counted tokens of this call:
+        clip_fraction: of 1 where clipping sets the slope to 0; 0 without `clip`.
         value_error: of V − R.
-
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, mask value, mode or option.
 
     Error: the aggregate of the bounds of `value_loss_per_token`, and that of `aggregate`.
 
     Claims: those of `value_loss_per_token` and `aggregate`.
 
     Sources: those of `value_loss_per_token`.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import value_loss
+        >>> values, returns = torch.tensor([[1.0, 3.0, 9.0]]), torch.tensor([[2.0, 0.0, 0.0]])
+        >>> value_loss(values, returns, torch.tensor([[1, 1, 0]])).loss.item()
+        2.5
     """
-    check_value_clip(clip, old_values)
-    check_aggregation("aggregation", aggregation, denominator, max_length)
-    value, target, old_value = value_inputs(values, returns, old_values)
+    width = check_value_clip(clip, old_values)
+    reduction = check_reduction("aggregation", aggregation, denominator, max_length)
+    check_values_alike(values, returns, old_values)
     counted = counted_tokens(mask, "values", values)
-    value, target = value.masked_fill(~counted, 0), target.masked_fill(~counted, 0)
-    if old_value is not None:
-        old_value = old_value.masked_fill(~counted, 0)
-    per_token = value_loss_per_token(value, target, old_values=old_value, clip=clip)
-    loss = aggregate(per_token, counted, aggregation, denominator=denominator, max_length=max_length)
-    return LossOutput(loss, per_token, _value_metrics(value, target, old_value, clip, counted))
+    error, counted_error = _errors(values, returns, old_values, width, counted)
+    per_token = saturate_(0.5 * counted_error * counted_error)
+    metrics = means_over(counted, clip_fraction=counted_error != error, value_error=error)
+    return LossOutput(reduced(per_token, counted, reduction), per_token, metrics)
 
 
+def check_value_clip(clip: float | None, old_values: Tensor | None) -> float | None:
+    """Check the option of value clipping: the width, and the values that it is around, come together."""
+    if clip is None:
+        if old_values is not None:
+            raise ValueError("old_values: got a tensor, expected None without clip, which alone uses it")
+        return None
+    if old_values is None:
+        raise TypeError("old_values: got NoneType, expected a tensor, which clip needs")
+    return check_number("clip", clip, Range("None or a finite number > 0", low=0.0))
+
+
+def check_values_alike(values: Tensor, returns: Tensor, old_values: Tensor | None) -> None:
+    """Check the tensors of a value loss."""
+    given = {} if old_values is None else {"old_values": old_values}
+    check_alike("(batch, time)", values=values, returns=returns, **given)
+
+
+def _errors(
+    values: Tensor, returns: Tensor, old_values: Tensor | None, width: float | None, counted: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """V − R, and that of V or of the clipped V, whichever is further from 0; both 0 where no token counts."""
+    dtype = compute_dtype(values)
+    values, returns = values.to(dtype), returns.detach().to(dtype)
+    error = difference(values, returns, counted)
+    if width is None or old_values is None:
+        return error, error
+    old_values = old_values.detach().to(dtype)
+    clipped_error = difference(values.clamp(old_values - width, old_values + width), returns, counted)
+    return error, torch.where(clipped_error.abs() > error.abs(), clipped_error, error)
+
+
+@torch.no_grad()
 def kl_shaped_rewards(
     rewards: Float[Tensor, " batch"],
     logps: Float[Tensor, "batch time"],
@@ -249,92 +302,91 @@ def kl_shaped_rewards(
     kl_coef: float,
     estimator: Estimator = "k1",
 ) -> Float[Tensor, "batch time"]:
-    """Reward of each token, −β·k_t, and at the last counted token of a sequence its reward more: r − β·k_t.
+    """Reward of each token: −β·k_t, and r − β·k_t at the last counted token of a sequence with reward r.
 
-    k_t is an estimate of KL(policy‖reference) from the token, for "k1" logp − ref_logp. Summed over a sequence that is
-    its reward less β times its log-ratio. A row without a counted token has no place for its reward: it is all 0.
-    Nothing is differentiated. Masked entries may hold anything, NaN and inf included.
+    k_t estimates KL(policy‖reference) from the token; for "k1" it is logp − ref_logp, and the rewards of a sequence
+    add up to its reward minus β times its log-ratio. A row without a counted token is all 0: its reward has no place.
+    The result is a constant.
 
     Arguments:
-        rewards: (batch,), one for each sequence, any floating-point dtype, read in the compute dtype of logps.
-        logps: (batch, time), any floating-point dtype, read in fp32 (fp64 stays fp64).
-        ref_logps: (batch, time), under the frozen reference; read in that dtype.
-        mask: (batch, time), 1 or True where a token counts; bool, or numbers that are only 0 and 1.
+        rewards: (batch,), one for each sequence.
+        logps: (batch, time).
+        ref_logps: (batch, time), under the frozen reference.
+        mask: (batch, time).
         kl_coef: β ≥ 0.
         estimator: as in `kl_estimate`.
 
-    Returns: (batch, time), 0 where masked, fp32 (fp64 for fp64 logps).
-
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, mask value or option.
+    Returns: (batch, time), 0 where masked.
 
     Error: β times that of `kl_estimate`, and 2·u·(|r| + β|k_t|), u the unit roundoff of the compute dtype.
 
-    Claims: ppo.token_reward, ppo.kl_in_reward.
+    Claims: ppo.kl_in_reward.
 
     Sources: D. M. Ziegler et al., Fine-Tuning Language Models from Human Preferences, arXiv:1909.08593, section 2.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import kl_shaped_rewards
+        >>> logps, ref_logps = torch.tensor([[-1.0, -2.0, -1.0]]), torch.tensor([[-2.0, -2.0, -1.0]])
+        >>> kl_shaped_rewards(torch.tensor([1.0]), logps, ref_logps, torch.tensor([[1, 1, 0]]), kl_coef=0.5)
+        tensor([[-0.5000,  1.0000,  0.0000]])
     """
     kl_coef = check_number("kl_coef", kl_coef, NON_NEGATIVE)
     check_estimator("estimator", estimator)
-    rewards = sequence_rewards(rewards, logps, ref_logps)
+    check_alike("(batch, time)", logps=logps, ref_logps=ref_logps)
+    check_sequence_rewards(rewards, logps)
     counted = counted_tokens(mask, "logps", logps)
-    with torch.no_grad():
-        penalties = kl_coef * kl_estimate(logps, ref_logps, estimator).masked_fill(~counted, 0)
-        last = counted & (counted.flip(1).cumsum(1).flip(1) == 1)
-        return torch.where(last, rewards.unsqueeze(1), 0) - penalties
+    penalties = kl_coef * estimate(logps, ref_logps, estimator, counted)
+    last = counted & (counted.flip(1).cumsum(1).flip(1) == 1)
+    return torch.where(last, rewards.to(penalties.dtype).unsqueeze(1), 0) - penalties
+
+
+def check_sequence_rewards(rewards: Tensor, logps: Tensor) -> None:
+    """Check that there is one reward for each sequence."""
+    check_floating("rewards", rewards)
+    check_same_device("rewards", rewards, "logps", logps)
+    if rewards.shape != logps.shape[:1]:
+        raise ValueError(
+            f"rewards: got shape {tuple(rewards.shape)}, expected {tuple(logps.shape[:1])}, one for each sequence of "
+            "logps"
+        )
 
 
 def adaptive_kl_coef(
     kl_coef: float, kl: float, *, target: float, horizon: float, steps: float, clip: float = 0.2
 ) -> float:
-    """The next coefficient of the KL penalty, β·(1 + clip(KL/target − 1, −c, c)·n/h).
+    """Next coefficient of the KL penalty, β·(1 + clip(KL/target − 1, −c, c)·n/h).
 
-    Above the target it rises, below it falls, and at the target it stays; one update changes it by the factor c·n/h at
-    most, so that it stays positive.
+    It rises when the measured KL is above the target and falls when it is below. One update changes it by a factor
+    within 1 ± c·n/h, so it stays positive.
 
     Arguments:
         kl_coef: β > 0, the coefficient so far.
-        kl: the divergence that was measured; an estimate of it may be negative.
-        target: what it should be, > 0.
-        horizon: h > 0, on which scale of samples the coefficient adapts.
+        kl: the measured divergence; an estimate of it may be negative.
+        target: the desired divergence, > 0.
+        horizon: h > 0, the number of samples over which the coefficient adapts.
         steps: n > 0, the samples since the last update; n·c < h.
         clip: c > 0.
 
     Returns: float.
 
-    Raises: TypeError or ValueError for a wrong type or number, and where n·c ≥ h, which could end the penalty.
+    Raises: ValueError also where n·c ≥ h, which could make the coefficient 0 or negative.
 
     Error: |error| ≤ 8·u·value / (1 − c·n/h), u = 2⁻⁵³.
 
-    Claims: ppo.adapted_kl_coef, ppo.adaptive_kl.
+    Claims: ppo.adaptive_kl.
 
     Sources: Ziegler et al., arXiv:1909.08593, section 2.2, where n/h is one constant.
+
+    Examples:
+        >>> from grape_verified import adaptive_kl_coef
+        >>> adaptive_kl_coef(0.1, kl=12.0, target=6.0, horizon=10.0, steps=1.0)
+        0.10200000000000001
     """
-    for name, value in {"kl_coef": kl_coef, "target": target, "horizon": horizon, "steps": steps, "clip": clip}.items():
-        check_number(name, value, POSITIVE)
-    check_number("kl", kl, FINITE)
-    if steps * clip >= horizon:
-        raise ValueError(f"steps: got {steps}, expected less than horizon / clip, here {horizon / clip}")
-    error = min(max(kl / target - 1, -clip), clip)
-    return float(kl_coef * (1 + error * steps / horizon))
-
-
-def _value_error(value: Tensor, target: Tensor, old_value: Tensor | None, clip: float | None) -> Tensor:
-    """V − R, or clip(V, V_old − c, V_old + c) − R where that is further from 0."""
-    error = bounded(value - target)
-    if clip is None or old_value is None:
-        return error
-    clipped_error = bounded(value.clamp(old_value - clip, old_value + clip) - target)
-    return torch.where(clipped_error.abs() > error.abs(), clipped_error, error)
-
-
-@torch.no_grad()
-def _value_metrics(
-    value: Tensor, target: Tensor, old_value: Tensor | None, clip: float | None, counted: Tensor
-) -> dict[str, Tensor]:
-    """The metrics that `value_loss` defines."""
-    error = bounded(value - target)
-    clipped = _value_error(value, target, old_value, clip) != error
-    return {
-        "clip_fraction": aggregate(clipped.to(error.dtype), counted, "token_mean"),
-        "value_error": aggregate(error, counted, "token_mean"),
-    }
+    coef, of = check_number("kl_coef", kl_coef, POSITIVE), check_number("target", target, POSITIVE)
+    span, since = check_number("horizon", horizon, POSITIVE), check_number("steps", steps, POSITIVE)
+    edge, measured = check_number("clip", clip, POSITIVE), check_number("kl", kl, FINITE)
+    if since * edge >= span:
+        raise ValueError(f"steps: got {steps}, expected less than horizon / clip, here {span / edge}")
+    error = min(max(measured / of - 1, -edge), edge)
+    return coef * (1 + error * since / span)

@@ -12,12 +12,11 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from grape_verified.advantage import check_group_size, check_groups
-from grape_verified.aggregation import aggregate
+from grape_verified.aggregation import check_reduction, reduced
 from grape_verified.arguments import (
     FINITE,
     POSITIVE,
     Aggregation,
-    check_aggregation,
     check_finite,
     check_floating,
     check_number,
@@ -191,17 +190,17 @@ def rejection_sampling_loss(
     rejection.kept_sequences, those of the weights and of `aggregate`.
     """
     _check_keep(keep, group_size, threshold)
-    check_aggregation("aggregation", aggregation, denominator, max_length)
+    reduction = check_reduction("aggregation", aggregation, denominator, max_length)
     values = sft_per_token(logps)
     counted = counted_tokens(mask, "logps", logps)
     present = counted.any(1)
     weights = _kept_weights(rewards, logps, present, group_size, threshold).to(values.dtype)
     kept = counted & (weights > 0).unsqueeze(1)
     per_token = weights.unsqueeze(1) * values.masked_fill(~kept, 0)
-    if denominator is None and aggregation != "token_sum":
+    if reduction.denominator is None and aggregation != "token_sum":
         size = weights * kept.sum(1) if aggregation == "token_mean" else weights
-        denominator = size.sum().clamp(min=1)
-    loss = aggregate(per_token, kept, aggregation, denominator=denominator, max_length=max_length)
+        reduction = reduction._replace(denominator=size.sum().clamp(min=1))
+    loss = reduced(per_token, kept, reduction)
     return LossOutput(loss, per_token, _metrics(rewards, weights, present))
 
 

@@ -1,13 +1,12 @@
 """Supervised fine-tuning: the negative log-likelihood of one token."""
 
-import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from grape_verified.aggregation import aggregate
-from grape_verified.arguments import Aggregation, check_aggregation, check_floating, counted_tokens
-from grape_verified.losses.output import LossOutput
-from grape_verified.numerics import bounded, compute_dtype
+from grape_verified.aggregation import check_reduction, reduced
+from grape_verified.arguments import Aggregation, check_floating, counted_tokens
+from grape_verified.losses.output import LossOutput, means_over
+from grape_verified.numerics import compute_dtype, only, saturate_
 
 __all__ = ["sft_loss", "sft_per_token"]
 
@@ -15,22 +14,26 @@ __all__ = ["sft_loss", "sft_per_token"]
 def sft_per_token(logps: Float[Tensor, "batch time"]) -> Float[Tensor, "batch time"]:
     """Negative log-likelihood of each token, −logp.
 
-    The log-probability at position t must be that of the token that follows position t, as `token_logps` gives it for
-    targets shifted by one. A value beyond ± finfo.max · 2⁻²⁴, −∞ included, saturates there and its slope is kept.
+    The log-probability at position t must be that of the token after position t, as `token_logps` gives it for
+    targets shifted by one.
 
     Arguments:
-        logps: (batch, time), any floating-point dtype, read in fp32 (fp64 stays fp64).
+        logps: (batch, time).
 
-    Returns: (batch, time), to be minimised, fp32 (fp64 for fp64 logps). The gradient has the dtype of logps.
-
-    Raises: TypeError or ValueError for a wrong type, dtype or shape.
+    Returns: (batch, time).
 
     Error: none, where the value does not saturate.
 
-    Claims: sft.token_loss, sft.gradient, sft.shift.
+    Claims: sft.gradient, sft.shift.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import sft_per_token
+        >>> sft_per_token(torch.tensor([[-1.0, -2.5]]))
+        tensor([[1.0000, 2.5000]])
     """
     check_floating("logps", logps, "(batch, time)")
-    return bounded(-logps.to(compute_dtype(logps)))
+    return saturate_(-logps.to(compute_dtype(logps)))
 
 
 def sft_loss(
@@ -41,35 +44,30 @@ def sft_loss(
     denominator: float | Shaped[Tensor, ""] | None = None,
     max_length: int | None = None,
 ) -> LossOutput:
-    """The loss of supervised fine-tuning: the aggregate of `sft_per_token` over the tokens that count.
+    """Loss of supervised fine-tuning: `sft_per_token`, aggregated over the tokens that count.
 
     Micro-batches add up to the full batch if each is given the denominator of the full batch; their means do not.
-    Masked entries may hold anything, NaN and inf included. If no token counts, the loss is 0 with zero gradients.
 
     Arguments:
-        logps: (batch, time), any floating-point dtype, read in fp32 (fp64 stays fp64).
-        mask: (batch, time), 1 or True where a token counts; bool, or numbers that are only 0 and 1.
+        logps: (batch, time).
+        mask: (batch, time).
         aggregation, denominator, max_length: as in `aggregate` (`aggregation` is its `mode`).
 
-    Returns: LossOutput(loss, per_token, metrics), per_token (batch, time) and 0 where masked. The metrics are means
-    over the counted tokens of this call, 0 if there are none:
+    Returns: LossOutput(loss, per_token, metrics). Metrics, means over the counted tokens of this call:
         nll: of −logp, whatever the aggregation and its denominator.
-
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, mask value, mode or option.
 
     Error: that of `aggregate`.
 
-    Claims: sft.objective, sft.gradient, sft.accumulation, and those of `aggregate`.
+    Claims: sft.gradient, sft.accumulation, and those of `aggregate`.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import sft_loss
+        >>> sft_loss(torch.tensor([[-1.0, -2.0, -9.0]]), torch.tensor([[1, 1, 0]])).loss.item()
+        1.5
     """
-    check_aggregation("aggregation", aggregation, denominator, max_length)
-    values = sft_per_token(logps)
+    reduction = check_reduction("aggregation", aggregation, denominator, max_length)
+    check_floating("logps", logps, "(batch, time)")
     counted = counted_tokens(mask, "logps", logps)
-    per_token = values.masked_fill(~counted, 0)
-    loss = aggregate(per_token, counted, aggregation, denominator=denominator, max_length=max_length)
-    return LossOutput(loss, per_token, {"nll": _mean(per_token, counted)})
-
-
-@torch.no_grad()
-def _mean(per_token: Tensor, counted: Tensor) -> Tensor:
-    """The mean over the counted tokens, as a metric."""
-    return aggregate(per_token, counted, "token_mean")
+    per_token = saturate_(-only(logps.to(compute_dtype(logps)), counted))
+    return LossOutput(reduced(per_token, counted, reduction), per_token, means_over(counted, nll=per_token))

@@ -1,0 +1,65 @@
+"""What every loss of the importance ratio reads of its tokens, and the metrics that these losses share."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from grape_verified.aggregation import Reduction, reduced
+from grape_verified.arguments import check_alike, counted_tokens, token_advantages
+from grape_verified.losses.output import LossOutput
+from grape_verified.numerics import compute_dtype, difference, exp_limit, only
+
+__all__: list[str] = []
+
+
+class RatioTokens(NamedTuple):
+    """Tokens in the compute dtype. Where a token does not count, the ratio is 1 and the advantage 0.
+
+    log_ratio: d = logp − old_logp, at most the largest number whose exponential is finite; ratio: ρ = exp(d), with
+    slope ρ in logp where d saturates, too. Only these two carry a gradient, that of logps.
+    """
+
+    log_ratio: Float[Tensor, "batch time"]
+    ratio: Float[Tensor, "batch time"]
+    advantages: Float[Tensor, "batch time"]
+    counted: Bool[Tensor, "batch time"] | None
+
+
+def ratio_tokens(logps: Tensor, old_logps: Tensor, advantages: Tensor) -> RatioTokens:
+    """Check what a loss of the ratio reads of every token."""
+    check_alike("(batch, time)", logps=logps, old_logps=old_logps)
+    return _tokens(logps, old_logps, token_advantages(advantages, logps), None)
+
+
+def counted_ratio_tokens(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> RatioTokens:
+    """Check what a loss of the ratio reads, and leave in it only the tokens that count."""
+    check_alike("(batch, time)", logps=logps, old_logps=old_logps)
+    advantages = token_advantages(advantages, logps)
+    counted = counted_tokens(mask, "logps", logps)
+    return _tokens(logps, old_logps, only(advantages, counted), counted)
+
+
+def _tokens(logps: Tensor, old_logps: Tensor, advantages: Tensor, counted: Tensor | None) -> RatioTokens:
+    dtype = compute_dtype(logps)
+    log_ratio = difference(logps.to(dtype), old_logps.detach().to(dtype), counted, high=exp_limit(dtype))
+    return RatioTokens(log_ratio, log_ratio.exp(), advantages, counted)
+
+
+def ratio_output(per_token: Tensor, tokens: RatioTokens, reduction: Reduction, **flags: Tensor) -> LossOutput:
+    """The aggregate of per-token values, with the metrics of the ratio and the share of tokens with each flag."""
+    assert tokens.counted is not None
+    loss = reduced(per_token, tokens.counted, reduction)
+    return LossOutput(loss, per_token, ratio_metrics(tokens, tokens.counted, **flags))
+
+
+@torch.no_grad()
+def ratio_metrics(tokens: RatioTokens, counted: Tensor, **flags: Tensor) -> dict[str, Tensor]:
+    """Means over what counts, 0 if nothing does: ratio_mean of ρ, approx_kl of expm1(d) − d, and of each flag."""
+    number = counted.sum().to(tokens.ratio.dtype)
+    divisor = number.clamp(min=1)
+    change = tokens.log_ratio.expm1()  # of ρ from 1, with all its digits, and 0 where no token counts
+    shares = {name: flag.sum() / divisor for name, flag in flags.items()}
+    ratio_mean = (change.sum() + number) / divisor
+    return {**shares, "ratio_mean": ratio_mean, "approx_kl": change.sub_(tokens.log_ratio).sum() / divisor}
