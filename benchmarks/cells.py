@@ -30,12 +30,12 @@ from grape_verified import (
     token_logps,
 )
 
-#: Columns of the vocabulary that TRL computes at once on a CPU; on a GPU it is what its trainers pass.
+#: Columns of the vocabulary that TRL computes at once on a CPU; on a GPU, the value that its trainers pass.
 TRL_COLUMNS = 2048
 
 
 class Outcome(NamedTuple):
-    """What a row gives: the loss, and what it says about the tokens."""
+    """The loss of a row, and its log-probabilities and entropies if the library returns them."""
 
     loss: Tensor
     logps: Tensor | None = None
@@ -80,7 +80,7 @@ def trl_selective(p: Problem, task: str) -> Outcome:
 
 
 def trl_chunked(p: Problem, task: str) -> Outcome:
-    """TRL's fused head. On a GPU its trainers hand over what counts, elsewhere every position."""
+    """TRL's fused head. On a GPU its trainers pass only the counted positions, elsewhere all."""
     from trl.kernels import ChunkedLogProbFunction
     from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE
 
@@ -100,7 +100,7 @@ def trl_chunked(p: Problem, task: str) -> Outcome:
 
 
 def liger(p: Problem, task: str) -> Outcome:
-    """Liger's fused losses with its defaults, and the log-probabilities inside of them."""
+    """Liger's fused losses with their defaults, and the log-probabilities inside them."""
     from liger_kernel.chunked_loss import LigerFusedLinearDPOLoss, LigerFusedLinearGRPOLoss
     from liger_kernel.chunked_loss.fused_linear_ppo import LigerFusedLinearPPOBase
     from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
@@ -124,7 +124,7 @@ def liger(p: Problem, task: str) -> Outcome:
 
 
 def torch_op(p: Problem, task: str) -> Outcome:
-    """torch.nn.functional.linear_cross_entropy, in chunks as it sees fit; −log π(y) of each token but for SFT."""
+    """torch.nn.functional.linear_cross_entropy with its own chunks: reduced for SFT, else −log π(y) per token."""
     if task == "entropy":
         raise NotOffered
     labels = p.targets.masked_fill(~p.mask, -100).flatten()
@@ -139,7 +139,7 @@ def torch_op(p: Problem, task: str) -> Outcome:
 
 
 def our_loss(p: Problem, task: str, logps: Tensor, entropies: Tensor | None = None) -> Tensor:
-    """The loss of a task by our functions; the plain formula where there is none to it."""
+    """The loss of a task by our functions, or by the plain formula if we have no function for it."""
     if task == "sft":
         return sft_loss(logps, p.mask).loss
     if task == "grpo":
@@ -153,7 +153,7 @@ def our_loss(p: Problem, task: str, logps: Tensor, entropies: Tensor | None = No
 
 
 def logits_route(p: Problem, task: str) -> Outcome:
-    """token_logps and token_entropies of logits."""
+    """The logits, then token_logps and token_entropies."""
     logits = p.hidden @ p.weight.T
     logps = token_logps(logits, p.targets)
     entropies = token_entropies(logits) if task == "entropy" else None
@@ -207,7 +207,7 @@ ROWS: dict[str, Row] = {
 
 
 def row(name: str) -> Row:
-    """A row by its name; "one-pass:256x4096" and the like are ours with a tile of so many rows and columns."""
+    """A row by its name; "one-pass:256x4096" is our row with tiles of 256 rows and 4096 columns."""
     base, _, tile = name.partition(":")
     if not tile:
         return ROWS[base]

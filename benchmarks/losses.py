@@ -1,4 +1,4 @@
-"""Every loss beside a textbook implementation, forward and backward: `python -m benchmarks.losses` prints the table.
+"""Compares every loss with a textbook implementation, forward and backward: `python -m benchmarks.losses`.
 
 The losses of this package return their metrics and check their arguments; the textbook versions do neither.
 """
@@ -33,7 +33,7 @@ SHAPES = ("8x128", "256x4096")
 MODES = ("eager", "compiled")
 SIDES = ("ours", "textbook")
 ITEMS = 4
-#: Seconds that one measurement takes at least: a small loss is run several times.
+#: The least seconds of one measurement: small losses are repeated.
 LEAST = 0.01
 WARM_UPS = 3
 INDEXING = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
@@ -44,7 +44,7 @@ Cell = dict[str, Any]
 
 
 class Shape(NamedTuple):
-    """Sequences, or pairs, and tokens of each."""
+    """Number of sequences or pairs, and tokens of each."""
 
     batch: int
     time: int
@@ -54,7 +54,7 @@ class Shape(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A textbook loss, whose parameters name the inputs, and the options that make ours the same loss."""
+    """A textbook loss, whose parameter names select the inputs, and the options that make ours the same loss."""
 
     textbook: Callable[..., Tensor]
     options: Mapping[str, Any] = {}
@@ -83,7 +83,7 @@ ROWS = {
 
 
 def batch(shape: Shape, advantages: str, device: str, seed: int, dtype: torch.dtype = torch.float32) -> Inputs:
-    """What any loss takes, by the name of its parameter: half of the tokens count, some ratios leave the clip range."""
+    """The inputs of all losses, by parameter name: half of the tokens count, some ratios leave the clip range."""
     draw = torch.Generator(device).manual_seed(seed)
 
     def normal(*size: int) -> Tensor:
@@ -115,7 +115,7 @@ def batch(shape: Shape, advantages: str, device: str, seed: int, dtype: torch.dt
 
 
 def sides(name: str) -> dict[str, Callable[..., Any]]:
-    """Our loss of that name, with its metrics, and the textbook's."""
+    """Our loss of that name, which returns metrics too, and the textbook loss."""
     row = ROWS[name]
     loss, options = getattr(grape_verified, f"{name}_loss"), dict(row.options)
 
@@ -126,12 +126,12 @@ def sides(name: str) -> dict[str, Callable[..., Any]]:
 
 
 def inputs_of(name: str, everything: Inputs) -> Inputs:
-    """What a loss takes of a batch."""
+    """The inputs of one loss."""
     return {parameter: everything[parameter] for parameter in inspect.signature(ROWS[name].textbook).parameters}
 
 
 def forward_backward(function: Callable[..., Any], inputs: Inputs) -> tuple[Tensor, ...]:
-    """What is measured. Returns the loss and its gradients; metrics, if there are any, are computed too."""
+    """Compute a loss, its metrics if it has any, and its gradients: the work that is measured."""
     output = function(**inputs)
     loss: Tensor = output if isinstance(output, Tensor) else output.loss
     return loss, *torch.autograd.grad(loss, [x for x in inputs.values() if x.requires_grad])
@@ -161,25 +161,25 @@ class OperatorCount(TorchDispatchMode):
 
 
 def counts(work: Callable[[], object]) -> dict[str, int]:
-    """Operators that work dispatches, and how many of them read values."""
+    """Number of operators that work dispatches, and how many of them read values."""
     with OperatorCount() as count:
         work()
     return {"operators": count.operators, "host_reads": count.host_reads}
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function as one graph."""
+    """The function compiled as one graph."""
     return torch.compile(function, dynamic=False, fullgraph=True)
 
 
 def repeated(work: Callable[[], object], times: int) -> None:
-    """Do work so many times."""
+    """Repeat work."""
     for _ in range(times):
         work()
 
 
 def timed(works: Mapping[str, Callable[[], object]], rounds: int, device: str) -> dict[str, list[float]]:
-    """Seconds of each piece of work, round by round; in each round all take their turn, every other round reversed."""
+    """Seconds of each piece of work per round; every other round runs them in reverse order."""
     for work in works.values():
         repeated(work, WARM_UPS)
     calls = {name: math.ceil(LEAST / max(clocked(work, device), 1e-6)) for name, work in works.items()}
@@ -199,7 +199,7 @@ class Case(NamedTuple):
     mode: str
 
     def works(self, device: str, seed: int) -> dict[str, Callable[[], object]]:
-        """A forward and backward pass of ours and of the textbook, compiled if that is the mode."""
+        """The forward and backward pass of ours and of the textbook, compiled in that mode."""
         inputs = inputs_of(self.loss, batch(self.shape, self.advantages, device, seed))
         prepare = compiled if self.mode == "compiled" else lambda function: function
         return {
@@ -207,7 +207,7 @@ class Case(NamedTuple):
         }
 
     def measured(self, rounds: int, device: str, seed: int) -> Cell:
-        """Times, and counts of operators or of kernels that were generated."""
+        """Times, and counts of operators or generated kernels."""
         torch._dynamo.reset()
         works = self.works(device, seed)
         if self.mode == "eager":
@@ -217,20 +217,20 @@ class Case(NamedTuple):
         return found | {"seconds": timed(works, rounds, device)}
 
     def peaks(self, device: str, seed: int) -> Cell:
-        """Bytes over the inputs."""
+        """Peak bytes beyond the inputs."""
         torch._dynamo.reset()
         return {"peak": {side: peak_memory(work, device) for side, work in self.works(device, seed).items()}}
 
 
 def generated_kernels(work: Callable[[], object]) -> int:
-    """Kernels that the compiler writes for work, which is run for the first time."""
+    """Number of kernels that the compiler generates when work runs for the first time."""
     metrics.reset()
     work()
     return metrics.generated_kernel_count
 
 
 def cases(losses: list[str], shapes: list[Shape], modes: list[str]) -> list[Case]:
-    """All cells that are asked for."""
+    """All cases of the options."""
     return [
         Case(loss, advantages, shape, mode)
         for loss in losses
@@ -241,7 +241,7 @@ def cases(losses: list[str], shapes: list[Shape], modes: list[str]) -> list[Case
 
 
 def measured(all_cases: list[Case], options: argparse.Namespace) -> list[Cell]:
-    """All cells. Memory is measured in a process of its own, whose heap holds nothing that timing has left there."""
+    """All cells. Memory is measured in a separate process, whose heap holds no free blocks left over from timing."""
     cells: list[Cell] = [{**case._asdict(), "error": None, "detail": None} for case in all_cases]
     largest, setting = max(options.shapes), (options.device, options.seed)
 
@@ -262,19 +262,19 @@ def measured(all_cases: list[Case], options: argparse.Namespace) -> list[Cell]:
 
 
 def ratio(cell: Cell) -> str:
-    """Time of ours over that of the textbook: the median of the rounds, and their range."""
+    """Time of ours over that of the textbook: median and range over the rounds."""
     return with_spread([mine / theirs for mine, theirs in zip(*map(cell["seconds"].get, SIDES), strict=True)])
 
 
 def beside(found: Mapping[str, Any] | None, say: Callable[[Any], str] = str) -> str:
-    """Ours / the textbook's."""
+    """Both numbers, ours / textbook."""
     if not found or None in found.values():
         return NONE
     return " / ".join(say(found[side]) for side in SIDES)
 
 
 def table(results: dict[str, Any]) -> str:
-    """A line for each loss and kind of advantages: times, operators, kernels, memory."""
+    """One line per loss and kind of advantages: times, operators, kernels, memory."""
     cells = {(cell["loss"], cell["advantages"], tuple(cell["shape"]), cell["mode"]): cell for cell in results["cells"]}
     rows = list(dict.fromkeys(key[:2] for key in cells))
     shapes = sorted(dict.fromkeys(Shape(*key[2]) for key in cells))
@@ -306,7 +306,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def conditions(results: dict[str, Any]) -> str:
-    """One line on what was measured where."""
+    """One line with the machine and versions."""
     processor = results["machine"].get("gpu") or f"{results['machine']['cpu']}, {results['threads']} thread(s)"
     return (
         f"{processor}, fp32, {results['rounds']} rounds; torch {results['versions']['torch']}; {results['date'][:10]}."
@@ -314,7 +314,7 @@ def conditions(results: dict[str, Any]) -> str:
 
 
 def shape(text: str) -> Shape:
-    """Batch x time."""
+    """Parse BATCHxTIME."""
     sizes = text.split("x")
     if len(sizes) != 2 or not all(size.isdecimal() and int(size) for size in sizes) or int(sizes[0]) % textbook.GROUP:
         raise argparse.ArgumentTypeError(f"got {text}, expected BATCHxTIME with BATCH a multiple of {textbook.GROUP}")
@@ -322,7 +322,7 @@ def shape(text: str) -> Shape:
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
-    """The options."""
+    """Parse the options."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.losses", description=__doc__)
     parser.add_argument("--losses", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--shapes", nargs="+", type=shape, default=[shape(text) for text in SHAPES])

@@ -1,4 +1,4 @@
-"""One cell of the benchmark in a process of its own, which is told line by line what to measure."""
+"""Measures one cell of the benchmark in its own process, which reads one request per line."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from benchmarks.problems import KINDS, WITHOUT_ADVANTAGES, Problem, Shape, exact
 from grape_verified import token_logps
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-#: Columns of the vocabulary in the products by which the rate of the machine is measured.
+#: Columns of the vocabulary in the matrix products that measure the machine's rate.
 RATE_COLUMNS = {"cpu": 4096, "cuda": 16384}
 
 
 def synchronize(device: str) -> None:
-    """Wait for what was asked of the device."""
+    """Wait for the device to finish."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def clocked(work: Callable[[], object], device: str) -> float:
-    """Seconds of work. With one thread those of the processor: what else runs on the machine then counts for less."""
+    """Seconds of work: processor time for one CPU thread, which other processes affect less, else wall-clock time."""
     clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     synchronize(device)
     start = clock()
@@ -40,7 +40,7 @@ def clocked(work: Callable[[], object], device: str) -> float:
 
 
 def forward_backward(cell: Row, p: Problem, task: str) -> Outcome:
-    """What is measured: a loss and the gradients of hidden and weight."""
+    """Compute a loss and the gradients of hidden and weight: the work that is measured."""
     p.hidden.grad = p.weight.grad = None
     outcome = cell(p, task)
     outcome.loss.backward()  # type: ignore[no-untyped-call]
@@ -48,7 +48,7 @@ def forward_backward(cell: Row, p: Problem, task: str) -> Outcome:
 
 
 def matrix_rate(p: Problem) -> float:
-    """FLOP per second of the three products that the problem is made of, of some columns and one after the other."""
+    """FLOP per second of the three matrix products of the problem, on some columns of the vocabulary."""
     hidden = p.hidden.detach().flatten(0, 1)
     weight = p.weight.detach()[: RATE_COLUMNS[p.hidden.device.type]]
     logits = hidden @ weight.T
@@ -61,14 +61,14 @@ def matrix_rate(p: Problem) -> float:
 
 
 def copy_rate(device: str, size: int, repeats: int = 5) -> float:
-    """Bytes per second that a copy reads and writes."""
+    """Bytes per second that a copy reads and writes, the best of several."""
     source = torch.empty(size, dtype=torch.uint8, device=device).fill_(1)
     target = torch.empty_like(source).copy_(source)
     return max(2 * size / clocked(lambda: target.copy_(source), device) for _ in range(repeats))
 
 
 def logits_given(p: Problem, repeats: int) -> dict[str, Any]:
-    """token_logps of logits that are there already, beside a copy of as many bytes."""
+    """Times of token_logps for precomputed logits, and the rate of a copy of the same number of bytes."""
     device = p.hidden.device.type
     logits = (p.hidden.detach() @ p.weight.detach().T).requires_grad_()
     times: dict[str, list[float]] = {"forward_seconds": [], "backward_seconds": []}
@@ -92,13 +92,13 @@ def keep_freed_memory() -> None:
 
 
 def status(name: str) -> int:
-    """A number of kB that the kernel keeps of this process, in bytes."""
+    """A memory figure of this process in /proc, in bytes."""
     with open("/proc/self/status", encoding="ascii") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(f"{name}:"))
 
 
 def peak_memory(work: Callable[[], object], device: str) -> int | None:
-    """Bytes that work holds at its height, over what is held before. It is run twice: libraries keep some room.
+    """Peak bytes that work allocates. It runs twice and the second run counts, because libraries cache memory.
 
     On a CPU: the kernel's own mark of the most memory that was resident, set back before. Freed memory is given back at
     once, by a threshold above which malloc maps each piece of its own. None where there is no such mark.
@@ -126,12 +126,12 @@ def peak_memory(work: Callable[[], object], device: str) -> int | None:
 
 
 def number(x: torch.Tensor) -> float | str:
-    """A number as JSON has it, which has no NaN."""
+    """The number; a string if it is not finite, because JSON has no NaN."""
     return x.item() if x.isfinite() else str(x.item())
 
 
 def errors(cell: Row, task: str, shape: Shape, dtype: torch.dtype, kind: str, device: str, seed: int) -> dict[str, Any]:
-    """Largest error of log-probabilities and entropies that count; of gradients the norm of the error over the norm."""
+    """Largest error of counted log-probabilities and entropies; for gradients, norm of the error over the norm."""
     p = problem(shape, kind, dtype, device, seed)
     truth = exact(p, task)
     outcome = forward_backward(cell, p, task)
@@ -152,7 +152,7 @@ def errors(cell: Row, task: str, shape: Shape, dtype: torch.dtype, kind: str, de
 
 
 class Cell:
-    """A row and a task at one size, and what can be asked of it."""
+    """A row and a task at one size; each public method answers one request."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.row, self.task, self.device = row(settings["row"]), settings["task"], settings["device"]
@@ -162,7 +162,7 @@ class Cell:
         self.problems: dict[str, Problem] = {}
 
     def problem(self, kind: str) -> Problem:
-        """The problem of a kind, made and met once before it is timed."""
+        """The problem of a kind, run once to warm up when it is created."""
         if kind not in self.problems:
             self.problems[kind] = problem(self.shape, kind, self.dtype, self.device, self.seed)
             forward_backward(self.row, self.problems[kind], self.task)
@@ -177,7 +177,7 @@ class Cell:
         return {"seconds": seconds, "rate": max(before, matrix_rate(p))}
 
     def peak(self) -> int | None:
-        """Bytes over the inputs."""
+        """Peak bytes beyond the inputs."""
         p = self.problem("flat")
 
         def work() -> None:
@@ -187,7 +187,7 @@ class Cell:
         return peak_memory(work, self.device)
 
     def errors(self) -> dict[str, dict[str, Any]]:
-        """By dtype and kind of input."""
+        """Errors by dtype and kind of input."""
         kinds = [kind for kind in KINDS if kind != "zeros" or self.task not in WITHOUT_ADVANTAGES]
 
         def of(dtype: torch.dtype, kind: str) -> dict[str, Any]:
@@ -196,12 +196,12 @@ class Cell:
         return {str(dtype)[6:]: {kind: of(dtype, kind) for kind in kinds} for dtype in (torch.float32, torch.bfloat16)}
 
     def logits_given(self, repeats: int) -> dict[str, Any]:
-        """Of token_logps alone, and of a copy."""
+        """Times of token_logps alone, and the rate of a copy."""
         return logits_given(self.problem("flat"), repeats)
 
 
 def in_a_word(error: Exception) -> str:
-    """What went wrong, as short as a table needs it."""
+    """The error in one or two words, for a table."""
     if isinstance(error, NotOffered):
         return "not offered"
     if isinstance(error, ImportError):
@@ -210,7 +210,7 @@ def in_a_word(error: Exception) -> str:
 
 
 def main() -> None:
-    """Answer lines ["name", {arguments}], each by one: {"result": …} or {"error": a word, "detail": text}."""
+    """Answer each line ["name", {arguments}] with one line: {"result": …} or {"error": a word, "detail": text}."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is not an answer
     cell = Cell(json.loads(sys.argv[1]))

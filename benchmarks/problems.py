@@ -1,4 +1,4 @@
-"""What every row of the benchmark is given, and the exact result for it."""
+"""The inputs of every row of the benchmark, and the exact results for them."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def problem(shape: Shape, kind: str, dtype: torch.dtype, device: str, seed: int)
 
 
 def _logps(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Log-probabilities, for the old policy, a few rows at a time."""
+    """Log-probabilities for the old policy, a few rows at a time."""
     weight = weight.float()
     parts = zip(hidden.float().split(256), targets.split(256), strict=True)
     return torch.cat([(h @ weight.T).log_softmax(1).gather(1, y.unsqueeze(1)).squeeze(1) for h, y in parts])

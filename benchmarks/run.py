@@ -1,4 +1,4 @@
-"""The benchmark: `python -m benchmarks.run` measures, prints the table and keeps the numbers as JSON."""
+"""From hidden states to a loss: `python -m benchmarks.run` measures, prints the table and writes the numbers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MEASURES = ("time", "peak", "errors")
 
 
 class Worker:
-    """A process for one cell, which answers one question at a time."""
+    """A process for one cell, which answers one request at a time."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings = settings
@@ -43,7 +43,7 @@ class Worker:
         )
 
     def tell(self, name: str, **arguments: Any) -> None:
-        """Ask, and do not wait."""
+        """Send a request without waiting for the answer."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps([name, arguments]) + "\n")
@@ -52,13 +52,13 @@ class Worker:
             pass  # answer() says so
 
     def answer(self) -> dict[str, Any]:
-        """The answer to what was asked."""
+        """The answer to the last request."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         return json.loads(line) if line else {"error": "died", "detail": f"exit status {self.process.wait()}"}
 
     def ask(self, name: str, **arguments: Any) -> dict[str, Any]:
-        """Ask, and wait."""
+        """Send a request and wait for the answer."""
         self.tell(name, **arguments)
         return self.answer()
 
@@ -70,7 +70,7 @@ class Worker:
 
 
 def measured(task: str, rows: list[str], settings: dict[str, Any], repeats: int, measures: list[str]) -> list[dict]:
-    """The cells of a task. Times come in rounds over all of them, so that a drift of the machine meets all alike."""
+    """The cells of a task. Times are taken in rounds over all cells, so that drift affects all alike."""
     workers = {name: Worker(settings | {"row": name, "task": task}) for name in rows}
     cells: dict[str, dict[str, Any]] = {
         name: {"task": task, "row": name, "error": None, "detail": None} for name in rows
@@ -109,7 +109,7 @@ def measured(task: str, rows: list[str], settings: dict[str, Any], repeats: int,
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the libraries that are there, and the commit of this one."""
+    """Versions of Python and the installed libraries, and the commit of this one."""
     found = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -123,7 +123,7 @@ def versions() -> dict[str, str]:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What the numbers were measured on."""
+    """The machine that the numbers were measured on."""
     found: dict[str, Any] = {"system": f"{platform.system()} {platform.machine()}", "cores": os.cpu_count()}
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -136,7 +136,7 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def shape(text: str) -> Shape:
-    """N,d,V."""
+    """Parse N,d,V."""
     sizes = tuple(int(size) for size in text.split(","))
     if len(sizes) != 3 or min(sizes) < 1 or sizes[0] % SEQUENCES:
         raise argparse.ArgumentTypeError(f"got {text}, expected N,d,V with N a multiple of {SEQUENCES}")
@@ -144,7 +144,7 @@ def shape(text: str) -> Shape:
 
 
 def row_name(text: str) -> str:
-    """The name of a row."""
+    """Check the name of a row."""
     try:
         row(text)
     except (KeyError, ValueError):
@@ -153,7 +153,7 @@ def row_name(text: str) -> str:
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
-    """The options, with the defaults that depend on the device."""
+    """Parse the options; some defaults depend on the device."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
@@ -175,7 +175,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, keep, print. What is measured is kept after each task."""
+    """Measure and print; results are written after each task."""
     options = parsed(arguments)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     settings = {key: getattr(options, key) for key in ("device", "shape", "error_shape", "dtype", "threads", "seed")}

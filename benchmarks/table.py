@@ -1,4 +1,4 @@
-"""From what was measured to tables: `python -m benchmarks.table` puts those of the kept results into the README."""
+"""Tables of results: `python -m benchmarks.table` writes those of the kept results into the README."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Cell = dict[str, Any]
 
 
 def floor(shape: Shape, dtype: str) -> int:
-    """Bytes of the two gradients, (V + N)·d numbers: less cannot be held."""
+    """Bytes of the two gradients, (V + N)·d numbers: the least that must be held."""
     return (shape.vocab + shape.tokens) * shape.width * BYTES[dtype]
 
 
@@ -51,21 +51,21 @@ def times(cell: Cell, kind: str = "flat") -> list[float]:
 
 
 def ratios(cell: Cell, other: Cell, kind: str = "flat", other_kind: str = "flat") -> list[float]:
-    """The time of one cell over that of another, round by round."""
+    """The time of one cell over that of another, per round."""
     return [mine / theirs for mine, theirs in zip(times(cell, kind), times(other, other_kind), strict=False)]
 
 
 def shares(cell: Cell, shape: Shape) -> list[float]:
-    """6NVd/(P·t) of each round, P the rate of products that was measured around t."""
+    """6NVd/(P·t) of each round, P the rate of matrix products measured around t."""
     return [flop(shape) / (found["rate"] * found["seconds"]) for found in cell.get("times", {}).get("flat", [])]
 
 
-#: Kinds of input by the size of their logits: at an offset of 1000 what counts is how fp32 rounds such a logit.
+#: Kinds of input by the size of their logits: at an offset of 1000 the rounding of fp32 logits dominates the error.
 SMALL, LARGE = ("flat", "peaked", "masked", "zeros"), ("offset",)
 
 
 def worst(cell: Cell, what: str, dtype: str, kinds: tuple[str, ...] = SMALL) -> float | None:
-    """The largest error over kinds of input; not a number where one is not."""
+    """The largest error over kinds of input; NaN if any of them is."""
     measured = (cell.get("errors") or {}).get(dtype, {})
     found = [measured[kind][what] for kind in kinds if kind in measured]
     if not found or None in found:
@@ -74,12 +74,12 @@ def worst(cell: Cell, what: str, dtype: str, kinds: tuple[str, ...] = SMALL) -> 
 
 
 def with_spread(values: list[float]) -> str:
-    """The median, and the least and the most."""
+    """The median and the range."""
     return f"{median(values):.2f} ({min(values):.2f}–{max(values):.2f})" if values else NONE
 
 
 def scientific(number: float | None) -> str:
-    """Two digits."""
+    """The number with two digits."""
     if number is None:
         return NONE
     digits, _, exponent = f"{number:.1e}".partition("e")
@@ -92,7 +92,7 @@ def both(cell: Cell, what: str, kinds: tuple[str, ...] = SMALL) -> str:
     return NONE if found == [None, None] else " / ".join(map(scientific, found))
 
 
-#: Columns of errors: what they are of, at what kinds of input.
+#: Columns of errors: the quantity, and the kinds of input.
 ERRORS = {
     "log π": ("logps", SMALL),
     "log π, ±1000": ("logps", LARGE),
@@ -111,7 +111,7 @@ def markdown(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
 
 
 class Results:
-    """What was measured, by task and row."""
+    """Results by task and row."""
 
     def __init__(self, results: dict[str, Any]) -> None:
         self.raw, self.shape = results, Shape(*results["shape"])
@@ -120,7 +120,7 @@ class Results:
         self.rows = list(dict.fromkeys(name for _, name in self.cells))
 
     def said(self, task: str, name: str, say: Callable[[Cell], str]) -> str:
-        """What there is to say of a cell, or why there is nothing."""
+        """The text of a cell, or its error."""
         cell = self.cells.get((task, name))
         if cell is None or cell["error"] == "not offered":
             return NONE
@@ -132,18 +132,18 @@ class Results:
         return ratios(self.cells[task, name], naive) if naive else []
 
     def peak(self, cell: Cell) -> str:
-        """MiB over the inputs, and over the floor."""
+        """MiB beyond the inputs, and the ratio to the floor."""
         if not cell.get("peak"):
             return NONE
         return f"{cell['peak'] / MIB:.0f} ({cell['peak'] / floor(self.shape, self.raw['dtype']):.2f})"
 
     def share(self, cell: Cell) -> str:
-        """Median share of the limit."""
+        """Median share of 6NVd."""
         found = shares(cell, self.shape)
         return f"{100 * median(found):.0f} %" if found else NONE
 
     def skipped(self, cell: Cell) -> str:
-        """Time with half of the advantages 0 over time with none."""
+        """Time with half of the advantages 0 over time with no zero advantage."""
         found = ratios(cell, cell, "zeros")
         return f"{median(found):.2f}" if found else NONE
 
@@ -155,7 +155,7 @@ def label(name: str) -> str:
 
 
 def conditions(results: Results) -> str:
-    """One line on what was measured where."""
+    """One line with the machine, sizes and versions."""
     raw, (tokens, width, vocab) = results.raw, results.shape
     processor = raw["machine"].get("gpu") or f"{raw['machine']['cpu']}, {raw['threads']} thread(s)"
     libraries = ", ".join(f"{name} {raw['versions'][name]}" for name in LIBRARIES if name in raw["versions"])
@@ -166,7 +166,7 @@ def conditions(results: Results) -> str:
 
 
 def full_table(raw: dict[str, Any]) -> str:
-    """Everything, one line for each cell."""
+    """All results, one line per cell."""
     results = Results(raw)
     head = ["task", "row", "time ÷ naive", "share of 6NVd", "peak MiB (÷ floor)", "half zero ÷ none", *ERRORS]
 
@@ -182,7 +182,7 @@ def full_table(raw: dict[str, Any]) -> str:
 
 
 def bandwidth(results: Results) -> str:
-    """What share of the rate of a copy token_logps reaches on given logits."""
+    """The rate of token_logps for precomputed logits as a fraction of the rate of a copy."""
     found = results.cells.get(("logps", "logits"), {}).get("logits_given")
     if not found:
         return ""
@@ -197,7 +197,7 @@ def bandwidth(results: Results) -> str:
 
 
 def cost_table(results: Results) -> str:
-    """Time and memory: GRPO in full, the other tasks by their time."""
+    """Time and memory: all columns for GRPO, the time for the other tasks."""
     others = [task for task in results.tasks if task != "grpo"]
     head = ["forward and backward", "GRPO: time ÷ naive", "share of 6NVd", "peak over inputs, MiB (÷ floor)"]
     head += ["half of advantages 0 ÷ none", *(f"{TASK_LABELS[task]}: time ÷ naive" for task in others)]
@@ -214,7 +214,7 @@ def cost_table(results: Results) -> str:
 
 
 def error_table(results: Results) -> str:
-    """Accuracy of log-probabilities, and with entropies where they are what is asked for."""
+    """Accuracy of log-probabilities, entropies and gradients."""
 
     def line(name: str) -> list[str]:
         return [
@@ -226,7 +226,7 @@ def error_table(results: Results) -> str:
 
 
 def readme_part(raw: dict[str, Any]) -> str:
-    """What stands in the README between the markers."""
+    """The part of the README between the markers, for one set of results."""
     results = Results(raw)
     tokens, width, vocab = raw["error_shape"]
     errors = (
@@ -239,18 +239,18 @@ def readme_part(raw: dict[str, Any]) -> str:
 
 
 def kept() -> list[dict[str, Any]]:
-    """The results that are kept, those of a CPU first."""
+    """The kept results, CPU first."""
     paths = [RESULTS / f"{device}.json" for device in ("cpu", "cuda")]
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
 
 
 def readme_parts() -> str:
-    """All of it."""
+    """The whole text between the markers."""
     return "\n\n".join(map(readme_part, kept())) or "Not run yet."
 
 
 def put(readme: str, part: str) -> str:
-    """The README with a part between its markers."""
+    """The README with the text between its markers replaced."""
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
