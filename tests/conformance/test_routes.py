@@ -6,7 +6,7 @@ import pytest
 
 from grape_verified.conformance import CONTRACTS, checking
 from grape_verified.conformance.properties import PROPERTIES
-from grape_verified.logprobs import from_hidden, from_logits, fused_loss, one_pass
+from grape_verified.logprobs import from_logits, fused_loss, one_pass, two_stage
 
 from .routes import FUSED, ROUTES, by_route
 
@@ -74,7 +74,7 @@ def first_sequences(lengths, rows):
 def equal_weights(counted, *others):
     """The mean of the weights for every token."""
     weights = token_weights(counted, *others)
-    return weights.mean().expand_as(weights)
+    return weights[counted].mean().expand_as(weights)
 
 
 put_at, blocks, token_logps = one_pass.put_at, one_pass.blocks, from_logits._TokenLogps
@@ -83,15 +83,15 @@ packed, token_weights = fused_loss._packed, fused_loss._token_weights
 #: A mistake: the module, what is exchanged in it, the route, a loss and the properties that see it.
 MISTAKES = [
     (from_logits, "_TokenLogps", TurnedAtTheTarget, "logits", "sft", {"gradient"}),
-    (from_hidden, "put_at", turned_at_the_target, "hidden", "sft", {"gradient"}),
-    (from_hidden, "put_at", turned_at_the_target, "hidden", "grpo", {"gradient"}),
-    (from_hidden, "put_at", turned_at_the_target, "hidden", "gspo", {"gradient"}),
-    (from_hidden, "put_at", turned_at_the_target, "hidden", "dpo", {"gradient"}),
+    (two_stage, "put_at", turned_at_the_target, "hidden", "sft", {"gradient"}),
+    (two_stage, "put_at", turned_at_the_target, "hidden", "grpo", {"gradient"}),
+    (two_stage, "put_at", turned_at_the_target, "hidden", "gspo", {"gradient"}),
+    (two_stage, "put_at", turned_at_the_target, "hidden", "dpo", {"gradient"}),
     (one_pass, "put_at", turned_at_the_target, "one pass", "sft", {"gradient"}),
     (one_pass, "put_at", turned_at_the_target, "one pass", "grpo", {"gradient"}),
     (one_pass, "put_at", turned_at_the_target, "one pass", "gspo", {"gradient"}),
     (one_pass, "put_at", turned_at_the_target, "one pass", "dpo", {"gradient"}),
-    (from_hidden, "blocks", first_only, "hidden", "ppo", {"value", "gradient"}),
+    (two_stage, "blocks", first_only, "hidden", "ppo", {"value", "gradient"}),
     (one_pass, "blocks", first_only, "one pass", "ppo", {"value", "gradient"}),
     (fused_loss, "blocks", first_only, "one pass", "ppo", {"value", "gradient"}),
     (fused_loss, "_token_weights", equal_weights, "one pass", "grpo", {"value", "gradient"}),
