@@ -426,7 +426,7 @@ def test_check_as_an_unknown_contract_names_them_all(folder):
     status, _, err = call("check", f"{folder}:good", "--as", "pppo")
     assert status == 2
     assert err.startswith("grape-verified: contract: got 'pppo'")
-    assert "expected one of token_logps, token_entropies, " in err
+    assert "expected one of sft, sft_per_token, " in err
 
 
 def test_check_refuses_an_option_that_the_contract_does_not_have(folder):

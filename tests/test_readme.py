@@ -1,12 +1,16 @@
 """What the README says is so."""
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 from grape_spec.language.registry import CLAIMS
 
+import grape_verified
 from grape_verified.conformance import CONTRACTS
+from grape_verified.conformance.subjects import SUBJECTS
+from grape_verified.docs.reference import names_of
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
@@ -31,3 +35,16 @@ def test_two_commands_do_the_set_up_and_the_last_runs_the_default_tier():
     commands = re.findall(r"^python3 -m venv.*", README, re.MULTILINE)
     assert len(commands) == 2
     assert commands[1].endswith(".venv/bin/pytest -n 2")
+
+
+def test_its_table_names_every_public_function_of_every_subject():
+    """But for those before reduction, of which one sentence speaks."""
+    table = README.split("| method | functions |")[1].split("\n\n")[0]
+    functions = {name for name in grape_verified.__all__ if inspect.isfunction(getattr(grape_verified, name))}
+    unreduced = {name for name in functions if "_per_" in name}
+    named = set(re.findall(r"`(\w+)`", table))
+    assert named == functions - unreduced
+    rows = [set(re.findall(r"`(\w+)`", row)) for row in table.splitlines()]
+    for subject in SUBJECTS:
+        mine = named & set(names_of(subject))
+        assert any(mine <= row for row in rows), f"{subject} is in more than one row"

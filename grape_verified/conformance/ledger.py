@@ -113,6 +113,10 @@ class Ledger:
     def _by_contract(self) -> dict[str, KernelRecord]:
         return {record.contract: record for record in self.kernels}
 
+    @cached_property
+    def _of_this_code(self) -> bool:
+        return self.versions.get("code") == code()
+
     def of(self, claim: Claim) -> ClaimRecord | None:
         """The record of a claim as it is stated today, or None."""
         record = self.by_id.get(claim.id)
@@ -131,7 +135,7 @@ class Ledger:
 
     def of_kernel(self, contract: str) -> KernelRecord | None:
         """The record of a kernel under a contract, if the code is what it was then, or None."""
-        return self._by_contract.get(contract) if self.versions.get("code") == code() else None
+        return self._by_contract.get(contract) if self._of_this_code else None
 
 
 def summarise(claims: Iterable[ClaimRecord], kernels: Sequence[KernelRecord], seconds: float) -> Ledger:

@@ -13,10 +13,9 @@ from grape_spec.proof.examine import TRUSTED_BASE, ClaimRecord, PartRecord
 from grape_spec.references import bibtex, plain
 
 from grape_verified import __version__
-from grape_verified.conformance.contracts import CONTRACTS
 from grape_verified.conformance.ledger import NOT_RUN, Ledger
+from grape_verified.conformance.subjects import SUBJECTS, subject_of
 from grape_verified.docs.conventions import READ, conventions_about
-from grape_verified.docs.graph import subject_of
 from grape_verified.docs.markdown import (
     address_of,
     convention_mark,
@@ -26,20 +25,20 @@ from grape_verified.docs.markdown import (
     links,
     page,
     part_statement,
+    reference_link,
     standing,
     status_mark,
     symbols_table,
     table,
 )
-from grape_verified.docs.pages import SUBJECTS
-from grape_verified.docs.reference import group_of, implementing
+from grape_verified.docs.reference import contracts_of, implementing
 
 
 def claim_page(claim: Claim, ledger: Ledger, site: str) -> str:
     """Everything about one claim; site is the address at which the site is published, or nothing."""
     shown, record = render.as_dict(claim), ledger.of(claim)
-    title, chapter = SUBJECTS[subject_of(claim.id)]
-    place = f"{standing(claim, ledger)} · chapter [{title}](../chapters/{chapter}.md)"
+    subject = SUBJECTS[subject_of(claim.id)]
+    place = f"{standing(claim, ledger)} · chapter [{subject.title}](../chapters/{subject.chapter}.md)"
     sections = [
         f"# `{claim.id}`\n\n{claim.text}\n\n{place}",
         "## Statement",
@@ -190,9 +189,8 @@ def _kernels(id: str, ledger: Ledger) -> str:
     """The functions that implement the claim, with the verdict on each under its contracts."""
     rows = []
     for name in implementing(id):
-        contracts = [c.name for c in CONTRACTS.values() if c.kernel == name]
-        verdicts = ", ".join(f"`{contract}`: {kernel_verdict(contract, ledger)}" for contract in contracts)
-        rows.append((f"[`{name}`](../reference/{group_of(name)}.md#grape_verified.{name})", verdicts or "no contract"))
+        verdicts = (f"`{c.name}`: {kernel_verdict(c.name, ledger)}" for c in contracts_of(name))
+        rows.append((reference_link(name), ", ".join(verdicts) or "no contract"))
     if not rows:
         return "No function implements it directly: other claims use it, or it is a theorem about them."
     return f"In version {__version__}:\n\n{table(('function', 'contract'), rows)}"

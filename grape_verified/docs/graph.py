@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from grape_spec.language.registry import CLAIMS
 
+from grape_verified.conformance.subjects import subject_of
+
 #: Every status that a claim may have, and the sign that tells it apart without colours.
 STATUSES = {
     "fully proved": "●",
@@ -55,11 +57,6 @@ def claim_graph(statuses: Mapping[str, str]) -> str:
         "</svg>",
     ]
     return "\n".join(lines) + "\n"
-
-
-def subject_of(id: str) -> str:
-    """The subject of a claim or definition, the first word of its id."""
-    return id.partition(".")[0]
 
 
 def depths() -> dict[str, int]:

@@ -12,7 +12,9 @@ from grape_spec.language.registry import CLAIMS, RETIRED
 from grape_spec.proof.rules import GENERAL
 
 from grape_verified.conformance.ledger import FULLY_PROVED, NOT_RUN, Ledger
-from grape_verified.docs.graph import status_class, subject_of
+from grape_verified.conformance.subjects import subject_of
+from grape_verified.docs.graph import status_class
+from grape_verified.docs.reference import page_of
 
 
 def address_of(id: str) -> str:
@@ -29,6 +31,11 @@ def link(id: str) -> str:
 def links(ids: Iterable[str]) -> str:
     """Links with commas between them."""
     return ", ".join(map(link, ids))
+
+
+def reference_link(name: str) -> str:
+    """A Markdown link to a public name in the reference, from any page that lies in a folder."""
+    return f"[`{name}`](../reference/{page_of(name)}.md#grape_verified.{name})"
 
 
 def status_mark(status: str) -> str:

@@ -10,9 +10,8 @@ from grape_spec.language.definitions import Definition
 from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
 from grape_spec.references import plain
 
-from grape_verified.conformance.contracts import CONTRACTS
 from grape_verified.conformance.ledger import Ledger
-from grape_verified.docs.graph import subject_of
+from grape_verified.conformance.subjects import SUBJECTS, subject_of
 from grape_verified.docs.markdown import (
     convention_mark,
     displayed,
@@ -22,30 +21,13 @@ from grape_verified.docs.markdown import (
     page,
     part_statement,
     recorded,
+    reference_link,
     standing,
     status_mark,
     symbols_table,
     table,
 )
-from grape_verified.docs.reference import GROUPS, claims_of, names_of
-
-#: The title of each subject and its chapter, in the order of the site.
-SUBJECTS = {
-    "sft": ("Supervised fine-tuning", "sft"),
-    "rejection": ("Rejection sampling", "rejection"),
-    "reinforce": ("REINFORCE", "reinforce"),
-    "trpo": ("TRPO", "trpo"),
-    "ppo": ("PPO", "ppo"),
-    "grpo": ("GRPO", "grpo"),
-    "dpo": ("DPO", "dpo"),
-    "reward": ("Reward models", "dpo"),
-    "grape": ("GRAPE", "grape"),
-    "policy": ("Policies", "policy"),
-    "kl": ("Divergences", "kl"),
-    "advantage": ("Advantages", "advantage"),
-    "aggregation": ("Aggregation", "aggregation"),
-    "head": ("The linear head", "hot_path"),
-}
+from grape_verified.docs.reference import contracts_of, implemented_by, implementing, names_of
 
 #: Parts of a claim that a chapter shows, the last among them, which is often what the others lead up to.
 PARTS_IN_A_CHAPTER = 3
@@ -79,11 +61,11 @@ def claims_index(ledger: Ledger) -> str:
         counted[ledger.status(claim)] = counted.get(ledger.status(claim), 0) + 1
     summary = ", ".join(f"{number} {status_mark(status)}" for status, number in counted.items())
     sections = ["# Claims", f"{len(CLAIMS)} claims: {summary}. {recorded(ledger)}"]
-    for subject, (title, _) in SUBJECTS.items():
-        some = [claim for claim in CLAIMS.values() if subject_of(claim.id) == subject]
+    for name, subject in SUBJECTS.items():
+        some = [claim for claim in CLAIMS.values() if subject_of(claim.id) == name]
         rows = [(link(claim.id), standing(claim, ledger), claim.text) for claim in some]
         if rows:
-            sections += [f"## {title}", table(("claim", "status", "statement"), rows)]
+            sections += [f"## {subject.title}", table(("claim", "status", "statement"), rows)]
     if RETIRED:
         gone = [(f"[`{id}`](../claims/{id}.md)", reason) for id, reason in RETIRED.items()]
         sections += ["## Retired", table(("claim", "reason"), gone)]
@@ -92,7 +74,7 @@ def claims_index(ledger: Ledger) -> str:
 
 def definitions_page(subject: str) -> str:
     """The definitions of a subject, each with what depends on it."""
-    title, _ = SUBJECTS[subject]
+    title = SUBJECTS[subject].title
     sections = [f"# Definitions: {title}"]
     for entry in DEFINITIONS.values():
         if subject_of(entry.id) == subject:
@@ -109,30 +91,32 @@ def _definition_sections(entry: Definition) -> Iterator[str]:
     for name, text in (("uses", "Built from"), ("used_by", "Used in"), ("claims", "Claims about it")):
         if shown[name]:
             yield f"{text}: {links(shown[name])}."
+    functions = [reference_link(name) for name in implementing(entry.id)]
+    if functions:
+        yield f"Implemented by: {', '.join(functions)}."
     yield f"Source: {plain(entry.source)}"
 
 
-def reference_page(group: str, ledger: Ledger) -> str:
-    """The public names of a group: docstring, source, and the evidence for each."""
-    title = GROUPS[group]
+def reference_page(subject: str, ledger: Ledger) -> str:
+    """The public names of a subject: docstring, source, and the evidence for each."""
+    title = SUBJECTS[subject].title
     sections = [f"# {title}"]
-    for name in names_of(group):
+    for name in names_of(subject):
         sections += [f"::: grape_verified.{name}", *_evidence_for(name, ledger)]
     return page(f"Reference: {title}", f"{title}: signatures, formulas, error bounds", sections)
 
 
 def _evidence_for(name: str, ledger: Ledger) -> Iterator[str]:
     """The claims that a function implements, with their status, and its contracts."""
-    ids = [id for id in claims_of(name) if id in CLAIMS]
+    ids = [id for id in implemented_by(name) if id in CLAIMS]
     if ids:
         rows = [(link(id), status_mark(ledger.status(CLAIMS[id])), CLAIMS[id].text) for id in ids]
         yield table(("implements", "status", "statement"), rows)
-    built = [id for id in claims_of(name) if id in DEFINITIONS]
+    built = [id for id in implemented_by(name) if id in DEFINITIONS]
     if built:
         yield f"Computes {links(built)}."
-    for contract in CONTRACTS.values():
-        if contract.kernel == name:
-            yield f"Contract `{contract.name}`: {kernel_verdict(contract.name, ledger)}."
+    for contract in contracts_of(name):
+        yield f"Contract `{contract.name}`: {kernel_verdict(contract.name, ledger)}."
 
 
 def graph_page(drawing: str, ledger: Ledger) -> str:

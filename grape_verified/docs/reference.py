@@ -1,4 +1,4 @@
-"""The reference: which public functions there are, where their pages are, and which claims they say they implement."""
+"""The reference: the public functions of each subject, and what each says and was found to implement."""
 
 from __future__ import annotations
 
@@ -6,46 +6,28 @@ import inspect
 import re
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 
 import grape_verified
-
-#: Groups of public names by the module that they come from, with their titles, in the order of the site.
-GROUPS = {
-    "logprobs": "Log-probabilities",
-    "sft": "Supervised fine-tuning",
-    "rejection": "Rejection sampling",
-    "reinforce": "REINFORCE",
-    "trpo": "TRPO",
-    "ppo": "PPO",
-    "grpo": "GRPO",
-    "dpo": "DPO",
-    "reward": "Reward models",
-    "grape": "GRAPE",
-    "kl": "Divergences",
-    "advantage": "Advantages",
-    "aggregation": "Aggregation",
-    "output": "What the losses return",
-}
-
-#: Modules of one group that are more than one.
-_JOINED = {
-    **dict.fromkeys(("from_hidden", "from_logits", "fused_loss"), "logprobs"),
-    **dict.fromkeys(("fisher", "conjugate_gradient", "step"), "trpo"),
-}
-
-
-def group_of(name: str) -> str:
-    """The group of a public name."""
-    module = getattr(grape_verified, name).__module__.rpartition(".")[2]
-    return _JOINED.get(module, module)
+from grape_verified.conformance.contract import Contract
+from grape_verified.conformance.contracts import CONTRACTS
+from grape_verified.conformance.subjects import SUBJECTS
 
 
 @cache
-def names_of(group: str) -> tuple[str, ...]:
-    """The public names of a group, in the order of their lines in the source."""
-    found = [name for name in grape_verified.__all__ if callable(getattr(grape_verified, name))]
-    some = [name for name in found if group_of(name) == group]
-    return tuple(sorted(some, key=lambda name: inspect.getsourcelines(getattr(grape_verified, name))[1]))
+def names_of(subject: str) -> tuple[str, ...]:
+    """The public names of a subject, in the order of their lines in the source."""
+    modules = (import_module(f"grape_verified.{module}") for module in SUBJECTS[subject].modules)
+    return tuple(
+        name
+        for module in modules
+        for name in sorted(module.__all__, key=lambda name: inspect.getsourcelines(getattr(module, name))[1])
+    )
+
+
+def page_of(name: str) -> str:
+    """The subject in whose reference a public name is."""
+    return next(subject for subject in SUBJECTS if name in names_of(subject))
 
 
 def role_of(name: str) -> str:
@@ -55,14 +37,22 @@ def role_of(name: str) -> str:
 
 def claims_of(name: str) -> list[str]:
     """The ids that the docstring of a public name gives under Claims."""
-    stated = re.search(r"^Claims: (.*?)(?:\n\n|\Z)", _docstring(name), re.DOTALL | re.MULTILINE)
+    docstring = inspect.getdoc(getattr(grape_verified, name)) or ""
+    stated = re.search(r"^Claims: (.*?)(?:\n\n|\Z)", docstring, re.DOTALL | re.MULTILINE)
     return re.findall(r"[a-z]\w*(?:\.\w+)+", stated[1]) if stated else []
 
 
-def _docstring(name: str) -> str:
-    return inspect.getdoc(getattr(grape_verified, name)) or ""
+def contracts_of(name: str) -> list[Contract]:
+    """The contracts that a public function is checked against."""
+    return [contract for contract in CONTRACTS.values() if contract.kernel == name]
+
+
+@cache
+def implemented_by(name: str) -> tuple[str, ...]:
+    """The ids that a public name implements: those of its docstring, and those that its contracts evaluate."""
+    return tuple(dict.fromkeys([*claims_of(name), *(id for c in contracts_of(name) for id in c.rests_on)]))
 
 
 def implementing(id: str) -> Iterator[str]:
-    """The public functions that say that they implement a claim."""
-    return (name for group in GROUPS for name in names_of(group) if id in claims_of(name))
+    """The public functions that implement a claim or definition."""
+    return (name for subject in SUBJECTS for name in names_of(subject) if id in implemented_by(name))

@@ -17,6 +17,7 @@ from mkdocs.config import load_config
 
 from grape_verified import __version__
 from grape_verified.conformance.ledger import Ledger, read
+from grape_verified.conformance.subjects import SUBJECTS
 from grape_verified.docs import claim_page, figures, graph, mathematics, pages, reference
 from grape_verified.docs.markdown import address_of
 
@@ -58,10 +59,9 @@ def _pages(ledger: Ledger, site: str) -> Iterator[tuple[str, str]]:
         yield f"claims/{claim.id}.md", claim_page.claim_page(claim, ledger, site)
     for id, reason in RETIRED.items():
         yield f"claims/{id}.md", claim_page.retired_page(id, reason)
-    for subject in pages.SUBJECTS:
+    for subject in SUBJECTS:
         yield f"definitions/{subject}.md", pages.definitions_page(subject)
-    for group in reference.GROUPS:
-        yield f"reference/{group}.md", pages.reference_page(group, ledger)
+        yield f"reference/{subject}.md", pages.reference_page(subject, ledger)
     statuses = {claim.id: ledger.status(claim) for claim in CLAIMS.values()}
     yield "graph.md", pages.graph_page(graph.claim_graph(statuses), ledger)
 
@@ -115,10 +115,10 @@ def inventory() -> sphobjinv.Inventory:
     texts = {id: claim.text for id, claim in CLAIMS.items()} | {id: entry.text for id, entry in DEFINITIONS.items()}
     for id, text in texts.items():
         found.objects.append(_object(id, "std", "label", address_of(id), text))
-    for group in reference.GROUPS:
-        for name in reference.names_of(group):
+    for subject in SUBJECTS:
+        for name in reference.names_of(subject):
             full = f"grape_verified.{name}"
-            found.objects.append(_object(full, "py", reference.role_of(name), f"reference/{group}/#{full}", "-"))
+            found.objects.append(_object(full, "py", reference.role_of(name), f"reference/{subject}/#{full}", "-"))
     return found
 
 

@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 import pytest
 from grape_spec.language.registry import CLAIMS
 
-from grape_verified.docs.graph import STATUSES, claim_graph, columns, depths, layout, subject_of
+from grape_verified.conformance.subjects import subject_of
+from grape_verified.docs.graph import STATUSES, claim_graph, columns, depths, layout
 
 CSS = (Path(__file__).parents[2] / "docs" / "assets" / "figures.css").read_text(encoding="utf-8")
 SVG = "{http://www.w3.org/2000/svg}"

@@ -12,9 +12,10 @@ from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
 from grape_spec.proof.examine import ClaimRecord, Mutants, PartRecord, WrongRecord, examine
 
 import grape_verified
-from grape_verified.conformance import Finding, ledger
+from grape_verified.conformance import CONTRACTS, Finding, ledger
 from grape_verified.conformance.ledger import NOT_RUN, STATUSES, KernelRecord, Ledger, NotALedger, read
-from grape_verified.docs import graph, markdown, reference, site
+from grape_verified.conformance.subjects import SUBJECTS, subject_of
+from grape_verified.docs import graph, markdown, pages, reference, site
 from grape_verified.docs.claim_page import claim_page
 from grape_verified.docs.conventions import CONVENTIONS, READ
 
@@ -29,6 +30,13 @@ RECORDED = {
     "policy.softmax.shift": NOT_RUN,  # recorded for another version of it
 }
 WITHOUT_RECORD = ("ppo.clip.gradient", "grape.variance")
+
+
+class Loader(yaml.SafeLoader):
+    """Reads the configuration of mkdocs, which takes values from the environment."""
+
+
+Loader.add_constructor("!ENV", lambda loader, node: loader.construct_sequence(node))
 
 
 @pytest.fixture(scope="module")
@@ -164,10 +172,36 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path):
         read(tmp_path / "ledger.json")
 
 
-def test_every_public_name_has_its_place_in_the_reference():
-    placed = [name for group in reference.GROUPS for name in reference.names_of(group)]
-    public = [name for name in grape_verified.__all__ if callable(getattr(grape_verified, name))]
-    assert sorted(placed) == sorted(public)
+def test_every_public_name_has_one_place_in_the_reference():
+    placed = [name for subject in SUBJECTS for name in reference.names_of(subject)]
+    assert sorted(placed) == sorted(set(grape_verified.__all__) - {"__version__"})
+
+
+def test_every_claim_and_definition_is_of_a_subject():
+    assert {subject_of(id) for id in (*CLAIMS, *DEFINITIONS)} == set(SUBJECTS)
+
+
+def navigation(section):
+    """The titles and files of a section of the navigation, in order."""
+    config = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Loader)
+    entries = next(entry[section] for entry in config["nav"] if section in entry)
+    return [(title, path) for entry in entries for title, path in entry.items()]
+
+
+def test_the_navigation_follows_the_subjects():
+    chapters = {}
+    for subject in SUBJECTS.values():
+        chapters.setdefault(f"chapters/{subject.chapter}.md", subject.title)
+    told = [(title, path) for path, title in chapters.items()]
+    assert navigation("Chapters") == [*told, ("Numerics", "chapters/numerics.md")]
+    assert navigation("Reference") == [(s.title, f"reference/{s.name}.md") for s in SUBJECTS.values()]
+
+
+def test_a_page_names_the_functions_whose_contracts_evaluate_it():
+    """The docstring of ppo_loss gives theorems; that it computes the ratio is what its contract says."""
+    assert "ppo.ratio" in CONTRACTS["ppo"].rests_on
+    assert "[`ppo_loss`](../reference/ppo.md#grape_verified.ppo_loss)" in pages.definitions_page("ppo")
+    assert "../definitions/ppo.md#ppo.ratio" in pages.reference_page("ppo", Ledger())
 
 
 def test_the_inventory_names_claims_and_functions():
@@ -191,12 +225,7 @@ def test_a_page_says_who_does_what():
 
 
 def test_no_plugin_that_zensical_would_ignore():
-    """It rebuilds a list of plugins of its own, and passes over any other without a word."""
-
-    class Loader(yaml.SafeLoader):
-        pass
-
-    Loader.add_constructor("!ENV", lambda loader, node: loader.construct_sequence(node))
+    """It rebuilds a list of plugins of its own, and silently skips any other."""
     config = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Loader)
     names = {plugin if isinstance(plugin, str) else next(iter(plugin)) for plugin in config["plugins"]}
     assert names <= {"search", "mkdocstrings"}

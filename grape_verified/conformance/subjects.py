@@ -1,0 +1,62 @@
+"""The subjects of this package: one row each, from which contracts, reference, navigation and pages follow.
+
+A subject has a file in the spec or shares one, a file of contracts, and modules with the functions that implement it.
+Its name is the first word of the ids of its definitions and claims.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Subject(NamedTuple):
+    """A subject.
+
+    Arguments:
+        name: the first word of its ids, and the name of its file of contracts.
+        title: in the navigation and as a heading.
+        chapter: the page of `docs/chapters` that tells it.
+        modules: where its public functions are defined, below `grape_verified`.
+    """
+
+    name: str
+    title: str
+    chapter: str
+    modules: tuple[str, ...]
+
+
+#: Every subject by its name, in the order of the site.
+SUBJECTS = {
+    subject.name: subject
+    for subject in (
+        Subject("sft", "Supervised fine-tuning", "sft", ("losses.sft",)),
+        Subject("rejection", "Rejection sampling", "rejection", ("losses.rejection",)),
+        Subject("reinforce", "REINFORCE", "reinforce", ("losses.reinforce",)),
+        Subject(
+            "trpo",
+            "TRPO",
+            "trpo",
+            (
+                "losses.trpo",
+                "natural_gradient.fisher",
+                "natural_gradient.conjugate_gradient",
+                "natural_gradient.step",
+            ),
+        ),
+        Subject("ppo", "PPO", "ppo", ("losses.ppo",)),
+        Subject("grpo", "GRPO", "grpo", ("losses.grpo",)),
+        Subject("dpo", "DPO", "dpo", ("losses.dpo",)),
+        Subject("reward", "Reward models", "dpo", ("losses.reward",)),
+        Subject("grape", "GRAPE", "grape", ("losses.grape",)),
+        Subject("policy", "Policies and log-probabilities", "policy", ("logprobs.from_logits",)),
+        Subject("head", "The linear head", "hot_path", ("logprobs.from_hidden", "logprobs.fused_loss")),
+        Subject("kl", "KL divergence", "kl", ("kl",)),
+        Subject("advantage", "Advantages", "advantage", ("advantage",)),
+        Subject("aggregation", "Aggregation", "aggregation", ("aggregation", "losses.output")),
+    )
+}
+
+
+def subject_of(id: str) -> str:
+    """The name of the subject of a claim or definition."""
+    return id.partition(".")[0]
