@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._inductor import metrics
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import grape_verified
@@ -201,14 +200,14 @@ class Case(NamedTuple):
     def works(self, device: str, seed: int) -> dict[str, Callable[[], object]]:
         """The forward and backward pass of ours and of the textbook, compiled in that mode."""
         inputs = inputs_of(self.loss, batch(self.shape, self.advantages, device, seed))
-        prepare = compiled if self.mode == "compiled" else lambda function: function
-        return {
-            side: partial(forward_backward, prepare(function), inputs) for side, function in sides(self.loss).items()
-        }
+        functions = sides(self.loss)
+        if self.mode == "compiled":
+            torch._dynamo.reset()
+            functions = {side: compiled(function) for side, function in functions.items()}
+        return {side: partial(forward_backward, function, inputs) for side, function in functions.items()}
 
     def measured(self, rounds: int, device: str, seed: int) -> Cell:
         """Times, and counts of operators or generated kernels."""
-        torch._dynamo.reset()
         works = self.works(device, seed)
         if self.mode == "eager":
             found: Cell = {"counts": {side: counts(work) for side, work in works.items()}}
@@ -218,12 +217,13 @@ class Case(NamedTuple):
 
     def peaks(self, device: str, seed: int) -> Cell:
         """Peak bytes beyond the inputs."""
-        torch._dynamo.reset()
         return {"peak": {side: peak_memory(work, device) for side, work in self.works(device, seed).items()}}
 
 
 def generated_kernels(work: Callable[[], object]) -> int:
     """Number of kernels that the compiler generates when work runs for the first time."""
+    from torch._inductor import metrics  # takes seconds to import
+
     metrics.reset()
     work()
     return metrics.generated_kernel_count

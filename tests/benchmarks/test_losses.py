@@ -10,6 +10,7 @@ import grape_verified
 from benchmarks import losses
 from benchmarks.losses import ROWS, Case, Row, Shape, batch, counts, forward_backward, inputs_of, sides, timed
 from benchmarks.measure import peak_memory
+from benchmarks.table import RESULTS
 
 SHAPE = Shape(16, 12)
 VARIANTS = [(name, advantages) for name, row in ROWS.items() for advantages in row.advantages]
@@ -102,34 +103,36 @@ def test_shapes_are_checked(capsys):
     assert losses.parsed(["--shapes", "16x32"]).shapes == [Shape(16, 32)]
 
 
-def test_a_run_prints_the_table_and_writes_only_what_is_asked_for(tmp_path, capsys):
+def test_a_run_prints_the_table_and_writes_the_numbers_to_the_output(tmp_path, capsys):
+    output = tmp_path / "new" / "losses.json"
     arguments = ["--losses", "ppo", "dpo", "--shapes", "8x4", "16x4", "--modes", "eager", "--rounds", "2"]
-    losses.main(arguments)
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[2].startswith(
-        "| loss | advantages | 8 × 4, eager | 16 × 4, eager | operators | host reads | peak MiB"
+    losses.main([*arguments, "--output", str(output)])
+    printed = capsys.readouterr().out
+    head, _, *lines = printed.splitlines()[2:]
+    assert head.startswith(
+        "| loss | advantages | 8 × 4, eager | 16 × 4, eager | operators | host reads | peak MiB, eager"
     )
-    assert [line.split(" | ")[:2] for line in printed[4:]] == [
-        ["| ppo", "sequence"], ["| ppo", "token"], ["| dpo", "—"],
-    ]  # fmt: skip
-    losses.main([*arguments, "--output", str(tmp_path / "new" / "losses.json")])
-    results = json.loads((tmp_path / "new" / "losses.json").read_text(encoding="utf-8"))
+    assert [line.split(" | ")[:2] for line in lines] == [["| ppo", "sequence"], ["| ppo", "token"], ["| dpo", "—"]]
+    results = json.loads(output.read_text(encoding="utf-8"))
     assert len(results["cells"]) == 6
     for cell in results["cells"]:
         assert {side: len(found) for side, found in cell["seconds"].items()} == {"ours": 2, "textbook": 2}
         assert ("peak" in cell) == (cell["shape"] == [16, 4])
-    assert losses.table(results) in capsys.readouterr().out
+    assert losses.table(results) in printed
 
 
-def test_a_loss_that_fails_is_an_error_of_its_cell(monkeypatch, capsys):
+def test_a_loss_that_fails_is_an_error_of_its_cell_and_nothing_is_written_unasked(monkeypatch, capsys):
     def broken(**_):
         raise RuntimeError("a long story")
 
     monkeypatch.setattr(grape_verified, "sft_loss", broken)
+    kept = list(RESULTS.glob("*"))
     losses.main(["--losses", "sft", "--shapes", "8x4", "--modes", "eager", "--rounds", "1"])
+    assert list(RESULTS.glob("*")) == kept
     assert capsys.readouterr().out.splitlines()[-1] == "| sft | — |" + " RuntimeError |" * 4
 
 
+@pytest.mark.full("contexts that compile")
 def test_a_compiled_loss_is_one_graph():
     found = Case("sft", "—", Shape(8, 4), "compiled").measured(1, "cpu", 0)
     assert found["kernels"]["ours"] >= 1
