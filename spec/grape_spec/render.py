@@ -15,9 +15,9 @@ from sympy.printing.str import StrPrinter
 from grape_spec.language.claims import Claim, Part, Wrong
 from grape_spec.language.definitions import Definition
 from grape_spec.language.domains import IndexUpTo
-from grape_spec.language.expressions import Apply, At, Diff, OneSided, bound_things, substitute
+from grape_spec.language.expressions import Apply, At, Diff, OneSided, bound_things, substitute, symbols_of
 from grape_spec.language.registry import CLAIMS, DEFINITIONS
-from grape_spec.language.symbols import DECLARATIONS, symbols_of
+from grape_spec.language.symbols import DECLARATIONS
 
 #: In the declared LaTeX of a definition: an entry of a family, an argument, a brace that is meant.
 _IN_TEMPLATE = re.compile(

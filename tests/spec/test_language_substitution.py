@@ -4,7 +4,7 @@ import pytest
 import sympy as sp
 from grape_spec.evaluate import Evaluator
 from grape_spec.language import At, Diff, OneSided, define, equals, holds, substitute, sum_over, unfold
-from grape_spec.language.symbols import symbols_of
+from grape_spec.language.expressions import symbols_of
 from grape_spec.proof.prove import prove
 from grape_spec.proof.rules import algebra
 from sympy import Lambda, Max, exp

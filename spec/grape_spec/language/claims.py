@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import sympy as sp
 from sympy.logic.boolalg import Boolean
 
-from grape_spec.language.expressions import unfold
+from grape_spec.language.expressions import symbols_of, unfold
 from grape_spec.language.sources import Source
-from grape_spec.language.symbols import DECLARATIONS, symbols_of
+from grape_spec.language.symbols import DECLARATIONS
 
 if TYPE_CHECKING:
     from grape_spec.proof.rules import Rule

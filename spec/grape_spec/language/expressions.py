@@ -18,6 +18,9 @@ from sympy.core.relational import Relational
 from sympy.core.symbol import Str
 from sympy.logic.boolalg import Boolean, BooleanFunction
 
+from grape_spec.language.domains import OneOf, RowDomain
+from grape_spec.language.symbols import DECLARATIONS, Declarable, declaration, size_of_axis
+
 if TYPE_CHECKING:
     from grape_spec.language.definitions import Definition
 
@@ -122,9 +125,6 @@ def _keeps_sign(parameter: Any, argument: Any) -> bool:
 
 def _keeps_values(parameter: Any, argument: Any) -> bool:
     """Whether an argument is a mask or a row where its parameter is one; the sign alone does not tell."""
-    from grape_spec.language.domains import OneOf, RowDomain
-    from grape_spec.language.symbols import DECLARATIONS
-
     entry = DECLARATIONS[parameter]
     if not isinstance(entry.domain, OneOf | RowDomain):
         return True
@@ -167,8 +167,6 @@ def product_over(body: Any, *axes: sp.Symbol) -> sp.Expr:
 
 
 def _over(kind: Any, body: Any, axes: tuple[sp.Symbol, ...]) -> sp.Expr:
-    from grape_spec.language.symbols import declaration, size_of_axis
-
     node = sp.sympify(body)
     for axis in reversed(axes):
         size = size_of_axis(axis)
@@ -260,6 +258,23 @@ def occurring(expr: sp.Basic) -> set[Any]:
     for arg in expr.args:
         found |= occurring(arg)
     return found - bound_things(expr)
+
+
+def symbols_of(expr: sp.Basic) -> set[Declarable]:
+    """Every symbol, family and function that occurs free in an expression, with the sizes that belong to them."""
+    found = occurring(expr)
+    while True:
+        sizes = {s for thing in found if thing in DECLARATIONS for s in _sizes(thing)}
+        if sizes <= found:
+            return found
+        found |= sizes
+
+
+def _sizes(thing: Declarable) -> set[sp.Symbol]:
+    entry = DECLARATIONS[thing]
+    axis = size_of_axis(thing)
+    of = entry.sizes if axis is None else (*entry.sizes, axis)
+    return {s for size in of for s in size.free_symbols}
 
 
 def rebuild(expr: sp.Basic, args: list[sp.Basic]) -> sp.Basic:

@@ -12,9 +12,9 @@ from sympy.logic.boolalg import Boolean
 from grape_spec.language.claims import Claim, Part, Wrong
 from grape_spec.language.definitions import Definition
 from grape_spec.language.domains import Domain, Real
-from grape_spec.language.expressions import Apply, bound_things
+from grape_spec.language.expressions import Apply, bound_things, symbols_of
 from grape_spec.language.sources import DERIVED, Source
-from grape_spec.language.symbols import DECLARATIONS, Declarable, symbols_of
+from grape_spec.language.symbols import DECLARATIONS, Declarable
 
 DEFINITIONS: dict[str, Definition] = {}
 CLAIMS: dict[str, Claim] = {}

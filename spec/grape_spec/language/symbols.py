@@ -12,7 +12,6 @@ import sympy as sp
 from sympy.core.function import UndefinedFunction
 
 from grape_spec.language.domains import Domain, IndexUpTo, Naturals
-from grape_spec.language.expressions import occurring
 
 Declarable: TypeAlias = "sp.Symbol | sp.IndexedBase | UndefinedFunction"
 
@@ -85,20 +84,3 @@ def declared_name(name: str) -> Declarable:
         return _BY_NAME[name]
     except KeyError:
         raise KeyError(f"no symbol is declared under the name {name!r}") from None
-
-
-def symbols_of(expr: sp.Basic) -> set[Declarable]:
-    """Every symbol, family and function that occurs free in an expression, with the sizes that belong to them."""
-    found = occurring(expr)
-    while True:
-        sizes = {s for thing in found if thing in DECLARATIONS for s in _sizes(thing)}
-        if sizes <= found:
-            return found
-        found |= sizes
-
-
-def _sizes(thing: Declarable) -> set[sp.Symbol]:
-    entry = DECLARATIONS[thing]
-    axis = size_of_axis(thing)
-    of = entry.sizes if axis is None else (*entry.sizes, axis)
-    return {s for size in of for s in size.free_symbols}

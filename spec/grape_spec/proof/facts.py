@@ -14,9 +14,9 @@ import sympy as sp
 from sympy.logic.boolalg import Boolean
 
 from grape_spec.language.domains import Interval, Naturals, OneOf, Positive, Real, SimplexDomain
-from grape_spec.language.expressions import implies, substitute
+from grape_spec.language.expressions import implies, substitute, symbols_of
 from grape_spec.language.registry import claim_of
-from grape_spec.language.symbols import DECLARATIONS, declared_name, size_of_axis, symbols_of
+from grape_spec.language.symbols import DECLARATIONS, declared_name, size_of_axis
 from grape_spec.proof.context import Context, Unknown
 from grape_spec.proof.needs import runs_over_axes_of
 from grape_spec.proof.normal_form import shown_positive

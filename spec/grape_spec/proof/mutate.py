@@ -11,8 +11,8 @@ from sympy.core.relational import Relational
 from sympy.core.symbol import Str
 from sympy.logic.boolalg import Boolean
 
-from grape_spec.language.expressions import At, Diff, OneSided, rebuild
-from grape_spec.language.symbols import size_of_axis, symbols_of
+from grape_spec.language.expressions import At, Diff, OneSided, rebuild, symbols_of
+from grape_spec.language.symbols import size_of_axis
 from grape_spec.render import unicode
 
 

@@ -24,8 +24,8 @@ from sympy.logic.boolalg import Boolean
 from grape_spec.evaluate import Evaluator
 from grape_spec.jets import Undecided, Undefined, exact, value_of
 from grape_spec.language.domains import Interval, RowDomain, SmoothDomain
-from grape_spec.language.expressions import unfold
-from grape_spec.language.symbols import DECLARATIONS, size_of_axis, symbols_of
+from grape_spec.language.expressions import symbols_of, unfold
+from grape_spec.language.symbols import DECLARATIONS, size_of_axis
 
 #: Bits that are tried in turn until a comparison is certain.
 PRECISIONS = (96, 384)

@@ -11,8 +11,8 @@ import sympy as sp
 from sympy.logic.boolalg import Boolean
 
 from grape_spec.language.domains import IndexUpTo, Naturals, RowDomain
-from grape_spec.language.expressions import At, Diff, OneSided, bound_things, rebuild, substitute, walk
-from grape_spec.language.symbols import DECLARATIONS, declared_name, symbols_of
+from grape_spec.language.expressions import At, Diff, OneSided, bound_things, rebuild, substitute, symbols_of, walk
+from grape_spec.language.symbols import DECLARATIONS, declared_name
 from grape_spec.proof.context import Context, Unknown, on_the_simplex
 from grape_spec.proof.derivatives import resolve
 from grape_spec.proof.facts import can_be_varied, instance, lies_in_domain, part_of

@@ -13,8 +13,8 @@ from typing import Any
 import sympy as sp
 from sympy.logic.boolalg import Boolean
 
-from grape_spec.language.expressions import Apply, At, Diff, OneSided, implies, substitute, unfold
-from grape_spec.language.symbols import DECLARATIONS, symbols_of
+from grape_spec.language.expressions import Apply, At, Diff, OneSided, implies, substitute, symbols_of, unfold
+from grape_spec.language.symbols import DECLARATIONS
 from grape_spec.proof.context import Context, Unknown
 from grape_spec.proof.derivatives import plain, resolve
 from grape_spec.proof.facts import Fact, lies_in_domain, part_of, refuse_loose
