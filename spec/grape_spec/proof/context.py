@@ -35,6 +35,7 @@ class Context:
     queries: list[str] = field(default_factory=list)
     milliseconds: int = TIME_LIMIT
     _forms: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _nonzero: set[sp.Basic] = field(default_factory=set, init=False, repr=False, compare=False)
     _entailed: dict[Any, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def anywhere(self) -> Context:
@@ -43,7 +44,7 @@ class Context:
 
     def solver(self) -> Solver:
         """A solver under the assumptions that it can read, those on sums also with every definition unfolded."""
-        return Solver(self._readable, self.queries, self.milliseconds)
+        return Solver(self._readable, self.queries, self.milliseconds, self._nonzero)
 
     @cached_property
     def _readable(self) -> tuple[Boolean, ...]:

@@ -82,6 +82,8 @@ def derivative(expr: sp.Expr, variable: sp.Expr) -> sp.Expr:
     untaken = (node for node in result.atoms(sp.Derivative) if not isinstance(node.expr, AppliedUndef))
     if (node := next(untaken, None)) is not None:
         raise NotAlgebraic(f"{node} is not shown to exist")
+    if not stand_ins:
+        return result
     back = {stand_in: node for node, stand_in in stand_ins.items()}
     return result.replace(lambda node: node in back, lambda node: back[node])
 

@@ -32,12 +32,15 @@ _ARITHMETIC = (sp.Add, sp.Mul, sp.Min, sp.Max, sp.Abs, sp.Piecewise)
 class Solver:
     """One set of variables, their domains, and the queries asked of them.
 
-    ``queries`` keeps each query as SMT-LIB text, so that another solver can be asked the same.
+    Arguments:
+        queries: each query as SMT-LIB text, so that another solver can be asked the same.
+        nonzero: divisors that were shown to differ from zero under the same assumptions.
     """
 
     assumptions: tuple[sp.Basic, ...] = ()
     queries: list[str] = field(default_factory=list)
     milliseconds: int = TIME_LIMIT
+    nonzero: set[sp.Basic] = field(default_factory=set)
     _variables: dict[sp.Basic, z3.ArithRef] = field(default_factory=dict)
     _domains: list[z3.BoolRef] = field(default_factory=list)
     _divisors: dict[sp.Basic, z3.ArithRef] = field(default_factory=dict)
@@ -46,8 +49,13 @@ class Solver:
         """Whether the statement holds wherever the domains, assumptions and given facts do; False when not known."""
         known = [self.formula(f) for f in self.assumptions]
         facts, wanted = [self.formula(f) for f in given], self.formula(statement)
-        defined = all(self._solve([*known, divisor == 0]) == z3.unsat for divisor in self._divisors.values())
+        defined = all(self._differs_from_zero(divisor, term, known) for divisor, term in self._divisors.items())
         return defined and self._solve([*known, *facts, z3.Not(wanted)]) == z3.unsat
+
+    def _differs_from_zero(self, divisor: sp.Basic, term: z3.ArithRef, known: list[z3.BoolRef]) -> bool:
+        if divisor not in self.nonzero and self._solve([*known, term == 0]) == z3.unsat:
+            self.nonzero.add(divisor)
+        return divisor in self.nonzero
 
     def counterexample(self, statement: sp.Basic) -> dict[sp.Symbol, Fraction] | None:
         """Rational values at which the solver believes the statement false; evidence of nothing by themselves."""
