@@ -113,7 +113,7 @@ class Evaluator:
     def hull_of(self, possible: list[Number], where: str) -> Number:
         """The least jet that holds all of those that are possible; raises `Undecided` unless hulls are asked for."""
         if not self.hull or not possible:
-            raise Undecided(f"{where} has no certain branch")
+            raise Undecided(f"the branch of {where} is not certain")
         masks = {mask for x in possible for mask in parts_of(x)}
         parts: dict[int, arb] = {}
         for mask in masks:
@@ -277,7 +277,7 @@ def _pow(expr: sp.Pow) -> Code:
         if exponent.q == 2 and evaluator.hull and isinstance(x, arb) and x.contains(0):
             x = x.nonnegative_part()  # what a square root is taken of is not negative: only the ball is too wide
         if exponent.q != 1 and isinstance(x, Jet) and _turns_negative(x, evaluator.ordered):
-            raise Undefined("a root of what is zero here and negative next to it")
+            raise Undefined("a root of a number that is zero here and negative nearby")
         return power(x, Fraction(int(exponent.p), int(exponent.q)))
 
     return run
@@ -295,7 +295,7 @@ def _delta(expr: sp.KroneckerDelta) -> Code:
     def run(evaluator: Evaluator, scope: Scope) -> int:
         order = evaluator.compare(exact(first(evaluator, scope)), exact(second(evaluator, scope)))
         if order is None:
-            raise Undecided("Kronecker's delta of what is not certain")
+            raise Undecided("Kronecker's delta of numbers that are not certainly equal or different")
         return int(order == 0)
 
     return run

@@ -1,7 +1,7 @@
 """The audit: is a proof worth anything?
 
-For each part of a claim: do its assumptions hold anywhere; is each of them, and each domain, needed; does every mutant
-of the statement fail; are the two sides different trees. Whatever is not so is reported, and what would make a proof
+For each part of a claim: can its assumptions hold; is each assumption, and each domain, needed; does every mutant of
+the statement fail; are the two sides different trees. Every exception is reported, and one that would make the proof
 vacuous fails it.
 """
 
@@ -90,7 +90,7 @@ def _fate(
     if _holds(difference, context):
         return Mutant(text, "implied", "the prover derives it from the claim")
     if not _breaks(replace(part, statement=changed), claim_id, earlier):
-        return Mutant(text, "implied", "the proof of the claim proves it, too")
+        return Mutant(text, "implied", "the proof of the claim also proves it")
     if _try(lambda: refutes(changed, part.assuming, context.solver().counterexample(difference) or {})):
         return Mutant(text, "refuted")
     points = POINTS_IF_LISTED if text in part.equivalent else MORE_POINTS

@@ -1,4 +1,4 @@
-"""Where a proof happens: what is assumed there, and what can be shown from it."""
+"""The context of a proof: its assumptions, and what can be shown from them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from grape_spec.proof.smt import TIME_LIMIT, Solver
 
 
 class Unknown(Exception):
-    """The rule could not prove the statement; the message says what was tried."""
+    """The rule could not prove the statement; the message says why."""
 
 
 @dataclass
 class Context:
-    """Where a proof happens: what is assumed, what the statement speaks of, what was proved and asked before."""
+    """The assumptions of a proof, the symbols of its statement, earlier parts of the claim, and the queries so far."""
 
     assumptions: tuple[Boolean, ...] = ()
     speaks_of: frozenset = frozenset()
@@ -65,7 +65,7 @@ class Context:
         return is_zero(difference, form) and self._have_values(form)
 
     def is_positive(self, expr: sp.Expr) -> bool:
-        """Whether an expression is shown to have a value here, and a positive one."""
+        """Whether an expression is shown to be defined and positive here."""
         form = self._form()
         by_form = self._positive(to_expr(form.of(resolve(expr)))) and self._have_values(form)
         return by_form or self.entails(sp.Gt(expr, 0, evaluate=False)) or self._is_positive_by_parts(expr)
@@ -86,7 +86,7 @@ class Context:
         return is_positive(expr) or self.entails(sp.Ne(expr, 0, evaluate=False)) or self._is_positive_by_parts(expr)
 
     def unmet_need(self, expr: sp.Basic, sizes: Mapping[sp.Symbol, int] | None = None) -> Need | None:
-        """The first thing that an expression needs to have a value and that is not shown here; None if it has one."""
+        """The first condition for an expression to be defined that is not shown here; None if there is none."""
         for position, axis in positions_of(expr):
             if not _is_on_axis(position, axis, sizes or {}):
                 return "a position of its axis", position
@@ -115,7 +115,7 @@ class Context:
         return replace(self, assumptions=self.assumptions + known)
 
     def is_nonnegative(self, expr: sp.Expr) -> bool:
-        """Whether an expression is shown not to be negative here: a sum or product of what is not, a square, a root."""
+        """Whether an expression is shown to be non-negative here: a square, a root, or a sum or product of such."""
         if isinstance(expr, Apply):
             return self.is_nonnegative(expr.unfold())
         if isinstance(expr, sp.Sum):

@@ -1,4 +1,4 @@
-"""Taking the derivatives that a statement leaves unevaluated, by SymPy's ``diff``, which is called here only."""
+"""Derivatives that a statement leaves unevaluated, taken with SymPy's ``diff``, which is called nowhere else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from grape_spec.language.expressions import At, Diff, avoid, occurring, substitu
 
 
 class NotAlgebraic(ValueError):
-    """The expression is outside of what an engine can decide; the answer is unknown, not no."""
+    """The expression is beyond what an engine can decide: the verdict is unknown, not refuted."""
 
 
 _KINKED = (sp.Min, sp.Max, sp.Abs, sp.Piecewise)
@@ -26,7 +26,7 @@ def resolve(expr: sp.Basic) -> sp.Basic:
             return derivative(node.expr, node.variable)
         if isinstance(node, At):
             if any(node.replaced in occurring(d) for d in node.expr.atoms(sp.Derivative)):
-                raise NotAlgebraic(f"the derivative of an unknown function cannot be put to a point: {node}")
+                raise NotAlgebraic(f"cannot evaluate the derivative of an unknown function at a point: {node}")
             return substitute(node.expr, {node.replaced: node.value})
         return None
 
@@ -66,7 +66,7 @@ def derivative(expr: sp.Expr, variable: sp.Expr) -> sp.Expr:
     SymPy differentiates those through Heaviside(0) = 1/2, which is wrong at a kink.
     """
     if variable.is_integer:
-        raise NotAlgebraic(f"{variable} takes whole values, so that there is no derivative in it")
+        raise NotAlgebraic(f"{variable} is an integer: there is no derivative with respect to it")
     expr = avoid(expr, occurring(variable))
     stand_ins: dict[sp.Basic, sp.Basic] = {}
 

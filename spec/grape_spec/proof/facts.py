@@ -69,7 +69,7 @@ def refuse_loose(part: Any, bindings: tuple[tuple[str, Any], ...], context: Cont
     for condition in part.assuming:
         assumed = _bind(condition, bindings) in context.assumptions and not loose & (context.speaks_of | bound)
         if loose & symbols_of(condition) and not assumed:
-            raise Unknown("it holds under an assumption for every index, which cannot be shown at one")
+            raise Unknown("the claim assumes a condition for every index, which cannot be shown for a single one")
 
 
 def _bind(statement: Boolean, bindings: tuple[tuple[str, Any], ...]) -> Boolean:
@@ -80,7 +80,7 @@ def instance(statement: Boolean, bindings: tuple[tuple[str, Any], ...], context:
     for name, value in bindings:
         thing = declared_name(name)
         if not lies_in_domain(thing, value, context):
-            raise Unknown(f"{value} is not shown to be {DECLARATIONS[thing].domain.name}, as {name} is")
+            raise Unknown(f"{value} is not shown to be {DECLARATIONS[thing].domain.name}, as {name} must be")
     return _bind(statement, bindings)
 
 

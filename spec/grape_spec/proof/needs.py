@@ -1,6 +1,6 @@
-"""What an expression needs to have a value: divisors that are not zero, logarithms and roots of what is positive.
+"""What an expression needs to be defined: nonzero divisors, positive arguments of logarithms and roots.
 
-SymPy cancels x/x when an argument is put in, so this looks at definitions and arguments apart, before that happens.
+SymPy cancels x/x when an argument is substituted, so definitions and arguments are inspected separately, beforehand.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _needs_under(expr: ExprWithLimits | sp.Lambda) -> Iterable[Need]:
     if isinstance(expr, ExprWithLimits):
         for bound, low, high in expr.limits:
             if low != 1 or size_of_axis(bound) != high:
-                raise NotAlgebraic(f"{bound} does not run over its own range in {expr}")
+                raise NotAlgebraic(f"{bound} does not run over its declared range in {expr}")
     own = {bound: sp.Dummy("bound", integer=True, positive=True) for bound in bound_things(expr)}
     return needs_of(substitute(expr.function if isinstance(expr, ExprWithLimits) else expr.expr, own))
 
@@ -107,7 +107,7 @@ def _arguments(expr: Apply) -> dict[Any, Any]:
     mapping = dict(zip(expr.definition.of, expr.arguments, strict=True))
     for thing, value in mapping.items():
         if isinstance(value, sp.Lambda) and not runs_over_axes_of(thing, value):
-            raise NotAlgebraic(f"{value} is not over the axes of {thing}")
+            raise NotAlgebraic(f"{value} is not indexed by the axes of {thing}")
     return mapping
 
 

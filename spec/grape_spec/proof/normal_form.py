@@ -90,11 +90,11 @@ class NormalForm:
     def _declare(self, equation: sp.Eq) -> None:
         total = to_expr(self.of(equation.lhs))
         if not isinstance(total, sp.Sum) or equation.rhs.has(sp.Sum, Apply):
-            raise NotAlgebraic(f"a relation must give the value of one sum without another, got {equation}")
+            raise NotAlgebraic(f"a relation must state the value of a single sum, got {equation}")
         indices = {s for s in total.free_symbols if size_of_axis(s) is not None}
         free = tuple(sorted(indices - self._fixed, key=str))
         if len(free) > 1:
-            raise NotAlgebraic(f"a relation may have one free index, got {equation}")
+            raise NotAlgebraic(f"a relation may have at most one free index, got {equation}")
         self._relations.append(Relation(total, equation.rhs, free))
 
     # -- the walk -----------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from grape_spec.proof.normal_form import shown_positive
 
 @dataclass(frozen=True)
 class Proof:
-    """What a prover says: proved in a scope, or unknown with the reason. It never says refuted."""
+    """The verdict of a prover: proved in a scope, or unknown with a reason; never refuted."""
 
     status: Literal["proved", "unknown"]
     scope: str = ""
@@ -33,7 +33,7 @@ def prove(part: Part, *, claim_id: str = "", earlier: tuple[Part, ...] = ()) -> 
         scope = part.by.prove(part.statement, context)
         unmet = context.unmet_need(part.statement, part.by.at_sizes())
         if unmet is not None:
-            raise Unknown(f"{unmet[1]} is not shown to be {unmet[0]}, as the statement needs it to be")
+            raise Unknown(f"{unmet[1]} is not shown to be {unmet[0]}, as the statement requires")
     except (Unknown, NotAlgebraic) as failure:
         return Proof("unknown", reason=str(failure), seconds=perf_counter() - start, queries=tuple(context.queries))
     return Proof("proved", scope, seconds=perf_counter() - start, queries=tuple(context.queries))

@@ -1,8 +1,8 @@
-"""The refuter: looks for a point of the domain at which a statement is certainly false.
+"""The refuter: searches the domain for a point at which a statement is certainly false.
 
 It shares no code with the provers. Points are dyadic rationals, drawn from the domains of the symbols and, half of the
-time, put exactly onto a boundary that the statement speaks of (the two sides of a comparison made equal), because that
-is where false statements hide. Both sides are enclosed in balls; only disjoint balls, or a comparison that is certain,
+time, put exactly onto a boundary that the statement speaks of (the two sides of a comparison made equal), because false
+statements tend to fail there. Both sides are enclosed in balls; only disjoint balls, or a comparison that is certain,
 refute.
 """
 
@@ -42,7 +42,7 @@ PATIENCE = 60
 
 @dataclass(frozen=True)
 class Search:
-    """What the refuter saw: the points that it drew, those of them that could have refuted, and the one that did.
+    """The outcome of a search: the points drawn, those that could have refuted the statement, and the one that did.
 
     The first few points at which the statement holds are kept for its mutants.
     """
@@ -68,7 +68,7 @@ def refute(
 ) -> Search:
     """Search for a witness against a statement at up to ``points`` effective points, at fixed ``sizes`` where given.
 
-    A point at which the assumptions hold and the statement has no value refutes it, too.
+    A point at which the assumptions hold and the statement is undefined refutes it, too.
     """
     random = Random(seed)
     symbols = sorted(_symbols(statement, assuming), key=str)
@@ -91,7 +91,7 @@ def refute(
 
 
 def refutes(statement: Boolean, assuming: tuple[Boolean, ...], point: dict[Any, Any]) -> bool:
-    """Whether one given point, wherever it came from, lies in the domains and is a witness against a statement."""
+    """Whether a given point lies in the domains and is a witness against a statement."""
     missing = _symbols(statement, assuming) - set(point)
     inside = all(DECLARATIONS[s].domain.contains(Fraction(x)) for s, x in point.items() if s in DECLARATIONS)
     return not missing and inside and _within_axes(point) and _try_point(statement, assuming, point) is False

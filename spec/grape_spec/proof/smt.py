@@ -95,7 +95,7 @@ class Solver:
         for kind, build in _CONNECTIVES.items():
             if isinstance(f, kind):
                 return build(*parts)
-        raise NotAlgebraic(f"{type(f).__name__} is not a formula of the solver: {f}")
+        raise NotAlgebraic(f"the SMT solver cannot express {type(f).__name__}: {f}")
 
     def term(self, expr: sp.Basic) -> z3.ArithRef:
         """A SymPy expression as a term of the solver."""
@@ -118,7 +118,7 @@ class Solver:
     def _piecewise(self, expr: sp.Piecewise) -> z3.ArithRef:
         *branches, last = expr.args
         if last[1] != sp.true:
-            raise NotAlgebraic(f"a case distinction must end with a case for all else: {expr}")
+            raise NotAlgebraic(f"a case distinction must end with a default case: {expr}")
         value = self.term(last[0])
         for branch, condition in reversed(branches):
             value = z3.If(self.formula(condition), self.term(branch), value)

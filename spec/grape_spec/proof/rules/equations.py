@@ -52,7 +52,7 @@ class Algebra(Rule):
                 raise Unknown(f"{size} = {n} is not a size")
         left, right = (resolve(side) for side in sides(statement))
         if not sizes and (left.atoms(sp.Sum, sp.Product) or right.atoms(sp.Sum, sp.Product)):
-            raise Unknown("a sum of general length is not for this rule")
+            raise Unknown("this rule does not support sums of general length")
         left, right = (walk(substitute(side, sizes), _written_out) for side in (left, right))
         here = context.at_sizes(left, sizes).at_sizes(right, sizes)
         if not here.agree(on_the_simplex(left, sizes), on_the_simplex(right, sizes)):
@@ -82,21 +82,21 @@ def algebra(*, sizes: Mapping[sp.Symbol, int] | None = None) -> Rule:
 
 @dataclass(frozen=True)
 class Induction(Rule):
-    """Both sides agree at size one, and grow by the same amount from any size to the next."""
+    """Both sides agree at size one and change by the same amount from each size to the next."""
 
     size: sp.Symbol
-    takes_for_granted = ("induction over the natural numbers",)
+    takes_for_granted = ("induction on the natural numbers",)
     engine = "induction"
 
     def prove(self, statement: Boolean, context: Context) -> str:
         left, right = sides(statement)
         if context.assumptions or any(self._is_normalised_along_size(thing) for thing in symbols_of(statement)):
-            raise Unknown(f"an assumption or a total that holds at one {self.size} need not hold at the next")
+            raise Unknown(f"an assumption or a total that holds at one {self.size} may fail at the next")
         left, right = resolve(left), resolve(right)
         if not context.agree(*(substitute(side, {self.size: sp.Integer(1)}) for side in (left, right))):
-            raise Unknown(f"the base of the induction, {self.size} = 1, is not shown")
+            raise Unknown(f"the base case, {self.size} = 1, is not shown")
         if not context.agree(self._larger(left) + right, self._larger(right) + left):
-            raise Unknown("the step of the induction is not shown")
+            raise Unknown("the induction step is not shown")
         return GENERAL
 
     def _larger(self, side: sp.Expr) -> sp.Expr:
@@ -113,7 +113,7 @@ class Induction(Rule):
             return None
         (bound, low, high), *outer = node.limits
         if outer:
-            raise Unknown("an induction over nested sums is not supported")
+            raise Unknown("induction over nested sums is not supported")
         last, shorter = substitute(node.function, {bound: high}), node.func(node.function, (bound, low, self.size))
         return shorter + last if isinstance(node, sp.Sum) else shorter * last
 
@@ -139,14 +139,14 @@ class Rewrite(Rule):
         before, after = sides(statement)
         part = part_of(self.claim, self.part, context)
         if part.assuming:
-            raise Unknown(f"{self.claim} holds under assumptions: it cannot be used under a sum")
+            raise Unknown(f"{self.claim} holds under assumptions and cannot be used under a sum")
         equation = instance(part.statement, self.bindings, context)
         left, right = sides(equation)
         replaced = self._replace(before, left, right, context)
         if replaced == before:
             raise Unknown(f"the left side of {self.claim} does not occur")
         if replaced != after:
-            raise Unknown(f"replacing by {self.claim} gives {replaced}")
+            raise Unknown(f"rewriting with {self.claim} gives {replaced}")
         return GENERAL
 
     def _replace(self, node: sp.Basic, left: sp.Expr, right: sp.Expr, context: Context) -> sp.Basic:
@@ -161,7 +161,7 @@ class Rewrite(Rule):
         if isinstance(node, Diff | At) or not context.speaks_of.isdisjoint(bound_things(node)):
             self._refuse_assumed(context)
         if isinstance(node, OneSided) and args[0] != node.args[0]:
-            raise Unknown(f"{self.claim} is not shown on one side of a point alone")
+            raise Unknown(f"{self.claim} is not shown to hold on one side of a point alone")
         if isinstance(node, Diff) and not can_be_varied(node.variable):
             raise Unknown(f"{self.claim} is not shown around {node.variable}, only on its domain")
         if isinstance(node, At) and not lies_in_domain(node.replaced, node.value, context):
@@ -197,7 +197,7 @@ class Chain(Rule):
         here, right = sides(statement)
         scopes, at = [], self.at_sizes()
         if any(at[size] != n for link in self.links for size, n in link.by.at_sizes().items()):
-            raise Unknown("the links hold at different sizes")
+            raise Unknown("the links of the chain hold at different sizes")
         for link in self.links:
             scopes.append(link.by.prove(sp.Eq(here, link.expr, evaluate=False), context))
             refuse_without_value(link.expr, context, at)

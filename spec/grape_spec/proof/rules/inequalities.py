@@ -47,10 +47,10 @@ def smt(*, given: Iterable[Fact] = ()) -> Rule:
 
 @dataclass(frozen=True)
 class FromMinimum(Rule):
-    """A function with value zero at a point, not rising before it and not falling after it, is nowhere negative.
+    """A function that is zero at a point, nonincreasing before it and nondecreasing after it is nowhere negative.
 
-    For a strict bound it has to fall before the point and rise after it. Where the assumptions leave only what lies
-    above the point, nothing is asked of it before.
+    A strict bound requires it to decrease before the point and increase after it. Where the assumptions exclude
+    everything below the point, only what lies above it matters.
     """
 
     of: sp.Expr
@@ -64,7 +64,7 @@ class FromMinimum(Rule):
     def prove(self, statement: Boolean, context: Context) -> str:
         domain = DECLARATIONS[self.over].domain
         if not (isinstance(domain, Interval) and self.at.is_Rational and domain.contains(Fraction(str(self.at)))):
-            raise Unknown(f"{self.over} does not range over an interval with {self.at} in it")
+            raise Unknown(f"{self.over} does not range over an interval that contains {self.at}")
         if not context.agree(substitute(self.of, {self.over: self.at}), sp.S.Zero):
             raise Unknown(f"the function is not shown to be zero at {self.at}")
         slope = derivative(unfold(self.of), self.over)
@@ -74,14 +74,14 @@ class FromMinimum(Rule):
         anywhere = Context(speaks_of=context.speaks_of, queries=context.queries)
         facts = [fact.instance(anywhere) for fact in self.given]
         if not anywhere.entails(rises, facts):
-            raise Unknown("the function is not shown to rise after the point")
+            raise Unknown("the function is not shown to increase after the point")
         from_here = sp.Ge(self.over, self.at, evaluate=False)
         above = context.entails(from_here)
         on_the_way = Context((from_here,)) if above else anywhere
         if on_the_way.unmet_need(self.of) is not None:
-            raise Unknown("the function is not shown to have a value all the way")
+            raise Unknown("the function is not shown to be defined all the way")
         if not above and not anywhere.entails(falls, facts):
-            raise Unknown("the function is not shown to fall before the point")
+            raise Unknown("the function is not shown to decrease before the point")
         away = context.entails(sp.Ne(self.over, self.at, evaluate=False))
         if self.strict and not away:
             raise Unknown(f"{self.over} is not shown to differ from {self.at}")
@@ -108,25 +108,25 @@ class Termwise(Rule):
 
     bound: sp.Expr
     given: tuple[Fact, ...] = ()
-    takes_for_granted = ("finite sums keep inequalities",)
+    takes_for_granted = ("finite sums preserve inequalities",)
     engine = "term by term"
 
     def prove(self, statement: Boolean, context: Context) -> str:
         total = unfold(statement.args[0])
         if not isinstance(statement, sp.Ge | sp.Le) or not isinstance(total, sp.Sum):
-            raise Unknown("this rule proves that a sum is at least or at most a number")
+            raise Unknown("this rule proves lower and upper bounds on sums")
         term: sp.Expr = total
         limits: list[sp.Tuple] = []
         while isinstance(term, sp.Sum):
             term, limits = term.function, [*term.limits, *limits]
         if context.speaks_of & {limit[0] for limit in limits}:
-            raise Unknown("the statement speaks of the index of the sum: what is assumed need not hold for every term")
+            raise Unknown("the statement mentions the index of the sum: its assumptions need not hold for every term")
         refuse_without_value(self.bound, context)
         facts = [fact.instance(context) for fact in self.given]
         if not context.entails(statement.func(term, self.bound, evaluate=False), facts):
-            raise Unknown("a term is not shown to keep its bound")
+            raise Unknown("a term is not shown to satisfy its bound")
         if not context.agree(sp.Sum(self.bound, *limits), statement.args[1]):
-            raise Unknown("the bounds of the terms do not sum to the right side")
+            raise Unknown("the bounds on the terms do not add up to the right side")
         return GENERAL
 
     def uses(self) -> tuple[str, ...]:

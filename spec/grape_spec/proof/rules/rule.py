@@ -82,15 +82,15 @@ def _change(value: Any, f: Callable[[Any], Any]) -> Any:
 
 
 def refuse_without_value(expr: sp.Expr, context: Context, sizes: Mapping[sp.Symbol, int] | None = None) -> None:
-    """Refuse an expression between the two sides of a statement that is not shown to have a value itself."""
+    """Refuse an intermediate expression of a proof that is not shown to be defined."""
     unmet = context.unmet_need(expr, sizes)
     if unmet is not None:
-        raise Unknown(f"{unmet[1]} is not shown to be {unmet[0]}, as {expr} needs it to be")
+        raise Unknown(f"{unmet[1]} is not shown to be {unmet[0]}, as {expr} requires")
 
 
 def sides(statement: Boolean) -> tuple[sp.Expr, sp.Expr]:
     if not isinstance(statement, sp.Eq):
-        raise Unknown(f"this rule proves equations, not {statement}")
+        raise Unknown(f"this rule proves equations, got {statement}")
     return statement.args
 
 

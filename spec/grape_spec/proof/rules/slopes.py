@@ -24,7 +24,7 @@ from grape_spec.proof.rules.rule import GENERAL, Rule, refuse_without_value, sid
 
 @dataclass(frozen=True)
 class Slope(Rule):
-    """The difference quotient equals the slope exactly, for every step shorter than a radius that is positive."""
+    """The difference quotient equals the slope exactly for every step shorter than a positive radius."""
 
     radius: sp.Expr
     engine = "SMT, exact difference quotient"
@@ -37,7 +37,7 @@ class Slope(Rule):
         elif isinstance(left, Diff) and isinstance(left.variable, sp.Symbol):
             point, allowed = left.variable, sp.Ne(h, 0)
         else:
-            raise Unknown(f"this rule proves slopes in a symbol, not {left}")
+            raise Unknown(f"this rule proves slopes in a symbol, got {left}")
         refuse_without_value(self.radius, context)
         if not context.entails(sp.Gt(self.radius, 0, evaluate=False)):
             raise Unknown("the radius is not shown to be positive")
@@ -59,16 +59,16 @@ def slope(*, radius: Any) -> Rule:
 
 @dataclass(frozen=True)
 class Near(Rule):
-    """Within a radius that is positive the function equals a smooth one, and so has its derivative."""
+    """Within a positive radius the function equals a smooth one and therefore shares its derivative."""
 
     form: sp.Expr
     radius: sp.Expr
-    engine = "SMT, equal to a smooth function nearby"
+    engine = "SMT, locally equal to a smooth function"
 
     def prove(self, statement: Boolean, context: Context) -> str:
         left, result = sides(statement)
         if not isinstance(left, Diff) or not isinstance(left.variable, sp.Symbol):
-            raise Unknown(f"this rule proves derivatives in a symbol, not {left}")
+            raise Unknown(f"this rule proves derivatives in a symbol, got {left}")
         x, h = left.variable, sp.Dummy("step", real=True)
         refuse_without_value(self.radius, context)
         if not context.entails(sp.Gt(self.radius, 0, evaluate=False)):
@@ -80,7 +80,7 @@ class Near(Rule):
             has_values_near(expr, own, x + h, near, context)
         same = sp.Eq(*(substitute(unfold(expr), {own: x + h}) for expr in (function, form)), evaluate=False)
         if not context.entails(implies(near, same)):
-            raise Unknown("the function is not shown to equal the smooth one near the point")
+            raise Unknown("the function is not shown to equal the smooth function near the point")
         if not context.agree(At(Diff(form, own), own, x), result):
             raise Unknown("the derivative of the smooth function is not shown to be the right side")
         return GENERAL
@@ -92,7 +92,7 @@ def near(form: Any, *, radius: Any) -> Rule:
 
 
 def has_values_near(expr: sp.Expr, x: sp.Symbol, there: sp.Expr, near: Boolean, context: Context) -> None:
-    """Refuse an expression that is not shown to have a value at every point of a neighbourhood."""
+    """Refuse an expression that is not shown to be defined throughout a neighbourhood."""
     relations = {"positive": sp.Gt, "non-negative": sp.Ge, "nonzero": sp.Ne}
     for kind, needed in needs_of(expr):
         wanted = relations[kind](substitute(needed, {x: there}), 0, evaluate=False)
@@ -102,7 +102,7 @@ def has_values_near(expr: sp.Expr, x: sp.Symbol, there: sp.Expr, near: Boolean, 
 
 @dataclass(frozen=True)
 class ByTerms(Rule):
-    """The derivative of a sum is the sum of the derivatives: those that facts give, and those that algebra does."""
+    """The derivative of a sum is the sum of the derivatives, which come from facts or from algebra."""
 
     given: tuple[Fact, ...] = ()
     takes_for_granted = ("sum rule",)
@@ -111,7 +111,7 @@ class ByTerms(Rule):
     def prove(self, statement: Boolean, context: Context) -> str:
         left, result = sides(statement)
         if not isinstance(left, Diff):
-            raise Unknown(f"this rule proves derivatives, not {left}")
+            raise Unknown(f"this rule proves derivatives, got {left}")
         expr = left.expr.unfold() if isinstance(left.expr, Apply) else left.expr
         known = dict(self._slope_given(fact, left.variable, context) for fact in self.given)
         slopes = [self._slope(term, left.variable, known, context) for term in sp.Add.make_args(expr)]
@@ -124,7 +124,7 @@ class ByTerms(Rule):
         if isinstance(equation, sp.Implies):
             condition, equation = equation.args
             if not context.entails(condition):
-                raise Unknown(f"{condition} is not shown, under which {fact.claim} holds")
+                raise Unknown(f"{condition}, an assumption of {fact.claim}, is not shown")
         derivative_of, slope_of = sides(equation)
         if not isinstance(derivative_of, Diff) or derivative_of.variable != variable:
             raise Unknown(f"{fact.claim} does not give a derivative in {variable}")
@@ -169,21 +169,21 @@ class ChainRule(Rule):
         outside, outside_slope = sides(part.statement)
         variable, value = self.at
         if inner.assuming:
-            raise Unknown(f"{self.inner} holds under assumptions")
+            raise Unknown(f"{self.inner} holds only under assumptions")
         derivatives = isinstance(left, Diff) and isinstance(outside, Diff)
         if not derivatives or inside != Diff(value, left.variable) or outside.variable != variable:
             raise Unknown("the parts are not the derivatives that this composition needs")
         if not lies_in_domain(variable, value, context):
-            raise Unknown(f"{value} is not shown to be {DECLARATIONS[variable].domain.name}, as {variable} is")
+            raise Unknown(f"{value} is not shown to be {DECLARATIONS[variable].domain.name}, as {variable} must be")
         refuse_loose(part, (), context)
         varied = left.variable.base if isinstance(left.variable, sp.Indexed) else left.variable
         if varied in symbols_of(outside.expr):
-            raise Unknown(f"the outside depends on {left.variable} by itself, not only through the inside")
+            raise Unknown(f"the outer function depends on {left.variable} directly, not only through the inner one")
         if unfold(left.expr) != unfold(substitute(outside.expr, {variable: value})):
-            raise Unknown("the composition is not the outside applied to the inside")
+            raise Unknown("the left side is not the outer function applied to the inner one")
         for condition in part.assuming:
             if not context.entails(substitute(condition, {variable: value})):
-                raise Unknown(f"{condition} is not shown at the inside")
+                raise Unknown(f"{condition} is not shown at the value of the inner function")
         product = substitute(outside_slope, {variable: value}) * inside_slope
         if not context.entails(sp.Eq(result, product, evaluate=False)):
             raise Unknown("the product of the two slopes is not shown to be the right side")
