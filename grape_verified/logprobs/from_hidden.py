@@ -12,7 +12,7 @@ from grape_verified.arguments import check_flag, check_group
 from grape_verified.logprobs.inputs import head_inputs
 from grape_verified.logprobs.parallel import ranks
 from grape_verified.logprobs.tiles import checked_tile, two_stage_tile
-from grape_verified.logprobs.two_stage import two_stage
+from grape_verified.logprobs.two_stage import TwoStage
 
 __all__ = ["linear_token_logps"]
 
@@ -91,7 +91,7 @@ def linear_token_logps(
     size = two_stage_tile(hidden, weight) if tile is None else checked_tile(tile)
     each, every = (tokens.temperature, 1.0) if isinstance(tokens.temperature, Tensor) else (None, tokens.temperature)
     name = None if group is None else group.group_name
-    logps, _, entropies = two_stage(
+    logps, _, entropies = TwoStage.apply(  # type: ignore[no-untyped-call]
         tokens.hidden, weight, bias, each, every, tokens.targets, tokens.counted, *size, name, with_entropy
     )
     logps = logps.view(targets.shape)

@@ -18,8 +18,8 @@ from grape_verified.logprobs.inputs import (
     check_fused_batch,
     check_fused_inputs,
     check_loss_function,
-    check_no_transform,
     check_separable,
+    check_with_values,
     checked_terms,
     head_inputs,
     savable,
@@ -143,7 +143,7 @@ def _fused(
     inputs = {} if inputs is None else inputs
     check_fused_inputs(inputs, separable, targets)
     check_loss_function(loss_fn, separable)
-    check_no_transform(hidden, weight, targets, *inputs.values())
+    check_with_values(hidden, weight, targets, *inputs.values())
     counted = torch.ones_like(targets, dtype=torch.bool) if tokens.counted is None else tokens.counted.view_as(targets)
     size = one_pass_tile(hidden, weight) if tile is None else checked_tile(tile)
     places = counted.reshape(-1).nonzero().squeeze(1)

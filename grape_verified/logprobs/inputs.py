@@ -25,6 +25,7 @@ from grape_verified.arguments import (
     check_tensor,
     check_values,
     counted_tokens,
+    values_are_readable,
 )
 from grape_verified.logprobs.dispatch import in_transform
 from grape_verified.numerics import compute_dtype
@@ -185,13 +186,15 @@ def check_fused_inputs(inputs: Mapping[str, Tensor], separable: str, targets: Te
             raise ValueError(f"{name}: got shape {_shape(value)}, expected ({rows}, ...), one row for each {separable}")
 
 
-def check_no_transform(*tensors: Tensor) -> None:
-    """Refuse torch.func in the fused loss, which differentiates block by block itself."""
-    if in_transform(*tensors):
+def check_with_values(hidden: Tensor, *others: Tensor) -> None:
+    """Refuse torch.func and fake tensors in the fused loss, which differentiates blocks that depend on the mask."""
+    if in_transform(hidden, *others):
         raise TypeError(
             "fused_linear_loss: got tensors of a torch.func transform, expected plain tensors; "
             "linear_token_logps takes them"
         )
+    if not values_are_readable(hidden):
+        raise TypeError("hidden: got a tensor without values, expected one with values; linear_token_logps takes it")
 
 
 def check_loss_function(loss_fn: object, separable: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -76,34 +76,6 @@ def _(hidden: Tensor, *given: Any) -> tuple[Tensor, Tensor, Tensor]:
     return rows, torch.empty_like(rows), torch.empty_like(rows) if given[-1] else rows.new_empty(0)
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    hidden, weight, bias, temperatures, ctx.temperature, targets, counted, *layout, with_entropy = inputs
-    logps, totals, entropies = output
-    ctx.layout = layout
-    ctx.mark_non_differentiable(totals)
-    ctx.set_materialize_grads(False)
-    found = logps, totals, entropies if with_entropy else None
-    ctx.save_for_backward(hidden, weight, bias, temperatures, targets, counted, *found)
-
-
-def _backward(
-    ctx: Any, grad_logps: Tensor | None, _: Tensor | None, grad_entropies: Tensor | None
-) -> tuple[Tensor | None, ...]:
-    refuse_second_derivative("linear_token_logps")
-    hidden, weight, bias, temperatures, targets, counted, *found = ctx.saved_tensors
-    asked = grad_logps, grad_entropies if found[-1] is not None else None
-    needs = [ctx.needs_input_grad[place] for place in range(4)]
-    if asked == (None, None):
-        return (None,) * 11
-    head = weight, bias, temperatures, ctx.temperature
-    results = two_stage_backward(hidden, *head, targets, counted, *ctx.layout, *found, *asked, needs)
-    gradients = (x if needed else None for x, needed in zip(results, needs, strict=True))
-    return *gradients, None, None, None, None, None, None, None
-
-
-two_stage.register_autograd(_backward, setup_context=_setup)
-
-
 @torch.library.custom_op("grape_verified::linear_token_logps_backward", mutates_args=(), schema=_BACKWARD)
 def two_stage_backward(
     hidden: Tensor,
@@ -152,25 +124,72 @@ def _(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperatures: Tensor 
     return tuple(torch.empty_like(x, memory_format=torch.contiguous_format) for x in found)
 
 
-two_stage_backward.register_autograd(lambda ctx, *_: second_derivative_refused("linear_token_logps"))
+def _mapped(function: Callable[..., Any], info: Any, in_dims: Sequence[Any], given: Sequence[Any]) -> tuple[Any, Any]:
+    """What vmap makes of a function: one call for each."""
+
+    def call(place: int) -> tuple[Tensor, ...]:
+        own = (x.select(d, place) if isinstance(d, int) else x for x, d in zip(given, in_dims, strict=True))
+        return function(*own)  # type: ignore[no-any-return]
+
+    results = list(zip(*map(call, range(info.batch_size)), strict=True))
+    return tuple(map(torch.stack, results)), (0,) * len(results)
 
 
-def _mapped(operator: Callable[..., Any]) -> Callable[..., Any]:
-    """The rule of an operator for vmap: one call for each."""
+class TwoStage(torch.autograd.Function):
+    """The operators as a function that can be differentiated once."""
 
-    def rule(info: Any, in_dims: Sequence[Any], *given: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        def call(place: int) -> tuple[Tensor, ...]:
-            own = (x.select(d, place) if isinstance(d, int) else x for x, d in zip(given, in_dims, strict=True))
-            return operator(*own)  # type: ignore[no-any-return]
+    @staticmethod
+    def forward(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
+        return two_stage(*given)  # type: ignore[no-any-return]
 
-        results = list(zip(*map(call, range(info.batch_size)), strict=True))
-        return tuple(map(torch.stack, results)), (0,) * len(results)
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        hidden, weight, bias, temperatures, ctx.temperature, targets, counted, *ctx.layout, with_entropy = inputs
+        logps, totals, entropies = output
+        ctx.mark_non_differentiable(totals, *([] if with_entropy else [entropies]))
+        ctx.set_materialize_grads(False)
+        found = logps, totals, entropies if with_entropy else None
+        ctx.save_for_backward(hidden, weight, bias, temperatures, targets, counted, *found)
 
-    return rule
+    @staticmethod
+    def backward(
+        ctx: Any, grad_logps: Tensor | None, _: Tensor | None, grad_entropies: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        refuse_second_derivative("linear_token_logps")
+        hidden, weight, bias, temperatures, targets, counted, *found = ctx.saved_tensors
+        if grad_logps is None and grad_entropies is None:
+            return (None,) * 11
+        needs = list(ctx.needs_input_grad[:4])
+        head = weight, bias, temperatures, ctx.temperature
+        given = hidden, *head, targets, counted, *ctx.layout, *found, grad_logps, grad_entropies, needs
+        call = two_stage_backward if torch.compiler.is_compiling() else _Backward.apply
+        results = call(*given)  # type: ignore[no-untyped-call, unused-ignore]
+        gradients = (x if needed else None for x, needed in zip(results, needs, strict=True))
+        return *gradients, None, None, None, None, None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Sequence[Any], *given: Any) -> tuple[Any, Any]:
+        return _mapped(TwoStage.apply, info, in_dims, given)
 
 
-two_stage.register_vmap(_mapped(two_stage))
-two_stage_backward.register_vmap(_mapped(two_stage_backward))
+class _Backward(torch.autograd.Function):
+    """The backward pass, which torch.func differentiates only to be refused."""
+
+    @staticmethod
+    def forward(*given: Any) -> tuple[Tensor, ...]:
+        return two_stage_backward(*given)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Nothing to save."""
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> NoReturn:
+        second_derivative_refused("linear_token_logps")
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Sequence[Any], *given: Any) -> tuple[Any, Any]:
+        return _mapped(_Backward.apply, info, in_dims, given)
 
 
 def _head(
