@@ -1,0 +1,129 @@
+"""What every public function has to do, drawn over all contracts. What is worked out by hand is in `tests/losses`.
+
+Compiled, transformed, strided, masked and the like: `tests/test_contexts.py`. Values, gradients, masks, partitions and
+extremes against the spec: `tests/conformance/test_kernels.py`.
+"""
+
+import re
+
+import pytest
+import torch
+
+import grape_verified
+from grape_verified.conformance import CONTRACTS
+from grape_verified.conformance.calls import calls
+
+DIFFERENTIATED = [name for name, contract in CONTRACTS.items() if contract.wrt]
+LOSSES = [name for name, contract in CONTRACTS.items() if contract.reduced and name != "aggregate"]
+
+#: Their gradient is by definition not that of their value: a weight is a constant.
+NOT_A_DERIVATIVE = {"cispo", "cispo_per_token"}
+
+
+def first(name):
+    """The call with the most numbers."""
+    return calls(name)[0]
+
+
+def to(call, dtype):
+    return call.mapped(lambda t: t.to(dtype) if t.is_floating_point() else t)
+
+
+def off_the_kinks(call):
+    """In fp64, every number that is differentiated moved a little, ratios at most e³: else differences lose digits."""
+    exact = to(call, torch.float64)
+    logps, references = exact.tensors.get("logps"), ("old_logps", "ref_logps")
+    near = {n: logps + (exact.tensors[n] - logps).clamp(-3, 3) for n in references if n in exact.tensors}
+    moved = {n: exact.tensors[n] for n in exact.wrt}
+    waves = {n: 0.01 * torch.arange(1.0, 1 + t.numel()).double().sin().view_as(t) for n, t in moved.items()}
+    return exact.with_tensors(**near, **{n: moved[n] + waves[n] for n in moved})
+
+
+@pytest.mark.parametrize("name", [name for name in DIFFERENTIATED if name not in NOT_A_DERIVATIVE])
+def test_the_gradient_is_that_of_the_value(name):
+    for call in map(off_the_kinks, calls(name)):
+        leaves = [call.tensors[n].clone().requires_grad_() for n in call.wrt]
+
+        def value(*given, call=call):
+            return call({**call.tensors, **dict(zip(call.wrt, given, strict=True))})
+
+        assert torch.autograd.gradcheck(value, leaves)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("name", CONTRACTS)
+def test_half_precision_is_computed_in_fp32_and_gradients_have_the_dtype_of_their_argument(name, dtype):
+    call = to(first(name), dtype)
+    leaves = {n: t.clone().requires_grad_(n in call.wrt) for n, t in call.tensors.items()}
+    result = call(leaves)
+    assert result.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    if call.wrt:
+        result.sum().backward()
+        assert {leaves[n].grad.dtype for n in call.wrt} == {dtype}
+
+
+@pytest.mark.parametrize("name", CONTRACTS)
+def test_only_what_the_contract_says_is_differentiated(name):
+    call = first(name)
+    leaves = {n: t.clone().requires_grad_(t.is_floating_point()) for n, t in call.tensors.items()}
+    result = call(leaves)
+    assert result.requires_grad == bool(call.wrt)
+    if call.wrt:
+        result.sum().backward()
+    assert {n for n, leaf in leaves.items() if leaf.grad is not None and leaf.grad.any()} <= set(call.wrt)
+
+
+def output(name):
+    """What a loss returns, in full."""
+    contract, call = CONTRACTS[name], first(name)
+    by_position = [call.tensors[n].clone().requires_grad_(n in call.wrt) for n in contract.tensors
+                   if n not in contract.by_keyword]  # fmt: skip
+    by_keyword = {n: t for n, t in call.tensors.items() if n in contract.by_keyword}
+    return getattr(grape_verified, contract.kernel)(*by_position, **by_keyword, **call.options)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_metrics_are_finite_numbers_without_a_gradient(name):
+    metrics = output(name).metrics
+    assert metrics
+    for metric in metrics.values():
+        assert metric.ndim == 0
+        assert metric.isfinite()
+        assert not metric.requires_grad
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_terms_of_a_loss_are_0_where_masked(name):
+    terms = output(name)[1]
+    masked = first(name).tensors.get("mask", torch.tensor(1)) == 0
+    if terms.ndim == masked.ndim:
+        assert not terms[masked].any()
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+
+
+def refused(error, argument, call, tensors=None, **options):
+    with pytest.raises(error) as caught:
+        call(call.tensors | (tensors or {}), **options)
+    text = str(caught.value)
+    assert re.match(rf"{argument}: got .+, expected .+", text, re.DOTALL), text
+
+
+@pytest.mark.parametrize("name", CONTRACTS)
+def test_an_error_names_the_tensor_what_came_and_what_was_expected(name):
+    call = first(name)
+    for argument, tensor in call.tensors.items():
+        refused(TypeError, argument, call, {argument: tensor.tolist()})
+        refused(TypeError, argument, call, {argument: tensor.to(torch.complex64)})
+        refused(TypeError, argument, call, {argument: tensor.to_sparse()})
+
+
+@pytest.mark.parametrize("name", CONTRACTS)
+def test_an_error_names_the_option_what_came_and_what_was_expected(name):
+    for call in calls(name):
+        missing = {option for tensor, option in CONTRACTS[name].by_keyword.items() if tensor not in call.tensors}
+        for option, values in call.numbers.items():
+            if values and option not in missing:
+                for wrong in ("1", float("nan"), 1j):
+                    refused((TypeError, ValueError), option, call, **{option: wrong})
