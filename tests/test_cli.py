@@ -474,7 +474,7 @@ def test_every_value_that_check_draws_may_be_held(contract):
 
 def may_be_held(contract, options):
     try:
-        return checking._checked_options(CONTRACTS[contract], options) == options
+        return checking.checked_options(CONTRACTS[contract], options) == options
     except ValueError:
         return False
 

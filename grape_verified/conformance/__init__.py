@@ -1,12 +1,31 @@
-"""The meeting of the mathematics and the code: hold any implementation against the spec.
+"""Where the mathematics and the code meet: check any implementation against the spec.
 
 `check(function, "ppo")` says, property by property, whether a function does what the definitions of the spec say, and
 shows the smallest input on which it does not.
+
+`token_loss`, `pair_loss`, `sequence_loss` and `estimator` make contracts from definitions of the spec, or of your own:
+each returns a tuple of contracts, and `check(function, contract)` takes one of them in place of a name.
 """
 
 from grape_verified.conformance.checking import check
-from grape_verified.conformance.contract import Contract
+from grape_verified.conformance.contract import Contract, Expectation, Option
 from grape_verified.conformance.contracts import CONTRACTS
+from grape_verified.conformance.families import estimator, pair_loss, sequence_loss, token_loss
+from grape_verified.conformance.formula import Formula, LogRatio
 from grape_verified.conformance.report import Finding, Report
 
-__all__ = ["CONTRACTS", "Contract", "Finding", "Report", "check"]
+__all__ = [
+    "CONTRACTS",
+    "Contract",
+    "Expectation",
+    "Finding",
+    "Formula",
+    "LogRatio",
+    "Option",
+    "Report",
+    "check",
+    "estimator",
+    "pair_loss",
+    "sequence_loss",
+    "token_loss",
+]

@@ -18,7 +18,7 @@ import grape_verified
 from grape_verified.conformance.contract import Contract
 from grape_verified.conformance.contracts import CONTRACTS
 from grape_verified.conformance.strategies import Case, Regime
-from grape_verified.conformance.subject import Subject
+from grape_verified.conformance.subject import Subject, by_signature
 
 #: Inputs that are drawn for each kernel, and those of them that are tried.
 DRAWN, TRIED = 60, 3
@@ -94,7 +94,7 @@ def calls(name: str) -> tuple[Call, ...]:
 
 def of_function(function: Callable[..., Any], contract: Contract) -> tuple[Call, ...]:
     """Calls of an implementation of a contract."""
-    subject = Subject.read(function, contract, {})
+    subject = by_signature(function, contract, {})
     return tuple(_call_of(subject, case) for case in _largest(contract, subject.offered))
 
 
@@ -138,7 +138,7 @@ def _call_of(subject: Subject, case: Case) -> Call:
         tuple(name for name in contract.wrt if name in (*by_position, *asked)),
         {name: value for name, value in subject.keywords(case).items() if name in contract.options},
         contract.shared,
-        contract.apart,
+        contract.unmasked,
         {n: tuple(v for v in (o.default, *o.others) if is_number(v)) for n, o in contract.options.items()
          if n in subject.offered},
         contract.parts(case),

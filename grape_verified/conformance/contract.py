@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+import grape_verified
 from grape_verified.conformance import strategies
-from grape_verified.conformance.oracle import Oracle
+from grape_verified.conformance.oracle import EXACT, Oracle, recording
 from grape_verified.conformance.strategies import Blueprint, Case, Regime, Variant, Vocabulary
 
 Options = Mapping[str, Any]
@@ -38,6 +41,16 @@ def like_first(case: Case) -> tuple[int, ...]:
     return tuple(next(iter(case.tensors.values())).shape)
 
 
+def like(name: str) -> Callable[[Case], tuple[int, ...]]:
+    """The shape of a tensor by its name."""
+    return lambda case: tuple(case.tensors[name].shape)
+
+
+def one_for_each_row(case: Case) -> tuple[int, ...]:
+    """The shape of one number for each sequence."""
+    return (rows(case),)
+
+
 def without_vocabulary(case: Case) -> tuple[int, ...]:
     """The shape of the first tensor without its last dimension: one number for each position."""
     return like_first(case)[:-1]
@@ -53,14 +66,13 @@ def fit_reduction(options: dict[str, Any], varied: Sequence[str]) -> dict[str, A
     mode = "aggregation" if "aggregation" in options else "mode"
     if mode not in options:
         return options
-    if options[mode] == "fixed_length" and "max_length" not in varied and options["max_length"] is None:
+    if options[mode] == "fixed_length" and "max_length" not in varied and options.get("max_length") is None:
         options[mode] = "sequence_sum"
     if options[mode] == "token_sum" and "denominator" in varied:
         options["denominator"] = None
-    if options[mode] != "fixed_length":
-        options["max_length"] = None
-    elif options["max_length"] is None:
-        options["max_length"] = 8
+    if "max_length" in options:
+        long = options["max_length"] or 8
+        options["max_length"] = long if options[mode] == "fixed_length" else None
     return options
 
 
@@ -84,56 +96,60 @@ class Contract:
 
     Arguments:
         name: how `check` is asked for it.
-        kernel: the public function of this package that keeps it.
-        text: what it is, in one sentence.
+        kernel: the name of the public function that keeps it.
+        reference: that function itself, where it is not one of this package.
         tensors: the arguments that are tensors, in order; by position but for those of `by_keyword`.
         wrt: those that are differentiated; none where the result is a constant.
         options: the keyword arguments.
-        build, blocks: how inputs are made, and the names of the bytes of a row that this takes.
+        build, drawn: how inputs are made, and the names of the bytes of a row that are drawn for them.
         oracle: the expected value and gradients.
         result: the shape of what it returns.
-        rests_on: the definitions and claims that say what it should return.
         properties: the names of the properties that it promises, in the order in which they are checked.
         variants: the forms in which tensors may come.
         by_keyword: tensors that are passed by keyword, each with the option that asks for it: it is passed where that
             option is not at its default; an empty name asks always.
-        apart: tensors that do not lie along the mask, though their shape may be the same.
+        unmasked: tensors that do not lie along the mask, though their shape may be the same.
         shared: tensors that all parts of a batch share.
         parts: the number of parts of a batch that do not depend on each other.
         divided_at: values that options must have for the batch to be the sum of its parts.
         outputs: the names of the tensors that it returns, where it returns several; they are stacked last.
-        asks_for: keyword arguments that a function which takes them is given, as what it is to return depends on them.
+        forced_options: keyword arguments that a function which takes them is given, as its result depends on them.
         fit: makes drawn options fit each other, given the names of those that vary.
         expectation: what it is in expectation over sampled tokens; None where the spec does not say.
     """
 
     name: str
     kernel: str
-    text: str
     tensors: tuple[str, ...]
     wrt: tuple[str, ...]
     options: Mapping[str, Option]
     build: Callable[[Blueprint], Mapping[str, Tensor]]
-    blocks: tuple[str, ...]
+    drawn: tuple[str, ...]
     oracle: Oracle
     result: Callable[[Case], tuple[int, ...]]
-    rests_on: tuple[str, ...]
     properties: tuple[str, ...]
     variants: tuple[Variant, ...] = (Variant(),)
     by_keyword: Mapping[str, str] = field(default_factory=dict)
-    apart: tuple[str, ...] = ()
+    unmasked: tuple[str, ...] = ()
     shared: tuple[str, ...] = ()
     parts: Callable[[Case], int] = rows
     divided_at: Mapping[str, Any] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
-    asks_for: Mapping[str, Any] = field(default_factory=dict)
+    forced_options: Mapping[str, Any] = field(default_factory=dict)
     fit: Callable[[dict[str, Any], Sequence[str]], dict[str, Any]] = fit_reduction
     expectation: Expectation | None = None
+    reference: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         """Every option has a byte that chooses its value."""
         if len(self.options) >= strategies.OPTIONS:
             raise ValueError(f"options: got {len(self.options)}, expected fewer than {strategies.OPTIONS}")
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The function that keeps it, from which defaults are read."""
+        found: Callable[..., Any] = self.reference or getattr(grape_verified, self.kernel)
+        return found
 
     @property
     def reduced(self) -> bool:
@@ -156,6 +172,38 @@ class Contract:
             if not option or options[option] != self.options[option].default
         )
         return tuple(asked)
+
+    def probe(self, held: Options, variant: Variant) -> Case:
+        """A plain input with more tokens than rows, so that a wrong broadcast cannot fit."""
+        width = strategies.WIDTH
+        rows = [{name: bytes((i + t + len(name)) % 7 for t in range(width)) for name in self.drawn} for i in range(2)]
+        rows = [{**row, "mask": bytes(width)} for row in rows]
+        options = self.defaults(held)
+        plan = Blueprint(3, torch.float64, Regime(), variant, options, rows)
+        return Case(self.build(plan), options, variant)
+
+    @cached_property
+    def rests_on(self) -> tuple[str, ...]:
+        """The definitions and claims that say what the function should return: those that its oracle reads."""
+        with recording() as read:
+            for case in self._handful():
+                answer = self.oracle(case, EXACT)
+                answer.gradients([1.0] * len(answer.values))
+                if self.expectation:
+                    self.expectation.gradient(case.options)
+        return tuple(sorted(read))
+
+    def _handful(self) -> Iterator[Case]:
+        """A few small inputs at every value of every option."""
+        usual = self.defaults({})
+        values = [(name, value) for name, option in self.options.items() for value in option.others]
+        choices = [{}, *({name: value} for name, value in values)]
+        for chosen in choices:
+            options = self.fit({**usual, **chosen}, list(self.options))
+            for filled in (bytes(strategies.WIDTH), bytes(range(strategies.WIDTH))):
+                rows = [{name: bytes(strategies.WIDTH) if name == "mask" else filled for name in self.drawn}] * 2
+                plan = Blueprint(2, torch.float64, Regime(), self.variants[0], options, rows)
+                yield Case(self.build(plan), options, self.variants[0])
 
     def of_parts(self, case: Case, chosen: Sequence[int]) -> Case:
         """The case with some parts of its batch, in a given order."""
@@ -184,14 +232,13 @@ class Contract:
             drawn = {name: value for name, value in drawn.items() if alone in (None, name)}
             return self.fit({**self.defaults(held), **drawn}, varied)
 
-        return strategies.cases(self.build, self.blocks, options, variants, regime)
+        return strategies.cases(self.build, self.drawn, options, variants, regime)
 
 
 #: Options that many contracts share.
-REDUCTION = {"denominator": Option(None, (7, 2.5, 1)), "max_length": Option(None, (6, 100))}
-MODES = Option("token_mean", ("sequence_mean", "sequence_sum", "token_sum", "fixed_length"))
-AGGREGATION = {"aggregation": MODES} | REDUCTION
-CLIPPING = {"clip_low": Option(0.2, (0.1, 0.5, 0.0, 1.0)), "clip_high": Option(0.2, (0.5, 0.28, 0.0, 4.0))}
+MODES = ("token_mean", "sequence_mean", "sequence_sum", "token_sum", "fixed_length")
+REDUCTION: dict[str, Any] = {"aggregation": MODES, "mode": MODES, "denominator": (7, 2.5, 1), "max_length": (6, 100)}
+CLIPPING: dict[str, Any] = {"clip_low": (0.1, 0.5, 0.0, 1.0), "clip_high": (0.2, 0.5, 0.28, 0.0, 4.0)}
 
 #: Properties that many contracts promise: every one, those of a loss over tokens, those of a constant, and the last,
 #: without constants among the tensors and with them.
@@ -207,8 +254,3 @@ ADVANTAGES = tuple(Variant(advantages=form) for form in ("per token", "per seque
 MASKS_AND_ADVANTAGES = tuple(
     Variant(mask, form) for form in ("per token", "per sequence") for mask in ("bool", "float")
 )
-
-AGGREGATION_CLAIMS = (
-    "aggregation.token_mean", "aggregation.sequence_mean", "aggregation.sequence_sum", "aggregation.token_sum",
-    "aggregation.fixed_length", "aggregation.token_count", "aggregation.gradient", "aggregation.partition",
-)  # fmt: skip

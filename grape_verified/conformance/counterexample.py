@@ -72,7 +72,9 @@ def _differentiation(violation: Violation, leaves: tuple[str, ...]) -> list[str]
     """The lines that show the gradients, if it is they that are wrong; else those that show the value."""
     if not any("gradient" in remark for remark in (*violation.remarks, violation.sentence)):
         return ["print(result.tolist())"]
-    weights = "" if violation.cotangents is None or not violation.cotangents.ndim else literal(violation.cotangents)
+    upstream = violation.cotangents
+    plain = upstream is None or (not upstream.ndim and upstream.item() == 1)
+    weights = "" if upstream is None or plain else literal(upstream)
     return [f"result.backward({weights})", *(f"print({leaf}.grad.tolist())" for leaf in leaves)]
 
 

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -25,7 +27,10 @@ import grape_spec  # noqa: F401 - enters every definition and claim into the reg
 import torch
 from flint import arb, ctx
 from grape_spec.evaluate import PRECISION, evaluate
-from grape_spec.language.registry import claim_of, definition
+from grape_spec.language import registry
+from grape_spec.language.definitions import Definition
+from grape_spec.language.expressions import Apply
+from sympy import Expr
 from torch import Tensor
 
 from grape_verified.conformance.strategies import Case, Vocabulary
@@ -90,6 +95,10 @@ class Arithmetic:
 
 
 EXACT = Arithmetic(0.0, math.inf, 0.0)
+
+
+#: The ball that holds every number.
+ANY_NUMBER = arb(0, math.inf)
 
 
 @dataclass(frozen=True)
@@ -159,10 +168,45 @@ def precisely(oracle: Oracle) -> Oracle:
     return at_full_precision
 
 
+# -- what is read of the spec -----------------------------------------------------------------------------------------
+
+_RECORDED: ContextVar[set[str] | None] = ContextVar("_RECORDED", default=None)
+
+
+@contextmanager
+def recording() -> Iterator[set[str]]:
+    """The ids of the definitions and claims that are read meanwhile."""
+    found: set[str] = set()
+    token = _RECORDED.set(found)
+    try:
+        yield found
+    finally:
+        _RECORDED.reset(token)
+
+
+def definition(id: str) -> Definition:
+    """The definition with that id."""
+    found = registry.definition(id)
+    _record(id, found.body)
+    return found
+
+
 def right_hand_side(claim: str, part: str = "") -> Any:
     """The right-hand side of an equation that the spec claims: of its only part, or of the one with that name."""
-    parts = claim_of(claim).parts
-    return next(entry for entry in parts if not part or entry.name == part).statement.rhs
+    parts = registry.claim_of(claim).parts
+    formula = next(entry for entry in parts if not part or entry.name == part).statement.rhs
+    _record(claim, formula)
+    return formula
+
+
+def _record(id: str, formula: Expr) -> None:
+    """Note that an entry was read, and the definitions that occur in the formula."""
+    found = _RECORDED.get()
+    if found is None:
+        return
+    found.add(id)
+    for inner in {str(node.args[0]) for node in formula.atoms(Apply)} - found:
+        definition(inner)
 
 
 # -- sums over tokens -------------------------------------------------------------------------------------------------
@@ -179,7 +223,7 @@ class Aggregation:
     @classmethod
     def of(cls, case: Case, arithmetic: Arithmetic, option: str = "aggregation") -> Aggregation:
         mask = [[int(m) for m in row] for row in case.tensors["mask"].tolist()]
-        mode, divisor = case.options[option], case.options["denominator"]
+        mode, divisor = case.options[option], case.options.get("denominator")
         if divisor is None:
             count = definition("aggregation.token_count")
             divisor = evaluate(count, {"mask": mask}) if mode == "token_mean" else len(mask)
@@ -187,6 +231,12 @@ class Aggregation:
         if mode == "fixed_length":
             numbers["max_length"] = arithmetic.near(case.options["max_length"])
         return cls(mode, mask, numbers)
+
+    @classmethod
+    def of_rows(cls, case: Case, arithmetic: Arithmetic) -> Aggregation:
+        """The mean over pairs or sequences: that of the tokens of a batch with one column."""
+        rows = len(next(iter(case.tensors.values())))
+        return cls.of(case.with_tensors(mask=torch.ones(rows, 1)).with_options(aggregation="token_mean"), arithmetic)
 
     def of_values(self, values: list[list[arb]]) -> arb:
         """The aggregate of per-token values."""
@@ -227,7 +277,10 @@ class Term:
 def reduced(
     terms: Mapping[tuple[int, int], Term], how: Aggregation, names: Sequence[str], arithmetic: Arithmetic
 ) -> Answer:
-    """A loss and its gradient: the aggregate of its terms, and weight × slope. Masked tokens have no term."""
+    """A loss and its gradient: the aggregate of its terms, and weight × slope. Masked tokens have no term.
+
+    Terms beyond the range of both signs cancel by what they were cut to: any finite number is right.
+    """
 
     def total(of: Callable[[Term], arb]) -> arb:
         values = [[arb(0)] * len(row) for row in how.mask]
@@ -243,8 +296,10 @@ def reduced(
 
     exact = arithmetic.rounded(total(lambda term: arithmetic.rounded(term.value, terms=len(terms))))
     limited = total(lambda term: term.within().value) if any(term.limited for term in terms.values()) else exact
+    beyond = [term.value for term in terms.values() if term.limited and abs(term.value) > arithmetic.range_end]
+    undecided = any(x > 0 for x in beyond) and any(x < 0 for x in beyond)
     return Answer(
-        [target(exact, limited, arithmetic)],
+        [Target(ANY_NUMBER) if undecided else target(exact, limited, arithmetic)],
         lambda cotangents: {name: gradient(name, *cotangents) for name in names},
         lambda: total(lambda term: abs(term.value)),
     )
@@ -266,9 +321,7 @@ def unreduced(terms: Sequence[Term], names: Sequence[str], arithmetic: Arithmeti
 
 def mean_of_rows(case: Case, terms: Sequence[Term], names: Sequence[str], arithmetic: Arithmetic) -> Answer:
     """The mean of one term for each pair or sequence: that of the tokens of a batch with one column."""
-    how = Aggregation.of(
-        case.with_tensors(mask=torch.ones(len(terms), 1)).with_options(aggregation="token_mean"), arithmetic
-    )
+    how = Aggregation.of_rows(case, arithmetic)
     return reduced({(i, 0): term for i, term in enumerate(terms)}, how, names, arithmetic)
 
 

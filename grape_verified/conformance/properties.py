@@ -62,8 +62,10 @@ def value(subject: Subject, case: Case) -> None:
 
 
 def gradient(subject: Subject, case: Case) -> None:
-    """The gradient is that of the claims."""
-    _compare_gradient(subject, case, _ones(subject, case))
+    """The gradient is that of the claims; that of a loss for any upstream gradient, as under loss scaling."""
+    ones = _ones(subject, case)
+    upstream = _noisy(case, COTANGENTS, ()).to(ones.dtype) if subject.contract.reduced else ones
+    _compare_gradient(subject, case, upstream)
 
 
 def cotangents(subject: Subject, case: Case) -> None:
@@ -146,6 +148,8 @@ def _all_accepted(
     for place, (number, target) in enumerate(zip(got.flatten().tolist(), targets, strict=True)):
         if not target.accepts(number):
             where = _place(got, place)
+            if cotangent is not None and not cotangent.ndim and cotangent != 1:
+                where += f" for an upstream gradient of {cotangent.item()!r}"
             raise Violation(
                 f"the {noun}{where} is {number!r}, the spec gives {target}",
                 case,
@@ -175,7 +179,7 @@ def computed_in(subject: Subject, case: Case) -> None:
 
 
 def masked_values(subject: Subject, case: Case) -> None:
-    """Whatever stands behind the mask, NaN and inf included, the result does not see it."""
+    """Masked entries do not affect the result, NaN and inf included."""
     masked = case.tensors["mask"] == 0
     dirty = case.with_tensors(
         **{
@@ -196,7 +200,7 @@ def masked_values(subject: Subject, case: Case) -> None:
 
 
 def masked_items(subject: Subject, case: Case) -> None:
-    """Whatever is said of an item that a prompt does not have, NaN and inf included, the result does not see it."""
+    """Entries of items that a prompt does not have do not affect the result, NaN and inf included."""
     masked = case.tensors["item_mask"] == 0
     behind = {"scores": masked.unsqueeze(1), "confidences": masked.unsqueeze(1), "weights": masked.all(0)}
     dirty = case.with_tensors(
@@ -295,12 +299,25 @@ def empty_batch(subject: Subject, case: Case) -> None:
 
 
 def inputs_untouched(subject: Subject, case: Case) -> None:
-    """The function does not write into its arguments."""
+    """Neither the function nor its backward pass writes into its arguments."""
     tensors = {name: tensor.clone() for name, tensor in case.tensors.items()}
     subject.call(case, tensors)
+    _unchanged(case, tensors, "the function")
+    leaves = [tensors[name].requires_grad_() for name in subject.contract.wrt]
+    result = subject.call(case, tensors)
+    if not leaves or not result.requires_grad:
+        return
+    try:
+        torch.autograd.grad(result, leaves, torch.ones_like(result), allow_unused=True)
+    except Exception:  # what cannot be differentiated is for "gradient" to say
+        return
+    _unchanged(case, tensors, "the backward pass of the function")
+
+
+def _unchanged(case: Case, tensors: Mapping[str, Tensor], what: str) -> None:
     for name, tensor in tensors.items():
         if not torch.equal(tensor, case.tensors[name]):
-            raise Violation(f"the function changes its argument {name}", case)
+            raise Violation(f"{what} changes its argument {name}", case)
 
 
 def constants(subject: Subject, case: Case) -> None:
@@ -343,7 +360,7 @@ def _compare(
 def _is_masked(subject: Subject, name: str, tensor: Tensor, mask: Tensor) -> bool:
     """Whether a tensor lies along the mask, with one number or several for each token."""
     along = tensor.shape[: mask.ndim] == mask.shape
-    return name not in ("mask", *subject.contract.apart, *subject.contract.shared) and along
+    return name not in ("mask", *subject.contract.unmasked, *subject.contract.shared) and along
 
 
 def _over(mask: Tensor, tensor: Tensor) -> Tensor:
@@ -417,9 +434,9 @@ _TABLE = (
         times=2,  # an option may be wrong at one of its values, with one form of a mask
     ),
     Property(
-        "masked values", "What stands behind the mask is not seen, NaN and inf included.", _ORDINARY, masked_values
+        "masked values", "Masked entries do not affect the result, NaN and inf included.", _ORDINARY, masked_values
     ),
-    Property("masked items", "What is said of an item that a prompt lacks is not seen.", _ORDINARY, masked_items),
+    Property("masked items", "Entries of items that a prompt lacks do not affect the result.", _ORDINARY, masked_items),
     Property("padding", "Masked positions may be put in anywhere.", _ORDINARY, padding),
     Property(
         "partition",

@@ -1,4 +1,4 @@
-"""The function under check: how it can be called, what it returned, and what to say when it did not.
+"""The function under check: how it is called, and what it returned. `read` finds out and returns a `Subject`.
 
 Whatever the function does, short of ending the process, becomes a sentence: `Violation` carries it.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from grape_verified.conformance.oracle import Arithmetic
 from grape_verified.conformance.strategies import Case, Variant
 
 if TYPE_CHECKING:
@@ -53,18 +54,19 @@ class Outcome:
     no_gradients: str = ""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Subject:
     """A function, read as an implementation of a contract.
 
     Arguments:
+        held: the options that stay at one value.
         offered: the options that it takes; the others stay at the contract's defaults.
         defaults: the options that it need not be given, with its own defaults.
-        takes: which of the keyword arguments it takes that the contract asks for.
+        takes: which of the contract's forced options it takes.
         variants: the forms of tensors that it takes.
-        accessor: what leads from what it returns to the tensor, for counterexamples.
         misread: forms that it takes and gets wrong, while it gets another right.
-        strict: whether it is held to what this package's own kernels promise.
+        accessor: what leads from what it returns to the tensor, for counterexamples.
+        strict: whether it has to keep what this package's own kernels guarantee.
     """
 
     function: Callable[..., Any]
@@ -74,45 +76,18 @@ class Subject:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     takes: tuple[str, ...] = ()
     variants: tuple[Variant, ...] = (Variant(),)
+    misread: tuple[Variant, ...] = ()
     accessor: str = ""
     strict: bool = False
-    misread: tuple[Variant, ...] = ()
-
-    @classmethod
-    def read(cls, function: Callable[..., Any], contract: Contract, held: Mapping[str, Any]) -> Subject:
-        """Find out how to call a function; raises `Violation` where it cannot be called with the contract's tensors."""
-        positional = [tensor for tensor in contract.tensors if tensor not in contract.by_keyword]
-        call = f"{name_of(function)}({', '.join(positional)})"
-        if not callable(function):
-            raise Violation(f"got {type(function).__name__}, expected a function to be called as {call}")
-        try:
-            signature = inspect.signature(function.forward if isinstance(function, torch.nn.Module) else function)
-        except (TypeError, ValueError):  # a builtin without a readable signature
-            return cls(function, contract, held)
-        taken = {name for name in (*contract.options, *contract.by_keyword) if _takes(signature, name)}
-        lost = {option for tensor, option in contract.by_keyword.items() if tensor not in taken}
-        offered = tuple(name for name in contract.options if name in taken and name not in lost)
-        required = [tensor for tensor, option in contract.by_keyword.items() if not option]
-        try:
-            signature.bind(*positional, **dict.fromkeys((*offered, *required)))
-        except TypeError as error:
-            raise Violation(f"it cannot be called as {call}: {error}") from None
-        defaults = {
-            name: signature.parameters[name].default
-            for name in offered
-            if name in signature.parameters and signature.parameters[name].default is not inspect.Parameter.empty
-        }
-        takes = tuple(name for name in contract.asks_for if _takes(signature, name))
-        return cls(function, contract, held, offered, defaults, takes)
 
     def keywords(self, case: Case) -> dict[str, Any]:
-        """The options to call it with: those it takes whose value is not its own default, and what is asked for."""
+        """The options to call it with: those it takes whose value is not its own default, and the forced ones."""
         chosen = {
             name: case.options[name]
             for name in self.offered
             if name not in self.defaults or not _same(self.defaults[name], case.options[name])
         }
-        return chosen | {name: value for name, value in self.contract.asks_for.items() if name in self.takes}
+        return chosen | {name: value for name, value in self.contract.forced_options.items() if name in self.takes}
 
     def __call__(self, case: Case, cotangents: Tensor | None = None) -> Outcome:
         """Call the function, on copies of the tensors, and differentiate what it returns."""
@@ -134,11 +109,28 @@ class Subject:
 
     def call(self, case: Case, tensors: Mapping[str, Tensor]) -> Tensor:
         """The tensor that the function returns, or the one in its `.loss`; several tensors are stacked last."""
+        return self._tensor_in(self._returned(case, tensors), case)
+
+    def accessor_of(self, case: Case) -> str:
+        """What leads from what the function returns for a case to the tensor."""
+        returned = self._returned(case, case.tensors)
+        return ".loss" if not self.contract.outputs and self._tensor_in(returned, case) is not returned else ""
+
+    def _returned(self, case: Case, tensors: Mapping[str, Tensor]) -> Any:
+        """What the function returns, as it is."""
         asked = self.contract.passed_by_keyword(case.options)
         by_keyword = {name: tensors[name] for name in asked}
         by_position = [tensors[name] for name in self.contract.tensors if name not in self.contract.by_keyword]
         try:
-            returned = self.function(*by_position, **by_keyword, **self.keywords(case))
+            return self.function(*by_position, **by_keyword, **self.keywords(case))
+        except Violation:
+            raise
+        except (Exception, SystemExit) as error:
+            raise Violation(f"raised {_describe(error)}", case) from error
+
+    def _tensor_in(self, returned: Any, case: Case) -> Tensor:
+        """The tensor in what the function returned, once it is what the contract says in kind and shape."""
+        try:
             value = self._stacked(returned, case) if self.contract.outputs else getattr(returned, "loss", returned)
         except Violation:
             raise
@@ -153,7 +145,6 @@ class Subject:
             raise Violation("returned a tensor on the device meta, which holds no numbers", case)
         if not value.is_floating_point():
             raise Violation(f"returned a tensor of dtype {value.dtype}, expected a floating-point dtype", case)
-        self.accessor = ".loss" if returned is not value and not self.contract.outputs else ""
         return value
 
     def _stacked(self, returned: Any, case: Case) -> Tensor:
@@ -164,6 +155,73 @@ class Subject:
         if any(shape != self.contract.result(case) for shape in shapes):
             raise Violation(f"returned {shapes}, expected tensors of shape {self.contract.result(case)}", case)
         return torch.stack(list(returned), -1)
+
+
+# -- how it is called -------------------------------------------------------------------------------------------------
+
+
+def read(function: Callable[..., Any], contract: Contract, held: Mapping[str, Any], *, strict: bool = False) -> Subject:
+    """How to call a function, found out by calling it once with each form of tensors that the contract allows.
+
+    One form that it takes is enough: those that it refuses are not tried again. Nor are those that it gets wrong while
+    it gets another right, but the subject says which they are.
+
+    Raises: Violation where the function cannot be called with the contract's tensors.
+    """
+    subject = replace(by_signature(function, contract, held), strict=strict)
+    accessor, right, called, refusals = "", [], [], []
+    for variant in contract.variants:
+        case = contract.probe(held, variant)
+        try:
+            accessor = subject.accessor_of(case)
+            called.append(variant)
+            if _is_right(subject, case):
+                right.append(variant)
+        except Violation as violation:
+            refusals.append(violation)
+    if not called:
+        raise refusals[0]
+    variants = tuple(right or called)
+    misread = tuple(variant for variant in called if variant not in variants)
+    return replace(subject, variants=variants, misread=misread, accessor=accessor)
+
+
+def by_signature(function: Callable[..., Any], contract: Contract, held: Mapping[str, Any]) -> Subject:
+    """How to call a function, as its signature has it, without calling it.
+
+    Raises: Violation where it cannot be called with the contract's tensors.
+    """
+    positional = [tensor for tensor in contract.tensors if tensor not in contract.by_keyword]
+    call = f"{name_of(function)}({', '.join(positional)})"
+    if not callable(function):
+        raise Violation(f"got {type(function).__name__}, expected a function to be called as {call}")
+    try:
+        signature = inspect.signature(function.forward if isinstance(function, torch.nn.Module) else function)
+    except (TypeError, ValueError):  # a builtin without a readable signature
+        return Subject(function, contract, held)
+    taken = {name for name in (*contract.options, *contract.by_keyword) if _takes(signature, name)}
+    lost = {option for tensor, option in contract.by_keyword.items() if tensor not in taken}
+    offered = tuple(name for name in contract.options if name in taken and name not in lost)
+    required = [tensor for tensor, option in contract.by_keyword.items() if not option]
+    try:
+        signature.bind(*positional, **dict.fromkeys((*offered, *required)))
+    except TypeError as error:
+        raise Violation(f"it cannot be called as {call}: {error}") from None
+    defaults = {
+        name: signature.parameters[name].default
+        for name in offered
+        if name in signature.parameters and signature.parameters[name].default is not inspect.Parameter.empty
+    }
+    takes = tuple(name for name in contract.forced_options if _takes(signature, name))
+    return Subject(function, contract, held, offered, defaults, takes)
+
+
+def _is_right(subject: Subject, case: Case) -> bool:
+    """Whether the function returns what the spec gives."""
+    value = subject(case).value
+    arithmetic = Arithmetic.of(value.dtype, case.dtype, strict=subject.strict)
+    targets = subject.contract.oracle(case, arithmetic).values
+    return all(target.accepts(number) for number, target in zip(value.flatten().tolist(), targets, strict=True))
 
 
 def name_of(function: object) -> str:

@@ -8,9 +8,12 @@ from types import SimpleNamespace
 import torch
 from torch.nn.functional import logsigmoid, softplus
 
+from .table import KINKED, SPEC, correct, wrong
+
 # -- PPO: correct, in another style -----------------------------------------------------------------------------------
 
 
+@correct("ppo")
 def log_space_ppo(logps, old_logps, advantages, mask, *, clip_low=0.2, clip_high=0.2, dual_clip=None, denominator=None):
     """Clips the log-ratio, one token at a time; a saturated token keeps its slope through a straight line."""
     dtype = torch.promote_types(logps.dtype, torch.float32)
@@ -74,6 +77,7 @@ def _ppo(per_token=lambda d, a, low, high, dual: -_clipped(_safe_ratio(d), a, lo
     return ppo
 
 
+@wrong("ppo", must=("extremes",))
 def textbook_ppo(logps, old_logps, advantages, mask, *, clip_low=0.2, clip_high=0.2, dual_clip=None, denominator=None):
     """What everybody writes. Right, but its gradient is NaN where the ratio overflows on the side not taken."""
     new, old, gains, keep = _tokens(logps, old_logps, advantages, mask)
@@ -84,34 +88,63 @@ def textbook_ppo(logps, old_logps, advantages, mask, *, clip_low=0.2, clip_high=
     return _mean(-objective, keep, denominator)
 
 
-correct_ppo = _ppo()
+correct_ppo = correct("ppo")(_ppo())
 
-no_min = _ppo(lambda d, a, low, high, dual: -_safe_ratio(d).clamp(1 - low, 1 + high) * a)
-max_for_min = _ppo(
-    lambda d, a, low, high, dual: -torch.max(_safe_ratio(d) * a, _safe_ratio(d).clamp(1 - low, 1 + high) * a)
+no_min = wrong("ppo", must=("value", "gradient"), may=KINKED)(
+    _ppo(lambda d, a, low, high, dual: -_safe_ratio(d).clamp(1 - low, 1 + high) * a)
 )
-padded_mean = _ppo(reduce=lambda x, mask, denominator: (x * mask).sum() / (denominator or mask.numel()))
-sequence_mean = _ppo(
-    reduce=lambda x, mask, denominator: ((x * mask).sum(1) / mask.sum(1).clamp(min=1)).sum() / (denominator or len(x))
+max_for_min = wrong("ppo", must=("value", "gradient"), may=KINKED)(
+    _ppo(lambda d, a, low, high, dual: -torch.max(_safe_ratio(d) * a, _safe_ratio(d).clamp(1 - low, 1 + high) * a))
 )
-detached_ratio = _ppo(lambda d, a, low, high, dual: -_clipped(_safe_ratio(d).detach(), a, low, high, dual))
-wrong_sign = _ppo(lambda d, a, low, high, dual: _clipped(_safe_ratio(d), a, low, high, dual))
-linear_ratio = _ppo(lambda d, a, low, high, dual: -_clipped(1 + d, a, low, high, dual))
-clamped_log_ratio = _ppo(lambda d, a, low, high, dual: -_clipped(d.clamp(-20, 20).exp(), a, low, high, dual))
-clip_high_ignored = _ppo(lambda d, a, low, high, dual: -_clipped(_safe_ratio(d), a, low, low, dual))
-dual_clip_ignored = _ppo(lambda d, a, low, high, dual: -_clipped(_safe_ratio(d), a, low, high, None))
-sum_for_mean = _ppo(reduce=lambda x, mask, denominator: (x * mask).sum() / (denominator or 1))
-zero_over_zero = _ppo(reduce=lambda x, mask, denominator: (x * mask).sum() / (denominator or mask.sum()))
-denominator_ignored = _ppo(reduce=lambda x, mask, denominator: _mean(x, mask, None))
-cut_to_zero = _ppo(lambda d, a, low, high, dual: -_clipped(d.clamp(max=60.0).exp(), a, low, high, dual))
-row_weights = _ppo(
-    reduce=lambda x, mask, denominator: _mean(x * torch.arange(1, len(x) + 1)[:, None], mask, denominator)
+padded_mean = wrong("ppo", must=("value", "padding"), may=KINKED)(
+    _ppo(reduce=lambda x, mask, denominator: (x * mask).sum() / (denominator or mask.numel()))
 )
-first_column_twice = _ppo(
-    reduce=lambda x, mask, denominator: _mean(torch.cat([x[:, :1] * 2, x[:, 1:]], 1), mask, denominator)
+sequence_mean = wrong("ppo", must=("value", "gradient"), may=KINKED)(
+    _ppo(
+        reduce=lambda x, mask, denominator: (
+            ((x * mask).sum(1) / mask.sum(1).clamp(min=1)).sum() / (denominator or len(x))
+        )
+    )
+)
+detached_ratio = wrong("ppo", must=("gradient", "empty batch"))(
+    _ppo(lambda d, a, low, high, dual: -_clipped(_safe_ratio(d).detach(), a, low, high, dual))
+)
+wrong_sign = wrong("ppo", must=("value", "gradient"), may=KINKED)(
+    _ppo(lambda d, a, low, high, dual: _clipped(_safe_ratio(d), a, low, high, dual))
+)
+linear_ratio = wrong("ppo", must=("value", "gradient"), may=KINKED)(
+    _ppo(lambda d, a, low, high, dual: -_clipped(1 + d, a, low, high, dual))
+)
+clamped_log_ratio = wrong("ppo", must=("value", "extremes"), may=SPEC)(
+    _ppo(lambda d, a, low, high, dual: -_clipped(d.clamp(-20, 20).exp(), a, low, high, dual))
+)
+clip_high_ignored = wrong("ppo", must=("options",), may=("kinks", "extremes"))(
+    _ppo(lambda d, a, low, high, dual: -_clipped(_safe_ratio(d), a, low, low, dual))
+)
+dual_clip_ignored = wrong("ppo", must=("options",), may=("kinks", "extremes"))(
+    _ppo(lambda d, a, low, high, dual: -_clipped(_safe_ratio(d), a, low, high, None))
+)
+sum_for_mean = wrong("ppo", must=("value", "gradient"), may=KINKED)(
+    _ppo(reduce=lambda x, mask, denominator: (x * mask).sum() / (denominator or 1))
+)
+zero_over_zero = wrong("ppo", must=("empty batch",))(
+    _ppo(reduce=lambda x, mask, denominator: (x * mask).sum() / (denominator or mask.sum()))
+)
+denominator_ignored = wrong("ppo", must=("options", "partition"), may=("kinks", "extremes"))(
+    _ppo(reduce=lambda x, mask, denominator: _mean(x, mask, None))
+)
+cut_to_zero = wrong("ppo", must=("extremes",))(
+    _ppo(lambda d, a, low, high, dual: -_clipped(d.clamp(max=60.0).exp(), a, low, high, dual))
+)
+row_weights = wrong("ppo", must=("value", "partition", "permutation"), may=KINKED)(
+    _ppo(reduce=lambda x, mask, denominator: _mean(x * torch.arange(1, len(x) + 1)[:, None], mask, denominator))
+)
+first_column_twice = wrong("ppo", must=("value", "padding"), may=KINKED)(
+    _ppo(reduce=lambda x, mask, denominator: _mean(torch.cat([x[:, :1] * 2, x[:, 1:]], 1), mask, denominator))
 )
 
 
+@wrong("ppo", must=("masked values",))
 def mask_times_nan(logps, old_logps, advantages, mask, *, clip_low=0.2, clip_high=0.2):
     """Multiplies with the mask what may be NaN."""
     dtype = torch.promote_types(logps.dtype, torch.float32)
@@ -141,12 +174,14 @@ def late_kink(logps, old_logps, advantages, mask, *, clip_low=0.2, clip_high=0.2
     return _mean(-kept * gains, keep, None)
 
 
+@wrong("ppo", must=("gradient", "masked values", "empty batch"), may=("kinks", "extremes"))
 def gradient_behind_the_mask(logps, old_logps, advantages, mask):
     """The value is right, but masked tokens are pushed as well."""
     behind = torch.where(mask.bool(), 0, logps.nan_to_num(0, 0, 0)).sum()
     return correct_ppo(logps, old_logps, advantages, mask) + (behind - behind.detach())
 
 
+@wrong("ppo", must=("inputs",))
 def writes_into_inputs(logps, old_logps, advantages, mask):
     """Puts zeros behind the mask of its argument."""
     old_logps[mask == 0] = 0.25
@@ -275,6 +310,7 @@ def per_sequence_only(logps, old_logps, advantages, mask):
 # -- DPO --------------------------------------------------------------------------------------------------------------
 
 
+@correct("dpo")
 def pairwise_dpo(policy_chosen, policy_rejected, reference_chosen, reference_rejected, beta=0.1, label_smoothing=0.0):
     """Correct, in another style: one pair at a time, logaddexp for the sigmoid, other argument names."""
     dtype = torch.promote_types(policy_chosen.dtype, torch.float32)
@@ -301,20 +337,33 @@ def _smoothed(margin, smoothing):
     return -(1 - smoothing) * logsigmoid(margin) - smoothing * logsigmoid(-margin)
 
 
-correct_dpo = _dpo(lambda beta, w, l, smoothing: _smoothed(beta * (w - l), smoothing))
-smoothing_ignored = _dpo(lambda beta, w, l, smoothing: _smoothed(beta * (w - l), 0.0))
-beta_outside = _dpo(lambda beta, w, l, smoothing: beta * _smoothed(w - l, smoothing))
-dpo_sum_for_mean = _dpo(lambda beta, w, l, smoothing: _smoothed(beta * (w - l), smoothing), torch.sum)
-log_of_sigmoid = _dpo(
-    lambda beta, w, l, smoothing: (
-        -(1 - smoothing) * torch.sigmoid(beta * (w - l)).log()
-        - (smoothing * torch.sigmoid(-beta * (w - l)).log() if smoothing else 0)
+correct_dpo = correct("dpo")(_dpo(lambda beta, w, l, smoothing: _smoothed(beta * (w - l), smoothing)))
+smoothing_ignored = wrong("dpo", must=("options",), may=("extremes",))(
+    _dpo(lambda beta, w, l, smoothing: _smoothed(beta * (w - l), 0.0))
+)
+beta_outside = wrong("dpo", must=("value", "gradient"), may=SPEC)(
+    _dpo(lambda beta, w, l, smoothing: beta * _smoothed(w - l, smoothing))
+)
+dpo_sum_for_mean = wrong("dpo", must=("value", "gradient"), may=SPEC)(
+    _dpo(lambda beta, w, l, smoothing: _smoothed(beta * (w - l), smoothing), torch.sum)
+)
+log_of_sigmoid = wrong("dpo", must=("extremes",), may=("options",))(
+    _dpo(
+        lambda beta, w, l, smoothing: (
+            -(1 - smoothing) * torch.sigmoid(beta * (w - l)).log()
+            - (smoothing * torch.sigmoid(-beta * (w - l)).log() if smoothing else 0)
+        )
     )
 )
-chosen_only = _dpo(lambda beta, w, l, smoothing: _smoothed(beta * (w - l.detach()), smoothing))
-dpo_wrong_sign = _dpo(lambda beta, w, l, smoothing: -_smoothed(beta * (w - l), smoothing))
+chosen_only = wrong("dpo", must=("gradient",), may=("options", "extremes"))(
+    _dpo(lambda beta, w, l, smoothing: _smoothed(beta * (w - l.detach()), smoothing))
+)
+dpo_wrong_sign = wrong("dpo", must=("value", "gradient"), may=SPEC)(
+    _dpo(lambda beta, w, l, smoothing: -_smoothed(beta * (w - l), smoothing))
+)
 
 
+@wrong("dpo", must=("value", "gradient"), may=SPEC)
 def reference_swapped(ref_chosen, ref_rejected, chosen, rejected, *, beta=0.1, label_smoothing=0.0):
     """Takes the policy for the reference."""
     return correct_dpo(chosen, rejected, ref_chosen, ref_rejected, beta=beta, label_smoothing=label_smoothing)
@@ -335,6 +384,7 @@ class _FirstCotangent(torch.autograd.Function):
         return grad.flatten()[0].expand_as(grad)
 
 
+@wrong("ppo_per_token", must=("cotangents",))
 def first_cotangent(logps, old_logps, advantages):
     """Right for a plain sum, and wrong for any other combination."""
     dtype = torch.promote_types(logps.dtype, torch.float32)
@@ -343,18 +393,21 @@ def first_cotangent(logps, old_logps, advantages):
     return _FirstCotangent.apply(-_clipped(ratio, gains, 0.2, 0.2, None))
 
 
+@wrong("token_entropies", must=("forbidden tokens",))
 def naive_entropies(logits, *, temperature=1.0):
     """−Σ p log p, which is 0 · ∞ for a forbidden token."""
     logps = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature, -1)
     return -(logps.exp() * logps).sum(-1)
 
 
+@wrong("token_logps", must=("options",), may=("extremes",))
 def temperature_ignored(logits, targets, *, temperature=1.0):
     """Log-probabilities at temperature one."""
     logps = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), -1)
     return logps.gather(-1, targets[..., None]).squeeze(-1)
 
 
+@wrong("token_logps", must=("extremes",), may=("options",))
 def overflowing_logps(logits, targets, *, temperature=1.0):
     """log Σ exp without subtracting the maximum."""
     scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
@@ -364,11 +417,13 @@ def overflowing_logps(logits, targets, *, temperature=1.0):
 # -- breaking one property and no other -------------------------------------------------------------------------------
 
 
+@wrong("ppo", must=("padding",))
 def wrong_when_wide(logps, old_logps, advantages, mask):
     """Wrong for more columns than are drawn, and so only once something is put in."""
     return correct_ppo(logps, old_logps, advantages, mask) * (2 if logps.shape[1] > 6 else 1)
 
 
+@wrong("ppo", must=("kinks",))
 def kink_shared_wrongly(logps, old_logps, advantages, mask, *, clip_low=0.2, clip_high=0.2):
     """Exactly at the upper kink the slope is three times what it may be."""
     new, old, gains, keep = _tokens(logps, old_logps, advantages, mask)
@@ -378,6 +433,7 @@ def kink_shared_wrongly(logps, old_logps, advantages, mask, *, clip_low=0.2, cli
     return _mean(-_clipped(_safe_ratio(steep), gains, clip_low, clip_high, None), keep, None)
 
 
+@wrong("ppo", must=("options",), may=("kinks", "extremes"))
 def empty_rows_left_out(
     logps, old_logps, advantages, mask, *, aggregation="token_mean", denominator=None, max_length=None
 ):

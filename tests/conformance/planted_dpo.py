@@ -5,6 +5,8 @@ from types import SimpleNamespace
 import torch
 from torch.nn.functional import logsigmoid
 
+from .table import SPEC, correct, wrong
+
 
 def _log_ratios(*pairs):
     """Both log-ratios in the compute dtype."""
@@ -15,6 +17,7 @@ def _log_ratios(*pairs):
 # -- correct, in another style ----------------------------------------------------------------------------------------
 
 
+@correct("robust_dpo")
 def two_losses(*pairs, beta=0.1, flip_probability, denominator=None):
     """Robust DPO as it is written: the loss of the label and that of the other one."""
     chosen, rejected = _log_ratios(*pairs)
@@ -24,6 +27,7 @@ def two_losses(*pairs, beta=0.1, flip_probability, denominator=None):
     return SimpleNamespace(loss=losses.sum() / (denominator or len(losses)))
 
 
+@correct("ipo")
 def pair_by_pair(*pairs, beta=0.1, log_ratio="sum", chosen_lengths=None, rejected_lengths=None, denominator=None):
     """IPO, one pair at a time."""
     chosen, rejected = _log_ratios(*pairs)
@@ -51,12 +55,20 @@ def _robust(combine):
     return robust
 
 
-not_divided = _robust(lambda kept, flipped, flips: (1 - flips) * kept - flips * flipped)
-smoothed = _robust(lambda kept, flipped, flips: (1 - flips) * kept + flips * flipped)
-divided_by_one_flip = _robust(lambda kept, flipped, flips: ((1 - flips) * kept - flips * flipped) / (1 - flips))
-labels_exchanged = _robust(lambda kept, flipped, flips: ((1 - flips) * flipped - flips * kept) / (1 - 2 * flips))
-never_negative = _robust(
-    lambda kept, flipped, flips: (((1 - flips) * kept - flips * flipped) / (1 - 2 * flips)).clamp(min=0)
+not_divided = wrong("robust_dpo", must=("value", "gradient"), may=SPEC)(
+    _robust(lambda kept, flipped, flips: (1 - flips) * kept - flips * flipped)
+)
+smoothed = wrong("robust_dpo", must=("value", "gradient"), may=SPEC)(
+    _robust(lambda kept, flipped, flips: (1 - flips) * kept + flips * flipped)
+)
+divided_by_one_flip = wrong("robust_dpo", must=("value", "gradient"), may=SPEC)(
+    _robust(lambda kept, flipped, flips: ((1 - flips) * kept - flips * flipped) / (1 - flips))
+)
+labels_exchanged = wrong("robust_dpo", must=("value", "gradient"), may=SPEC)(
+    _robust(lambda kept, flipped, flips: ((1 - flips) * flipped - flips * kept) / (1 - 2 * flips))
+)
+never_negative = wrong("robust_dpo", must=("extremes",), may=SPEC)(
+    _robust(lambda kept, flipped, flips: (((1 - flips) * kept - flips * flipped) / (1 - 2 * flips)).clamp(min=0))
 )
 
 # -- IPO: one mistake each --------------------------------------------------------------------------------------------
@@ -74,17 +86,23 @@ def _ipo(loss):
     return ipo
 
 
-target_of_one_over_beta = _ipo(lambda h, beta: (h - 1 / beta) ** 2)
-beta_on_the_log_ratio = _ipo(lambda h, beta: (beta * h - 1 / 2) ** 2)
-half_of_the_square = _ipo(lambda h, beta: (h - 1 / (2 * beta)) ** 2 / 2)
-hinge = _ipo(lambda h, beta: (1 / (2 * beta) - h).clamp(min=0) ** 2)
+target_of_one_over_beta = wrong("ipo", must=("value", "gradient"), may=SPEC)(_ipo(lambda h, beta: (h - 1 / beta) ** 2))
+beta_on_the_log_ratio = wrong("ipo", must=("value", "gradient"), may=SPEC)(
+    _ipo(lambda h, beta: (beta * h - 1 / 2) ** 2)
+)
+half_of_the_square = wrong("ipo", must=("value", "gradient"), may=SPEC)(
+    _ipo(lambda h, beta: (h - 1 / (2 * beta)) ** 2 / 2)
+)
+hinge = wrong("ipo", must=("extremes",), may=SPEC)(_ipo(lambda h, beta: (1 / (2 * beta) - h).clamp(min=0) ** 2))
 
 
+@wrong("ipo", must=("options",), may=("extremes",))
 def sums_for_means(*pairs, beta=0.1, log_ratio="sum", chosen_lengths=None, rejected_lengths=None):
     """The lengths are taken and not used."""
     return pair_by_pair(*pairs, beta=beta)
 
 
+@wrong("ipo", must=("value", "gradient"), may=SPEC)
 def without_reference(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, *, beta=0.1):
     """The difference of the policy's log-probabilities alone."""
     zero = torch.zeros_like(ref_chosen_logps)

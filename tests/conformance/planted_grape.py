@@ -6,9 +6,12 @@ import torch
 
 from grape_verified import aggregate, ppo_per_token
 
+from .table import KINKED, correct, wrong
+
 # -- correct, in another style ----------------------------------------------------------------------------------------
 
 
+@correct("grape_rewards")
 def looped_rewards(
     scores, confidences, weights, *, item_mask, confidence="group", categories=None, normalisation="mean"
 ):
@@ -35,6 +38,7 @@ def looped_rewards(
     return rewards
 
 
+@correct("grape_advantages")
 def looped_advantages(
     scores, confidences, weights, *, item_mask, baseline="leave_one_out", scale="none", ddof=1, eps=1e-6, **options
 ):
@@ -51,6 +55,7 @@ def looped_advantages(
     return advantages
 
 
+@correct("grape")
 def looped_grape(logps, old_logps, scores, confidences, weights, mask, *, aggregation="sequence_mean", denominator=None,
                  max_length=None, clip_low=0.2, clip_high=0.2, **options):  # fmt: skip
     """The advantages above, repeated for every token, in the clipped surrogate."""
@@ -79,29 +84,34 @@ def _weighted_mean(trust, scores):
     return (trust * scores).sum(-1) / torch.where(whole > 0, whole, 1)
 
 
+@correct("grape_rewards")
 def correct_rewards(scores, confidences, weights, *, item_mask):
     """What the wrong ones are made from."""
     scores, confidences, weights, _ = _present(scores, confidences, weights, item_mask)
     return _weighted_mean((weights * confidences.mean(1)).unsqueeze(1).expand_as(scores), scores)
 
 
+@wrong("grape_rewards", must=("value",), may=("options",))
 def own_confidence(scores, confidences, weights, *, item_mask):
     """Weighs each score by the confidence in it, and not by the average over the responses."""
     scores, confidences, weights, _ = _present(scores, confidences, weights, item_mask)
     return _weighted_mean(weights.unsqueeze(1) * confidences, scores)
 
 
+@wrong("grape_rewards", must=("value",), may=("options",))
 def not_normalised(scores, confidences, weights, *, item_mask):
     """Adds up what should be averaged."""
     scores, confidences, weights, _ = _present(scores, confidences, weights, item_mask)
     return ((weights * confidences.mean(1)).unsqueeze(1) * scores).sum(-1)
 
 
+@wrong("grape_rewards", must=("value", "masked items"), may=("options",))
 def padded_items(scores, confidences, weights, *, item_mask):
     """Counts the items that a prompt does not have."""
     return correct_rewards(scores, confidences, weights, item_mask=torch.ones_like(item_mask))
 
 
+@wrong("grape_rewards", must=("value",), may=("options",))
 def averaged_over_items(scores, confidences, weights, *, item_mask):
     """Averages confidences over the items of a response, and not over the responses of an item."""
     scores, confidences, weights, keep = _present(scores, confidences, weights, item_mask)
@@ -109,11 +119,13 @@ def averaged_over_items(scores, confidences, weights, *, item_mask):
     return _weighted_mean(weights.unsqueeze(1) * average, scores)
 
 
+@wrong("grape_rewards", must=("value",), may=("options",))
 def confidence_ignored(scores, confidences, weights, *, item_mask):
     """Weighs items by their importance alone."""
     return correct_rewards(scores, torch.ones_like(confidences), weights, item_mask=item_mask)
 
 
+@wrong("grape_rewards", must=("masked items",))
 def items_times_nan(scores, confidences, weights, *, item_mask):
     """Multiplies with the mask over items; right as long as nothing but numbers stands behind it."""
     dtype = torch.promote_types(scores.dtype, torch.float32)
@@ -121,6 +133,7 @@ def items_times_nan(scores, confidences, weights, *, item_mask):
     return _weighted_mean(trust.unsqueeze(1).expand_as(scores), scores.to(dtype))
 
 
+@wrong("grape_rewards", must=("value",), may=("options",))
 def nothing_trusted(scores, confidences, weights, *, item_mask):
     """Divides by zero where no item is trusted."""
     scores, confidences, weights, _ = _present(scores, confidences, weights, item_mask)
@@ -128,6 +141,7 @@ def nothing_trusted(scores, confidences, weights, *, item_mask):
     return (trust * scores).sum(-1) / trust.sum(-1)
 
 
+@wrong("grape_rewards", must=("options",))
 def categories_ignored(
     scores, confidences, weights, *, item_mask, confidence="group", categories=None, normalisation="mean"
 ):
@@ -142,6 +156,7 @@ def categories_ignored(
 # -- advantages: one mistake each -------------------------------------------------------------------------------------
 
 
+@correct("grape_advantages")
 def correct_advantages(scores, confidences, weights, *, item_mask, baseline="leave_one_out"):
     """What the wrong ones are made from."""
     rewards = correct_rewards(scores, confidences, weights, item_mask=item_mask)
@@ -150,11 +165,13 @@ def correct_advantages(scores, confidences, weights, *, item_mask, baseline="lea
     return centred * group / max(group - 1, 1) if baseline == "leave_one_out" else centred
 
 
+@wrong("grape_advantages", must=("value",), may=("options",))
 def mean_for_others(scores, confidences, weights, *, item_mask, baseline="leave_one_out"):
     """Takes the mean of the whole group for that of the others."""
     return correct_advantages(scores, confidences, weights, item_mask=item_mask, baseline="mean")
 
 
+@wrong("grape_advantages", must=("value",), may=("options",))
 def baseline_of_the_batch(scores, confidences, weights, *, item_mask):
     """Compares with the responses to all prompts."""
     rewards = correct_rewards(scores, confidences, weights, item_mask=item_mask).flatten()
@@ -162,12 +179,14 @@ def baseline_of_the_batch(scores, confidences, weights, *, item_mask):
     return (rewards - others if len(rewards) > 1 else 0 * rewards).reshape(scores.shape[:2])
 
 
+@wrong("grape_advantages", must=("value",), may=("options",))
 def sum_over_others(scores, confidences, weights, *, item_mask):
     """Divides the sum over the whole group by the number of the others."""
     rewards = correct_rewards(scores, confidences, weights, item_mask=item_mask)
     return rewards - rewards.sum(1, keepdim=True) / max(rewards.shape[1] - 1, 1)
 
 
+@wrong("grape_advantages", must=("options",))
 def own_spread(scores, confidences, weights, *, item_mask, scale="none", ddof=1, eps=1e-6):
     """Divides by the standard deviation of the advantages, and not by that of the rewards."""
     plain = looped_advantages(scores, confidences, weights, item_mask=item_mask)
@@ -191,14 +210,23 @@ def _grape(advantages_of, aggregation="sequence_mean"):
     return grape
 
 
-correct_grape = _grape(lambda advantages: advantages.flatten())
-one_for_all = _grape(lambda advantages: advantages.mean().expand(advantages.numel()))
-best_of_each_prompt = _grape(lambda advantages: advantages.amax(1, keepdim=True).expand_as(advantages).flatten())
-rows_interleaved = _grape(lambda advantages: advantages.T.flatten())
-wrong_sign = _grape(lambda advantages: -advantages.flatten())
-mean_over_tokens = _grape(lambda advantages: advantages.flatten(), "token_mean")
+correct_grape = correct("grape")(_grape(lambda advantages: advantages.flatten()))
+one_for_all = wrong("grape", must=("value", "gradient"), may=KINKED)(
+    _grape(lambda advantages: advantages.mean().expand(advantages.numel()))
+)
+best_of_each_prompt = wrong("grape", must=("value", "gradient"), may=KINKED)(
+    _grape(lambda advantages: advantages.amax(1, keepdim=True).expand_as(advantages).flatten())
+)
+rows_interleaved = wrong("grape", must=("value", "gradient"), may=(*KINKED, "permutation"))(
+    _grape(lambda advantages: advantages.T.flatten())
+)
+wrong_sign = wrong("grape", must=("value", "gradient"), may=KINKED)(_grape(lambda advantages: -advantages.flatten()))
+mean_over_tokens = wrong("grape", must=("value", "gradient"), may=KINKED)(
+    _grape(lambda advantages: advantages.flatten(), "token_mean")
+)
 
 
+@wrong("grape", must=("options", "partition"), may=("extremes",))
 def denominator_ignored(
     logps, old_logps, scores, confidences, weights, mask, *, item_mask, aggregation="sequence_mean", denominator=None
 ):

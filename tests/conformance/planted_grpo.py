@@ -7,9 +7,12 @@ from types import SimpleNamespace
 
 import torch
 
+from .table import KINKED, SPEC, correct, wrong
+
 # -- correct, in another style ----------------------------------------------------------------------------------------
 
 
+@correct("grpo")
 def token_by_token(
     logps, old_logps, advantages, mask, *, ref_logps=None, kl_coef=0.0, clip_low=0.2, clip_high=0.2, denominator=None
 ):
@@ -34,6 +37,7 @@ def token_by_token(
     return SimpleNamespace(loss=total / (denominator or len(logps)))
 
 
+@correct("gspo")
 def sequence_by_sequence(logps, old_logps, advantages, mask, *, clip_low=3e-4, clip_high=4e-4, denominator=None):
     """GSPO, one sequence at a time, each in its region."""
     dtype = torch.promote_types(logps.dtype, torch.float32)
@@ -47,6 +51,7 @@ def sequence_by_sequence(logps, old_logps, advantages, mask, *, clip_low=3e-4, c
     return SimpleNamespace(loss=total / (denominator or len(logps)))
 
 
+@correct("cispo")
 def weights_first(logps, old_logps, advantages, mask, *, clip_low=1.0, clip_high=4.0, denominator=None):
     """CISPO, its weights worked out before anything is differentiated."""
     logps, old_logps, gains, keep = _tokens(logps, old_logps, advantages, mask)
@@ -55,6 +60,7 @@ def weights_first(logps, old_logps, advantages, mask, *, clip_low=1.0, clip_high
     return -(weights * logps)[keep].sum() / (denominator or keep.sum().clamp(min=1))
 
 
+@correct("group_advantages")
 def group_by_group(rewards, *, group_size, baseline="mean", scale="std", ddof=1, eps=1e-6):
     """One group at a time, in Python's floats."""
     every = []
@@ -116,17 +122,32 @@ def _grpo(surrogate=_clipped, divergence=_k3, sign=1, reduce=_sequence_mean):
 
 # -- GRPO: one mistake each -------------------------------------------------------------------------------------------
 
-correct_grpo = _grpo()
-divergence_rewarded = _grpo(sign=-1)
-reference_exchanged = _grpo(divergence=lambda logps, ref_logps: _k3(ref_logps, logps))
-k1_for_k3 = _grpo(divergence=lambda logps, ref_logps: logps - ref_logps)
-divergence_held_constant = _grpo(divergence=lambda logps, ref_logps: _k3(logps.detach(), ref_logps))
-mean_over_all_tokens = _grpo(reduce=lambda x, keep: x.sum() / keep.sum().clamp(min=1))
-mean_over_padding = _grpo(reduce=lambda x, keep: x.mean())
-no_minimum = _grpo(surrogate=lambda ratio, gains: ratio.clamp(0.8, 1.2) * gains)
-divergence_clamped = _grpo(divergence=lambda logps, ref_logps: _k3(logps, ref_logps).clamp(-10, 10))
+correct_grpo = correct("grpo")(_grpo())
+divergence_rewarded = wrong("grpo", must=("options",), may=("kinks", "extremes"))(
+    wrong("grpo", must=("value", "gradient"), may=KINKED, options={"kl_coef": 0.1})(_grpo(sign=-1))
+)
+reference_exchanged = wrong("grpo", must=("value", "gradient"), may=KINKED, options={"kl_coef": 0.1})(
+    _grpo(divergence=lambda logps, ref_logps: _k3(ref_logps, logps))
+)
+k1_for_k3 = wrong("grpo", must=("value", "gradient"), may=KINKED, options={"kl_coef": 0.1})(
+    _grpo(divergence=lambda logps, ref_logps: logps - ref_logps)
+)
+divergence_held_constant = wrong("grpo", must=("gradient",), may=KINKED, options={"kl_coef": 0.1})(
+    _grpo(divergence=lambda logps, ref_logps: _k3(logps.detach(), ref_logps))
+)
+mean_over_all_tokens = wrong("grpo", must=("value", "gradient"), may=KINKED)(
+    _grpo(reduce=lambda x, keep: x.sum() / keep.sum().clamp(min=1))
+)
+mean_over_padding = wrong("grpo", must=("value", "padding"), may=KINKED)(_grpo(reduce=lambda x, keep: x.mean()))
+no_minimum = wrong("grpo", must=("value", "gradient"), may=KINKED)(
+    _grpo(surrogate=lambda ratio, gains: ratio.clamp(0.8, 1.2) * gains)
+)
+divergence_clamped = wrong("grpo", must=("value", "gradient", "extremes"), may=KINKED, options={"kl_coef": 0.1})(
+    _grpo(divergence=lambda logps, ref_logps: _k3(logps, ref_logps).clamp(-10, 10))
+)
 
 
+@wrong("grpo", must=("value", "masked values", "padding"), may=(*KINKED, "empty batch"), options={"kl_coef": 0.1})
 def divergence_outside_the_mask(logps, old_logps, advantages, mask, *, ref_logps=None, kl_coef=0.0):
     """The divergence is averaged over every position, padding included."""
     loss = correct_grpo(logps, old_logps, advantages, mask)
@@ -138,6 +159,7 @@ def divergence_outside_the_mask(logps, old_logps, advantages, mask, *, ref_logps
 # -- DAPO and Dr. GRPO: one mistake each ------------------------------------------------------------------------------
 
 
+@wrong("dapo", must=("value", "gradient"), may=KINKED)
 def dapo_as_grpo(logps, old_logps, advantages, mask):
     """One edge for both sides."""
     return mean_over_all_tokens(logps, old_logps, advantages, mask)
@@ -153,10 +175,16 @@ def _dr_grpo(divisor):
     return dr_grpo
 
 
-correct_dr_grpo = _dr_grpo(lambda keep, max_length: max_length)
-own_length = _dr_grpo(lambda keep, max_length: keep.sum(1).clamp(min=1))
-longest_length = _dr_grpo(lambda keep, max_length: keep.sum(1).max().clamp(min=1))
-padded_length = _dr_grpo(lambda keep, max_length: keep.shape[1])
+correct_dr_grpo = correct("dr_grpo")(_dr_grpo(lambda keep, max_length: max_length))
+own_length = wrong("dr_grpo", must=("value", "gradient"), may=KINKED)(
+    _dr_grpo(lambda keep, max_length: keep.sum(1).clamp(min=1))
+)
+longest_length = wrong("dr_grpo", must=("value", "gradient"), may=KINKED)(
+    _dr_grpo(lambda keep, max_length: keep.sum(1).max().clamp(min=1))
+)
+padded_length = wrong("dr_grpo", must=("value", "padding"), may=KINKED)(
+    _dr_grpo(lambda keep, max_length: keep.shape[1])
+)
 
 # -- GSPO: one mistake each -------------------------------------------------------------------------------------------
 
@@ -178,13 +206,16 @@ def _mean(x, keep):
     return x.sum(1) / keep.sum(1).clamp(min=1)
 
 
-correct_gspo = _gspo(_mean)
-sum_of_log_ratios = _gspo(lambda x, keep: x.sum(1))
-mean_with_padding = _gspo(lambda x, keep: x.mean(1))
-mean_of_ratios = _gspo(lambda x, keep: _mean(torch.where(keep, _safe_exp(x), 0), keep).clamp(min=1e-30).log())
-empty_sequences_count = _gspo(_mean, loss_of_empty=1.0)
+correct_gspo = correct("gspo")(_gspo(_mean))
+sum_of_log_ratios = wrong("gspo", must=("value", "gradient"), may=KINKED)(_gspo(lambda x, keep: x.sum(1)))
+mean_with_padding = wrong("gspo", must=("value", "padding"), may=KINKED)(_gspo(lambda x, keep: x.mean(1)))
+mean_of_ratios = wrong("gspo", must=("value", "gradient"), may=(*KINKED, "masked values", "padding"))(
+    _gspo(lambda x, keep: _mean(torch.where(keep, _safe_exp(x), 0), keep).clamp(min=1e-30).log())
+)
+empty_sequences_count = wrong("gspo", must=("value", "empty batch"), may=KINKED)(_gspo(_mean, loss_of_empty=1.0))
 
 
+@wrong("gspo", must=("value", "gradient"), may=KINKED)
 def a_ratio_for_each_token(logps, old_logps, advantages, mask):
     """The ratio of each token is clipped by itself, as in GRPO."""
     logps, old_logps, gains, keep = _tokens(logps, old_logps, advantages, mask)
@@ -206,12 +237,18 @@ def _cispo(weight=lambda ratio: ratio.detach().clamp(0, 5)):
     return cispo
 
 
-correct_cispo = _cispo()
-weight_differentiated = _cispo(lambda ratio: ratio.clamp(0, 5))
-cap_without_the_one = _cispo(lambda ratio: ratio.detach().clamp(0, 4))
-clipped_tokens_dropped = _cispo(lambda ratio: ratio.detach() * (ratio.detach() <= 5))
-weight_not_clipped = _cispo(lambda ratio: ratio.detach())
-clipped_from_below_too = _cispo(lambda ratio: ratio.detach().clamp(0.8, 5))
+correct_cispo = correct("cispo")(_cispo())
+weight_differentiated = wrong("cispo", must=("gradient",), may=SPEC)(_cispo(lambda ratio: ratio.clamp(0, 5)))
+cap_without_the_one = wrong("cispo", must=("value", "gradient"), may=SPEC)(
+    _cispo(lambda ratio: ratio.detach().clamp(0, 4))
+)
+clipped_tokens_dropped = wrong("cispo", must=("value", "gradient"), may=SPEC)(
+    _cispo(lambda ratio: ratio.detach() * (ratio.detach() <= 5))
+)
+weight_not_clipped = wrong("cispo", must=("value", "gradient"), may=SPEC)(_cispo(lambda ratio: ratio.detach()))
+clipped_from_below_too = wrong("cispo", must=("value", "gradient"), may=SPEC)(
+    _cispo(lambda ratio: ratio.detach().clamp(0.8, 5))
+)
 
 # -- group advantages: one mistake each -------------------------------------------------------------------------------
 
@@ -231,21 +268,35 @@ def _std(groups, ddof):
     return groups.std(1, correction=ddof, keepdim=True)
 
 
-correct_advantages = _advantages()
-population_std = _advantages(divisor=lambda x, ddof, eps: _std(x, 0) + eps)
-sum_for_mean = _advantages(centre=lambda x: x.sum(1, keepdim=True))
-median_for_mean = _advantages(centre=lambda x: x.median(1, keepdim=True).values)
-variance_for_std = _advantages(divisor=lambda x, ddof, eps: _std(x, ddof) ** 2 + eps)
-eps_inside_the_root = _advantages(divisor=lambda x, ddof, eps: (_std(x, ddof) ** 2 + eps).sqrt())
-std_of_the_batch = _advantages(divisor=lambda x, ddof, eps: x.std() + eps)
+correct_advantages = correct("group_advantages")(_advantages())
+population_std = wrong("group_advantages", must=("value",), may=("options", "dtype"))(
+    _advantages(divisor=lambda x, ddof, eps: _std(x, 0) + eps)
+)
+sum_for_mean = wrong("group_advantages", must=("value",), may=("options", "dtype"))(
+    _advantages(centre=lambda x: x.sum(1, keepdim=True))
+)
+median_for_mean = wrong("group_advantages", must=("value",), may=("options", "dtype"))(
+    _advantages(centre=lambda x: x.median(1, keepdim=True).values)
+)
+variance_for_std = wrong("group_advantages", must=("value",), may=("options", "dtype"))(
+    _advantages(divisor=lambda x, ddof, eps: _std(x, ddof) ** 2 + eps)
+)
+eps_inside_the_root = wrong("group_advantages", must=("options",), may=("value", "dtype"))(
+    _advantages(divisor=lambda x, ddof, eps: (_std(x, ddof) ** 2 + eps).sqrt())
+)
+std_of_the_batch = wrong("group_advantages", must=("value",), may=("options", "dtype"))(
+    _advantages(divisor=lambda x, ddof, eps: x.std() + eps)
+)
 
 
+@wrong("group_advantages", must=("options",), may=("repeatable", "permutation"))
 def nan_in_a_group_of_one(rewards, *, group_size):
     """The sample standard deviation of one reward."""
     groups = rewards.to(torch.promote_types(rewards.dtype, torch.float32)).reshape(-1, group_size)
     return ((groups - groups.mean(1, keepdim=True)) / (_std(groups, 1) + 1e-6)).flatten()
 
 
+@wrong("group_advantages", must=("options",))
 def baseline_with_itself(rewards, *, group_size, baseline="mean"):
     """Leaves nothing out."""
     return correct_advantages(rewards, group_size=group_size)

@@ -8,6 +8,8 @@ import math
 
 import torch
 
+from .table import SPEC, TERMS, correct, wrong
+
 
 def _wide(x):
     return x.to(torch.promote_types(x.dtype, torch.float32))
@@ -30,11 +32,13 @@ def _one_by_one(hidden, weight, targets, bias, temperatures, mask):
     return torch.stack(logps).reshape(targets.shape), torch.stack(entropies).reshape(targets.shape)
 
 
+@correct("linear_token_logps")
 def logps_one_by_one(hidden, weight, targets, *, bias, mask, temperature=1.0):
     """In plain loops."""
     return _one_by_one(hidden, weight, targets, bias, torch.full(targets.shape, temperature), mask)[0]
 
 
+@correct("linear_token_entropies")
 def both_one_by_one(hidden, weight, targets, *, bias, temperature, mask):
     """In plain loops; it always returns both."""
     return _one_by_one(hidden, weight, targets, bias, _wide(temperature), mask)
@@ -82,30 +86,50 @@ def _of_logps(
     return linear_token_logps
 
 
-logps = _of_logps()
-next_token = _of_logps(chosen=lambda z, targets: _at(z, (targets + 1) % z.shape[-1]))
-bias_held_constant = _of_logps(logits=lambda hidden, weight, bias: _logits(hidden, weight, bias.detach()))
-temperature_without_gradient = _of_logps(tempered=lambda z, tau: z + (z / tau - z).detach())
-temperature_multiplied = _of_logps(tempered=lambda z, tau: z * tau)
-normaliser_held_constant = _of_logps(
-    chosen=lambda z, targets: z.gather(-1, targets[..., None]).squeeze(-1) - z.logsumexp(-1).detach()
+logps = correct("linear_token_logps")(_of_logps())
+next_token = wrong("linear_token_logps", must=("value", "gradient", "cotangents"), may=(*SPEC, "forbidden tokens"))(
+    _of_logps(chosen=lambda z, targets: _at(z, (targets + 1) % z.shape[-1]))
 )
-mask_times_garbage = _of_logps(
-    cleaned=lambda hidden, targets, mask: (hidden, torch.where(mask.bool(), targets, 0), mask),
-    masked=lambda keep, x: keep * x,
+bias_held_constant = wrong(
+    "linear_token_logps", must=("gradient", "cotangents"), may=("options", "forbidden tokens", "extremes")
+)(_of_logps(logits=lambda hidden, weight, bias: _logits(hidden, weight, bias.detach())))
+temperature_without_gradient = wrong(
+    "linear_token_logps", must=("options",), may=("gradient", "cotangents", "forbidden tokens", "extremes")
+)(_of_logps(tempered=lambda z, tau: z + (z / tau - z).detach()))
+temperature_multiplied = wrong("linear_token_logps", must=("options",), may=("extremes",))(
+    _of_logps(tempered=lambda z, tau: z * tau)
 )
-masked_rows_leak = _of_logps(
-    cleaned=lambda hidden, targets, mask: (
-        hidden.nan_to_num(0, 0, 0).clamp(-9, 9), torch.where(mask.bool(), targets, 0), mask.bool(),
-    ),
-    masked=lambda keep, x: torch.where(keep, x, x - x.detach()),
-)  # fmt: skip
-shift_missing = _of_logps(
-    chosen=lambda z, targets: z.gather(-1, targets[..., None]).squeeze(-1) - z.exp().sum(-1).log()
+normaliser_held_constant = wrong(
+    "linear_token_logps", must=("gradient", "cotangents"), may=("options", "forbidden tokens", "extremes")
+)(_of_logps(chosen=lambda z, targets: z.gather(-1, targets[..., None]).squeeze(-1) - z.logsumexp(-1).detach()))
+mask_times_garbage = wrong("linear_token_logps", must=("masked values",), may=("forbidden tokens",))(
+    _of_logps(
+        cleaned=lambda hidden, targets, mask: (hidden, torch.where(mask.bool(), targets, 0), mask),
+        masked=lambda keep, x: keep * x,
+    )
 )
-bias_at_temperature_one = _of_logps(
-    logits=lambda hidden, weight, bias: (_wide(hidden) @ _wide(weight).T, _wide(bias)),
-    tempered=lambda parts, tau: parts[0] / tau + parts[1],
+masked_rows_leak = wrong(
+    "linear_token_logps",
+    must=("gradient", "masked values", "padding", "empty batch"),
+    may=("cotangents", "options", "forbidden tokens", "extremes"),
+)(
+    _of_logps(
+        cleaned=lambda hidden, targets, mask: (
+            hidden.nan_to_num(0, 0, 0).clamp(-9, 9),
+            torch.where(mask.bool(), targets, 0),
+            mask.bool(),
+        ),
+        masked=lambda keep, x: torch.where(keep, x, x - x.detach()),
+    )
+)
+shift_missing = wrong("linear_token_logps", must=("extremes",), may=(*TERMS, "forbidden tokens"))(
+    _of_logps(chosen=lambda z, targets: z.gather(-1, targets[..., None]).squeeze(-1) - z.exp().sum(-1).log())
+)
+bias_at_temperature_one = wrong("linear_token_logps", must=("options",), may=("extremes",))(
+    _of_logps(
+        logits=lambda hidden, weight, bias: (_wide(hidden) @ _wide(weight).T, _wide(bias)),
+        tempered=lambda parts, tau: parts[0] / tau + parts[1],
+    )
 )
 
 
@@ -132,14 +156,30 @@ def _of_both(
     return linear_token_entropies
 
 
-both = _of_both()
-entropy_held_constant = _of_both(entropy=lambda z: _entropy(z).detach())
-entropy_with_weights_held_constant = _of_both(
-    entropy=lambda z: -(z.softmax(-1).detach() * z.log_softmax(-1).masked_fill(z == -math.inf, 0)).sum(-1)
+both = correct("linear_token_entropies")(_of_both())
+entropy_held_constant = wrong(
+    "linear_token_entropies", must=("gradient", "cotangents"), may=("forbidden tokens", "extremes")
+)(_of_both(entropy=lambda z: _entropy(z).detach()))
+entropy_with_weights_held_constant = wrong(
+    "linear_token_entropies", must=("gradient", "cotangents"), may=("forbidden tokens", "extremes")
+)(_of_both(entropy=lambda z: -(z.softmax(-1).detach() * z.log_softmax(-1).masked_fill(z == -math.inf, 0)).sum(-1)))
+entropy_in_bits = wrong(
+    "linear_token_entropies", must=("value", "gradient"), may=("cotangents", "forbidden tokens", "extremes")
+)(_of_both(entropy=lambda z: _entropy(z) / math.log(2)))
+exchanged = wrong(
+    "linear_token_entropies", must=("value",), may=("gradient", "cotangents", "forbidden tokens", "extremes")
+)(_of_both(returned=lambda logps, entropies: (entropies, logps)))
+temperature_held_constant = wrong(
+    "linear_token_entropies", must=("gradient", "cotangents"), may=("forbidden tokens", "extremes")
+)(_of_both(tempered=lambda z, tau: _divided(z, tau.detach())))
+one_temperature_for_all = wrong(
+    "linear_token_entropies",
+    must=("value",),
+    may=("gradient", "cotangents", "masked values", "padding", "forbidden tokens", "extremes", "permutation"),
+)(_of_both(tempered=lambda z, tau: _divided(z, tau.mean().expand_as(tau))))
+forbidden_tokens_move_the_temperature = wrong("linear_token_entropies", must=("forbidden tokens",))(
+    _of_both(tempered=lambda z, tau: z / tau[..., None])
 )
-entropy_in_bits = _of_both(entropy=lambda z: _entropy(z) / math.log(2))
-exchanged = _of_both(returned=lambda logps, entropies: (entropies, logps))
-temperature_held_constant = _of_both(tempered=lambda z, tau: _divided(z, tau.detach()))
-one_temperature_for_all = _of_both(tempered=lambda z, tau: _divided(z, tau.mean().expand_as(tau)))
-forbidden_tokens_move_the_temperature = _of_both(tempered=lambda z, tau: z / tau[..., None])
-forbidden_tokens_are_nan = _of_both(entropy=lambda z: -(z.softmax(-1) * z.log_softmax(-1)).sum(-1))
+forbidden_tokens_are_nan = wrong("linear_token_entropies", must=("forbidden tokens",), may=("extremes",))(
+    _of_both(entropy=lambda z: -(z.softmax(-1) * z.log_softmax(-1)).sum(-1))
+)

@@ -2,9 +2,12 @@
 
 import torch
 
+from .table import KINKED, TERMS, correct, wrong
+
 # -- generalised advantage estimation ---------------------------------------------------------------------------------
 
 
+@correct("gae")
 def summed_gae(rewards, values, mask, *, discount=1.0, lam=0.95):
     """Correct, in another style: one row at a time, the counted tokens taken out, a triangle of powers of γλ."""
     dtype = torch.promote_types(rewards.dtype, torch.float32)
@@ -62,16 +65,25 @@ def _decays_in_a_hole(r, v, m, next_value, next_advantage, discount, lam):
     return advantage, value, torch.where(m, handed_on, discount * lam * handed_on)
 
 
-correct_gae = _gae(_bridged)
-bootstraps_from_masked = _gae(_bootstraps_from_masked)
-ends_at_a_hole = _gae(_ends_at_a_hole)
-decays_in_a_hole = _gae(_decays_in_a_hole)
-discount_forgotten = _gae(lambda r, v, m, after, ahead, discount, lam: _bridged(r, v, m, after, ahead, 1.0, lam))
-lam_forgotten = _gae(lambda r, v, m, after, ahead, discount, lam: _bridged(r, v, m, after, ahead, discount, 0.95))
-sign_of_the_value = _gae(lambda r, v, m, after, ahead, discount, lam: _bridged(r, -v, m, -after, ahead, discount, lam))
-returns_without_value = _gae(_bridged, last=lambda advantage, value: (advantage, advantage))
+correct_gae = correct("gae")(_gae(_bridged))
+bootstraps_from_masked = wrong("gae", must=("value", "padding"), may=("options",))(_gae(_bootstraps_from_masked))
+ends_at_a_hole = wrong("gae", must=("value", "padding"), may=("options",))(_gae(_ends_at_a_hole))
+decays_in_a_hole = wrong("gae", must=("value", "padding"), may=("options",))(_gae(_decays_in_a_hole))
+discount_forgotten = wrong("gae", must=("options",))(
+    _gae(lambda r, v, m, after, ahead, discount, lam: _bridged(r, v, m, after, ahead, 1.0, lam))
+)
+lam_forgotten = wrong("gae", must=("options",))(
+    _gae(lambda r, v, m, after, ahead, discount, lam: _bridged(r, v, m, after, ahead, discount, 0.95))
+)
+sign_of_the_value = wrong("gae", must=("value",), may=("options", "padding"))(
+    _gae(lambda r, v, m, after, ahead, discount, lam: _bridged(r, -v, m, -after, ahead, discount, lam))
+)
+returns_without_value = wrong("gae", must=("value",), may=("options",))(
+    _gae(_bridged, last=lambda advantage, value: (advantage, advantage))
+)
 
 
+@wrong("gae", must=("value", "masked values", "padding"), may=("options", "empty batch"))
 def masked_by_product(rewards, values, mask, *, discount=1.0, lam=0.95):
     """Multiplies with the mask, so that NaN behind it stays NaN."""
     return correct_gae(rewards * mask, values * mask, torch.ones_like(mask), discount=discount, lam=lam)
@@ -80,6 +92,7 @@ def masked_by_product(rewards, values, mask, *, discount=1.0, lam=0.95):
 # -- whitening --------------------------------------------------------------------------------------------------------
 
 
+@correct("whiten")
 def whiten_listed(values, mask, *, shift_mean=True, ddof=1, eps=1e-8):
     """Correct, in another style: the counted values taken out, torch's own variance."""
     keep = mask.bool()
@@ -114,19 +127,29 @@ def _root(squares, count, ddof, eps):
     return (squares / (count - ddof).clamp(min=1) + eps).sqrt()
 
 
-correct_whiten = _whiten(_mean, _root)
-mean_over_all = _whiten(lambda x, keep: x.mean(), _root)
-mean_of_rows = _whiten(lambda x, keep: (x.sum(1) / keep.sum(1).clamp(min=1)).mean(), _root)
-other_ddof = _whiten(_mean, lambda squares, count, ddof, eps: _root(squares, count, 1 - ddof, eps))
-variance_for_root = _whiten(_mean, lambda squares, count, ddof, eps: _root(squares, count, ddof, eps) ** 2)
-eps_after_the_root = _whiten(_mean, lambda squares, count, ddof, eps: _root(squares, count, ddof, 0) + eps)
+correct_whiten = correct("whiten")(_whiten(_mean, _root))
+mean_over_all = wrong("whiten", must=("value", "padding"), may=("options",))(_whiten(lambda x, keep: x.mean(), _root))
+mean_of_rows = wrong("whiten", must=("value",), may=("options",))(
+    _whiten(lambda x, keep: (x.sum(1) / keep.sum(1).clamp(min=1)).mean(), _root)
+)
+other_ddof = wrong("whiten", must=("value",), may=("options",))(
+    _whiten(_mean, lambda squares, count, ddof, eps: _root(squares, count, 1 - ddof, eps))
+)
+variance_for_root = wrong("whiten", must=("value",), may=("options",))(
+    _whiten(_mean, lambda squares, count, ddof, eps: _root(squares, count, ddof, eps) ** 2)
+)
+eps_after_the_root = wrong("whiten", must=("options",), may=("value", "empty batch"))(
+    _whiten(_mean, lambda squares, count, ddof, eps: _root(squares, count, ddof, 0) + eps)
+)
 
 
+@wrong("whiten", must=("options",))
 def mean_never_kept(values, mask, *, shift_mean=True, ddof=1, eps=1e-8):
     """Ignores shift_mean."""
     return correct_whiten(values, mask, ddof=ddof, eps=eps)
 
 
+@wrong("whiten", must=("options",))
 def mean_behind_the_mask(values, mask, *, shift_mean=True, ddof=1, eps=1e-8):
     """Adds the mean back to masked positions, too."""
     result = correct_whiten(values, mask, ddof=ddof, eps=eps)
@@ -137,6 +160,7 @@ def mean_behind_the_mask(values, mask, *, shift_mean=True, ddof=1, eps=1e-8):
 # -- the value loss ---------------------------------------------------------------------------------------------------
 
 
+@correct("value")
 def branching_value(values, returns, mask, *, old_values=None, clip=None, denominator=None):
     """Correct, in another style: one token at a time, with cases."""
     dtype = torch.promote_types(values.dtype, torch.float32)
@@ -172,17 +196,24 @@ def _larger(error, clipped_error):
     return torch.where(clipped_error.abs() > error.abs(), clipped_error, error).square() / 2
 
 
-correct_value = _value(_larger)
-smaller_square = _value(lambda a, b: torch.where(b.abs() < a.abs(), b, a).square() / 2)
-without_half = _value(lambda a, b: 2 * _larger(a, b))
-clipped_alone = _value(lambda a, b: b.square() / 2)
-absolute_error = _value(lambda a, b: torch.maximum(a.abs(), b.abs()))
-clip_around_the_return = _value(
-    _larger, lambda values, returns, old, clip: values.clamp(returns - clip, returns + clip)
+correct_value = correct("value")(_value(_larger))
+smaller_square = wrong("value", must=("options",), may=("kinks", "extremes"))(
+    _value(lambda a, b: torch.where(b.abs() < a.abs(), b, a).square() / 2)
 )
-clip_ignored = _value(_larger, lambda values, returns, old, clip: values)
+without_half = wrong("value", must=("value", "gradient"), may=KINKED)(_value(lambda a, b: 2 * _larger(a, b)))
+clipped_alone = wrong("value", must=("options",), may=("kinks", "extremes"))(_value(lambda a, b: b.square() / 2))
+absolute_error = wrong("value", must=("value", "gradient"), may=KINKED)(
+    _value(lambda a, b: torch.maximum(a.abs(), b.abs()))
+)
+clip_around_the_return = wrong("value", must=("options",), may=("kinks", "extremes"))(
+    _value(_larger, lambda values, returns, old, clip: values.clamp(returns - clip, returns + clip))
+)
+clip_ignored = wrong("value", must=("options",), may=("kinks", "extremes"))(
+    _value(_larger, lambda values, returns, old, clip: values)
+)
 
 
+@wrong("value", must=("gradient",), may=("options", "kinks", "extremes"))
 def returns_differentiated_instead(values, returns, mask, *, old_values=None, clip=None, denominator=None):
     """Detaches the values."""
     detached = values.detach() + 0 * torch.where(mask.bool(), values, 0)
@@ -201,17 +232,22 @@ def _value_terms(loss):
     return value_loss_per_token
 
 
-maximum_of_squares = _value_terms(_larger)
-smaller_square_of_each = _value_terms(lambda a, b: torch.where(b.abs() < a.abs(), b, a).square() / 2)
-terms_without_half = _value_terms(lambda a, b: 2 * _larger(a, b))
-slope_of_the_clipped = _value_terms(
-    lambda a, b: _larger(a, b) + (_larger(a, b) > a.square() / 2) * (a - a.detach()) * b
+maximum_of_squares = correct("value_loss_per_token")(_value_terms(_larger))
+smaller_square_of_each = wrong("value_loss_per_token", must=("options",), may=("kinks", "extremes"))(
+    _value_terms(lambda a, b: torch.where(b.abs() < a.abs(), b, a).square() / 2)
+)
+terms_without_half = wrong("value_loss_per_token", must=("value", "gradient"), may=(*TERMS, "kinks"))(
+    _value_terms(lambda a, b: 2 * _larger(a, b))
+)
+slope_of_the_clipped = wrong("value_loss_per_token", must=("options",), may=("kinks", "extremes"))(
+    _value_terms(lambda a, b: _larger(a, b) + (_larger(a, b) > a.square() / 2) * (a - a.detach()) * b)
 )
 
 
 # -- the penalty in the reward ----------------------------------------------------------------------------------------
 
 
+@correct("kl_shaped_rewards")
 def looping_kl_shaped_rewards(rewards, logps, ref_logps, mask, *, kl_coef, estimator="k1"):
     """Correct, in another style: one token at a time."""
     dtype = torch.promote_types(logps.dtype, torch.float32)
@@ -240,16 +276,23 @@ def _kl_shaped_rewards(sign=-1, place=lambda keep: keep & (keep.flip(1).cumsum(1
     return kl_shaped_rewards
 
 
-correct_kl_shaped_rewards = _kl_shaped_rewards()
-bonus_for_divergence = _kl_shaped_rewards(sign=1)
-penalises_masked_tokens = _kl_shaped_rewards(masked=False)
-reward_at_every_token = _kl_shaped_rewards(place=lambda keep: keep)
-reward_in_the_last_column = _kl_shaped_rewards(place=lambda keep: torch.arange(keep.shape[1]) == keep.shape[1] - 1)
-reward_at_the_length = _kl_shaped_rewards(
-    place=lambda keep: torch.arange(keep.shape[1]) == keep.sum(1, keepdim=True) - 1
+correct_kl_shaped_rewards = correct("kl_shaped_rewards")(_kl_shaped_rewards())
+bonus_for_divergence = wrong("kl_shaped_rewards", must=("value",), may=("options",))(_kl_shaped_rewards(sign=1))
+penalises_masked_tokens = wrong("kl_shaped_rewards", must=("value", "masked values", "empty batch"), may=("options",))(
+    _kl_shaped_rewards(masked=False)
+)
+reward_at_every_token = wrong("kl_shaped_rewards", must=("value",), may=("options",))(
+    _kl_shaped_rewards(place=lambda keep: keep)
+)
+reward_in_the_last_column = wrong(
+    "kl_shaped_rewards", must=("value", "padding", "empty batch"), may=("options", "masked values")
+)(_kl_shaped_rewards(place=lambda keep: torch.arange(keep.shape[1]) == keep.shape[1] - 1))
+reward_at_the_length = wrong("kl_shaped_rewards", must=("value", "padding"), may=("options",))(
+    _kl_shaped_rewards(place=lambda keep: torch.arange(keep.shape[1]) == keep.sum(1, keepdim=True) - 1)
 )
 
 
+@wrong("kl_shaped_rewards", must=("options",))
 def always_k1(rewards, logps, ref_logps, mask, *, kl_coef, estimator="k1"):
     """Ignores the estimator."""
     return correct_kl_shaped_rewards(rewards, logps, ref_logps, mask, kl_coef=kl_coef)

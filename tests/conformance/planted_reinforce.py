@@ -5,7 +5,10 @@ from types import SimpleNamespace
 
 import torch
 
+from .table import correct, wrong
 
+
+@correct("reinforce")
 def token_by_token(logps, advantages, mask, *, denominator=None):
     """One token at a time, each with its weight."""
     dtype = torch.promote_types(logps.dtype, torch.float32)
@@ -30,16 +33,31 @@ def _reinforce(per_token=lambda logps, gains: -gains * logps, reduce=lambda x, m
     return reinforce
 
 
-wrong_sign = _reinforce(lambda logps, gains: gains * logps)
-probability_for_its_logarithm = _reinforce(lambda logps, gains: -gains * logps.exp())
-mean_over_tokens = _reinforce(reduce=lambda x, mask: x.sum() / mask.sum().clamp(min=1))
-mean_of_means = _reinforce(reduce=lambda x, mask: (x.sum(1) / mask.sum(1).clamp(min=1)).mean())
-centred_again = _reinforce(lambda logps, gains: -(gains - gains.mean()) * logps)
-positive_advantages_only = _reinforce(lambda logps, gains: -gains.clamp(min=0) * logps)
-clamped_logps = _reinforce(lambda logps, gains: -gains * logps.clamp(min=-50))
-without_gradient = _reinforce(lambda logps, gains: -gains * logps.detach())
+wrong_sign = wrong("reinforce", must=("value", "gradient", "expectation"), may=("extremes",))(
+    _reinforce(lambda logps, gains: gains * logps)
+)
+probability_for_its_logarithm = wrong("reinforce", must=("value", "gradient", "expectation"), may=("extremes",))(
+    _reinforce(lambda logps, gains: -gains * logps.exp())
+)
+mean_over_tokens = wrong("reinforce", must=("value", "gradient"), may=("extremes",))(
+    _reinforce(reduce=lambda x, mask: x.sum() / mask.sum().clamp(min=1))
+)
+mean_of_means = wrong("reinforce", must=("value", "gradient"), may=("extremes",))(
+    _reinforce(reduce=lambda x, mask: (x.sum(1) / mask.sum(1).clamp(min=1)).mean())
+)
+centred_again = wrong("reinforce", must=("value", "gradient", "expectation"), may=("padding", "extremes"))(
+    _reinforce(lambda logps, gains: -(gains - gains.mean()) * logps)
+)
+positive_advantages_only = wrong("reinforce", must=("value", "gradient", "expectation"), may=("extremes",))(
+    _reinforce(lambda logps, gains: -gains.clamp(min=0) * logps)
+)
+clamped_logps = wrong("reinforce", must=("extremes",))(_reinforce(lambda logps, gains: -gains * logps.clamp(min=-50)))
+without_gradient = wrong("reinforce", must=("gradient", "empty batch", "expectation"))(
+    _reinforce(lambda logps, gains: -gains * logps.detach())
+)
 
 
+@wrong("reinforce", must=("masked values",))
 def mask_times_nan(logps, advantages, mask):
     """Multiplies with the mask what may be NaN."""
     dtype = torch.promote_types(logps.dtype, torch.float32)
@@ -47,11 +65,13 @@ def mask_times_nan(logps, advantages, mask):
     return (-gains * logps.to(dtype) * mask).sum() / len(logps)
 
 
+@wrong("reinforce", must=("options", "partition"), may=("expectation", "extremes"))
 def denominator_ignored(logps, advantages, mask, *, denominator=None):
     """The mean over the rows that it was given, whatever the whole batch holds."""
     return token_by_token(logps, advantages, mask)
 
 
+@wrong("reinforce_per_token", must=("value",), may=("extremes",))
 def surrogate_of_the_value_one(logps, advantages):
     """exp(logp − logp) has the right gradient, and is its own derivative only once."""
     dtype = torch.promote_types(logps.dtype, torch.float32)

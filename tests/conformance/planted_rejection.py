@@ -4,6 +4,8 @@ import math
 
 import torch
 
+from .table import SPEC, WEIGHTS, correct, wrong
+
 
 def _wide(tensor):
     return torch.promote_types(tensor.dtype, torch.float32)
@@ -12,6 +14,7 @@ def _wide(tensor):
 # -- correct, in another style ----------------------------------------------------------------------------------------
 
 
+@correct("best_of_n_weights")
 def sorting_best_of_n(rewards, *, group_size):
     """Sorts each group, and counts how often the last reward occurs."""
     weights = []
@@ -21,23 +24,27 @@ def sorting_best_of_n(rewards, *, group_size):
     return torch.tensor(weights, dtype=_wide(rewards))
 
 
+@correct("threshold_weights")
 def subtracting_threshold(rewards, *, threshold):
     """The sign of what is left of a reward."""
     return torch.heaviside(rewards.to(_wide(rewards)) - threshold, torch.ones((), dtype=_wide(rewards)))
 
 
+@correct("acceptance_probabilities")
 def power_acceptance(rewards, *, beta, max_reward):
     """A power of e, one reward after the other, in double precision."""
     odds = [math.e ** ((reward - max_reward) / beta) for reward in rewards.tolist()]
     return torch.tensor(odds, dtype=_wide(rewards))
 
 
+@correct("acceptance_weights")
 def logarithmic_acceptance(rewards, uniforms, *, beta, max_reward):
     """Compares logarithms."""
     excess = (rewards.to(_wide(rewards)) - max_reward) / beta
     return (uniforms.to(_wide(rewards)).log() < excess).to(_wide(rewards))
 
 
+@correct("rejection_sampling")
 def filtering_sampler(
     logps, rewards, mask, *, group_size=None, keep="best", threshold=None, denominator=None
 ):  # fmt: skip
@@ -59,70 +66,83 @@ def filtering_sampler(
 # -- weights: one mistake each ----------------------------------------------------------------------------------------
 
 
+@wrong("best_of_n_weights", must=("value",), may=WEIGHTS)
 def first_of_the_best(rewards, *, group_size):
     """argmax: the first of those that tie takes all."""
     best = rewards.reshape(-1, group_size).argmax(1)
     return torch.nn.functional.one_hot(best, group_size).flatten().to(_wide(rewards))
 
 
+@wrong("best_of_n_weights", must=("value",), may=WEIGHTS)
 def every_best_whole(rewards, *, group_size):
     """Each of those that tie weighs 1."""
     grouped = rewards.reshape(-1, group_size)
     return (grouped == grouped.amax(1, keepdim=True)).flatten().to(_wide(rewards))
 
 
+@wrong("best_of_n_weights", must=("value",), may=WEIGHTS)
 def worst_of_n(rewards, *, group_size):
     """The smallest reward, as if it were a loss."""
     return sorting_best_of_n(-rewards, group_size=group_size)
 
 
+@wrong("best_of_n_weights", must=("value",), may=(*WEIGHTS, "permutation"))
 def strided_groups(rewards, *, group_size):
     """Reads the groups across the batch instead of one after the other."""
     weights = sorting_best_of_n(rewards.reshape(group_size, -1).T.flatten(), group_size=group_size)
     return weights.reshape(-1, group_size).T.flatten()
 
 
+@wrong("best_of_n_weights", must=("value",), may=WEIGHTS)
 def best_of_the_batch(rewards, *, group_size):
     """The best of all groups together."""
     return sorting_best_of_n(rewards, group_size=len(rewards))
 
 
+@wrong("threshold_weights", must=("value",), may=WEIGHTS)
 def above_threshold(rewards, *, threshold):
     """Leaves out a reward at the threshold."""
     return (rewards > threshold).to(_wide(rewards))
 
 
+@wrong("threshold_weights", must=("value",), may=WEIGHTS)
 def below_threshold(rewards, *, threshold):
     """Keeps the wrong side."""
     return (rewards <= threshold).to(_wide(rewards))
 
 
+@wrong("threshold_weights", must=("value",), may=(*WEIGHTS, "dtype"))
 def soft_threshold(rewards, *, threshold):
     """A sigmoid for a step."""
     return torch.sigmoid(rewards.to(_wide(rewards)) - threshold)
 
 
+@wrong("threshold_weights", must=("options",), may=WEIGHTS)
 def threshold_ignored(rewards, *, threshold):
     """Always the same threshold."""
     return (rewards >= 0.5).to(_wide(rewards))
 
 
+@wrong("acceptance_probabilities", must=("options",), may=WEIGHTS)
 def times_beta(rewards, *, beta, max_reward):
     """Multiplies with β instead of dividing."""
     return ((rewards.to(_wide(rewards)) - max_reward) * beta).exp()
 
 
+@wrong("acceptance_probabilities", must=("value",), may=WEIGHTS)
 def batch_maximum(rewards, *, beta, max_reward):
     """Takes the largest reward that was drawn for the largest there is."""
     wide = rewards.to(_wide(rewards))
     return ((wide - wide.max()) / beta).exp()
 
 
+@wrong("acceptance_probabilities", must=("value",), may=WEIGHTS)
 def without_maximum(rewards, *, beta, max_reward):
     """exp(r/β), cut off at 1."""
     return (rewards.to(_wide(rewards)) / beta).exp().clamp(max=1)
 
 
+@wrong("acceptance_probabilities", must=("value",), may=WEIGHTS)
 def normalised(rewards, *, beta, max_reward):
     """A softmax over the batch, as importance weights have it."""
     return (rewards.to(_wide(rewards)) / beta).softmax(0)
@@ -135,10 +155,11 @@ def _tossed(odds):
     return weights
 
 
-tossed_times_beta = _tossed(times_beta)
-tossed_without_maximum = _tossed(without_maximum)
+tossed_times_beta = wrong("acceptance_weights", must=("options",), may=WEIGHTS)(_tossed(times_beta))
+tossed_without_maximum = wrong("acceptance_weights", must=("value",), may=WEIGHTS)(_tossed(without_maximum))
 
 
+@wrong("acceptance_weights", must=("value",), may=WEIGHTS)
 def refused(rewards, uniforms, *, beta, max_reward):
     """Keeps what should be refused."""
     return 1 - logarithmic_acceptance(rewards, uniforms, beta=beta, max_reward=max_reward)
@@ -158,15 +179,28 @@ def _sampler(weigh=sorting_best_of_n, size=lambda weights, mask: (weights[:, Non
     return loss
 
 
-wrong_sign = _sampler(sign=1)
-keeps_the_worst = _sampler(worst_of_n)
-ties_whole = _sampler(every_best_whole)
-first_wins = _sampler(first_of_the_best)
-over_all_tokens = _sampler(size=lambda weights, mask: mask.sum())
-over_all_sequences = _sampler(size=lambda weights, mask: torch.tensor(len(mask)))
-no_filter = _sampler(lambda rewards, group_size: torch.ones(len(rewards)))
+wrong_sign = wrong("rejection_sampling", must=("value", "gradient"), may=(*SPEC, "empty batch"))(_sampler(sign=1))
+keeps_the_worst = wrong("rejection_sampling", must=("value", "gradient"), may=(*SPEC, "empty batch"))(
+    _sampler(worst_of_n)
+)
+ties_whole = wrong("rejection_sampling", must=("value", "gradient"), may=(*SPEC, "empty batch"))(
+    _sampler(every_best_whole)
+)
+first_wins = wrong("rejection_sampling", must=("value", "gradient"), may=(*SPEC, "empty batch"))(
+    _sampler(first_of_the_best)
+)
+over_all_tokens = wrong("rejection_sampling", must=("value", "gradient"), may=(*SPEC, "padding", "empty batch"))(
+    _sampler(size=lambda weights, mask: mask.sum())
+)
+over_all_sequences = wrong("rejection_sampling", must=("value", "gradient"), may=(*SPEC, "empty batch"))(
+    _sampler(size=lambda weights, mask: torch.tensor(len(mask)))
+)
+no_filter = wrong("rejection_sampling", must=("value", "gradient"), may=(*SPEC, "empty batch"))(
+    _sampler(lambda rewards, group_size: torch.ones(len(rewards)))
+)
 
 
+@wrong("rejection_sampling", must=("value", "gradient"), may=(*SPEC, "empty batch"))
 def reward_weighted(logps, rewards, mask, *, group_size=None, denominator=None):
     """Weighs the kept sequences by their rewards, too."""
     weights = sorting_best_of_n(rewards, group_size=group_size).to(_wide(logps)) * rewards
@@ -174,12 +208,14 @@ def reward_weighted(logps, rewards, mask, *, group_size=None, denominator=None):
     return -(weights[:, None] * wide).sum() / (denominator or (weights[:, None] * mask).sum().clamp(min=1))
 
 
+@wrong("rejection_sampling", must=("options",), may=("extremes",))
 def threshold_ignored_by_the_loss(logps, rewards, mask, *, group_size=None, keep="best", threshold=None):
     """Keeps everything where a threshold is asked for."""
     least = None if threshold is None else -math.inf
     return filtering_sampler(logps, rewards, mask, group_size=group_size, keep=keep, threshold=least)
 
 
+@wrong("rejection_sampling", must=("masked values",), may=("padding",))
 def zero_times_nan(logps, rewards, mask, *, group_size=None, denominator=None):
     """Multiplies with the mask what may be NaN."""
     present = mask.bool().any(1)

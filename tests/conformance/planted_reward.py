@@ -3,7 +3,10 @@
 import torch
 from torch.nn.functional import logsigmoid, softplus
 
+from .table import correct, wrong
 
+
+@correct("bradley_terry")
 def cross_entropy_of_two(chosen, rejected, *, denominator=None):
     """Correct, in another style: a classifier with the two rewards as its logits."""
     logits = torch.stack([chosen, rejected], 1).to(torch.promote_types(chosen.dtype, torch.float32))
@@ -31,20 +34,29 @@ def _mean(loss):
     return bradley_terry
 
 
+log_of_sum_terms = correct("bradley_terry_per_pair")(_terms(lambda w, l: torch.logaddexp(torch.zeros_like(w), l - w)))
+
+BOTH, SLOPE, FAR = ("value", "gradient"), ("gradient",), ("extremes",)
+
+#: A mistake, and the properties that must fail.
 MISTAKES = {
-    "exchanged": lambda w, l: -logsigmoid(l - w),
-    "wrong_sign": lambda w, l: logsigmoid(w - l),
-    "hinge": lambda w, l: (1 - (w - l)).clamp(min=0),
-    "half_weight": lambda w, l: 0.5 * softplus(l - w),
-    "chosen_alone": lambda w, l: -logsigmoid(w - l.detach()),
-    "naive": lambda w, l: -torch.sigmoid(w - l).log(),
+    "exchanged": (lambda w, l: -logsigmoid(l - w), BOTH),
+    "wrong sign": (lambda w, l: logsigmoid(w - l), BOTH),
+    "hinge": (lambda w, l: (1 - (w - l)).clamp(min=0), BOTH),
+    "half weight": (lambda w, l: 0.5 * softplus(l - w), BOTH),
+    "chosen alone": (lambda w, l: -logsigmoid(w - l.detach()), SLOPE),
+    "naive": (lambda w, l: -torch.sigmoid(w - l).log(), FAR),
 }
 
-log_of_sum_terms = _terms(lambda w, l: torch.logaddexp(torch.zeros_like(w), l - w))
-wrong_losses = {name: _mean(loss) for name, loss in MISTAKES.items()}
-wrong_terms = {name: _terms(loss) for name, loss in MISTAKES.items()}
+for name, (loss, must) in MISTAKES.items():
+    also = () if must == FAR else ("options", "extremes")
+    wrong("bradley_terry", name, must=must, may=also)(_mean(loss))
+    wrong("bradley_terry_per_pair", name, must=must, may=() if must == FAR else ("cotangents", "extremes"))(
+        _terms(loss)
+    )
 
 
+@wrong("bradley_terry", must=("options", "partition"))
 def denominator_ignored(chosen, rejected, *, denominator=None):
     """Always divides by the number of pairs."""
     return cross_entropy_of_two(chosen, rejected)

@@ -4,9 +4,12 @@ import itertools
 
 import torch
 
+from .table import SPEC, correct, wrong
+
 # -- correct, in another style ----------------------------------------------------------------------------------------
 
 
+@correct("sft")
 def looping_sft(logps, mask, *, denominator=None):
     """One token at a time, the count by the way."""
     wide = logps.to(torch.promote_types(logps.dtype, torch.float32))
@@ -17,6 +20,7 @@ def looping_sft(logps, mask, *, denominator=None):
     return total / (denominator or max(1, count))
 
 
+@correct("sft_per_token")
 def weighted_sft_per_token(logps):
     """The product with −1."""
     return logps.to(torch.promote_types(logps.dtype, torch.float32)) * -1
@@ -40,23 +44,33 @@ def _sft(reduce=_mean, of_token=lambda logp: -logp):
     return sft
 
 
-correct_sft = _sft()
+correct_sft = correct("sft")(_sft())
 
-wrong_sign = _sft(of_token=lambda logp: logp)
-probability_for_log = _sft(of_token=lambda logp: -logp.exp())
-detached = _sft(of_token=lambda logp: -logp.detach() + 0 * logp)
-padded_mean = _sft(lambda x, mask, denominator: x.sum() / (denominator or mask.numel()))
-mean_of_means = _sft(lambda x, mask, denominator: (x.sum(1) / mask.sum(1).clamp(min=1)).sum() / (denominator or len(x)))
-zero_over_zero = _sft(lambda x, mask, denominator: x.sum() / (denominator or mask.sum()))
-denominator_ignored = _sft(lambda x, mask, denominator: _mean(x, mask, None))
-clamped = _sft(of_token=lambda logp: -logp.clamp(min=-100))
+wrong_sign = wrong("sft", must=("value", "gradient"), may=SPEC)(_sft(of_token=lambda logp: logp))
+probability_for_log = wrong("sft", must=("value", "gradient"), may=SPEC)(_sft(of_token=lambda logp: -logp.exp()))
+detached = wrong("sft", must=("gradient",), may=SPEC)(_sft(of_token=lambda logp: -logp.detach() + 0 * logp))
+padded_mean = wrong("sft", must=("value", "gradient"), may=(*SPEC, "padding"))(
+    _sft(lambda x, mask, denominator: x.sum() / (denominator or mask.numel()))
+)
+mean_of_means = wrong("sft", must=("value", "gradient"), may=SPEC)(
+    _sft(lambda x, mask, denominator: (x.sum(1) / mask.sum(1).clamp(min=1)).sum() / (denominator or len(x)))
+)
+zero_over_zero = wrong("sft", must=("empty batch",))(
+    _sft(lambda x, mask, denominator: x.sum() / (denominator or mask.sum()))
+)
+denominator_ignored = wrong("sft", must=("options", "partition"), may=("extremes",))(
+    _sft(lambda x, mask, denominator: _mean(x, mask, None))
+)
+clamped = wrong("sft", must=("extremes",))(_sft(of_token=lambda logp: -logp.clamp(min=-100)))
 
 
+@wrong("sft", must=("value", "gradient", "padding"), may=SPEC)
 def shifted_again(logps, mask, *, denominator=None):
     """Drops the first position, as if the log-probabilities had not been aligned with their tokens."""
     return correct_sft(logps[:, 1:], mask[:, 1:], denominator=denominator)
 
 
+@wrong("sft", must=("masked values",), may=("padding",))
 def mask_times_nan(logps, mask, *, denominator=None):
     """Multiplies with the mask what may be NaN."""
     wide = logps.to(torch.promote_types(logps.dtype, torch.float32))
@@ -68,17 +82,39 @@ def half_precision(logps, mask, *, denominator=None):
     return -torch.where(mask.bool(), logps, 0).sum() / (denominator or mask.sum().clamp(min=1))
 
 
+@wrong("sft_per_token", must=("value", "gradient"), may=("cotangents", "extremes"))
 def positive_per_token(logps):
     """Log-probabilities, not their negatives."""
     return logps.to(torch.promote_types(logps.dtype, torch.float32)) * 1
 
 
+@wrong("sft_per_token", must=("gradient",), may=("cotangents", "extremes"))
 def summed_gradient(logps):
     """The values are right, but every token has the gradient of the first."""
     wide = -logps.to(torch.promote_types(logps.dtype, torch.float32))
     return wide.detach() + (wide[:, :1] - wide[:, :1].detach())
 
 
+@wrong("sft_per_token", must=("extremes",))
 def clamped_per_token(logps):
     """Cuts the loss of unlikely tokens off, and with it their gradient."""
     return -logps.to(torch.promote_types(logps.dtype, torch.float32)).clamp(min=-100)
+
+
+class _UpstreamIgnored(torch.autograd.Function):
+    """The mean, whose backward pass returns its own gradient whatever it is multiplied with."""
+
+    @staticmethod
+    def forward(ctx, logps, mask):
+        ctx.mask = mask
+        return -torch.where(mask, logps, 0).sum() / mask.sum().clamp(min=1)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return torch.where(ctx.mask, -1 / ctx.mask.sum().clamp(min=1).to(grad.dtype), 0).to(grad.dtype), None
+
+
+@wrong("sft", must=("gradient",))
+def upstream_ignored(logps, mask):
+    """Wrong as soon as the loss is scaled, by a gradient scaler or by the number of micro-batches."""
+    return _UpstreamIgnored.apply(logps.to(torch.promote_types(logps.dtype, torch.float32)), mask.bool())

@@ -6,6 +6,8 @@ import math
 import torch
 from torch.nn.functional import logsigmoid
 
+from .table import KINKED, TERMS, correct, wrong
+
 
 def _wide(x):
     return x.to(torch.promote_types(x.dtype, torch.float32))
@@ -34,19 +36,27 @@ def _clip(ratio, gains, low, high):
 
 # -- PPO, TRPO, REINFORCE, CISPO --------------------------------------------------------------------------------------
 
-ppo = _of_tokens(lambda d, logp, gain: _clip(_safe_exp(d), gain, 0.8, 1.2))
-ppo_wrong = {
-    "no minimum": _of_tokens(lambda d, logp, gain: -_safe_exp(d).clamp(0.8, 1.2) * gain),
-    "ratio upside down": _of_tokens(lambda d, logp, gain: _clip(_safe_exp(-d), gain, 0.8, 1.2)),
-    "advantage of the other sign": _of_tokens(lambda d, logp, gain: _clip(_safe_exp(d), -gain, 0.8, 1.2)),
-}
+ppo = correct("ppo_per_token")(_of_tokens(lambda d, logp, gain: _clip(_safe_exp(d), gain, 0.8, 1.2)))
+wrong("ppo_per_token", "no minimum", must=("value", "gradient"), may=(*TERMS, "kinks"))(
+    _of_tokens(lambda d, logp, gain: -_safe_exp(d).clamp(0.8, 1.2) * gain)
+)
+wrong("ppo_per_token", "ratio upside down", must=("value", "gradient"), may=(*TERMS, "kinks"))(
+    _of_tokens(lambda d, logp, gain: _clip(_safe_exp(-d), gain, 0.8, 1.2))
+)
+wrong("ppo_per_token", "advantage of the other sign", must=("value", "gradient"), may=(*TERMS, "kinks"))(
+    _of_tokens(lambda d, logp, gain: _clip(_safe_exp(d), -gain, 0.8, 1.2))
+)
 
-trpo = _of_tokens(lambda d, logp, gain: -gain * _safe_exp(d))
-trpo_wrong = {
-    "log-ratio for ratio": _of_tokens(lambda d, logp, gain: -gain * d),
-    "ratio upside down": _of_tokens(lambda d, logp, gain: -gain * _safe_exp(-d)),
-    "ratio held constant": _of_tokens(lambda d, logp, gain: -gain * _safe_exp(d.detach()) + 0 * d),
-}
+trpo = correct("trpo_per_token")(_of_tokens(lambda d, logp, gain: -gain * _safe_exp(d)))
+wrong("trpo_per_token", "log-ratio for ratio", must=("value", "gradient"), may=("cotangents", "extremes"))(
+    _of_tokens(lambda d, logp, gain: -gain * d)
+)
+wrong("trpo_per_token", "ratio upside down", must=("value", "gradient"), may=("cotangents", "extremes"))(
+    _of_tokens(lambda d, logp, gain: -gain * _safe_exp(-d))
+)
+wrong("trpo_per_token", "ratio held constant", must=("gradient",), may=("cotangents", "extremes"))(
+    _of_tokens(lambda d, logp, gain: -gain * _safe_exp(d.detach()) + 0 * d)
+)
 
 
 def _reinforce(loss):
@@ -57,19 +67,33 @@ def _reinforce(loss):
     return per_token
 
 
-reinforce = _reinforce(lambda logp, gain: -(logp * gain))
-reinforce_wrong = {
-    "wrong sign": _reinforce(lambda logp, gain: logp * gain),
-    "probability for its logarithm": _reinforce(lambda logp, gain: -gain * logp.exp()),
-    "positive advantages alone": _reinforce(lambda logp, gain: -gain.clamp(min=0) * logp),
-}
+reinforce = correct("reinforce_per_token")(_reinforce(lambda logp, gain: -(logp * gain)))
+wrong("reinforce_per_token", "wrong sign", must=("value", "gradient"), may=("cotangents", "expectation", "extremes"))(
+    _reinforce(lambda logp, gain: logp * gain)
+)
+wrong(
+    "reinforce_per_token",
+    "probability for its logarithm",
+    must=("value", "gradient"),
+    may=("cotangents", "expectation", "extremes"),
+)(_reinforce(lambda logp, gain: -gain * logp.exp()))
+wrong(
+    "reinforce_per_token",
+    "positive advantages alone",
+    must=("value", "gradient"),
+    may=("cotangents", "expectation", "extremes"),
+)(_reinforce(lambda logp, gain: -gain.clamp(min=0) * logp))
 
-cispo = _of_tokens(lambda d, logp, gain: -(_safe_exp(d.detach()).clamp(0, 5) * gain * logp))
-cispo_wrong = {
-    "weight differentiated": _of_tokens(lambda d, logp, gain: -(_safe_exp(d).clamp(0, 5) * gain * logp)),
-    "cap without the one": _of_tokens(lambda d, logp, gain: -(_safe_exp(d.detach()).clamp(0, 4) * gain * logp)),
-    "ratio alone": _of_tokens(lambda d, logp, gain: -(_safe_exp(d).clamp(0, 5) * gain)),
-}
+cispo = correct("cispo_per_token")(_of_tokens(lambda d, logp, gain: -(_safe_exp(d.detach()).clamp(0, 5) * gain * logp)))
+wrong("cispo_per_token", "weight differentiated", must=("gradient",), may=("cotangents", "options", "extremes"))(
+    _of_tokens(lambda d, logp, gain: -(_safe_exp(d).clamp(0, 5) * gain * logp))
+)
+wrong("cispo_per_token", "cap without the one", must=("value", "gradient"), may=TERMS)(
+    _of_tokens(lambda d, logp, gain: -(_safe_exp(d.detach()).clamp(0, 4) * gain * logp))
+)
+wrong("cispo_per_token", "ratio alone", must=("value", "gradient"), may=TERMS)(
+    _of_tokens(lambda d, logp, gain: -(_safe_exp(d).clamp(0, 5) * gain))
+)
 
 # -- GRPO, GSPO -------------------------------------------------------------------------------------------------------
 
@@ -82,12 +106,20 @@ def _grpo(divergence):
     return per_token
 
 
-grpo = _grpo(lambda below: _safe_exp(below) - 1 - below)
-grpo_wrong = {
-    "divergence rewarded": _grpo(lambda below: below + 1 - _safe_exp(below)),
-    "policy and reference exchanged": _grpo(lambda below: _safe_exp(-below) - 1 + below),
-    "k1 for k3": _grpo(lambda below: -below),
-}
+grpo = correct("grpo_per_token")(_grpo(lambda below: _safe_exp(below) - 1 - below))
+wrong(
+    "grpo_per_token", "divergence rewarded", must=("value", "gradient"), may=(*TERMS, "kinks"), options={"kl_coef": 0.1}
+)(_grpo(lambda below: below + 1 - _safe_exp(below)))
+wrong(
+    "grpo_per_token",
+    "policy and reference exchanged",
+    must=("value", "gradient"),
+    may=(*TERMS, "kinks"),
+    options={"kl_coef": 0.1},
+)(_grpo(lambda below: _safe_exp(-below) - 1 + below))
+wrong("grpo_per_token", "k1 for k3", must=("value", "gradient"), may=(*TERMS, "kinks"), options={"kl_coef": 0.1})(
+    _grpo(lambda below: -below)
+)
 
 
 def _gspo(log_ratio):
@@ -100,12 +132,16 @@ def _gspo(log_ratio):
     return per_sequence
 
 
-gspo = _gspo(lambda d, keep: d.sum(1) / keep.sum(1).clamp(min=1))
-gspo_wrong = {
-    "sum of log-ratios": _gspo(lambda d, keep: d.sum(1)),
-    "mean over padding": _gspo(lambda d, keep: d.mean(1)),
-    "the last token alone": _gspo(lambda d, keep: d[:, -1]),
-}
+gspo = correct("gspo_per_sequence")(_gspo(lambda d, keep: d.sum(1) / keep.sum(1).clamp(min=1)))
+wrong("gspo_per_sequence", "sum of log-ratios", must=("value", "gradient"), may=(*TERMS, "kinks"))(
+    _gspo(lambda d, keep: d.sum(1))
+)
+wrong("gspo_per_sequence", "mean over padding", must=("value", "gradient"), may=(*TERMS, "kinks"))(
+    _gspo(lambda d, keep: d.mean(1))
+)
+wrong("gspo_per_sequence", "the last token alone", must=("value", "gradient"), may=(*TERMS, "kinks"))(
+    _gspo(lambda d, keep: d[:, -1])
+)
 
 # -- DPO --------------------------------------------------------------------------------------------------------------
 
@@ -120,19 +156,27 @@ def _of_pairs(loss, **defaults):
     return per_pair
 
 
-dpo = _of_pairs(lambda h, beta: torch.logaddexp(torch.zeros_like(h), -beta * h))
-dpo_wrong = {
-    "β outside": _of_pairs(lambda h, beta: -beta * logsigmoid(h)),
-    "labels exchanged": _of_pairs(lambda h, beta: -logsigmoid(-beta * h)),
-    "hinge": _of_pairs(lambda h, beta: (1 - beta * h).clamp(min=0)),
-}
+dpo = correct("dpo_per_pair")(_of_pairs(lambda h, beta: torch.logaddexp(torch.zeros_like(h), -beta * h)))
+wrong("dpo_per_pair", "β outside", must=("value", "gradient"), may=TERMS)(
+    _of_pairs(lambda h, beta: -beta * logsigmoid(h))
+)
+wrong("dpo_per_pair", "labels exchanged", must=("value", "gradient"), may=TERMS)(
+    _of_pairs(lambda h, beta: -logsigmoid(-beta * h))
+)
+wrong("dpo_per_pair", "hinge", must=("value", "gradient"), may=TERMS)(
+    _of_pairs(lambda h, beta: (1 - beta * h).clamp(min=0))
+)
 
-ipo = _of_pairs(lambda h, beta: h * h - h / beta + 1 / (4 * beta * beta))
-ipo_wrong = {
-    "target of 1/β": _of_pairs(lambda h, beta: (h - 1 / beta) ** 2),
-    "β on the log-ratio": _of_pairs(lambda h, beta: (beta * h - 0.5) ** 2),
-    "half of the square": _of_pairs(lambda h, beta: (h - 0.5 / beta) ** 2 / 2),
-}
+ipo = correct("ipo_per_pair")(_of_pairs(lambda h, beta: h * h - h / beta + 1 / (4 * beta * beta)))
+wrong("ipo_per_pair", "target of 1/β", must=("value", "gradient"), may=TERMS)(
+    _of_pairs(lambda h, beta: (h - 1 / beta) ** 2)
+)
+wrong("ipo_per_pair", "β on the log-ratio", must=("value", "gradient"), may=TERMS)(
+    _of_pairs(lambda h, beta: (beta * h - 0.5) ** 2)
+)
+wrong("ipo_per_pair", "half of the square", must=("value", "gradient"), may=TERMS)(
+    _of_pairs(lambda h, beta: (h - 0.5 / beta) ** 2 / 2)
+)
 
 
 def _robust(combine):
@@ -144,12 +188,18 @@ def _robust(combine):
     return per_pair
 
 
-robust_dpo = _robust(lambda kept, other, flips: kept + flips * (kept - other) / (1 - 2 * flips))
-robust_dpo_wrong = {
-    "not divided": _robust(lambda kept, other, flips: (1 - flips) * kept - flips * other),
-    "smoothed": _robust(lambda kept, other, flips: (1 - flips) * kept + flips * other),
-    "divided by one flip": _robust(lambda kept, other, flips: ((1 - flips) * kept - flips * other) / (1 - flips)),
-}
+robust_dpo = correct("robust_dpo_per_pair")(
+    _robust(lambda kept, other, flips: kept + flips * (kept - other) / (1 - 2 * flips))
+)
+wrong("robust_dpo_per_pair", "not divided", must=("value", "gradient"), may=TERMS)(
+    _robust(lambda kept, other, flips: (1 - flips) * kept - flips * other)
+)
+wrong("robust_dpo_per_pair", "smoothed", must=("value", "gradient"), may=TERMS)(
+    _robust(lambda kept, other, flips: (1 - flips) * kept + flips * other)
+)
+wrong("robust_dpo_per_pair", "divided by one flip", must=("value", "gradient"), may=TERMS)(
+    _robust(lambda kept, other, flips: ((1 - flips) * kept - flips * other) / (1 - flips))
+)
 
 # -- DAPO -------------------------------------------------------------------------------------------------------------
 
@@ -164,16 +214,17 @@ def _dapo(low=0.8, high=1.28, reduce=lambda x, keep: x.sum() / keep.sum().clamp(
     return loss
 
 
-dapo = _dapo()
-dapo_wrong = {
-    "both clips the same": _dapo(high=1.2),
-    "the wider clip below": _dapo(low=0.72, high=1.2),
-    "mean of the means of sequences": _dapo(reduce=lambda x, keep: (x.sum(1) / keep.sum(1).clamp(min=1)).mean()),
-}
+dapo = correct("dapo")(_dapo())
+wrong("dapo", "both clips the same", must=("value", "gradient"), may=KINKED)(_dapo(high=1.2))
+wrong("dapo", "the wider clip below", must=("value", "gradient"), may=KINKED)(_dapo(low=0.72, high=1.2))
+wrong("dapo", "mean of the means of sequences", must=("value", "gradient"), may=KINKED)(
+    _dapo(reduce=lambda x, keep: (x.sum(1) / keep.sum(1).clamp(min=1)).mean())
+)
 
 # -- logits and the reduction -----------------------------------------------------------------------------------------
 
 
+@correct("token_logps")
 def token_logps(logits, targets, *, temperature=1.0):
     """One position at a time."""
     z = _wide(logits) / temperature
@@ -181,21 +232,49 @@ def token_logps(logits, targets, *, temperature=1.0):
     return torch.stack(rows).reshape(targets.shape)
 
 
+@wrong("token_logps", must=("value", "gradient"), may=(*TERMS, "forbidden tokens"))
 def shifted(logits, targets, *, temperature=1.0):
     """The token after the target's."""
     return token_logps(logits, (targets + 1) % logits.shape[-1], temperature=temperature)
 
 
+@wrong("token_logps", must=("options",), may=("extremes",))
 def multiplied(logits, targets, *, temperature=1.0):
     """Multiplies by the temperature."""
     return token_logps(logits, targets, temperature=1 / temperature)
 
 
+@wrong("token_logps", must=("value", "gradient"), may=(*TERMS, "forbidden tokens"))
 def probabilities(logits, targets, *, temperature=1.0):
     """Not their logarithms."""
     return token_logps(logits, targets, temperature=temperature).exp()
 
 
+class _OverwritingLogits(torch.autograd.Function):
+    """The log-probabilities, whose backward pass writes the gradient over the logits."""
+
+    @staticmethod
+    def forward(ctx, logits, targets, temperature):
+        ctx.save_for_backward(logits, targets)
+        ctx.temperature = temperature
+        return token_logps(logits, targets, temperature=temperature)
+
+    @staticmethod
+    def backward(ctx, grad):
+        logits, targets = ctx.saved_tensors
+        z = _wide(logits) / ctx.temperature
+        hit = torch.nn.functional.one_hot(targets, z.shape[-1])
+        logits.data.copy_((hit - z.softmax(-1)) * (grad / ctx.temperature)[..., None])
+        return logits.data, None, None
+
+
+@wrong("token_logps", must=("inputs",))
+def logits_overwritten(logits, targets, *, temperature=1.0):
+    """Saves memory, and breaks a second use of the logits."""
+    return _OverwritingLogits.apply(logits, targets, temperature)
+
+
+@correct("token_entropies")
 def token_entropies(logits, *, temperature=1.0):
     """log Σ exp z less the mean of z."""
     z = _wide(logits) / temperature
@@ -203,16 +282,19 @@ def token_entropies(logits, *, temperature=1.0):
     return z.logsumexp(-1) - mean
 
 
+@wrong("token_entropies", must=("value", "gradient"), may=(*TERMS, "forbidden tokens"))
 def negative_entropies(logits, *, temperature=1.0):
     """Σ p log p."""
     return -token_entropies(logits, temperature=temperature)
 
 
+@wrong("token_entropies", must=("value", "gradient"), may=(*TERMS, "forbidden tokens"))
 def entropies_in_bits(logits, *, temperature=1.0):
     """With the logarithm to base two."""
     return token_entropies(logits, temperature=temperature) / math.log(2)
 
 
+@wrong("token_entropies", must=("options",), may=("extremes",))
 def entropies_at_one(logits, *, temperature=1.0):
     """At temperature one."""
     return token_entropies(logits)
@@ -227,6 +309,7 @@ def _aggregate(divisor):
     return aggregate
 
 
+@correct("aggregate")
 def aggregate(per_token, mask, *, denominator=None):
     """One token at a time."""
     total, count = 0 * _wide(per_token).nan_to_num(0, 0, 0).sum(), 0
@@ -236,8 +319,8 @@ def aggregate(per_token, mask, *, denominator=None):
     return total / (denominator or max(count, 1))
 
 
-aggregate_wrong = {
-    "padding counts": _aggregate(lambda keep: keep.numel()),
-    "mean over rows": _aggregate(len),
-    "no mean": _aggregate(lambda keep: 1),
-}
+wrong("aggregate", "padding counts", must=("value", "gradient"), may=("options", "padding"))(
+    _aggregate(lambda keep: keep.numel())
+)
+wrong("aggregate", "mean over rows", must=("value", "gradient"), may=("options",))(_aggregate(len))
+wrong("aggregate", "no mean", must=("value", "gradient"), may=("options",))(_aggregate(lambda keep: 1))

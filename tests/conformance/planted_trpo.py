@@ -6,7 +6,10 @@ from types import SimpleNamespace
 
 import torch
 
+from .table import SPEC, correct, wrong
 
+
+@correct("trpo")
 def token_by_token(logps, old_logps, advantages, mask, *, denominator=None):
     """The mean over tokens by way of the old probability of each, as an importance weight; ends in a straight line."""
     dtype = torch.promote_types(logps.dtype, torch.float32)
@@ -40,18 +43,25 @@ def _ratio(log_ratio):
     return torch.exp(log_ratio - (log_ratio.detach() - ceiling).clamp(min=0))
 
 
-correct = _trpo(lambda d, gain: -_ratio(d) * gain)
-wrong_sign = _trpo(lambda d, gain: _ratio(d) * gain)
-ratio_upside_down = _trpo(lambda d, gain: -_ratio(-d) * gain)
-log_ratio_for_ratio = _trpo(lambda d, gain: -d * gain)
-ratio_detached = _trpo(lambda d, gain: -_ratio(d).detach() * d * gain)
-clipped_as_ppo = _trpo(lambda d, gain: -torch.min(_ratio(d) * gain, _ratio(d).clamp(0.8, 1.2) * gain))
-overflowing = _trpo(lambda d, gain: -d.exp() * gain)
-cut_to_zero = _trpo(lambda d, gain: -d.clamp(max=60).exp() * gain)
-padding_counts = _trpo(lambda d, gain: -_ratio(d) * gain, count=lambda mask: mask.numel())
-zero_over_zero = _trpo(lambda d, gain: -_ratio(d) * gain, count=lambda mask: mask.sum())
+correct = correct("trpo")(_trpo(lambda d, gain: -_ratio(d) * gain))
+wrong_sign = wrong("trpo", must=("value", "gradient"), may=SPEC)(_trpo(lambda d, gain: _ratio(d) * gain))
+ratio_upside_down = wrong("trpo", must=("value", "gradient"), may=SPEC)(_trpo(lambda d, gain: -_ratio(-d) * gain))
+log_ratio_for_ratio = wrong("trpo", must=("value", "gradient"), may=SPEC)(_trpo(lambda d, gain: -d * gain))
+ratio_detached = wrong("trpo", must=("value",), may=SPEC)(_trpo(lambda d, gain: -_ratio(d).detach() * d * gain))
+clipped_as_ppo = wrong("trpo", must=("value", "gradient"), may=SPEC)(
+    _trpo(lambda d, gain: -torch.min(_ratio(d) * gain, _ratio(d).clamp(0.8, 1.2) * gain))
+)
+overflowing = wrong("trpo", must=("extremes",))(_trpo(lambda d, gain: -d.exp() * gain))
+cut_to_zero = wrong("trpo", must=("extremes",))(_trpo(lambda d, gain: -d.clamp(max=60).exp() * gain))
+padding_counts = wrong("trpo", must=("value", "padding"), may=SPEC)(
+    _trpo(lambda d, gain: -_ratio(d) * gain, count=lambda mask: mask.numel())
+)
+zero_over_zero = wrong("trpo", must=("empty batch",))(
+    _trpo(lambda d, gain: -_ratio(d) * gain, count=lambda mask: mask.sum())
+)
 
 
+@wrong("trpo", must=("masked values",))
 def mask_times_nan(logps, old_logps, advantages, mask):
     """Multiplies with the mask what may be NaN."""
     dtype = torch.promote_types(logps.dtype, torch.float32)
@@ -59,6 +69,7 @@ def mask_times_nan(logps, old_logps, advantages, mask):
     return (-_ratio(logps.to(dtype) - old_logps.to(dtype)) * gains * mask).sum() / mask.sum().clamp(min=1)
 
 
+@wrong("trpo_per_token", must=("cotangents",))
 def first_cotangent(logps, old_logps, advantages):
     """Of each token, but the gradient takes the first weight for all."""
     dtype = torch.promote_types(logps.dtype, torch.float32)

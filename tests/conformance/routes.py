@@ -13,7 +13,6 @@ from types import SimpleNamespace
 
 import torch
 
-import grape_verified
 from grape_verified import (
     cispo_per_token,
     dpo_per_pair,
@@ -208,7 +207,7 @@ FUSED = {
 
 def in_one_pass(name):
     """A loss that is fused with the head."""
-    loss = getattr(grape_verified, CONTRACTS[name].kernel)
+    loss = CONTRACTS[name].function
     signature = inspect.signature(loss)
 
     @wraps(loss)
@@ -225,7 +224,7 @@ def by_route(name, route):
     if route == "one pass":
         return in_one_pass(name)
     ways = {"logits": from_logits, "hidden": from_hidden}
-    return through(ways[route], getattr(grape_verified, CONTRACTS[name].kernel))
+    return through(ways[route], CONTRACTS[name].function)
 
 
 ROUTES = ("logits", "hidden", "one pass")

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 import grape_verified
 from grape_verified.conformance import CONTRACTS
-from grape_verified.conformance.checking import run_property
 from grape_verified.conformance.oracle import EXACT
 from grape_verified.conformance.properties import PROPERTIES
+from grape_verified.conformance.run import run_property
 from grape_verified.conformance.strategies import Case, Regime
 
 from . import bounds

@@ -4,8 +4,9 @@ from functools import cache
 
 import pytest
 
-from grape_verified.conformance import CONTRACTS, checking
+from grape_verified.conformance import CONTRACTS, run
 from grape_verified.conformance.properties import PROPERTIES
+from grape_verified.conformance.subject import read
 from grape_verified.logprobs import from_logits, fused_loss, one_pass, two_stage
 
 from .routes import FUSED, ROUTES, by_route
@@ -21,7 +22,7 @@ LOSSES = [name for name, c in CONTRACTS.items() if c.reduced and {"logps", "chos
 @cache
 def subject_of(name, route):
     """A loss by a route, held to everything that our kernels promise."""
-    return checking.read(by_route(name, route), CONTRACTS[name], {}, strict=True)
+    return read(by_route(name, route), CONTRACTS[name], {}, strict=True)
 
 
 def test_every_loss_is_fused():
@@ -40,7 +41,7 @@ def test_a_loss_takes_everything_by_every_route(name, route):
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_loss_keeps_its_contract_by_every_route(name, route):
     for prop in CONTRACTS[name].properties[1:]:
-        finding = checking.run_property(subject_of(name, route), PROPERTIES[prop], EXAMPLES)
+        finding = run.run_property(subject_of(name, route), PROPERTIES[prop], EXAMPLES)
         assert finding.status == "passed", f"{prop}: {finding.text}\n{finding.counterexample}"
 
 
@@ -102,10 +103,10 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("module", "name", "mistake", "route", "loss", "seen_by"), MISTAKES)
 def test_a_mistake_in_a_route_breaks_the_contracts_of_losses(module, name, mistake, route, loss, seen_by, monkeypatch):
-    monkeypatch.setattr(checking, "REDUCTIONS", 3)
+    monkeypatch.setattr(run, "REDUCTIONS", 3)
     subject = subject_of(loss, route)
     monkeypatch.setattr(module, name, mistake)
-    findings = [checking.run_property(subject, PROPERTIES[prop], 4 * EXAMPLES) for prop in ("value", "gradient")]
+    findings = [run.run_property(subject, PROPERTIES[prop], 4 * EXAMPLES) for prop in ("value", "gradient")]
     failed = {finding.name: finding.text for finding in findings if finding.status == "failed"}
     assert set(failed) == seen_by
     assert all(

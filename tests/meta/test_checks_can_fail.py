@@ -8,11 +8,12 @@ import torch
 from grape_spec.language.registry import CLAIMS, DEFINITIONS
 
 import grape_verified
-from grape_verified.conformance import CONTRACTS, contracts, oracle
-from grape_verified.conformance.checking import read, run_property
+from grape_verified.conformance import CONTRACTS, contracts, formula, oracle
 from grape_verified.conformance.oracle import EXACT, Arithmetic, Target
 from grape_verified.conformance.properties import PROPERTIES
+from grape_verified.conformance.run import run_property
 from grape_verified.conformance.strategies import Case
+from grape_verified.conformance.subject import read
 
 from ..conformance import planted, planted_grape, planted_kl
 
@@ -56,7 +57,7 @@ def test_the_contracts_rest_on_things_that_the_spec_states():
 
 
 def test_the_oracle_does_not_reach_the_kernels():
-    for file in (Path(oracle.__file__), *Path(contracts.__file__).parent.glob("*.py")):
+    for file in (Path(oracle.__file__), Path(formula.__file__), *Path(contracts.__file__).parent.glob("*.py")):
         tree = ast.parse(file.read_text(encoding="utf-8"))
         modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         modules |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
@@ -71,19 +72,19 @@ def one_token(logp, advantage, dtype=torch.float64, **options):
 
 
 def test_the_oracle_is_right_where_the_answer_is_known_by_hand():
-    clipped = contracts.ppo.ppo_per_token(one_token(1.0, 2.0, clip_high=0.25), EXACT)
+    clipped = CONTRACTS["ppo_per_token"].oracle(one_token(1.0, 2.0, clip_high=0.25), EXACT)
     assert float(clipped.values[0].ball) == -2.5
     assert float(clipped.gradients([1.0])["logps"][0].ball) == 0
-    free = contracts.ppo.ppo_per_token(one_token(0.0, 2.0), EXACT)
+    free = CONTRACTS["ppo_per_token"].oracle(one_token(0.0, 2.0), EXACT)
     assert float(free.values[0].ball) == -2
     assert float(free.gradients([3.0])["logps"][0].ball) == -6
-    capped = contracts.ppo.ppo_per_token(one_token(5.0, -1.0, dual_clip=3.0), EXACT)
+    capped = CONTRACTS["ppo_per_token"].oracle(one_token(5.0, -1.0, dual_clip=3.0), EXACT)
     assert float(capped.values[0].ball) == 3
 
 
 def test_the_tolerance_is_a_few_roundings():
     arithmetic = Arithmetic.of(torch.float64, torch.float64)
-    target = contracts.ppo.ppo_per_token(one_token(0.1, 1.0), arithmetic).values[0]
+    target = CONTRACTS["ppo_per_token"].oracle(one_token(0.1, 1.0), arithmetic).values[0]
     expected = -torch.tensor(0.1, dtype=torch.float64).exp().item()
     assert target.accepts(expected)
     assert not target.accepts(expected * (1 + 40 * 2**-53))
@@ -92,7 +93,11 @@ def test_the_tolerance_is_a_few_roundings():
 
 def test_beyond_the_range_a_result_must_be_finite_large_and_of_the_right_sign():
     arithmetic = Arithmetic.of(torch.float32, torch.float32)
-    target = contracts.ppo.ppo_per_token(one_token(200.0, -1.0, torch.float32), arithmetic).gradients([1.0])["logps"][0]
+    target = (
+        CONTRACTS["ppo_per_token"]
+        .oracle(one_token(200.0, -1.0, torch.float32), arithmetic)
+        .gradients([1.0])["logps"][0]
+    )
     assert target.least is not None
     assert target.accepts(1e30)
     assert not any(target.accepts(x) for x in (-1e30, 0.0, 1e20, float("inf"), float("nan")))
@@ -100,13 +105,15 @@ def test_beyond_the_range_a_result_must_be_finite_large_and_of_the_right_sign():
 
 
 def test_a_target_prints_what_is_expected():
-    assert str(contracts.ppo.ppo_per_token(one_token(0.0, 2.0), EXACT).values[0]) == "-2.0"
-    kink = contracts.ppo.ppo_per_token(one_token(0.0, 1.0, clip_high=0.0), Arithmetic.of(torch.float64, torch.float64))
+    assert str(CONTRACTS["ppo_per_token"].oracle(one_token(0.0, 2.0), EXACT).values[0]) == "-2.0"
+    kink = CONTRACTS["ppo_per_token"].oracle(
+        one_token(0.0, 1.0, clip_high=0.0), Arithmetic.of(torch.float64, torch.float64)
+    )
     assert str(kink.gradients([1.0])["logps"][0]) == "something from -1 to 0"
     assert isinstance(kink.values[0], Target)
 
 
 def test_the_kernels_are_what_the_contracts_check():
     for name, contract in CONTRACTS.items():
-        assert contract.kernel in (name, f"{name}_loss") or contract.asks_for, name
-        assert callable(getattr(grape_verified, contract.kernel))
+        assert contract.kernel in (name, f"{name}_loss") or contract.forced_options, name
+        assert contract.function is getattr(grape_verified, contract.kernel)

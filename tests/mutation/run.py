@@ -174,14 +174,14 @@ def _reached_from(module: str, kernel: str) -> set[str]:
 def _by_contract(name: str, properties: Sequence[str]) -> Verdict | None:
     """The first property of a contract that its kernel does not keep, of some, or of all but those that come first."""
     import grape_verified
-    from grape_verified.conformance import CONTRACTS, checking
+    from grape_verified.conformance import CONTRACTS, run
     from grape_verified.conformance.properties import PROPERTIES
-    from grape_verified.conformance.subject import Violation
+    from grape_verified.conformance.subject import Violation, read
 
-    checking.REDUCTIONS = 0  # only the verdict matters
+    run.REDUCTIONS = 0  # only the verdict matters
     contract = CONTRACTS[name]
     try:
-        subject = checking.read(getattr(grape_verified, contract.kernel), contract, {}, strict=True)
+        subject = read(getattr(grape_verified, contract.kernel), contract, {}, strict=True)
     except Violation as violation:
         return Verdict("contracts", f"{name}: signature: {violation.sentence}")
     usual = contract.defaults({})
@@ -193,7 +193,7 @@ def _by_contract(name: str, properties: Sequence[str]) -> Verdict | None:
         return Verdict("contracts", f"{name}: signature")
     chosen = [p for p in contract.properties[1:] if (p in FIRST) == (properties == FIRST)]
     for prop in chosen:
-        finding = checking.run_property(subject, PROPERTIES[prop], EXAMPLES)
+        finding = run.run_property(subject, PROPERTIES[prop], EXAMPLES)
         if finding.status != "passed":
             return Verdict("contracts", f"{name}: {prop}: {finding.text}")
     return None

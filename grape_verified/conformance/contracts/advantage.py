@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from flint import arb
 from grape_spec.evaluate import evaluate
-from grape_spec.language.registry import definition
 from torch import Tensor
 
 from grape_verified.conformance import strategies
-from grape_verified.conformance.contract import CONSTANT, LAST, MASKS, Contract, Option, like_first
-from grape_verified.conformance.oracle import Answer, Arithmetic, Target, precisely
+from grape_verified.conformance.families import estimator
+from grape_verified.conformance.oracle import Answer, Arithmetic, Target, definition, precisely
 from grape_verified.conformance.strategies import Blueprint, Case, _decimals, _pool
 
 #: Rewards of tokens: most have none.
@@ -21,17 +20,6 @@ ESTIMATES = _pool((1.0, 0.5, -0.5, 0.0, 2.0), _decimals(-3, 3), lambda random: 1
 
 #: What is returned, and the definition of each.
 OUTPUTS = {"advantages": "advantage.gae", "returns": "advantage.estimated_return"}
-
-
-GAE_CLAIMS = (
-    "advantage.residual", "advantage.gae", "advantage.estimated_return", "advantage.value_handed_on",
-    "advantage.advantage_handed_on", "advantage.gae.recursion", "advantage.gae.limits", "advantage.gae.returns",
-    "advantage.gae.masked",
-)  # fmt: skip
-WHITEN_CLAIMS = (
-    "advantage.token_count", "advantage.freedom", "advantage.mean", "advantage.variance", "advantage.whitened",
-    "advantage.whitened_in_place", "advantage.whiten",
-)  # fmt: skip
 
 
 @precisely
@@ -105,39 +93,19 @@ def to_whiten(plan: Blueprint) -> dict[str, Tensor]:
 
 
 CONTRACTS = (
-    Contract(
-        name="gae",
-        kernel="gae",
-        text="Generalised advantage estimates and returns of tokens, holes in the mask bridged.",
-        tensors=("rewards", "values", "mask"),
-        wrt=(),
-        options={"discount": Option(1.0, (0.99, 0.9, 0.5, 0.0)), "lam": Option(0.95, (1.0, 0.0, 0.9, 0.5))},
-        build=estimates,
-        blocks=("rewards", "values", "mask"),
+    *estimator(
+        "gae",
         oracle=gae,
-        result=like_first,
-        rests_on=GAE_CLAIMS,
-        properties=(*CONSTANT, *LAST),
-        variants=MASKS,
+        tensors=("rewards", "values", "mask"),
+        build=estimates,
+        options={"discount": (0.99, 0.9, 0.5, 0.0), "lam": (1.0, 0.0, 0.9, 0.5)},
         outputs=tuple(OUTPUTS),
     ),
-    Contract(
-        name="whiten",
-        kernel="whiten",
-        text="Values of the tokens that count, brought to mean 0 and variance 1.",
-        tensors=("values", "mask"),
-        wrt=(),
-        options={
-            "shift_mean": Option(True, (False,)),
-            "ddof": Option(1, (0,)),
-            "eps": Option(1e-8, (1e-5, 1e-2, 1.0)),
-        },
-        build=to_whiten,
-        blocks=("values", "mask"),
+    *estimator(
+        "whiten",
         oracle=whiten,
-        result=like_first,
-        rests_on=WHITEN_CLAIMS,
-        properties=(*CONSTANT, *LAST),
-        variants=MASKS,
+        tensors=("values", "mask"),
+        build=to_whiten,
+        options={"shift_mean": (True, False), "ddof": (1, 0), "eps": (1e-5, 1e-2, 1.0)},
     ),
 )

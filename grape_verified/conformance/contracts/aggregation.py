@@ -5,17 +5,8 @@ from __future__ import annotations
 from flint import arb
 
 from grape_verified.conformance import strategies
-from grape_verified.conformance.contract import (
-    AGGREGATION_CLAIMS,
-    ALL_DIFFERENTIATED,
-    EVERY,
-    MASKED,
-    MASKS,
-    MODES,
-    REDUCTION,
-    Contract,
-    number,
-)
+from grape_verified.conformance.contract import ALL_DIFFERENTIATED, EVERY, MASKED, MASKS, Contract, number
+from grape_verified.conformance.families import options_of
 from grape_verified.conformance.oracle import Aggregation, Answer, Arithmetic, Term, precisely, reduced
 from grape_verified.conformance.strategies import Case
 
@@ -33,15 +24,13 @@ CONTRACTS = (
     Contract(
         name="aggregate",
         kernel="aggregate",
-        text="The reduction of per-token values to one number.",
         tensors=("per_token", "mask"),
         wrt=("per_token",),
-        options={"mode": MODES} | REDUCTION,
+        options=options_of("aggregate", {}, ("mode", "denominator", "max_length")),
         build=strategies.value_tensors,
-        blocks=("per_token", "mask"),
+        drawn=("per_token", "mask"),
         oracle=aggregate,
         result=number,
-        rests_on=AGGREGATION_CLAIMS,
         properties=(*EVERY, *MASKED, *ALL_DIFFERENTIATED),
         variants=MASKS,
     ),

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from flint import arb
 from grape_spec.evaluate import evaluate
-from grape_spec.language.registry import definition
 from torch import Tensor
 
 from grape_verified.conformance import strategies
 from grape_verified.conformance.contract import (
-    AGGREGATION_CLAIMS,
     CLIPPING,
     EVERY,
     LAST,
     MASKED,
     MASKS,
-    REDUCTION,
     Contract,
-    Option,
     Options,
-    fit_reduction,
     number,
     without_vocabulary,
 )
-from grape_verified.conformance.contracts.ppo import clipped_term
+from grape_verified.conformance.contracts.grpo import without_scale
+from grape_verified.conformance.contracts.ppo import CLIPPED
+from grape_verified.conformance.families import estimator, options_of
 from grape_verified.conformance.oracle import (
     Aggregation,
     Answer,
     Arithmetic,
     constants,
+    definition,
     precisely,
     reduced,
     right_hand_side,
@@ -50,26 +47,13 @@ WEIGHTS = [1.0, 2.0, 0.0, 0.5] * 24 + [round(i / 16, 2) for i in range(160)]
 #: nobody is compared, and confidences are averaged over prompts, each row is a prompt.
 GROUPS = {1: (1,), 2: (2, 2, 2, 1), 3: (3, 3, 3, 1), 4: (2, 2, 4, 1)}
 
-REWARD_OPTIONS = {"confidence": Option("group", ("batch",)), "normalisation": Option("mean", ("sum",))}
+REWARD_OPTIONS: dict[str, Any] = {"confidence": ("group", "batch"), "normalisation": ("mean", "sum")}
 ADVANTAGE_OPTIONS = REWARD_OPTIONS | {
-    "baseline": Option("leave_one_out", ("mean",)),
-    "scale": Option("none", ("std",)),
-    "ddof": Option(1, (0,)),
-    "eps": Option(1e-6, (0.0, 1e-4, 0.5)),
+    "baseline": ("leave_one_out", "mean"),
+    "scale": ("none", "std"),
+    "ddof": (1, 0),
+    "eps": (0.0, 1e-4, 0.5),
 }
-BY_SEQUENCE = {"aggregation": Option("sequence_mean", ("token_mean", "sequence_sum", "token_sum", "fixed_length"))}
-
-REWARD_CLAIMS = (
-    "grape.mean_confidence", "grape.trust", "grape.batch_confidence", "grape.batch_trust", "grape.reward_sum",
-    "grape.trusted_reward", "grape.reward.convention", "grape.reward.untrusted_item",
-)  # fmt: skip
-ADVANTAGE_CLAIMS = (
-    *REWARD_CLAIMS, "grape.advantage", "grape.baseline", "grpo.centred", "grpo.left_out", "grpo.group_spread",
-    "grpo.scaled_deviation", "grpo.advantage.degenerate",
-)  # fmt: skip
-LOSS_CLAIMS = (
-    *ADVANTAGE_CLAIMS, "grape.surrogate", "grape.gradient", "ppo.ratio", "ppo.clipped_surrogate", "ppo.clip.slope",
-)  # fmt: skip
 
 
 # -- inputs -----------------------------------------------------------------------------------------------------------
@@ -109,13 +93,6 @@ def prompts(case: Case) -> int:
     return len(case.tensors["scores"])
 
 
-def fit_scale(options: dict[str, Any], varied: Sequence[str]) -> dict[str, Any]:
-    """Without a scale there is neither a ddof nor an ε."""
-    if options["scale"] == "none":
-        options |= {name: ADVANTAGE_OPTIONS[name].default for name in ("ddof", "eps")}
-    return fit_reduction(options, varied)
-
-
 # -- what they should give --------------------------------------------------------------------------------------------
 
 
@@ -136,7 +113,7 @@ def grape(case: Case, arithmetic: Arithmetic) -> Answer:
     """GRAPE's loss: PPO's with these advantages. Scale: 0, as what is read covers how they are rounded."""
     how = Aggregation.of(case, arithmetic)
     advantages = [advantage for group in _advantages(case, arithmetic) for advantage in group]
-    terms = {(i, t): clipped_term(case, arithmetic, i, t, advantages[i]) for i, t in how.counted()}
+    terms = {(i, t): CLIPPED.term(case, arithmetic, i, t, advantage=advantages[i]) for i, t in how.counted()}
     return reduced(terms, how, ["logps"], arithmetic)
 
 
@@ -213,62 +190,36 @@ def _advantage(given: dict[str, Any], options: Options, arithmetic: Arithmetic) 
 
 #: The mask over items is always passed, the categories where confidences are averaged over the batch.
 BY_KEYWORD = {"item_mask": "", "categories": "confidence"}
+SHARED: dict[str, Any] = {
+    "tensors": JUDGED,
+    "build": verdict_tensors,
+    "result": without_vocabulary,
+    "extras": ("masked items",),
+    "variants": MASKS,
+    "by_keyword": BY_KEYWORD,
+    "shared": ("weights",),
+}
 
 CONTRACTS = (
-    Contract(
-        name="grape_rewards",
-        kernel="grape_rewards",
-        text="GRAPE's rewards: scores of rubric items, weighted by importance and average confidence.",
-        tensors=JUDGED,
-        wrt=(),
-        options=REWARD_OPTIONS,
-        build=verdict_tensors,
-        blocks=JUDGED,
-        oracle=grape_rewards,
-        result=without_vocabulary,
-        rests_on=REWARD_CLAIMS,
-        properties=("signature", "repeatable", "value", "options", "masked items", *LAST),
-        variants=MASKS,
-        by_keyword=BY_KEYWORD,
-        shared=("weights",),
-    ),
-    Contract(
-        name="grape_advantages",
-        kernel="grape_advantages",
-        text="GRAPE's advantages: rewards relative to those of the other responses to the same prompt.",
-        tensors=JUDGED,
-        wrt=(),
-        options=ADVANTAGE_OPTIONS,
-        build=verdict_tensors,
-        blocks=JUDGED,
-        oracle=grape_advantages,
-        result=without_vocabulary,
-        rests_on=ADVANTAGE_CLAIMS,
-        properties=("signature", "repeatable", "value", "options", "masked items", *LAST),
-        variants=MASKS,
-        by_keyword=BY_KEYWORD,
-        shared=("weights",),
-        fit=fit_scale,
-    ),
+    *estimator("grape_rewards", oracle=grape_rewards, options=REWARD_OPTIONS, **SHARED),
+    *estimator("grape_advantages", oracle=grape_advantages, options=ADVANTAGE_OPTIONS, fit=without_scale, **SHARED),
     Contract(
         name="grape",
         kernel="grape_loss",
-        text="GRAPE's loss: the clipped surrogate with these advantages, aggregated over the tokens that count.",
         tensors=("logps", "old_logps", "scores", "confidences", "weights", "mask", "item_mask", "categories"),
         wrt=("logps",),
-        options=ADVANTAGE_OPTIONS | CLIPPING | BY_SEQUENCE | REDUCTION,
+        options=options_of("grape_loss", ADVANTAGE_OPTIONS | CLIPPING, ("aggregation", "denominator", "max_length")),
         build=judged_token_tensors,
-        blocks=("logps", "old_logps", "advantages", *JUDGED, "mask"),
+        drawn=("logps", "old_logps", "advantages", *JUDGED, "mask"),
         oracle=grape,
         result=number,
-        rests_on=LOSS_CLAIMS + AGGREGATION_CLAIMS,
         properties=(*EVERY, *MASKED, "masked items", "kinks", "extremes", *LAST),
         variants=MASKS,
         by_keyword=BY_KEYWORD,
-        apart=("scores", "confidences", "item_mask"),
+        unmasked=("scores", "confidences", "item_mask"),
         shared=("weights",),
         parts=prompts,
         divided_at={"confidence": "group"},
-        fit=fit_scale,
+        fit=without_scale,
     ),
 )

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from flint import arb
 from grape_spec.evaluate import evaluate
-from grape_spec.language.registry import definition
 from torch import Tensor
 
-from grape_verified.conformance.contract import ALL_DIFFERENTIATED, EVERY, MASKS, Contract, Option
-from grape_verified.conformance.oracle import Answer, Arithmetic, Target, precisely, right_hand_side
+from grape_verified.conformance.contract import ALL_DIFFERENTIATED, EVERY, MASKS, Contract, like
+from grape_verified.conformance.families import options_of
+from grape_verified.conformance.oracle import Answer, Arithmetic, Target, definition, precisely, right_hand_side
 from grape_verified.conformance.strategies import (
     ADVANTAGES,
     LOGIT_OFFSETS,
@@ -30,19 +30,12 @@ from grape_verified.conformance.strategies import (
     mask_tensor,
 )
 
-BLOCKS = ("hidden", "weight", "more_weight", "bias", "forbidden", "targets", "mask")
+DRAWN = ("hidden", "weight", "more_weight", "bias", "forbidden", "targets", "mask")
 PROPERTIES = (
     *EVERY, "cotangents", "options", "masked values", "padding", "empty batch", "forbidden tokens", "extremes",
     *ALL_DIFFERENTIATED,
 )  # fmt: skip
 
-OF_LOGPS = (
-    "head.logit", "head.tempered", "head.logit.gradient", "head.gradient", "head.log_odds", "head.sums", "head.parts",
-    "policy.log_softmax", "policy.log_softmax.gradient", "policy.temperature.gradient",
-)  # fmt: skip
-OF_ENTROPIES = (
-    "head.entropy", "head.entropy.gradient", "policy.entropy", "policy.entropy.gradient", "policy.temperature.slope",
-)  # fmt: skip
 
 #: Vocabulary, width and positions of a row, by the number of columns that were drawn.
 SIZES = ((2, 1, 1), (3, 2, 1), (4, 3, 1), (2, 3, 2), (3, 1, 2), (1, 2, 2))
@@ -265,46 +258,38 @@ def tempered_head_tensors(plan: Blueprint) -> dict[str, Tensor]:
     return {**head_tensors(plan), "temperature": plan.numbers("temperature", TEMPERATURES, time)[:2]}
 
 
-def positions(case: Case) -> tuple[int, ...]:
-    """The shape of the targets."""
-    return tuple(case.tensors["targets"].shape)
-
+SHARED: dict[str, Any] = {
+    "kernel": "linear_token_logps",
+    "result": like("targets"),
+    "variants": MASKS,
+    "shared": ("weight", "bias"),
+}
 
 CONTRACTS = (
     Contract(
         name="linear_token_logps",
-        kernel="linear_token_logps",
-        text="The log-probability of each target, from hidden states and the weights of a linear head.",
         tensors=("hidden", "weight", "targets", "bias", "mask"),
         wrt=("hidden", "weight", "bias"),
-        options={"temperature": Option(1.0, (0.5, 2.0, 0.7, 10.0))},
+        options=options_of("linear_token_logps", {"temperature": (0.5, 2.0, 0.7, 10.0)}),
         build=head_tensors,
-        blocks=BLOCKS,
+        drawn=DRAWN,
         oracle=linear_token_logps,
-        result=positions,
-        rests_on=OF_LOGPS,
         properties=PROPERTIES,
-        variants=MASKS,
         by_keyword={"bias": "", "mask": ""},
-        shared=("weight", "bias"),
+        **SHARED,
     ),
     Contract(
         name="linear_token_entropies",
-        kernel="linear_token_logps",
-        text="The same with the entropy at each position, every token at a temperature of its own.",
         tensors=("hidden", "weight", "targets", "bias", "temperature", "mask"),
         wrt=("hidden", "weight", "bias", "temperature"),
         options={},
         build=tempered_head_tensors,
-        blocks=(*BLOCKS, "temperature"),
+        drawn=(*DRAWN, "temperature"),
         oracle=linear_token_entropies,
-        result=positions,
-        rests_on=OF_LOGPS + OF_ENTROPIES,
         properties=tuple(name for name in PROPERTIES if name != "options"),
-        variants=MASKS,
         by_keyword={"bias": "", "temperature": "", "mask": ""},
-        shared=("weight", "bias"),
         outputs=("logps", "entropies"),
-        asks_for={"with_entropy": True},
+        forced_options={"with_entropy": True},
+        **SHARED,
     ),
 )

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from flint import arb
 from grape_spec.evaluate import evaluate
-from grape_spec.language.registry import definition
 from torch import Tensor
 
-from grape_verified.conformance.contract import (
-    ALL_DIFFERENTIATED,
-    EVERY,
-    LAST,
-    Contract,
-    Expectation,
-    Option,
-    like_first,
-    without_vocabulary,
-)
-from grape_verified.conformance.oracle import Answer, Arithmetic, Target, Term, precisely, right_hand_side, unreduced
+from grape_verified.conformance.contract import Expectation, Options, without_vocabulary
+from grape_verified.conformance.families import estimator
+from grape_verified.conformance.formula import Formula, LogRatio
+from grape_verified.conformance.oracle import Answer, Arithmetic, Target, definition, precisely, right_hand_side
 from grape_verified.conformance.strategies import (
     LOG_RATIOS,
     LOGPS,
@@ -34,39 +26,20 @@ from grape_verified.conformance.strategies import (
     row_of_logits,
 )
 
-CLAIMS = (
-    "kl.k1", "kl.k2", "kl.k3", "kl.estimate.gradient", "kl.k1.loss_gradient", "kl.k2.loss_gradient",
-    "kl.k3.loss_gradient",
-)  # fmt: skip
-
-
 # -- estimates from sampled tokens ------------------------------------------------------------------------------------
 
 
-@precisely
-def kl_estimate(case: Case, arithmetic: Arithmetic) -> Answer:
-    """The estimates of all tokens, kl.k1, kl.k2 or kl.k3."""
-    rows, columns = case.tensors["logps"].shape
-    terms = [_estimate(case, arithmetic, i, t) for i in range(rows) for t in range(columns)]
-    return unreduced(terms, ["logps"], arithmetic)
-
-
-def _estimate(case: Case, arithmetic: Arithmetic, i: int, t: int) -> Term:
-    logp, ref_logp = (case.tensors[name][i, t].item() for name in ("logps", "ref_logps"))
-    reach = math.log(arithmetic.range_end) if arithmetic.unit else math.inf
-    term = _estimate_at(case, arithmetic, logp, ref_logp)
-    if ref_logp - logp <= reach:
-        return term
-    return replace(term, limited=_estimate_at(case, arithmetic, ref_logp - reach, ref_logp))
-
-
-def _estimate_at(case: Case, arithmetic: Arithmetic, logp: float, ref_logp: float) -> Term:
-    """Scale: that of the other terms beside the result, |log-ratio| and 1 for k3; for the others nothing cancels."""
-    name = case.options["estimator"]
-    given = {"logp": arithmetic.near(logp, 1), "ref_logp": arithmetic.near(ref_logp, 1)}
-    scale = 1 + 2 * abs(logp - ref_logp) if name == "k3" else 0.0
-    slope = arithmetic.rounded(evaluate(right_hand_side("kl.estimate.gradient", name), given), float(name == "k3"))
-    return Term(arithmetic.rounded(evaluate(definition(f"kl.{name}"), given), scale), lambda wrt: slope)
+def estimate(options: Options) -> Formula:
+    """The estimate of one token. Scale: that of the terms beside the result, |log-ratio| and 1 for k3, else 0."""
+    name = options["estimator"]
+    return Formula(
+        f"kl.{name}",
+        slope=("kl.estimate.gradient", name),
+        absolute=("logp", "ref_logp"),
+        log_ratios=(LogRatio("ref_logp", "logp", cut="logp"),),
+        scale=(lambda read: 1 + 2 * abs(read["logp"] - read["ref_logp"])) if name == "k3" else 0,
+        slope_scale=float(name == "k3"),
+    )
 
 
 def token_tensors(plan: Blueprint) -> dict[str, Tensor]:
@@ -169,33 +142,24 @@ def _two_rows(plan: Blueprint, row: Mapping[str, bytes]) -> tuple[list[float], l
 
 
 CONTRACTS = (
-    Contract(
-        name="kl_estimate",
-        kernel="kl_estimate",
-        text="An estimate of the divergence of the policy from a reference, from each sampled token.",
+    *estimator(
+        "kl_estimate",
+        term=estimate,
         tensors=("logps", "ref_logps"),
         wrt=("logps",),
-        options={"estimator": Option("k3", ("k1", "k2"))},
         build=token_tensors,
-        blocks=("logps", "ref_logps"),
-        oracle=kl_estimate,
-        result=like_first,
-        rests_on=CLAIMS,
-        properties=(*EVERY, "cotangents", "options", "expectation", "extremes", *LAST),
-        expectation=Expectation(samples, lambda options: right_hand_side(f"kl.{options['estimator']}.loss_gradient")),
+        options={"estimator": ("k1", "k2")},
+        samples=Expectation(samples, lambda options: right_hand_side(f"kl.{options['estimator']}.loss_gradient")),
+        extras=("extremes",),
     ),
-    Contract(
-        name="categorical_kl",
-        kernel="categorical_kl",
-        text="The divergence between two distributions over the vocabulary, from the logits of both.",
+    *estimator(
+        "categorical_kl",
+        oracle=categorical_kl,
         tensors=("logits", "other_logits"),
         wrt=("logits", "other_logits"),
-        options={},
         build=logit_tensors,
-        blocks=("logits", "other_logits", "forbidden", "targets"),
-        oracle=categorical_kl,
+        drawn=("logits", "other_logits", "forbidden", "targets"),
         result=without_vocabulary,
-        rests_on=("policy.softmax", "kl.reverse", "kl.reverse.gradient", "kl.forward.gradient"),
-        properties=(*EVERY, "cotangents", "forbidden tokens", "extremes", *ALL_DIFFERENTIATED),
+        extras=("forbidden tokens", "extremes"),
     ),
 )

@@ -9,16 +9,20 @@ from typing import Any
 
 from flint import arb
 from grape_spec.evaluate import evaluate
-from grape_spec.language.registry import definition
 
 from grape_verified.conformance import strategies
-from grape_verified.conformance.contract import ALL_DIFFERENTIATED, EVERY, Contract, Option, without_vocabulary
-from grape_verified.conformance.oracle import Answer, Arithmetic, Target, precisely, right_hand_side
+from grape_verified.conformance.contract import without_vocabulary
+from grape_verified.conformance.families import estimator
+from grape_verified.conformance.oracle import Answer, Arithmetic, Target, definition, precisely, right_hand_side
 from grape_verified.conformance.strategies import Case
 
-OPTIONS = {"temperature": Option(1.0, (0.5, 2.0, 0.7, 10.0))}
-BLOCKS = ("logits", "forbidden", "targets")
-PROPERTIES = (*EVERY, "cotangents", "options", "forbidden tokens", "extremes", *ALL_DIFFERENTIATED)
+SHARED: dict[str, Any] = {
+    "wrt": ("logits",),
+    "drawn": ("logits", "forbidden", "targets"),
+    "options": {"temperature": (0.5, 2.0, 0.7, 10.0)},
+    "result": without_vocabulary,
+    "extras": ("forbidden tokens", "extremes"),
+}
 
 
 @dataclass(frozen=True)
@@ -87,32 +91,14 @@ def token_entropies(case: Case, arithmetic: Arithmetic) -> Answer:
 
 
 CONTRACTS = (
-    Contract(
-        name="token_logps",
-        kernel="token_logps",
-        text="The log-probability of each target under the softmax of its logits.",
-        tensors=("logits", "targets"),
-        wrt=("logits",),
-        options=OPTIONS,
-        build=strategies.logit_and_target_tensors,
-        blocks=BLOCKS,
+    *estimator(
+        "token_logps",
         oracle=token_logps,
-        result=without_vocabulary,
-        rests_on=("policy.log_softmax", "policy.log_softmax.gradient", "policy.temperature.gradient"),
-        properties=PROPERTIES,
+        tensors=("logits", "targets"),
+        build=strategies.logit_and_target_tensors,
+        **SHARED,
     ),
-    Contract(
-        name="token_entropies",
-        kernel="token_entropies",
-        text="The entropy of the softmax of the logits at each position.",
-        tensors=("logits",),
-        wrt=("logits",),
-        options=OPTIONS,
-        build=strategies.logit_tensors,
-        blocks=BLOCKS,
-        oracle=token_entropies,
-        result=without_vocabulary,
-        rests_on=("policy.entropy", "policy.entropy.gradient"),
-        properties=PROPERTIES,
+    *estimator(
+        "token_entropies", oracle=token_entropies, tensors=("logits",), build=strategies.logit_tensors, **SHARED
     ),
 )

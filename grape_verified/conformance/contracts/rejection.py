@@ -9,28 +9,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import grape_spec.ppo
 from flint import arb
 from grape_spec.evaluate import evaluate
-from grape_spec.language import Diff
-from grape_spec.language.registry import definition
 from torch import Tensor
 
-from grape_verified.conformance.contract import (
-    AGGREGATION,
-    AGGREGATION_CLAIMS,
-    EVERY,
-    LAST,
-    MASKED,
-    MASKS,
-    Contract,
-    Option,
-    fit_reduction,
-    like_first,
-    number,
-)
+from grape_verified.conformance.contract import EVERY, LAST, MASKED, MASKS, Contract, Option, fit_reduction, number
 from grape_verified.conformance.contracts.sft import POOLS
-from grape_verified.conformance.oracle import Aggregation, Answer, Arithmetic, Term, constants, precisely, reduced
+from grape_verified.conformance.families import estimator, options_of
+from grape_verified.conformance.formula import Formula
+from grape_verified.conformance.oracle import Aggregation, Answer, Arithmetic, constants, definition, precisely, reduced
 from grape_verified.conformance.strategies import Blueprint, Case, mask_tensor
 
 GROUP_SIZES, THRESHOLDS, MAX_REWARDS = (2, 3, 1), (0.5, 0.0, -1.0), (2.0, 2.5, 10.0)
@@ -99,22 +86,19 @@ def _above(reward: float, threshold: float) -> arb:
 # -- the loss -----------------------------------------------------------------------------------------------------
 
 
+KEPT = Formula("rejection.token_loss")
+
+
 @precisely
 def rejection_sampling(case: Case, arithmetic: Arithmetic) -> Answer:
     """rejection.token_loss with the weights of what is kept, aggregated over what they sum to. Scale: 0."""
     weights = _kept(case)
     if case.options["denominator"] is None and case.options["aggregation"] != "token_sum":
         case = case.with_options(denominator=_size_of_kept(case, weights))
-    how, logps = Aggregation.of(case, arithmetic), case.tensors["logps"].tolist()
+    how = Aggregation.of(case, arithmetic)
     kept = [(i, t) for i, t in how.counted() if weights[i] > 0]
-    terms = {(i, t): _term(arithmetic, logps[i][t], weights[i]) for i, t in kept}
+    terms = {(i, t): KEPT.term(case, arithmetic, i, t, kept_weight=arithmetic.rounded(weights[i])) for i, t in kept}
     return reduced(terms, how, ["logps"], arithmetic)
-
-
-def _term(arithmetic: Arithmetic, logp: float, weight: arb) -> Term:
-    given = {"logp": arithmetic.near(logp), "kept_weight": arithmetic.rounded(weight)}
-    loss = definition("rejection.token_loss")
-    return Term(evaluate(loss, given), lambda name: evaluate(Diff(loss(), grape_spec.ppo.logp), given))
 
 
 def _kept(case: Case) -> list[arb]:
@@ -180,7 +164,7 @@ def sampled_tensors(plan: Blueprint) -> dict[str, Tensor]:
     }
 
 
-def blocks_of(*names: str) -> tuple[str, ...]:
+def drawn_by_member(*names: str) -> tuple[str, ...]:
     """The bytes of every member of a group."""
     return tuple(f"{name} {member}" for name in names for member in range(LARGEST_GROUP))
 
@@ -202,94 +186,58 @@ def fit(options: dict[str, Any], varied: Sequence[str]) -> dict[str, Any]:
 
 # -- contracts ----------------------------------------------------------------------------------------------------
 
-BEST_CLAIMS = ("rejection.best_of_n.is_best", "rejection.best_of_n.weight", "rejection.best_of_n.law")
-ACCEPTANCE_CLAIMS = ("rejection.acceptance", "rejection.acceptance.target", "rejection.acceptance.rate")
-LOSS_CLAIMS = (
-    "rejection.token_loss", "rejection.loss", "rejection.kept_tokens", "rejection.kept_sequences",
-    "rejection.loss.gradient", "rejection.loss.kept", "rejection.threshold_weight",
-)  # fmt: skip
-WEIGHT_PROPERTIES = ("signature", "repeatable", "value", "options", "extremes", *LAST)
 GROUP_SIZE = Option(GROUP_SIZES[0], GROUP_SIZES[1:])
-ACCEPTANCE = {
-    "beta": Option(1.0, (0.5, 0.1, 5.0)),
-    "max_reward": Option(MAX_REWARDS[0], MAX_REWARDS[1:]),
-}
+ACCEPTANCE = {"beta": (1.0, 0.5, 0.1, 5.0), "max_reward": MAX_REWARDS}
 
 CONTRACTS = (
-    Contract(
-        name="best_of_n_weights",
-        kernel="best_of_n_weights",
-        text="The weight of each sample in best of n; those that tie share it.",
-        tensors=("rewards",),
-        wrt=(),
-        options={"group_size": GROUP_SIZE},
-        build=grouped_tensors,
-        blocks=blocks_of("rewards"),
+    *estimator(
+        "best_of_n_weights",
         oracle=best_of_n_weights,
-        result=like_first,
-        rests_on=BEST_CLAIMS,
-        properties=WEIGHT_PROPERTIES,
+        tensors=("rewards",),
+        build=grouped_tensors,
+        drawn=drawn_by_member("rewards"),
+        options={"group_size": GROUP_SIZE},
+        extras=("extremes",),
         parts=groups,
     ),
-    Contract(
-        name="threshold_weights",
-        kernel="threshold_weights",
-        text="Which samples reach a threshold.",
-        tensors=("rewards",),
-        wrt=(),
-        options={"threshold": Option(THRESHOLDS[0], THRESHOLDS[1:])},
-        build=reward_tensors,
-        blocks=("rewards",),
+    *estimator(
+        "threshold_weights",
         oracle=threshold_weights,
-        result=like_first,
-        rests_on=("rejection.threshold_weight", "rejection.filter.gradient"),
-        properties=WEIGHT_PROPERTIES,
-    ),
-    Contract(
-        name="acceptance_probabilities",
-        kernel="acceptance_probabilities",
-        text="The probability with which each sample is accepted.",
         tensors=("rewards",),
-        wrt=(),
-        options=ACCEPTANCE,
         build=reward_tensors,
-        blocks=("rewards",),
-        oracle=acceptance_probabilities,
-        result=like_first,
-        rests_on=ACCEPTANCE_CLAIMS,
-        properties=WEIGHT_PROPERTIES,
+        options={"threshold": THRESHOLDS},
+        extras=("extremes",),
     ),
-    Contract(
-        name="acceptance_weights",
-        kernel="acceptance_weights",
-        text="Which samples are accepted, by the toss of each.",
-        tensors=("rewards", "uniforms"),
-        wrt=(),
+    *estimator(
+        "acceptance_probabilities",
+        oracle=acceptance_probabilities,
+        tensors=("rewards",),
+        build=reward_tensors,
         options=ACCEPTANCE,
-        build=tossed_tensors,
-        blocks=("rewards", "uniforms"),
+        extras=("extremes",),
+    ),
+    *estimator(
+        "acceptance_weights",
         oracle=acceptance_weights,
-        result=like_first,
-        rests_on=(*ACCEPTANCE_CLAIMS, "rejection.acceptance_weight"),
-        properties=WEIGHT_PROPERTIES,
+        tensors=("rewards", "uniforms"),
+        build=tossed_tensors,
+        options=ACCEPTANCE,
+        extras=("extremes",),
     ),
     Contract(
         name="rejection_sampling",
         kernel="rejection_sampling_loss",
-        text="Fine-tuning on the best of each group, or on what reaches a threshold.",
         tensors=("logps", "rewards", "mask"),
         wrt=("logps",),
-        options={
-            "group_size": GROUP_SIZE,
-            "keep": Option("best", ("threshold",)),
-            "threshold": Option(None, THRESHOLDS),
-        }
-        | AGGREGATION,
+        options=options_of(
+            "rejection_sampling_loss",
+            {"group_size": GROUP_SIZE, "keep": ("threshold",), "threshold": THRESHOLDS},
+            ("aggregation", "denominator", "max_length"),
+        ),
         build=sampled_tensors,
-        blocks=blocks_of("logps", "rewards", "mask"),
+        drawn=drawn_by_member("logps", "rewards", "mask"),
         oracle=rejection_sampling,
         result=number,
-        rests_on=LOSS_CLAIMS + BEST_CLAIMS + AGGREGATION_CLAIMS,
         properties=(*EVERY, *MASKED, "extremes", *LAST),
         variants=MASKS,
         parts=groups,

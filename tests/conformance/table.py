@@ -1,0 +1,74 @@
+"""The table of planted functions: each is registered where it is written, with what a check has to say of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+#: Properties that often fail together, as a mistake shows in all of them: of a loss, of one with kinks, of a constant.
+SPEC = ("value", "gradient", "options", "extremes")
+KINKED = (*SPEC, "kinks")
+TERMS = (*SPEC, "cotangents")
+CONSTANT = ("value", "options")
+WEIGHTS = (*CONSTANT, "extremes")
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A function, right or wrong, and its contract.
+
+    Arguments:
+        name: how it is called among those of its contract.
+        must, may: the properties that have to fail, and those that may fail with them; none for a correct function.
+        options: those that stay at one value.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    contract: str
+    must: Sequence[str] = ()
+    may: Sequence[str] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """How a test on it is called."""
+        return "-".join([self.contract, self.name, *(f"{name}={value}" for name, value in self.options.items())])
+
+
+WRONG: list[Planted] = []
+CORRECT: list[Planted] = []
+
+
+def wrong(contract, name="", *, must, may=(), options=None):
+    """Plant a function with one mistake; a property that is in neither list must not fail."""
+
+    def plant(function):
+        WRONG.append(Planted(name, function, contract, must, may, options or {}))
+        return function
+
+    return plant
+
+
+def correct(contract, name=""):
+    """Plant a correct function in another style than the kernel's."""
+
+    def plant(function):
+        CORRECT.append(Planted(name, function, contract))
+        return function
+
+    return plant
+
+
+def load():
+    """Import every module of planted functions, and return the table: the wrong ones and the correct ones."""
+    files = sorted(Path(__file__).parent.glob("planted*.py"))
+    modules = [import_module(f"{__package__}.{file.stem}") for file in files]
+    names = {id(x): name for module in modules for name, x in vars(module).items() if callable(x)}
+    return tuple([_named(entry, names) for entry in table] for table in (WRONG, CORRECT))
+
+
+def _named(entry, names):
+    """The entry with the name of the variable that holds its function, unless it has a name of its own."""
+    return entry if entry.name else Planted(names[id(entry.function)], *list(vars(entry).values())[1:])
