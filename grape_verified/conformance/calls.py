@@ -248,7 +248,7 @@ def _stepped(tensors: Mapping[str, Tensor], **options: Any) -> Tensor:
 
 def _step_calls() -> list[Call]:
     tensors = {"inputs": _random(4, 5, 3), "targets": _head()["targets"] % 5, "advantages": _random(4, 5, seed=4)}
-    numbers = {"max_kl": (0.01,), "damping": (0.1,), "cg_steps": (10,), "backtracks": (10,), "backtrack_ratio": (0.5,)}
+    numbers = {"max_kl": (0.01,), "damping": (0.1,), "cg_steps": (10,), "backtrack_ratio": (0.5,)}
     return [Call("trpo_step", _stepped, {**tensors, "mask": _head()["mask"]}, (), {"max_kl": 0.01},
                  unmasked=("inputs",), numbers=numbers)]  # fmt: skip
 
