@@ -1,4 +1,4 @@
-"""A definition becomes a number: a walk over its tree in ball arithmetic. This is the oracle.
+"""Evaluates definitions in ball arithmetic. This is the oracle.
 
 Every value is a ball that provably contains the exact real number (FLINT's Arb). Derivatives are exact too: a symbol is
 given a nilpotent part ε with ε² = 0, and the coefficient of ε in the result is the derivative. Nothing here calls
@@ -42,7 +42,7 @@ PRECISION = 256
 
 
 class Scope:
-    """What the symbols stand for somewhere in a tree, and what was worked out there so far."""
+    """The values of the symbols somewhere in a tree, and the results computed there so far."""
 
     __slots__ = ("known", "values")
 
@@ -51,14 +51,14 @@ class Scope:
         self.known: dict[Any, Any] = {} if known is None else known
 
     def having(self, thing: Any, value: Any) -> Scope:
-        """The same with one more thing that stands for something."""
+        """The same with one more value."""
         return Scope({**self.values, thing: value})
 
 
 class Evaluator:
     """Evaluates trees under an environment that gives every free symbol a value.
 
-    What was worked out once is remembered, so one evaluator is for one working precision.
+    Results are cached, so an evaluator must be used at a single working precision.
 
     Arguments:
         environment: symbols to numbers, families to nested sequences or callables of 1-based indices, functions to
@@ -111,7 +111,7 @@ class Evaluator:
         return None
 
     def hull_of(self, possible: list[Number], where: str) -> Number:
-        """The least jet that holds all of those that are possible; raises `Undecided` unless hulls are asked for."""
+        """The smallest jet that contains all candidates; raises `Undecided` unless hulls are enabled."""
         if not self.hull or not possible:
             raise Undecided(f"the branch of {where} is not certain")
         masks = {mask for x in possible for mask in parts_of(x)}
@@ -124,7 +124,7 @@ class Evaluator:
 
     @contextmanager
     def epsilon(self, *, ordered: bool = False) -> Iterator[int]:
-        """An ε of its own for one derivative: its bit."""
+        """The bit of a fresh ε, for one derivative."""
         tag, outer = 1 << self._depth, self.ordered
         self._depth += 1
         if ordered:
@@ -138,20 +138,20 @@ class Evaluator:
 
 # -- trees to code --------------------------------------------------------------------------------------------------
 
-#: What a tree becomes: a function of the evaluator and the scope. Its result is an integer, a ball or a jet.
+#: A compiled tree: a function of the evaluator and the scope that returns an integer, a ball or a jet.
 Code: TypeAlias = Callable[[Evaluator, Scope], Any]
 
 
 @lru_cache(maxsize=100_000)
 def code_of(expr: sp.Basic) -> Code:
-    """The code of an expression: each node is looked at once, however often its value is asked for."""
+    """The code of an expression: the tree is inspected once, however often it is evaluated."""
     kind: Any = type(expr)
     code = _builder_for(kind)(expr)
     return _remembered(expr, code) if isinstance(expr, _REMEMBERED) else code
 
 
 def _remembered(expr: sp.Basic, code: Code) -> Code:
-    """The code, run once for each choice of the indices that it reads: within a scope nothing else changes."""
+    """The code, run once for each choice of the indices that it reads; nothing else changes within a scope."""
     reads = tuple(reads_of(expr))
 
     def run(evaluator: Evaluator, scope: Scope) -> Any:
@@ -364,7 +364,7 @@ def _apply(expr: Apply) -> Code:
 
 
 def _argument(argument: Any) -> Code:
-    """A number, a family by its name, or one written out for every position."""
+    """An argument of a definition: a number, a declared family, or a family given by a formula."""
     if isinstance(argument, sp.IndexedBase):
         return lambda evaluator, scope: scope.values[argument]
     if not isinstance(argument, sp.Lambda):
@@ -429,7 +429,7 @@ def _at(expr: At) -> Code:
     return lambda evaluator, scope: body(evaluator, scope.having(replaced, value(evaluator, scope)))
 
 
-#: What is dear enough to be remembered.
+#: Nodes that are expensive enough for their results to be cached.
 _REMEMBERED = (sp.Sum, sp.Product, Apply, Diff, OneSided, At)
 
 _BUILDERS: dict[type, Callable[[Any], Code]] = {
@@ -462,7 +462,7 @@ _BUILDERS: dict[type, Callable[[Any], Code]] = {
 
 @cache
 def _builder_for(kind: Any) -> Callable[[Any], Code]:
-    """How to make code of a node of that class; the nearest class in its ancestry decides."""
+    """The function that compiles nodes of a class: that of the nearest ancestor."""
     for ancestor in kind.__mro__:
         if ancestor in _BUILDERS:
             return _BUILDERS[ancestor]

@@ -18,7 +18,7 @@ NOTHING = arb(0)
 
 
 class Undecided(ArithmeticError):
-    """Balls too wide, or a kink met exactly: the comparison that a branch needs has no certain answer."""
+    """The balls are too wide, or a kink is met exactly: a comparison that decides a branch is not certain."""
 
 
 class Undefined(ArithmeticError):
@@ -143,7 +143,7 @@ def exact(x: Any) -> Number:
 
 
 def ready(x: Any) -> Any:
-    """A number, or a nested list of numbers, that arithmetic can begin with: integers, balls and jets."""
+    """A number or nested list of numbers, ready for arithmetic: integers, balls and jets."""
     if isinstance(x, list | tuple):
         return [ready(entry) for entry in x]
     return x if type(x) in (int, arb, Jet) else exact(x)

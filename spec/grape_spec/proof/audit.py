@@ -1,4 +1,4 @@
-"""The audit: is a proof worth anything?
+"""The audit: does a proof mean anything?
 
 For each part of a claim: can its assumptions hold; is each assumption, and each domain, needed; does every mutant of
 the statement fail; are the two sides different trees. Every exception is reported, and one that would make the proof
@@ -37,7 +37,7 @@ TIME_PER_MUTANT = 300
 
 @dataclass(frozen=True)
 class Mutant:
-    """What became of one mutant."""
+    """The fate of one mutant."""
 
     text: str
     fate: Literal["refuted", "implied", "listed", "survived"]
@@ -58,14 +58,14 @@ def two_sides_differ(part: Part) -> bool:
 
 
 def assumptions_can_hold(part: Part, search: Search) -> bool:
-    """Whether a point was found at which the assumptions hold, and the solver agrees that there is one."""
+    """Whether a point satisfies the assumptions and the solver does not find them contradictory."""
     return search.effective > 0 and _context(part).solver().satisfiable() is not False
 
 
 def audit_mutants(
     part: Part, *, claim_id: str = "", earlier: tuple[Part, ...] = (), search: Search | None = None
 ) -> list[Mutant]:
-    """The fate of every mutant of a statement, which is tried first at the points of a search on the statement."""
+    """The fate of every mutant of a statement; each is first tried at the points of a search on the statement."""
     found = refute(part.statement, part.assuming, sizes=part.by.at_sizes(), points=KEPT) if search is None else search
     context = _context(part)
     return [_fate(part, text, changed, claim_id, earlier, found, context) for text, changed in mutants(part.statement)]
@@ -106,7 +106,7 @@ def _context(part: Part) -> Context:
 
 
 def _difference(part: Part, changed: Boolean) -> Boolean:
-    """What has to hold for a mutant to be true, given that its claim is."""
+    """The condition under which a mutant is true, given its claim."""
     if not isinstance(changed, sp.Eq):
         return implies(part.statement, changed)
     left, right = (new - old for new, old in zip(changed.args, part.statement.args, strict=True))
@@ -126,7 +126,7 @@ def _try(decide: Any) -> bool:
 
 
 def audit_conditions(part: Part, *, claim_id: str = "", earlier: tuple[Part, ...] = ()) -> list[Condition]:
-    """Each assumption dropped, and each domain widened, in turn."""
+    """Drop each assumption and widen each domain in turn."""
     found = []
     for position, assumption in enumerate(part.assuming):
         without = replace(part, assuming=part.assuming[:position] + part.assuming[position + 1 :])
@@ -153,7 +153,7 @@ def _wider(domain: Domain) -> Domain | None:
 
 @contextmanager
 def _widened(part: Part, thing: Any, domain: Domain) -> Iterator[Part]:
-    """The part with one symbol of a wider domain, declared as long as it is looked at."""
+    """The part with one symbol on a wider domain, which is declared only within the context."""
     twin = _twin(thing, domain)
     change = _replacing({thing: twin})
     DECLARATIONS[twin] = replace(DECLARATIONS[thing], domain=domain)
@@ -169,7 +169,7 @@ def _widened(part: Part, thing: Any, domain: Domain) -> Iterator[Part]:
 
 
 def _twin(thing: Any, domain: Domain) -> Any:
-    """Something of the same kind under another name, with the assumptions of a domain."""
+    """A symbol of the same kind under another name, with the assumptions of a domain."""
     if isinstance(thing, UndefinedFunction):
         return sp.Function(thing.__name__ + "°", **domain.assumptions)
     if isinstance(thing, sp.IndexedBase):
@@ -178,7 +178,7 @@ def _twin(thing: Any, domain: Domain) -> Any:
 
 
 def _replacing(mapping: Mapping[Any, Any]) -> Any:
-    """Replaces symbols everywhere, as the variable of a derivative or of a slope, too."""
+    """Replaces symbols everywhere, including the variables of derivatives and slopes."""
 
     def change(node: sp.Basic) -> sp.Basic:
         if node in mapping:

@@ -43,7 +43,7 @@ class Context:
         return replace(self, assumptions=())
 
     def solver(self) -> Solver:
-        """A solver under the assumptions that it can read, those on sums also with every definition unfolded."""
+        """A solver with the assumptions that it can translate; those on sums also with every definition unfolded."""
         return Solver(self._readable, self.queries, self.milliseconds, self._nonzero)
 
     @cached_property
@@ -59,7 +59,7 @@ class Context:
         return self._entailed[asked]
 
     def agree(self, left: sp.Expr, right: sp.Expr) -> bool:
-        """Whether two expressions have the same normal form, every divisor of either proved nonzero."""
+        """Whether two expressions have the same normal form and every divisor in either is proved nonzero."""
         form = self._form()
         difference = add(form.of(resolve(left)), scale(form.of(resolve(right)), Fraction(-1)))
         return is_zero(difference, form) and self._have_values(form)
@@ -103,7 +103,7 @@ class Context:
         return None
 
     def keeps(self, kind: str, needed: sp.Expr) -> bool:
-        """Whether an expression is shown to be what another needs it to be."""
+        """Whether an expression is shown to be positive, non-negative or nonzero."""
         shown = {"positive": self.is_positive, "non-negative": self.is_nonnegative, "nonzero": self.differs_from_zero}
         return shown[kind](needed)
 
@@ -139,7 +139,7 @@ class Context:
 
 
 def _is_on_axis(position: sp.Expr, axis: sp.Expr, sizes: Mapping[sp.Symbol, int]) -> bool:
-    """Whether a position is an index of its axis, or a number within it, of which the first is always there."""
+    """Whether a position is an index of its axis or a number within it; the first position always exists."""
     length = substitute(axis, sizes)
     if position.is_Integer:
         return bool(position == 1 or (length.is_Integer and 1 <= position <= length))

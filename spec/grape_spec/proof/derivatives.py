@@ -19,7 +19,7 @@ _KINKED = (sp.Min, sp.Max, sp.Abs, sp.Piecewise)
 
 @lru_cache(maxsize=10_000)
 def resolve(expr: sp.Basic) -> sp.Basic:
-    """The expression with definitions unfolded, derivatives taken and points put in, innermost first."""
+    """The expression with definitions unfolded, derivatives taken and points substituted, innermost first."""
 
     def step(node: sp.Basic) -> sp.Basic | None:
         if isinstance(node, Diff):
@@ -34,7 +34,7 @@ def resolve(expr: sp.Basic) -> sp.Basic:
 
 
 def plain(thing: sp.Basic) -> sp.Basic:
-    """What is bound, without a sign: SymPy would take |r| for r where r is declared positive, also at r = −5."""
+    """A bound symbol without its sign: where r is declared positive SymPy replaces |r| by r, even at r = −5."""
     if not _label(thing).is_nonnegative:
         return thing
     own = sp.Dummy(_label(thing).name, real=True)
@@ -89,7 +89,7 @@ def derivative(expr: sp.Expr, variable: sp.Expr) -> sp.Expr:
 
 
 def _stand_in(node: sp.Basic) -> sp.Basic:
-    """A constant for the derivative's sake, which still carries the indices of what it stands for."""
+    """A constant with respect to the derivative that keeps the indices of the expression it stands for."""
     symbols = sorted(occurring(node), key=str)
     return sp.IndexedBase(sp.Dummy("constant"), real=True)[
         tuple(s for s in symbols if isinstance(s, sp.Symbol) and s.is_integer) or (1,)

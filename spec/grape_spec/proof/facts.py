@@ -31,7 +31,7 @@ class Fact:
     bindings: tuple[tuple[str, Any], ...] = ()
 
     def instance(self, context: Context) -> Boolean:
-        """The statement with its symbols bound, the domain of each shown to hold for what it was bound to."""
+        """The statement with its symbols bound; each value is shown to lie in the domain of its symbol."""
         part = part_of(self.claim, self.part, context)
         statement = instance(part.statement, self.bindings, context)
         if not part.assuming:
@@ -63,7 +63,7 @@ def part_of(claim: str, name: str, context: Context) -> Any:
 
 
 def refuse_loose(part: Any, bindings: tuple[tuple[str, Any], ...], context: Context) -> None:
-    """An assumption on every value of an index is not met by one value, but by the same assumption on every value."""
+    """An assumption on every value of an index requires the same assumption here; one value does not suffice."""
     loose = {thing for thing in part.symbols - part.speaks_of if size_of_axis(thing) is not None}
     bound = {thing for name, value in bindings for thing in (declared_name(name), *symbols_of(sp.sympify(value)))}
     for condition in part.assuming:
@@ -113,7 +113,7 @@ def _family_in_domain(entry: Any, value: sp.Lambda, context: Context) -> bool:
 
 
 def can_be_varied(variable: sp.Expr) -> bool:
-    """Whether what is claimed of a symbol or entry holds around every point, so that it can be differentiated."""
+    """Whether a claim about a symbol or entry holds around every point, so that it can be differentiated."""
     thing = variable.base if isinstance(variable, sp.Indexed) else variable
     domain = DECLARATIONS[thing].domain if thing in DECLARATIONS else None
     return isinstance(domain, Interval) and domain.is_open

@@ -1,4 +1,4 @@
-"""Mutants: the same statement with one node changed, the way that people get formulas wrong."""
+"""Mutants: a statement with one node changed, as in typical mistakes in formulas."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def mutants(statement: Boolean) -> Iterator[tuple[str, Boolean]]:
 
 
 def _anywhere_below(statement: Boolean, indices: list[sp.Symbol]) -> Iterator[tuple[str, Boolean]]:
-    """Of a relation the right side is changed, and the left one of an equation whose right side is just a number."""
+    """Change the right side of a relation; also the left side of an equation whose right side is a number."""
     if not isinstance(statement, Relational):
         yield from _anywhere(statement, indices)
         return

@@ -22,7 +22,7 @@ Need = tuple[Literal["positive", "non-negative", "nonzero", "a position of its a
 
 @lru_cache(maxsize=10_000)
 def needs_of(expr: sp.Basic) -> tuple[Need, ...]:
-    """What has to be positive, non-negative or nonzero for an expression to have a value.
+    """What has to be positive, non-negative or nonzero for an expression to be defined.
 
     The inside of a one-sided slope is left to the rule for slopes, which asks for a value around the point.
 
@@ -60,7 +60,7 @@ def _needs_of(expr: sp.Basic) -> Iterator[Need]:
 
 
 def _around(need: Need, variable: sp.Expr) -> Need:
-    """The same for a derivative: what only touches zero at the point may be negative on one side of it."""
+    """The same under a derivative: an expression that is zero at the point may be negative on one side of it."""
     kind, needed = need
     varied = variable.base if isinstance(variable, sp.Indexed) else variable
     return ("positive", needed) if kind == "non-negative" and varied in occurring(needed) else need
@@ -94,7 +94,7 @@ def _put(needs: Iterable[Need], mapping: dict[Any, Any]) -> Iterator[Need]:
 
 
 def _needs_under(expr: ExprWithLimits | sp.Lambda) -> Iterable[Need]:
-    """The needs of a body for any value of what is bound, under names that no assumption speaks of."""
+    """The needs of a body for any value of its bound variables, under names that no assumption mentions."""
     if isinstance(expr, ExprWithLimits):
         for bound, low, high in expr.limits:
             if low != 1 or size_of_axis(bound) != high:
@@ -112,5 +112,5 @@ def _arguments(expr: Apply) -> dict[Any, Any]:
 
 
 def runs_over_axes_of(thing: Any, value: sp.Lambda) -> bool:
-    """Whether the indices of a family that is put in have the ranges of the family that it stands for."""
+    """Whether a substituted family has the same index ranges as the family it replaces."""
     return tuple(size_of_axis(bound) for bound in value.signature) == DECLARATIONS[thing].sizes

@@ -196,7 +196,7 @@ class NormalForm:
         return reduce(self.multiply, [p] * int(exponent), ONE)
 
     def inverse(self, p: Polynomial) -> Polynomial:
-        """One over a normal form; the divisor is recorded unless its sign shows that it is not zero."""
+        """The reciprocal of a normal form; the divisor is recorded unless its sign shows that it is nonzero."""
         if not p:
             raise NotAlgebraic("a divisor is identically zero")
         coefficient, monomial, rest = self._content(p)
@@ -323,7 +323,7 @@ class NormalForm:
             _give_back(own)
 
     def _fresh_bound(self, size: sp.Expr, *bodies: sp.Expr) -> sp.Symbol:
-        """A name for a bound variable of those bodies that nothing else bears while its sum is taken apart."""
+        """A name for a bound variable of these bodies that nothing else uses while its sum is taken apart."""
         taken = _IN_USE.union(*map(dummies_in, bodies))
         own = next((name for name in _NAMES if name not in taken), None)
         if own is None:
@@ -435,7 +435,7 @@ class NormalForm:
         return bool(entry and isinstance(entry.domain, RowDomain) and own_axis and entry.sizes[-1] == bound[1])
 
     def _sum_atom(self, bounds: list[Bound], factors: list[tuple[sp.Expr, int]]) -> Polynomial:
-        """The sum as an atom, its bound variables named by depth, in the order that gives the least text."""
+        """The sum as an atom; its bound variables are named by depth, in the order whose text sorts first."""
         depth = max((_depth(atom) for atom, _ in factors), default=0)
         names = [sp.Symbol(f"_{depth + i}", integer=True, positive=True) for i in range(len(bounds))]
         orders = permutations(bounds) if len(bounds) <= MOST_PERMUTED else [tuple(bounds)]
@@ -492,7 +492,7 @@ def _give_back(bounds: Iterable[Bound]) -> None:
 
 @lru_cache(maxsize=100_000)
 def dummies_in(expr: sp.Basic) -> frozenset[sp.Dummy]:
-    """The nameless symbols in an expression."""
+    """The dummy symbols in an expression."""
     return frozenset((expr,)) if isinstance(expr, sp.Dummy) else frozenset().union(*map(dummies_in, expr.args))
 
 
@@ -504,7 +504,7 @@ def free_in(expr: sp.Basic) -> set[sp.Basic]:
 
 @lru_cache(maxsize=100_000)
 def _text(atom: sp.Expr) -> str:
-    """A text that orders atoms, the same in every run but for nameless symbols."""
+    """The text by which atoms are ordered; the same in every run, except for dummy symbols."""
     return sp.srepr(atom)
 
 
@@ -575,7 +575,7 @@ def is_idempotent(atom: sp.Expr) -> bool:
 
 
 def shown_positive(expr: sp.Expr) -> bool:
-    """Whether the normal form of an expression shows that it has a value everywhere, and a positive one."""
+    """Whether the normal form of an expression shows that it is defined and positive everywhere."""
     form = NormalForm()
     return is_positive(to_expr(form.of(expr))) and not form.nonzero
 

@@ -1,4 +1,4 @@
-"""Proving one part of a claim: run its rule, and say what came of it."""
+"""Prove one part of a claim: run its rule and report the verdict."""
 
 from __future__ import annotations
 

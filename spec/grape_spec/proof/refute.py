@@ -108,10 +108,10 @@ def _symbols(statement: Boolean, assuming: tuple[Boolean, ...]) -> set:
 
 
 def refuted_at_one(mutant: Boolean, statement: Boolean, points: Iterable[Evaluator]) -> bool | None:
-    """Whether a mutant is certainly false, or has no value, at a point at which its statement holds.
+    """Whether a mutant is certainly false, or undefined, at one of the points of its statement.
 
-    What it has in common with the statement, or with an earlier mutant, was worked out at each point before. None where
-    the points are not its: what is assumed of an index that it does not speak of is assumed of every one.
+    Subexpressions that it shares with the statement or an earlier mutant are not evaluated again. None if the mutant
+    lacks an index of the statement: an assumption on that index would then be one on every value of it.
     """
     axes = {thing for thing in symbols_of(statement) if size_of_axis(thing) is not None}
     if axes and not axes <= symbols_of(mutant):
@@ -133,7 +133,7 @@ def _refuted_at(mutant: Boolean, point: Evaluator) -> bool:
 
 
 def sample(symbols: list, random: Random, sizes: Mapping[sp.Symbol, int]) -> dict[Any, Any]:
-    """One point: sizes first, then what lies within them."""
+    """One point: sizes first, then everything that depends on them."""
     point: dict[Any, Any] = dict(sizes)
     entries = {thing: DECLARATIONS[thing] for thing in symbols if thing not in sizes}
     for thing, entry in entries.items():
@@ -309,7 +309,7 @@ def _decide(statement: Boolean, evaluator: Evaluator) -> bool | None:
 
 
 def _witness(statement: Boolean, point: dict[Any, Any]) -> dict[str, Any]:
-    """The point in words that JSON can carry, with what both sides are there."""
+    """The point as JSON data, with the values of both sides."""
     shown = {DECLARATIONS[thing].name: _show(value) for thing, value in point.items()}
     if isinstance(statement, Relational):
         shown |= {

@@ -46,7 +46,7 @@ class Solver:
     _divisors: dict[sp.Basic, z3.ArithRef] = field(default_factory=dict)
 
     def entails(self, statement: sp.Basic, *, given: Iterable[sp.Basic] = ()) -> bool:
-        """Whether the statement holds wherever the domains, assumptions and given facts do; False when not known."""
+        """Whether the domains, assumptions and given facts imply the statement; False if unknown."""
         known = [self.formula(f) for f in self.assumptions]
         facts, wanted = [self.formula(f) for f in given], self.formula(statement)
         defined = all(self._differs_from_zero(divisor, term, known) for divisor, term in self._divisors.items())
@@ -58,7 +58,7 @@ class Solver:
         return divisor in self.nonzero
 
     def counterexample(self, statement: sp.Basic) -> dict[sp.Symbol, Fraction] | None:
-        """Rational values at which the solver believes the statement false; evidence of nothing by themselves."""
+        """Rational values at which the solver finds the statement false; they still have to be checked."""
         solver = self._asked([*(self.formula(f) for f in self.assumptions), z3.Not(self.formula(statement))])
         if solver.check() != z3.sat:
             return None
@@ -66,7 +66,7 @@ class Solver:
         return {a: v.as_fraction() for a, v in values.items() if isinstance(a, sp.Symbol) and z3.is_rational_value(v)}
 
     def satisfiable(self) -> bool | None:
-        """Whether the domains and the assumptions can hold together; None when not known."""
+        """Whether the domains and the assumptions are satisfiable together; None if unknown."""
         known = [self.formula(f) for f in self.assumptions]
         answer = self._solve(known)
         return None if answer == z3.unknown else answer == z3.sat
@@ -134,7 +134,7 @@ class Solver:
         return product if n > 0 else 1 / product
 
     def _root(self, root: sp.Expr, base: z3.ArithRef) -> z3.ArithRef:
-        """A variable that is a square root wherever there is one; elsewhere nothing is said of it but its sign."""
+        """A variable that equals the square root where the base is non-negative; elsewhere only its sign is known."""
         if root not in self._variables:
             self._variables[root] = variable = z3.Real(f"root.{len(self._variables)}")
             self._domains += [variable >= 0, z3.Implies(base >= 0, variable * variable == base)]
@@ -184,7 +184,7 @@ class Solver:
 
 
 def _domains_in(expr: sp.Basic) -> frozenset:
-    """The domain of everything declared that an expression speaks of: what its normal form depends on besides it."""
+    """The domains of the symbols in an expression, on which its normal form also depends."""
     return frozenset((thing, DECLARATIONS[thing]) for thing in occurring(expr) if thing in DECLARATIONS)
 
 

@@ -150,7 +150,7 @@ class Rewrite(Rule):
         return GENERAL
 
     def _replace(self, node: sp.Basic, left: sp.Expr, right: sp.Expr, context: Context) -> sp.Basic:
-        """Replace everywhere; under a derivative only what holds around the point, not just on some domain."""
+        """Replace everywhere; under a derivative the claim must hold around the point, not only on some domain."""
         if node == left:
             return right
         if not node.args or isinstance(node, sp.IndexedBase):
@@ -169,7 +169,7 @@ class Rewrite(Rule):
         return rebuild(node, args)
 
     def _refuse_assumed(self, context: Context) -> None:
-        """What is assumed at a point holds neither around it nor for an index that a sum binds under the same name."""
+        """An assumption at a point holds neither around it nor for an index that a sum binds under the same name."""
         for name, value in self.bindings:
             if not lies_in_domain(declared_name(name), value, context.anywhere()):
                 raise Unknown(f"{value} is in the domain of {name} only where the assumptions hold")

@@ -98,13 +98,13 @@ class FromMinimum(Rule):
 
 
 def from_minimum(*, of: sp.Expr, over: sp.Symbol, at: Any, strict: bool = False, given: Iterable[Fact] = ()) -> Rule:
-    """A bound from the sign of a derivative around a minimum of zero, or above a point from which on it rises."""
+    """A bound from the sign of a derivative around a minimum of zero, or above a point after which it increases."""
     return FromMinimum(of, over, sp.sympify(at), strict, tuple(given))
 
 
 @dataclass(frozen=True)
 class Termwise(Rule):
-    """A sum is at least (at most) a number when its terms are at least (at most) others, whose sum is that number."""
+    """A sum is bounded by the sum of bounds on its terms, from below or from above."""
 
     bound: sp.Expr
     given: tuple[Fact, ...] = ()
@@ -138,5 +138,5 @@ class Termwise(Rule):
 
 
 def termwise(bound: Any, *, given: Iterable[Fact] = ()) -> Rule:
-    """A bound on a sum, from below or from above as the statement says, from that bound on its terms."""
+    """A bound on a sum from bounds on its terms, from below or from above as the statement says."""
     return Termwise(sp.sympify(bound), tuple(given))

@@ -96,7 +96,7 @@ def sides(statement: Boolean) -> tuple[sp.Expr, sp.Expr]:
 
 @dataclass(frozen=True)
 class Unproved(Rule):
-    """No proof: what was tried is said, and the verdict is unknown."""
+    """No proof: the verdict is unknown, and the reason says what was tried."""
 
     tried: str
     engine = "none"

@@ -1,7 +1,7 @@
 """Rules that prove derivatives and one-sided slopes.
 
-Where a function has kinks no derivative is taken of it: its slope is an exact difference quotient, or that of a smooth
-function which it equals nearby.
+A function with kinks is never differentiated: its slope is an exact difference quotient, or the slope of a smooth
+function that it equals nearby.
 """
 
 from __future__ import annotations
@@ -148,13 +148,13 @@ class ByTerms(Rule):
 
 
 def by_terms(*given: Fact) -> Rule:
-    """The derivative of a sum from the derivatives of its terms, some of which claims give."""
+    """The derivative of a sum from the derivatives of its terms, some given by claims."""
     return ByTerms(given)
 
 
 @dataclass(frozen=True)
 class ChainRule(Rule):
-    """The derivative of a composition: a proved slope of the outside, times a proved derivative of the inside."""
+    """The derivative of a composition: a proved outer slope times a proved inner derivative."""
 
     inner: str
     outer: str
@@ -197,6 +197,6 @@ class ChainRule(Rule):
 
 
 def chain_rule(*, inner: str, outer: str, at: Mapping[sp.Symbol, sp.Expr]) -> Rule:
-    """The chain rule, from a claim on the inside and an earlier part of this claim on the outside."""
+    """The chain rule, from a claim on the inner function and an earlier part of this claim on the outer one."""
     ((variable, value),) = at.items()
     return ChainRule(inner, outer, (variable, value))
