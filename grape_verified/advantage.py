@@ -77,20 +77,27 @@ def group_advantages(
     Basics, arXiv:2402.14740; without scale: Z. Liu et al., Understanding R1-Zero-Like Training, arXiv:2503.20783.
     """
     check_choice("baseline", baseline, get_args(Baseline))
-    check_scale(scale, ddof, eps)
+    eps = check_scale(scale, ddof, eps)
     check_group_size(group_size)
     check_floating("rewards", rewards, "(batch,)")
-    check_groups(group_size, rewards.shape[0])
+    group_size = check_groups(group_size, rewards.shape[0])
     check_finite("rewards", rewards)
     groups = rewards.to(compute_dtype(rewards), copy=True).reshape(-1, group_size)
+    return advantages_of_groups(groups, baseline, scale, ddof, eps).flatten()
+
+
+def advantages_of_groups(
+    groups: Float[Tensor, "prompts group"], baseline: str, scale: str, ddof: int, eps: float
+) -> Float[Tensor, "prompts group"]:
+    """`group_advantages` of rewards in the compute dtype, one row for each group, without any check."""
     _, deviations, std = _moments(groups, torch.ones_like(groups, dtype=torch.bool), ddof)
     if baseline == "none":
         deviations = groups
     elif baseline == "leave_one_out":
-        deviations = deviations * (group_size / max(group_size - 1, 1))
+        deviations = deviations * (groups.shape[1] / max(groups.shape[1] - 1, 1))
     if scale == "std":
         deviations = (deviations / (std + eps)).masked_fill(std == 0, 0)
-    return deviations.flatten()
+    return deviations
 
 
 @torch.no_grad()
@@ -190,22 +197,24 @@ def whiten(
     check_floating("values", values, "(batch, time)")
     counted = counted_tokens(mask, "values", values)
     values = values.to(compute_dtype(values)).masked_fill(~counted, 0)
+    if not values.numel():
+        return values
     mean, deviations, std = _moments(values.reshape(1, -1), counted.reshape(1, -1), ddof)
     scale = torch.hypot(std, torch.full_like(std, math.sqrt(eps)))
     whitened = (deviations / scale.masked_fill(scale == 0, 1)).view_as(values)
     return whitened if shift_mean else (whitened + mean).masked_fill(~counted, 0)
 
 
-def check_scale(scale: str, ddof: int, eps: float) -> None:
-    """Check by what advantages are divided, and that options of the standard deviation come with it."""
+def check_scale(scale: str, ddof: int, eps: float) -> float:
+    """Check by what advantages are divided, and that options of the standard deviation come with it; return ε."""
     check_choice("scale", scale, get_args(Scale))
     check_ddof(ddof)
-    check_number("eps", eps, NON_NEGATIVE)
-    if scale == "std":
-        return
-    for name, value, default in (("ddof", ddof, 1), ("eps", eps, 1e-6)):
-        if value != default:
-            raise ValueError(f"{name}: got {value}, expected {default} with scale {scale!r}, which does not use it")
+    number = check_number("eps", eps, NON_NEGATIVE)
+    if scale != "std":
+        for name, value, default in (("ddof", ddof, 1), ("eps", eps, 1e-6)):
+            if value != default:
+                raise ValueError(f"{name}: got {value}, expected {default} with scale {scale!r}, which does not use it")
+    return number
 
 
 def check_ddof(ddof: int) -> None:
@@ -221,10 +230,11 @@ def check_group_size(group_size: int | None) -> None:
     check_integer("group_size", group_size, at_least=1)
 
 
-def check_groups(group_size: int, batch: int) -> None:
-    """Check that a batch is made of whole groups."""
+def check_groups(group_size: int, batch: int) -> int:
+    """Check that a batch is made of whole groups; return their size, which is 1 where there are none."""
     if batch % group_size:
         raise ValueError(f"group_size: got {group_size}, expected a divisor of {batch}, the number of sequences")
+    return int(group_size) if batch else 1
 
 
 def _discounted_sums(residuals: Tensor, discount: float, lam: float) -> Tensor:

@@ -3,6 +3,7 @@
 import itertools
 import math
 from decimal import Decimal, localcontext
+from fractions import Fraction
 
 import pytest
 import torch
@@ -424,3 +425,38 @@ def test_group_advantages_are_constants_in_memory_of_their_own():
     advantages = group_advantages(rewards, 2, baseline="none", scale="none")
     assert not advantages.requires_grad
     assert advantages.data_ptr() != rewards.data_ptr()
+
+
+# -- batches without rows, and numbers of other types ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("group_size", [1, 3, 10**30])
+def test_group_advantages_of_no_rewards(group_size):
+    assert group_advantages(torch.zeros(0), group_size).shape == (0,)
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (3, 0), (0, 0)])
+def test_gae_and_whiten_without_a_token(shape):
+    nothing, mask = torch.zeros(shape), torch.zeros(shape, dtype=torch.bool)
+    for result in (*gae(nothing, nothing, mask), whiten(nothing, mask), whiten(nothing, mask, shift_mean=False)):
+        assert result.shape == shape
+        assert result.dtype == torch.float32
+
+
+def test_fractions_are_read_as_the_floats_that_they_stand_for():
+    rewards, values, mask = torch.tensor([1.0, 3.0, 2.0, 7.0]), torch.randn(2, 3), torch.ones(2, 3)
+    assert torch.equal(group_advantages(rewards, 2, eps=Fraction(1, 8)), group_advantages(rewards, 2, eps=0.125))
+    assert torch.equal(
+        gae(values, values, mask, discount=Fraction(1, 2), lam=Fraction(3, 4))[0],
+        gae(values, values, mask, discount=0.5, lam=0.75)[0],
+    )
+    assert torch.equal(whiten(values, mask, eps=10**20), whiten(values, mask, eps=1e20))
+    with pytest.raises(ValueError, match="expected a divisor of 4, the number of sequences"):
+        group_advantages(rewards, 10**30)
+
+
+def test_group_advantages_under_vmap():
+    rewards = torch.tensor([[1.0, 3.0, 2.0, 7.0], [5.0, 5.0, 0.0, 1.0]])
+    for options in ({}, {"baseline": "leave_one_out", "scale": "none"}, {"baseline": "none"}):
+        mapped = torch.func.vmap(lambda row, options=options: group_advantages(row, 2, **options))(rewards)
+        assert torch.equal(mapped, torch.stack([group_advantages(row, 2, **options) for row in rewards]))

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from grape_verified.advantage import Scale, check_scale, group_advantages
+from grape_verified.advantage import Scale, advantages_of_groups, check_scale
 from grape_verified.aggregation import check_reduction
 from grape_verified.arguments import (
     Aggregation,
@@ -61,7 +61,7 @@ def grape_rewards(
 
     With normalisation "sum", r_i = Σ_q w_q c̄_q s_iq. An item of which the critic is never sure (c̄_q = 0) counts for
     nothing; give a verifiable item confidence 1. Where no item of a prompt is trusted (Σ_q w_q c̄_q = 0), its rewards
-    are 0. The result is a constant. _Items that are masked may hold anything, NaN and inf included.
+    are 0. The result is a constant. Items that are masked may hold anything, NaN and inf included.
 
     Arguments:
         scores: s, (prompts, group, items), in [0, 1], any floating-point dtype, read in fp32 (fp64 stays fp64).
@@ -134,10 +134,10 @@ def grape_advantages(
     Sources: those of `grape_rewards`.
     """
     check_choice("baseline", baseline, get_args(Baseline))
-    check_scale(scale, ddof, eps)
+    eps = check_scale(scale, ddof, eps)
     items = _items(scores, confidences, weights, item_mask, confidence, categories, normalisation)
     rewards = _rewards(items, _trust(items, categories, normalisation), normalisation)
-    return _among_group(rewards, baseline, scale, ddof, eps)
+    return advantages_of_groups(rewards, baseline, scale, ddof, eps)
 
 
 def grape_loss(
@@ -190,21 +190,19 @@ def grape_loss(
 
     Sources: those of `grape_rewards`; the clipped surrogate: Schulman et al., arXiv:1707.06347, equation 7.
     """
-    clip, reduction = (
-        check_clip(clip_low, clip_high),
-        check_reduction("aggregation", aggregation, denominator, max_length),
-    )
+    clip = check_clip(clip_low, clip_high)
+    reduction = check_reduction("aggregation", aggregation, denominator, max_length)
     check_choice("baseline", baseline, get_args(Baseline))
-    check_scale(scale, ddof, eps)
-    _check_rows(logps, scores)
+    eps = check_scale(scale, ddof, eps)
     items = _items(scores, confidences, weights, item_mask, confidence, categories, normalisation)
+    _check_rows(logps, items.scores)
     trust = _trust(items, categories, normalisation)
     rewards = _rewards(items, trust, normalisation)
-    advantages = _among_group(rewards, baseline, scale, ddof, eps)
+    advantages = advantages_of_groups(rewards, baseline, scale, ddof, eps)
     tokens = counted_ratio_tokens(logps, old_logps, advantages.flatten(), mask)
     surrogates, clipped = clipped_surrogate(tokens, clip)
     loss, per_token, metrics = ratio_output(surrogates, tokens, reduction, clip_fraction=clipped)
-    metrics["reward_mean"] = rewards.mean().to(loss.dtype)
+    metrics["reward_mean"] = (rewards.sum() / max(1, rewards.numel())).to(loss.dtype)
     metrics["untrusted_groups"] = (trust == 0).all(1).sum().to(loss.dtype)
     return LossOutput(loss, per_token, metrics)
 
@@ -301,22 +299,12 @@ def _check_categories(categories: Tensor | None, scores: Tensor, confidence: str
 def _check_rows(logps: Tensor, scores: Tensor) -> None:
     """Check that the rows of logps are the responses that were scored, prompt after prompt."""
     check_floating("logps", logps, "(batch, time)")
-    check_floating("scores", scores, "(prompts, group, items)")
     prompts, group, _ = scores.shape
     if logps.shape[0] != prompts * group:
         raise ValueError(
             f"logps: got {logps.shape[0]} rows, expected {prompts * group}, one for each response of scores, "
             f"{group} for each of {prompts} prompts"
         )
-
-
-def _among_group(
-    rewards: Tensor, baseline: Baseline, scale: Scale, ddof: int, eps: float
-) -> Float[Tensor, "prompts group"]:
-    """`group_advantages` of each prompt's responses."""
-    group = rewards.shape[1]
-    flat = group_advantages(rewards.flatten(), group, baseline=baseline, scale=scale, ddof=ddof, eps=eps)
-    return flat.reshape(rewards.shape)
 
 
 def _trust(items: _Items, categories: Tensor | None, normalisation: str) -> Float[Tensor, "prompts items"]:
@@ -339,7 +327,7 @@ def _rewards(items: _Items, trust: Tensor, normalisation: str) -> Float[Tensor, 
 def _mean_confidences(items: _Items, categories: Tensor | None) -> Float[Tensor, "prompts items"]:
     """c̄_q of each item: over the group or, with categories, over the prompts of one category that have the item."""
     means = items.confidences.mean(1)
-    if categories is None:
+    if categories is None or not len(categories):
         return means
     # Each prompt adds what it has to the first prompt of its category, and takes the average from there.
     same = categories.unsqueeze(1) == categories

@@ -17,6 +17,7 @@ from grape_verified.arguments import (
     FINITE,
     POSITIVE,
     Aggregation,
+    check_choice,
     check_finite,
     check_floating,
     check_number,
@@ -59,7 +60,7 @@ def best_of_n_weights(rewards: Float[Tensor, " batch"], group_size: int) -> Floa
     """
     check_group_size(group_size)
     _check_rewards(rewards)
-    check_groups(group_size, rewards.shape[0])
+    group_size = check_groups(group_size, rewards.shape[0])
     return _best(rewards, torch.ones_like(rewards, dtype=torch.bool), group_size, compute_dtype(rewards))
 
 
@@ -87,7 +88,7 @@ def acceptance_probabilities(
     Claims: rejection.acceptance, rejection.acceptance.target, rejection.acceptance.rate.
     """
     beta = check_number("beta", beta, POSITIVE)
-    _check_finite_number("max_reward", max_reward)
+    check_number("max_reward", max_reward, FINITE)
     _check_rewards(rewards)
     _check_maximum(rewards, max_reward)
     excess = rewards.detach().to(compute_dtype(rewards)) - max_reward
@@ -136,9 +137,9 @@ def threshold_weights(rewards: Float[Tensor, " batch"], threshold: float) -> Flo
 
     Claims: rejection.threshold_weight, rejection.filter.gradient.
     """
-    _check_finite_number("threshold", threshold)
+    threshold = check_number("threshold", threshold, FINITE)
     _check_rewards(rewards)
-    return (rewards >= _like(rewards, threshold)).to(compute_dtype(rewards))
+    return _above(rewards, threshold)
 
 
 def rejection_sampling_loss(
@@ -189,7 +190,7 @@ def rejection_sampling_loss(
     Claims: rejection.loss, rejection.loss.gradient, rejection.loss.kept, rejection.kept_tokens,
     rejection.kept_sequences, those of the weights and of `aggregate`.
     """
-    _check_keep(keep, group_size, threshold)
+    threshold = _check_keep(keep, group_size, threshold)
     reduction = check_reduction("aggregation", aggregation, denominator, max_length)
     values = sft_per_token(logps)
     counted = counted_tokens(mask, "logps", logps)
@@ -215,13 +216,18 @@ def _kept_weights(
             f"rewards: got shape {tuple(rewards.shape)}, expected {tuple(logps.shape[:1])}, one for each sequence"
         )
     if group_size is not None:
-        check_groups(group_size, rewards.shape[0])
+        group_size = check_groups(group_size, rewards.shape[0])
     seen = rewards.masked_fill(~present, 0)
     check_finite("rewards", seen)
     if threshold is not None:
-        return threshold_weights(seen, threshold) * present
+        return _above(seen, threshold) * present
     assert group_size is not None  # `_check_keep` saw to it
     return _best(seen, present, group_size, compute_dtype(logps))
+
+
+def _above(rewards: Tensor, threshold: float) -> Float[Tensor, " batch"]:
+    """Weight of each sample under a threshold."""
+    return (rewards >= _like(rewards, threshold)).to(compute_dtype(rewards))
 
 
 def _best(
@@ -246,14 +252,9 @@ def _metrics(rewards: Tensor, weights: Tensor, present: Bool[Tensor, " batch"]) 
     }
 
 
-def _check_keep(keep: Keep, group_size: int | None, threshold: float | None) -> None:
-    """Check which samples are kept, and that the option that says so is there and no other."""
-    rules = get_args(Keep)
-    expected = "one of " + ", ".join(repr(known) for known in rules)
-    if not isinstance(keep, str):
-        raise TypeError(f"keep: got {type(keep).__name__}, expected {expected}")
-    if keep not in rules:
-        raise ValueError(f"keep: got {keep!r}, expected {expected}")
+def _check_keep(keep: Keep, group_size: int | None, threshold: float | None) -> float | None:
+    """Check which samples are kept, and that the option that says so is there and no other; return the threshold."""
+    check_choice("keep", keep, get_args(Keep))
     unused, value = ("threshold", threshold) if keep == "best" else ("group_size", group_size)
     if value is not None:
         raise ValueError(f"{unused}: got {value}, expected None with keep {keep!r}, which does not use it")
@@ -262,10 +263,8 @@ def _check_keep(keep: Keep, group_size: int | None, threshold: float | None) -> 
         raise TypeError(f"{needed}: got None, expected a number, which keep {keep!r} needs")
     if keep == "best":
         check_group_size(group_size)
-
-
-def _check_finite_number(name: str, value: float) -> None:
-    check_number(name, value, FINITE)
+        return None
+    return check_number("threshold", threshold, FINITE)  # type: ignore[arg-type]  # it is not None
 
 
 def _check_rewards(rewards: Tensor) -> None:

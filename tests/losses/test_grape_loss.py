@@ -1,6 +1,7 @@
 """GRAPE: rewards and advantages against the definition written out in loops, its properties, and inputs at the edge."""
 
 import math
+from fractions import Fraction
 
 import pytest
 import torch
@@ -397,3 +398,48 @@ def test_compiled():
         assert eager.metrics == other.metrics
         gradients = [torch.autograd.grad(output.loss, logps)[0] for output in (eager, other)]
         assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("options", [{}, {"confidence": "batch", "categories": torch.zeros(0).long()}])
+def test_no_prompts(options):
+    nothing = torch.zeros(0, 3, 4)
+    assert grape_rewards(nothing, nothing, torch.ones(4), **options).shape == (0, 3)
+    assert grape_advantages(nothing, nothing, torch.ones(4), scale="std", **options).shape == (0, 3)
+    logps = torch.zeros(0, 5, requires_grad=True)
+    output = grape_loss(logps, torch.zeros(0, 5), nothing, nothing, torch.ones(0, 4), torch.zeros(0, 5), **options)
+    output.loss.backward()
+    assert output.loss == 0
+    assert logps.grad.shape == (0, 5)
+    assert output.per_token.shape == (0, 5)
+    assert all(metric == 0 for metric in output.metrics.values())
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 4), (2, 3, 0), (0, 0, 4)])
+def test_prompts_without_a_response_or_an_item_are_refused(shape):
+    nothing = torch.zeros(shape)
+    with pytest.raises(ValueError, match=r"scores: got shape .* expected a group and items of size > 0"):
+        grape_rewards(nothing, nothing, torch.ones(shape[-1]))
+
+
+def test_fractions_are_read_as_the_floats_that_they_stand_for():
+    judged = verdicts()
+    exact = grape_advantages(*judged, scale="std", eps=Fraction(1, 8))
+    assert torch.equal(exact, grape_advantages(*judged, scale="std", eps=0.125))
+
+
+@pytest.mark.parametrize("normalisation", ["mean", "sum"])
+def test_under_vmap(normalisation):
+    batches = [verdicts(2, 2, 3, seed=seed, dtype=torch.float32) for seed in range(3)]
+    stacked = [torch.stack(parts) for parts in zip(*batches, strict=True)]
+    options = {"normalisation": normalisation, "confidence": "batch", "categories": torch.tensor([1, 1])}
+    logps, old_logps = tokens(dtype=torch.float32)
+
+    def advantages(*judged):
+        return grape_advantages(*judged, item_mask=torch.tensor([[1, 0, 1], [1, 1, 1]]), scale="std", **options)
+
+    def loss(*judged):
+        return grape_loss(logps, old_logps, *judged, MASK, **options).loss
+
+    for function in (advantages, loss):
+        one_by_one = torch.stack([function(*judged) for judged in batches])
+        assert torch.equal(torch.func.vmap(function)(*stacked), one_by_one)

@@ -1,6 +1,7 @@
 """Rejection sampling: what is kept and how much it weighs, its denominators, and inputs at the edge of the floats."""
 
 import math
+from fractions import Fraction
 
 import pytest
 import torch
@@ -360,3 +361,50 @@ def test_compiled():
         assert eager.metrics == other.metrics
         gradients = [torch.autograd.grad(output.loss, logps)[0] for output in (eager, other)]
         assert torch.equal(*gradients)
+
+
+# -- batches without rows, and numbers of other types ------------------------------------------------------------------
+
+
+def test_nothing_is_kept_of_no_samples():
+    nothing = torch.zeros(0)
+    for weights in (
+        best_of_n_weights(nothing, 10**30),
+        threshold_weights(nothing, 0.5),
+        acceptance_probabilities(nothing, beta=1.0, max_reward=1.0),
+        acceptance_weights(nothing, nothing, beta=1.0, max_reward=1.0),
+    ):
+        assert weights.shape == (0,)
+    logps = torch.zeros(0, 3, requires_grad=True)
+    output = rejection_sampling_loss(logps, nothing, torch.zeros(0, 3), group_size=10**30)
+    output.loss.backward()
+    assert output.loss == 0
+    assert logps.grad.shape == (0, 3)
+    assert all(metric == 0 for metric in output.metrics.values())
+
+
+def test_fractions_and_huge_integers_are_read_as_floats():
+    rewards = torch.tensor([0.25, 0.5, 0.75])
+    assert threshold_weights(rewards, Fraction(1, 2)).tolist() == [0, 1, 1]
+    assert threshold_weights(rewards, -(10**30)).tolist() == [1, 1, 1]
+    assert torch.equal(
+        acceptance_probabilities(rewards, beta=Fraction(1, 2), max_reward=Fraction(3, 4)),
+        acceptance_probabilities(rewards, beta=0.5, max_reward=0.75),
+    )
+    assert acceptance_probabilities(rewards, beta=10**30, max_reward=10**30).tolist() == pytest.approx(
+        [math.exp(-1)] * 3
+    )
+
+
+def test_weights_under_vmap():
+    rewards, uniforms = torch.tensor([[0.25, 0.5, 0.75, 0.5], [1.0, 1.0, 0.0, 0.25]]), torch.rand(2, 4)
+    functions = [
+        lambda r, u: best_of_n_weights(r, 2),
+        lambda r, u: threshold_weights(r, 0.5),
+        lambda r, u: acceptance_probabilities(r, beta=0.5, max_reward=1.0),
+        lambda r, u: acceptance_weights(r, u, beta=0.5, max_reward=1.0),
+        lambda r, u: rejection_sampling_loss(-u.unsqueeze(1), r, torch.ones(4, 1), group_size=2).loss,
+    ]
+    for function in functions:
+        one_by_one = torch.stack([function(r, u) for r, u in zip(rewards, uniforms, strict=True)])
+        assert torch.equal(torch.func.vmap(function)(rewards, uniforms), one_by_one)
