@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch import distributed as dist
 
-from grape_verified.numerics import compute_dtype, values_are_readable
+from grape_verified.numerics import compute_dtype, has_values, values_are_readable
 
 Aggregation = Literal["token_mean", "sequence_mean", "sequence_sum", "token_sum", "fixed_length"]
 Estimator = Literal["k1", "k2", "k3"]
@@ -126,6 +126,12 @@ def check_values(name: str, value: Tensor, right: Bool[Tensor, "*shape"], expect
         raise ValueError(f"{name}: got the value {value[~right][0].item()}, expected {expected}")
 
 
+def check_has_values(name: str, tensor: Tensor) -> None:
+    """Check that the values of a tensor can decide what a function does."""
+    if not torch.compiler.is_compiling() and not has_values(tensor):
+        raise ValueError(f"{name}: got a tensor without values (fake, meta or within vmap), expected one with values")
+
+
 def check_integer(name: str, value: int | None, *, at_least: int) -> int:
     """Check a count; return it as a plain int."""
     expected = f"an integer >= {at_least}"
@@ -181,7 +187,7 @@ def check_tensor(name: str, value: object) -> None:
     """Check that a value is a tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: got {type(value).__name__}, expected a tensor")
-    if _is_dtensor(value):
+    if is_dtensor(value):
         raise TypeError(
             f"{name}: got a DTensor, expected a plain tensor; pass {name}.to_local(), and the group= of its ranks to "
             "functions that take one"
@@ -190,7 +196,7 @@ def check_tensor(name: str, value: object) -> None:
         raise TypeError(f"{name}: got layout {value.layout}, expected a dense tensor")
 
 
-def _is_dtensor(value: Tensor) -> bool:
+def is_dtensor(value: Tensor) -> bool:
     """Whether a tensor is spread over ranks. Only a program that has imported that module can have one."""
     if type(value) in (Tensor, torch.nn.Parameter):
         return False

@@ -32,12 +32,12 @@ def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
 
 
 def values_are_readable(tensor: Tensor) -> bool:
-    """Whether Python may read values: not while a compiler traces, nor within torch.func, nor of fake or meta tensors.
+    """Whether Python may read values: not while a compiler traces, nor of a tensor that has none."""
+    return not torch.compiler.is_compiling() and has_values(tensor)
 
-    What torch.func wraps, vmap above all, has no memory of its own.
-    """
-    if torch.compiler.is_compiling():
-        return False
+
+def has_values(tensor: Tensor) -> bool:
+    """Whether a tensor has memory of its own: not if it is fake or meta, nor if torch.func wraps it, as vmap does."""
     try:
         return tensor.untyped_storage().device.type != "meta"
     except NotImplementedError:

@@ -88,7 +88,7 @@ def acceptance_probabilities(
     Claims: rejection.acceptance, rejection.acceptance.target, rejection.acceptance.rate.
     """
     beta = check_number("beta", beta, POSITIVE)
-    check_number("max_reward", max_reward, FINITE)
+    max_reward = check_number("max_reward", max_reward, FINITE)
     _check_rewards(rewards)
     _check_maximum(rewards, max_reward)
     excess = rewards.detach().to(compute_dtype(rewards)) - max_reward

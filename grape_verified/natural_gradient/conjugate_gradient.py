@@ -6,7 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from grape_verified.arguments import NON_NEGATIVE, check_floating, check_integer, check_number, check_same_shape
+from grape_verified.arguments import (
+    NON_NEGATIVE,
+    check_floating,
+    check_has_values,
+    check_integer,
+    check_number,
+    check_same_shape,
+)
 from grape_verified.numerics import compute_dtype
 
 __all__ = ["NonPositiveCurvature", "conjugate_gradient"]
@@ -24,7 +31,7 @@ def conjugate_gradient(
     steps: int = 10,
     tolerance: float = 1e-10,
 ) -> Float[Tensor, " parameters"]:
-    """Approximate solution x of Ax = b by conjugate gradients from x = 0, for a positive definite A known by products.
+    """Approximate solution x of Ax = b by conjugate gradients from x = 0, for a positive definite A given by products.
 
     In exact arithmetic x is the solution after as many steps as A has distinct eigenvalues. It stops early where
     ‖b − Ax‖ ≤ tolerance · ‖b‖, by the residual of the recurrence. b is first scaled to a largest entry of 1, so that
@@ -32,14 +39,14 @@ def conjugate_gradient(
 
     Arguments:
         product: v ↦ Av, from (parameters,) to (parameters,).
-        target: b, (parameters,), finite, any floating-point dtype; read in fp32 (fp64 stays fp64).
-        steps: how many products at most, an integer > 0.
-        tolerance: a finite number ≥ 0.
+        target: b, (parameters,), finite, read in fp32 (fp64 stays fp64).
+        steps: the largest number of products, an integer > 0.
+        tolerance: a number ≥ 0.
 
-    Returns: x, (parameters,), fp32 (fp64 for fp64); 0 for b = 0, without a product.
+    Returns: x, (parameters,), a constant, fp32 (fp64 for fp64); 0 for b = 0, without a product.
 
-    Raises: TypeError or ValueError for a wrong type, dtype, shape or option; NonPositiveCurvature, a ValueError, for a
-    direction p in which pᵀAp is not > 0.
+    Raises: NonPositiveCurvature, a ValueError, for a direction p in which pᵀAp is not > 0. ValueError within vmap and
+    for fake tensors: values decide when it stops.
 
     Error: in fp64, for matrices of 20 rows and condition number 100, after 40 steps: ‖b − Ax‖ ≤ 1e-9·‖b‖ (1e-10
     measured).
@@ -47,6 +54,12 @@ def conjugate_gradient(
     Claims: trpo.conjugate_gradient.
 
     Sources: M. R. Hestenes and E. Stiefel, Methods of conjugate gradients for solving linear systems, 1952, section 3.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import conjugate_gradient
+        >>> conjugate_gradient(torch.tensor([[2.0, 0.0], [0.0, 4.0]]).mv, torch.tensor([2.0, 0.0]))
+        tensor([1., 0.])
     """
     _check_target(target)
     steps = check_integer("steps", steps, at_least=1)
@@ -80,5 +93,6 @@ def conjugate_gradient(
 def _check_target(target: Tensor) -> None:
     """Check the right-hand side of a system."""
     check_floating("target", target, "(parameters,)")
+    check_has_values("target", target)
     if not target.isfinite().all():
         raise ValueError("target: got a value that is not finite, expected finite numbers")

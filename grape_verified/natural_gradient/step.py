@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.nn import Module
-from torch.nn.attention import sdpa_kernel
 
 from grape_verified.arguments import (
     NON_NEGATIVE,
     POSITIVE,
     Range,
     check_floating,
+    check_has_values,
     check_integer,
     check_number,
     check_same_device,
@@ -27,13 +27,14 @@ from grape_verified.arguments import (
 from grape_verified.kl import categorical_kl
 from grape_verified.logprobs.from_logits import token_logps
 from grape_verified.natural_gradient.conjugate_gradient import NonPositiveCurvature, conjugate_gradient
-from grape_verified.natural_gradient.fisher import (
-    TWICE_DIFFERENTIABLE,
+from grape_verified.natural_gradient.fisher import fisher_product, flat_gradient
+from grape_verified.natural_gradient.policy import (
     Policy,
-    checked_inputs,
-    fisher_product,
-    flat_gradient,
+    evaluating,
+    model_inputs,
+    savable,
     trained_parameters,
+    twice_differentiable,
 )
 from grape_verified.numerics import compute_dtype, exp_limit
 
@@ -76,29 +77,32 @@ def trpo_step(
     matrix as in `fisher_vector_product`, and x comes from `conjugate_gradient`. With λ > 0 and the quadratic model, the
     KL stays below δ: ½dᵀFd ≤ ½dᵀHd = δ.
 
-    The KL is exact over the vocabulary, a mean over counted tokens, measured with the parameters as they are stored.
     Either the step is accepted, with KL ≤ δ and a larger surrogate, or every parameter is what it was, bit for bit, and
     the reason says why: no token counts, something is not finite, the gradient is zero, F + λI is not positive, no
-    fraction will do. They are also what they were after an error inside the model. `.grad` is not read or changed.
+    fraction will do. An error inside the model also leaves every parameter as it was. `.grad` is not read or changed.
 
-    The model is used in the mode that it is in. Dropout must be off: a model that gives two different logits at the
-    same parameters is refused. What its backward pass must offer: see `fisher_vector_product`.
+    The KL is exact over the vocabulary, a mean over counted tokens, measured with the parameters as they are stored and
+    the model in the mode that it is in. Under the caller's autocast, that is the KL of the policy under autocast: the
+    copies of parameters that autocast caches are dropped before each evaluation and at the end. Buffers that the
+    forward pass changes, as batch normalisation does in training, are restored. Dropout must be off: a model that
+    returns two different logits at the same parameters is refused. See `fisher_vector_product` for what else a model
+    must offer.
 
     Arguments:
         model, inputs: as in `fisher_vector_product`.
         targets: (...), the tokens that were sampled, already shifted: the logits at t predict `targets[t]`.
         advantages: (...), or one for each entry of the first dimension; constants.
-        mask: (...), 1 or True where a token counts. Masked targets and advantages may hold anything.
-        max_kl: δ, a finite number > 0.
-        damping: λ, a finite number ≥ 0, in the units of F.
+        mask: (...). Masked targets and advantages may hold anything.
+        max_kl: δ > 0.
+        damping: λ ≥ 0, in the units of F.
         cg_steps: how many Fisher products are spent on x, an integer > 0.
         backtracks: how often the step is shortened at most, an integer ≥ 0.
         backtrack_ratio: r in (0, 1).
 
     Returns: TrpoStep(accepted, kl, surrogate_before, surrogate_after, fraction, reason).
 
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, value or option, or a model that gives no
-    logits with a gradient, or two different ones.
+    Raises: as `fisher_vector_product`, and ValueError for a model that returns two different logits, or whose
+    parametrizations torch caches.
 
     Error: |kl − KL(old‖new)| ≤ 16·u·(1 + L)·√kl for the logits that the model gives, L the largest |log π| and u the
     unit roundoff of the compute dtype.
@@ -106,21 +110,30 @@ def trpo_step(
     Claims: trpo.step, trpo.step.gain, trpo.surrogate.gradient, trpo.kl.hessian, trpo.conjugate_gradient.
 
     Sources: Schulman et al., arXiv:1502.05477, section 6 and appendix C.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import trpo_step
+        >>> model = torch.nn.Linear(1, 2, dtype=torch.float64)
+        >>> step = trpo_step(model, torch.ones(1, 1).double(), torch.tensor([0]), torch.ones(1), torch.ones(1))
+        >>> step.accepted, step.kl <= 0.01, step.surrogate_after > step.surrogate_before
+        (True, True, True)
     """
     max_kl = check_number("max_kl", max_kl, POSITIVE)
     damping = check_number("damping", damping, NON_NEGATIVE)
     cg_steps = check_integer("cg_steps", cg_steps, at_least=1)
     fractions = _fractions(backtracks, backtrack_ratio)
     parameters = trained_parameters(model)
-    sample = _sample(model, inputs, targets, advantages, mask)
-    try:
-        old = _measured_start(sample)
-        with sdpa_kernel(TWICE_DIFFERENTIABLE):
-            step = _full_step(sample, parameters, max_kl, damping, cg_steps)
-        return _line_search(sample, old, parameters, step, max_kl, fractions)
-    except (_NoStep, NonPositiveCurvature) as reason:
-        surrogate = sample.surrogate_before()
-        return TrpoStep(False, 0.0, surrogate, surrogate, 0.0, str(reason))
+    with evaluating(model):
+        sample = _sample(model, inputs, targets, advantages, mask)
+        try:
+            old = _measured_start(sample)
+            with twice_differentiable():
+                step = _full_step(sample, parameters, max_kl, damping, cg_steps)
+            return _line_search(sample, old, parameters, step, max_kl, fractions)
+        except (_NoStep, NonPositiveCurvature) as reason:
+            surrogate = sample.surrogate_before()
+            return TrpoStep(False, 0.0, surrogate, surrogate, 0.0, str(reason))
 
 
 class _NoStep(Exception):
@@ -158,7 +171,8 @@ def _sample(
 ) -> _Sample:
     """Check what was sampled, and keep of it what counts."""
     check_tensor("targets", targets)
-    counted = counted_tokens(mask, "targets", targets)
+    counted = savable(counted_tokens(mask, "targets", targets))
+    check_has_values("mask", counted)
     check_floating("advantages", advantages)
     check_same_device("advantages", advantages, "targets", targets)
     if advantages.shape not in (targets.shape, targets.shape[:1]):
@@ -168,7 +182,7 @@ def _sample(
         )
     whole = advantages.detach().reshape(*advantages.shape, *[1] * (targets.ndim - advantages.ndim)).expand_as(targets)
     constants = whole[counted].to(compute_dtype(advantages))
-    return _Sample(Policy(model, checked_inputs(inputs), counted), targets[counted], constants)
+    return _Sample(Policy(model, model_inputs(inputs), counted), targets[counted], constants)
 
 
 def _measured_start(sample: _Sample) -> _Measured:
