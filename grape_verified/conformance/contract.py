@@ -194,16 +194,22 @@ class Contract:
         return tuple(sorted(read))
 
     def _handful(self) -> Iterator[Case]:
-        """A few small inputs at every value of every option."""
+        """A few small inputs at every value of every option, the others at their defaults, and away from them."""
         usual = self.defaults({})
-        values = [(name, value) for name, option in self.options.items() for value in option.others]
-        choices = [{}, *({name: value} for name, value in values)]
-        for chosen in choices:
-            options = self.fit({**usual, **chosen}, list(self.options))
-            for filled in (bytes(strategies.WIDTH), bytes(range(strategies.WIDTH))):
-                rows = [{name: bytes(strategies.WIDTH) if name == "mask" else filled for name in self.drawn}] * 2
-                plan = Blueprint(2, torch.float64, Regime(), self.variants[0], options, rows)
-                yield Case(self.build(plan), options, self.variants[0])
+        others = {name: option.others[0] for name, option in self.options.items() if option.others}
+        for base in (usual, usual | others):
+            yield from self._filled(base)
+            for name, option in self.options.items():
+                for value in (option.default, *option.others):
+                    yield from self._filled(base | {name: value})
+
+    def _filled(self, options: dict[str, Any]) -> Iterator[Case]:
+        """An input with equal numbers at options that are made to fit, and one with different ones."""
+        fitting = self.fit(options, list(self.options))
+        for filled in (bytes(strategies.WIDTH), bytes(range(strategies.WIDTH))):
+            rows = [{name: bytes(strategies.WIDTH) if name == "mask" else filled for name in self.drawn}] * 2
+            plan = Blueprint(2, torch.float64, Regime(), self.variants[0], fitting, rows)
+            yield Case(self.build(plan), fitting, self.variants[0])
 
     def of_parts(self, case: Case, chosen: Sequence[int]) -> Case:
         """The case with some parts of its batch, in a given order."""

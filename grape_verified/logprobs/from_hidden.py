@@ -76,8 +76,8 @@ def linear_token_logps(
     |error of log π(y)| ≤ 2·u·(width + 4)·Z + 4·u·(|log π(y)| + H + 1), and, with the spread S of `token_entropies`,
     |error of H| ≤ 2·u·(width + 4)·Z·(1 + S) + 4·u·(1 + H + S).
 
-    Claims: head.logit, head.log_probability, head.entropy, head.gradient, head.entropy.gradient, head.log_odds,
-    head.sums, head.parts, head.parts.gradient.
+    Claims: head.logit.gradient, head.gradient, head.entropy.gradient, head.log_odds, head.sums, head.parts,
+    head.parts.gradient, policy.temperature.gradient, policy.temperature.slope, policy.entropy.gradient.
 
     Examples:
         >>> import torch

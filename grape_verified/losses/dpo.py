@@ -96,7 +96,7 @@ def dpo_loss(
 
     Error: that of `dpo_per_pair`, summed and divided by D, and 8·u·loss for the sum.
 
-    Claims: those of `dpo_per_pair`.
+    Claims: aggregation.gradient, and those of `dpo_per_pair`.
 
     Sources: those of `dpo_per_pair`.
 
@@ -181,7 +181,7 @@ def robust_dpo_loss(
 
     Error: that of `robust_dpo_per_pair`, summed and divided by D, and 8·u·Σ|per_pair|/D for the sum.
 
-    Claims: those of `robust_dpo_per_pair`.
+    Claims: aggregation.gradient, and those of `robust_dpo_per_pair`.
 
     Sources: those of `robust_dpo_per_pair`.
 
@@ -275,7 +275,7 @@ def ipo_loss(
 
     Error: that of `ipo_per_pair`, summed and divided by D, and 8·u·loss for the sum.
 
-    Claims: those of `ipo_per_pair`.
+    Claims: aggregation.gradient, and those of `ipo_per_pair`.
 
     Sources: those of `ipo_per_pair`.
 

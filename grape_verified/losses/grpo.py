@@ -303,7 +303,7 @@ def gspo_loss(
 
     Error: that of `gspo_per_sequence`, summed and divided by D, and 8·u·Σ|per_sequence|/D for the sum.
 
-    Claims: those of `gspo_per_sequence`.
+    Claims: aggregation.gradient, and those of `gspo_per_sequence`.
 
     Sources: those of `gspo_per_sequence`.
 

@@ -61,7 +61,7 @@ def bradley_terry_loss(
 
     Error: that of `bradley_terry_per_pair`, summed and divided by D, and 8·u·loss for the sum.
 
-    Claims: those of `bradley_terry_per_pair`.
+    Claims: aggregation.gradient, and those of `bradley_terry_per_pair`.
 
     Sources: those of `bradley_terry_per_pair`.
 
