@@ -96,6 +96,7 @@ _HEAD = ("linear_token_logps", "linear_token_entropies", "fused_linear_loss")
 _MODEL = ("fisher_vector_product", "trpo_step")
 _READS = {"conjugate_gradient": "stops by what it finds"}
 _BREAKS = dict.fromkeys((*_HEAD, *_MODEL, "conjugate_gradient"), "reads values between its parts")
+_LOWERED = dict.fromkeys(_MODEL, "its model runs under autocast, as it is asked to")
 _LAYOUT = dict.fromkeys(_MODEL, "its model reads the inputs as they lie")
 _AGAIN = "the gradient is an expression of all logits, which can be differentiated"
 _ORDER = "compiled code adds and multiplies in another order"
@@ -108,6 +109,7 @@ CONTEXTS: tuple[Context, ...] = (
             f"torch.autocast in {dtype} around {'both passes' if part == 'both' else f'the {part} pass'}.",
             ways.autocast(dtype, part),
             _no_tensor if part != "backward" else _no_gradient,
+            exempt=_LOWERED,
         )
         for part in ("forward", "backward", "both")
         for dtype in (torch.bfloat16, torch.float16)
@@ -168,7 +170,7 @@ CONTEXTS: tuple[Context, ...] = (
             ("NaN", "with logits that are NaN", math.nan),
         )
     ),
-    Context("row counts", "1, 2, 3, 5 and 67 rows, under autocast.", other.row_counts, _no_tensor),
+    Context("row counts", "1, 2, 3, 5 and 67 rows, under autocast.", other.row_counts, _no_tensor, exempt=_LOWERED),
     Context("zero rows", "A batch without rows.", other.zero_rows, _no_tensor, refused=("trpo_step",),
             exempt={"aggregation_denominator": "counts at least 1", "conjugate_gradient": "takes no rows"}),
     Context("DTensor", "Distributed tensors.", other.distributed, _no_tensor, refused=EVERY, inputs=1),
