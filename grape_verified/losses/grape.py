@@ -64,7 +64,7 @@ def grape_rewards(
     are 0. The result is a constant. Items that are masked may hold anything, NaN and inf included.
 
     Arguments:
-        scores: s, (prompts, group, items), in [0, 1], any floating-point dtype, read in fp32 (fp64 stays fp64).
+        scores: s, (prompts, group, items), in [0, 1].
         confidences: c, (prompts, group, items), in [0, 1]; read in the compute dtype of scores.
         weights: w, (items,) or (prompts, items), finite and ≥ 0; read in the compute dtype of scores.
         item_mask: (prompts, items), 1 or True where a prompt has the item; bool, or numbers that are only 0 and 1;
@@ -77,8 +77,6 @@ def grape_rewards(
 
     Returns: (prompts, group), fp32 (fp64 for fp64 scores); in [0, 1] with normalisation "mean".
 
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, value or option.
-
     Error: |error| ≤ 16·u·r, u the unit roundoff of the compute dtype, measured for up to 2¹⁰ responses and items,
     where weights that are not 0 differ by factors of at most 2³⁰ and confidences are 0 or at least 2⁻³⁰.
 
@@ -87,6 +85,13 @@ def grape_rewards(
     grape.reward.untrusted_item, grape.reward.uniform_confidence, grape.reward.convention.
 
     Sources: Patel, arXiv:2509.04501 (not checked against the full text).
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import grape_rewards
+        >>> scores = torch.tensor([[[1.0, 0.0], [1.0, 1.0]]])
+        >>> grape_rewards(scores, torch.ones(1, 2, 2), torch.tensor([3.0, 1.0]))
+        tensor([[0.7500, 1.0000]])
     """
     items = _items(scores, confidences, weights, item_mask, confidence, categories, normalisation)
     return _rewards(items, _trust(items, categories, normalisation), normalisation)
@@ -122,8 +127,6 @@ def grape_advantages(
 
     Returns: (prompts, group), fp32 (fp64 for fp64 scores).
 
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, value or option.
-
     Error: |error| ≤ 64·u·max r with scale "none", |error| ≤ 64·u·(1 + |A_i|)·max r / (std + ε) with scale "std", u the
     unit roundoff of the compute dtype and max over the group, under the conditions of `grape_rewards`.
 
@@ -132,6 +135,13 @@ def grape_advantages(
     grape.normalisation, grape.grpo_special_case.
 
     Sources: those of `grape_rewards`.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import grape_advantages
+        >>> scores = torch.tensor([[[1.0, 0.0], [1.0, 1.0]]])
+        >>> grape_advantages(scores, torch.ones(1, 2, 2), torch.tensor([3.0, 1.0]))
+        tensor([[-0.2500,  0.2500]])
     """
     check_choice("baseline", baseline, get_args(Baseline))
     eps = check_scale(scale, ddof, eps)
@@ -168,10 +178,10 @@ def grape_loss(
     nothing to the loss, and its scores still count among those of its group. Otherwise as in `ppo_loss`.
 
     Arguments:
-        logps: (batch, time), batch = prompts · group, any floating-point dtype, read in fp32 (fp64 stays fp64).
+        logps: (batch, time), batch = prompts · group.
         old_logps: (batch, time), under the policy that sampled; a constant.
         scores, confidences, weights: as in `grape_rewards`; constants.
-        mask: (batch, time), 1 or True where a token counts; bool, or numbers that are only 0 and 1.
+        mask: (batch, time).
         item_mask, confidence, categories, normalisation: as in `grape_rewards`.
         baseline, scale, ddof, eps: as in `grape_advantages`.
         clip_low, clip_high: as in `ppo_per_token`.
@@ -182,13 +192,19 @@ def grape_loss(
         reward_mean: mean of r over the responses.
         untrusted_groups: number of prompts without a trusted item (Σ_q w_q c̄_q = 0), whose advantages are 0.
 
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, value, mode or option.
-
     Error: that of `ppo_loss` for the advantages of `grape_advantages`, and |ρ| times the error of these.
 
     Claims: those of `grape_advantages`, `ppo_per_token` and `aggregate`, grape.surrogate, grape.gradient.
 
     Sources: those of `grape_rewards`; the clipped surrogate: Schulman et al., arXiv:1707.06347, equation 7.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import grape_loss
+        >>> scores, logps = torch.tensor([[[1.0, 0.0], [1.0, 1.0]]]), torch.zeros(2, 1, requires_grad=True)
+        >>> mask = torch.tensor([[1], [0]])
+        >>> grape_loss(logps, logps.detach(), scores, torch.ones(1, 2, 2), torch.tensor([3.0, 1.0]), mask).loss.item()
+        0.125
     """
     clip = check_clip(clip_low, clip_high)
     reduction = check_reduction("aggregation", aggregation, denominator, max_length)

@@ -47,16 +47,20 @@ def best_of_n_weights(rewards: Float[Tensor, " batch"], group_size: int) -> Floa
     Where m samples of a group share the best reward, each of them gets 1/m, so that a group always weighs 1.
 
     Arguments:
-        rewards: (batch,), any floating-point dtype, finite; compared in their own dtype.
+        rewards: (batch,), finite; compared in their own dtype.
         group_size: n > 0; samples 1 to n are the first group, the next n the second, and so on.
 
     Returns: (batch,), constants, fp32 (fp64 for fp64 rewards).
 
-    Raises: TypeError or ValueError for a wrong type, dtype, shape or option, or a reward that is not finite.
-
     Error: 1/m is rounded to the nearest, all else is exact.
 
     Claims: rejection.best_of_n.weight, rejection.best_of_n.law.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import best_of_n_weights
+        >>> best_of_n_weights(torch.tensor([1.0, 3.0, 2.0, 2.0]), 2)
+        tensor([0.0000, 1.0000, 0.5000, 0.5000])
     """
     check_group_size(group_size)
     _check_rewards(rewards)
@@ -72,20 +76,23 @@ def acceptance_probabilities(
     Accepted samples follow π·exp(r/β)/Z, the policy that maximises the reward less β times the KL divergence from π.
 
     Arguments:
-        rewards: (batch,), any floating-point dtype, finite, at most max_reward; read in fp32 (fp64 stays fp64).
+        rewards: (batch,), finite, at most max_reward; read in fp32 (fp64 stays fp64).
         beta: β, a finite number > 0.
         max_reward: r_max, a finite number that no reward can exceed, also none that was not drawn. A reward above it
             by no more than the rounding of r_max to the dtype of rewards has probability 1.
 
     Returns: (batch,), in [0, 1], constants, fp32 (fp64 for fp64 rewards).
 
-    Raises: TypeError or ValueError for a wrong type, dtype, shape or option, a reward that is not finite, or one
-    above max_reward.
-
     Error: |error| ≤ 4·u·((|r| + |r_max|)/β + 1)·value, u the unit roundoff of the compute dtype, where the value does
     not underflow.
 
     Claims: rejection.acceptance, rejection.acceptance.target, rejection.acceptance.rate.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import acceptance_probabilities
+        >>> acceptance_probabilities(torch.tensor([1.0, 0.0]), beta=1.0, max_reward=1.0)
+        tensor([1.0000, 0.3679])
     """
     beta = check_number("beta", beta, POSITIVE)
     max_reward = check_number("max_reward", max_reward, FINITE)
@@ -107,12 +114,15 @@ def acceptance_weights(
 
     Returns: (batch,), constants, fp32 (fp64 for fp64 rewards).
 
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device or option, a reward that is not finite or
-    above max_reward, or a uniform number outside [0, 1).
-
     Error: none beyond that of `acceptance_probabilities`.
 
     Claims: those of `acceptance_probabilities`, and rejection.acceptance_weight.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import acceptance_weights
+        >>> acceptance_weights(torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.5]), beta=1.0, max_reward=1.0)
+        tensor([1., 0.])
     """
     probabilities = acceptance_probabilities(rewards, beta=beta, max_reward=max_reward)
     check_floating("uniforms", uniforms)
@@ -125,17 +135,21 @@ def threshold_weights(rewards: Float[Tensor, " batch"], threshold: float) -> Flo
     """Weight of each sample under a threshold: 1 where its reward is at least the threshold, else 0.
 
     Arguments:
-        rewards: (batch,), any floating-point dtype, finite.
+        rewards: (batch,), finite.
         threshold: a finite number. It is rounded to the dtype of rewards, so that a reward that was given as the same
             number is kept.
 
     Returns: (batch,), constants, fp32 (fp64 for fp64 rewards).
 
-    Raises: TypeError or ValueError for a wrong type, dtype, shape or option, or a reward that is not finite.
-
     Error: none.
 
     Claims: rejection.threshold_weight, rejection.filter.gradient.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import threshold_weights
+        >>> threshold_weights(torch.tensor([0.2, 0.8]), 0.5)
+        tensor([0., 1.])
     """
     threshold = check_number("threshold", threshold, FINITE)
     _check_rewards(rewards)
@@ -167,9 +181,9 @@ def rejection_sampling_loss(
     inf included. If nothing is kept, the loss is 0 with zero gradients.
 
     Arguments:
-        logps: (batch, time), any floating-point dtype, read in fp32 (fp64 stays fp64).
-        rewards: (batch,), any floating-point dtype, finite; a constant, compared in its own dtype.
-        mask: (batch, time), 1 or True where a token counts; bool, or numbers that are only 0 and 1.
+        logps: (batch, time).
+        rewards: (batch,), finite; a constant, compared in its own dtype.
+        mask: (batch, time).
         group_size: n, for "best" only, and required there; as in `best_of_n_weights`.
         keep: "best" for the best of each group, "threshold" for every reward of at least `threshold`.
         threshold: for "threshold" only, and required there; as in `threshold_weights`.
@@ -182,13 +196,17 @@ def rejection_sampling_loss(
         reward: of the reward.
         kept_reward: of the reward over what is kept, by its weight.
 
-    Raises: TypeError or ValueError for a wrong type, dtype, shape, device, mask value, mode or option, or a reward
-    that is not finite.
-
     Error: |error| ≤ 12·u·S, u the unit roundoff of the compute dtype and S the same reduction of w·|logp|.
 
     Claims: rejection.loss, rejection.loss.gradient, rejection.loss.kept, rejection.kept_tokens,
     rejection.kept_sequences, those of the weights and of `aggregate`.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import rejection_sampling_loss
+        >>> logps, rewards = torch.tensor([[-1.0], [-3.0]]), torch.tensor([0.0, 1.0])
+        >>> rejection_sampling_loss(logps, rewards, torch.ones(2, 1), group_size=2).loss.item()
+        3.0
     """
     threshold = _check_keep(keep, group_size, threshold)
     reduction = check_reduction("aggregation", aggregation, denominator, max_length)
