@@ -34,7 +34,7 @@ Pairs = Iterator[tuple[Seen, Seen]]
 
 
 #: How an error reads that says what is not supported.
-REFUSAL = re.compile(r"[\w ]+: got .*, expected ", re.DOTALL)
+REFUSAL = re.compile(r"[\w ]+: got .*(, expected |; )", re.DOTALL)
 
 
 # -- calling ----------------------------------------------------------------------------------------------------------
