@@ -6,28 +6,35 @@ the spec, the others with itself, so that a mistake of one kind is not blamed on
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from grape_verified.conformance.oracle import EXACT, Arithmetic, Target, expected_gradient
+from grape_verified.conformance.comparison import (
+    compare,
+    compare_gradient,
+    compare_with_spec,
+    is_masked,
+    noise,
+    noun_of,
+    ones_for,
+    over,
+    place_in,
+    wrong,
+)
+from grape_verified.conformance.oracle import Arithmetic, expected_gradient
 from grape_verified.conformance.strategies import (
     ADVANTAGES,
     COTANGENTS,
     GARBAGE,
     LOGPS,
-    NOISE,
     Case,
     Regime,
     Vocabulary,
 )
 from grape_verified.conformance.subject import Outcome, Subject, Violation
-
-#: Unit roundoffs by which two results may differ that should be the same number, summed in another order.
-SAME = 64
 
 
 @dataclass(frozen=True)
@@ -58,19 +65,19 @@ class Property:
 
 def value(subject: Subject, case: Case) -> None:
     """The value is that of the definitions."""
-    _compare_with_spec(subject, case, _ones(subject, case), gradients=False)
+    compare_with_spec(subject, case, ones_for(subject, case), gradients=False)
 
 
 def gradient(subject: Subject, case: Case) -> None:
     """The gradient is that of the claims; that of a loss for any upstream gradient, as under loss scaling."""
-    ones = _ones(subject, case)
-    upstream = _noisy(case, COTANGENTS, ()).to(ones.dtype) if subject.contract.reduced else ones
-    _compare_gradient(subject, case, upstream)
+    ones = ones_for(subject, case)
+    upstream = noise(case, COTANGENTS, ()).to(ones.dtype) if subject.contract.reduced else ones
+    compare_gradient(subject, case, upstream)
 
 
 def cotangents(subject: Subject, case: Case) -> None:
     """Any combination of the results differentiates to that combination of their gradients."""
-    _compare_gradient(subject, case, _noisy(case, COTANGENTS, subject.contract.shape_of_result(case)))
+    compare_gradient(subject, case, noise(case, COTANGENTS, subject.contract.shape_of_result(case)))
 
 
 def value_and_gradient(subject: Subject, case: Case) -> None:
@@ -78,7 +85,7 @@ def value_and_gradient(subject: Subject, case: Case) -> None:
     usual = subject.contract.defaults(subject.held)
     unusual = {name: case.options[name] for name in subject.offered if case.options[name] != usual[name]}
     try:
-        _compare_with_spec(subject, case, _ones(subject, case))
+        compare_with_spec(subject, case, ones_for(subject, case))
     except Violation as violation:
         named = ", ".join(f"{name}={chosen!r}" for name, chosen in unusual.items())
         violation.sentence = f"with {named}, {violation.sentence}" if named else violation.sentence
@@ -87,7 +94,7 @@ def value_and_gradient(subject: Subject, case: Case) -> None:
 
 def kinks(subject: Subject, case: Case) -> None:
     """At a kink the gradient is one of the one-sided slopes, or between them."""
-    _compare_with_spec(subject, case, _ones(subject, case), values=False, any_branch=True)
+    compare_with_spec(subject, case, ones_for(subject, case), values=False, any_branch=True)
 
 
 def expectation(subject: Subject, case: Case) -> None:
@@ -101,7 +108,7 @@ def expectation(subject: Subject, case: Case) -> None:
     samples = [case.with_tensors(**{name: tensor[[i]] for name, tensor in tensors.items()}) for i in range(len(logps))]
     results = torch.stack([subject.call(sample, sample.tensors).sum() for sample in samples])
     if not results.requires_grad:
-        raise Violation(f"the {_noun(subject)} has no gradient with respect to the log-probabilities", case)
+        raise Violation(f"the {noun_of(subject)} has no gradient with respect to the log-probabilities", case)
     weights = logps.detach().exp()
     (got,) = torch.autograd.grad((weights * results).sum(), logits)
     arithmetic = Arithmetic.of(results.dtype, case.dtype, strict=subject.strict)
@@ -113,57 +120,12 @@ def expectation(subject: Subject, case: Case) -> None:
             raise Violation(what, case, remarks=remarks)
 
 
-def _compare_gradient(subject: Subject, case: Case, cotangent: Tensor) -> None:
-    outcome = _compare_with_spec(subject, case, cotangent, values=False)
-    if outcome.gradients is None:
-        raise Violation(f"the {_noun(subject)} {outcome.no_gradients}", case)
-
-
-def _compare_with_spec(
-    subject: Subject,
-    case: Case,
-    cotangent: Tensor,
-    *,
-    values: bool = True,
-    gradients: bool = True,
-    any_branch: bool = False,
-) -> Outcome:
-    """Call the function and compare what it returns with the oracle. A gradient that is missing is not compared."""
-    outcome = subject(case, cotangent)
-    arithmetic = Arithmetic.of(outcome.value.dtype, case.dtype, strict=subject.strict, any_branch=any_branch)
-    answer = subject.contract.oracle(case, arithmetic)
-    if values:
-        _all_accepted(case, outcome.value, answer.values, _noun(subject))
-    if gradients and outcome.gradients is not None:
-        expected = answer.gradients(cotangent.flatten().tolist())
-        for name, got in outcome.gradients.items():
-            _all_accepted(case, got, expected[name], f"gradient in {name}", cotangent)
-    return outcome
-
-
-def _all_accepted(
-    case: Case, got: Tensor, targets: Sequence[Target], noun: str, cotangent: Tensor | None = None
-) -> None:
-    """Every number of a tensor is what it should be."""
-    for place, (number, target) in enumerate(zip(got.flatten().tolist(), targets, strict=True)):
-        if not target.accepts(number):
-            where = _place(got, place)
-            if cotangent is not None and not cotangent.ndim and cotangent != 1:
-                where += f" for an upstream gradient of {cotangent.item()!r}"
-            raise Violation(
-                f"the {noun}{where} is {number!r}, the spec gives {target}",
-                case,
-                cotangents=cotangent,
-                remarks=[f"{noun}{where}: got {number!r}, expected {target}"],
-            )
-
-
 # -- against itself ---------------------------------------------------------------------------------------------------
 
 
 def repeatable(subject: Subject, case: Case) -> None:
     """The same input gives the same result."""
-    first, second = (subject(case, _ones(subject, case)).value for _ in range(2))
+    first, second = (subject(case, ones_for(subject, case)).value for _ in range(2))
     if not torch.equal(first.nan_to_num(0.5), second.nan_to_num(0.5)):
         raise Violation(f"gives different results for the same input: {first.tolist()}, then {second.tolist()}", case)
 
@@ -171,11 +133,13 @@ def repeatable(subject: Subject, case: Case) -> None:
 def computed_in(subject: Subject, case: Case) -> None:
     """Half precision is computed in fp32, and fp64 stays fp64."""
     expected = torch.promote_types(case.dtype, torch.float32)
-    got = subject(case, _ones(subject, case))
+    got = subject(case, ones_for(subject, case))
     if got.value.dtype != expected:
-        raise Violation(f"the {_noun(subject)} is {got.value.dtype} for {case.dtype} inputs, expected {expected}", case)
+        raise Violation(
+            f"the {noun_of(subject)} is {got.value.dtype} for {case.dtype} inputs, expected {expected}", case
+        )
     wide = case.with_tensors(**{n: t.to(expected) for n, t in case.tensors.items() if t.is_floating_point()})
-    _compare(subject, case, got, subject(wide, _ones(subject, case)), f"for the same numbers in {expected}")
+    compare(subject, case, got, subject(wide, ones_for(subject, case)), f"for the same numbers in {expected}")
 
 
 def masked_values(subject: Subject, case: Case) -> None:
@@ -183,16 +147,16 @@ def masked_values(subject: Subject, case: Case) -> None:
     masked = case.tensors["mask"] == 0
     dirty = case.with_tensors(
         **{
-            name: torch.where(_over(masked, tensor), _noisy(case, GARBAGE, tensor.shape).to(tensor.dtype), tensor)
+            name: torch.where(over(masked, tensor), noise(case, GARBAGE, tensor.shape).to(tensor.dtype), tensor)
             for name, tensor in case.tensors.items()
-            if _is_masked(subject, name, tensor, masked)
+            if is_masked(subject, name, tensor, masked)
         }
     )
-    ones = _ones(subject, case)
+    ones = ones_for(subject, case)
     clean, got = subject(case, ones), subject(dirty, ones)
-    _compare(subject, dirty, got, clean, "with ordinary numbers behind the mask")
+    compare(subject, dirty, got, clean, "with ordinary numbers behind the mask")
     for name, found in (got.gradients or {}).items():
-        behind = found[masked].flatten().tolist() if _is_masked(subject, name, found, masked) else []
+        behind = found[masked].flatten().tolist() if is_masked(subject, name, found, masked) else []
         if any(behind):
             raise Violation(
                 f"the gradient in {name} behind the mask is {next(filter(None, behind))!r}, expected 0", dirty
@@ -205,11 +169,11 @@ def masked_items(subject: Subject, case: Case) -> None:
     behind = {"scores": masked.unsqueeze(1), "confidences": masked.unsqueeze(1), "weights": masked.all(0)}
     dirty = case.with_tensors(
         **{
-            name: torch.where(where, _noisy(case, GARBAGE, case.tensors[name].shape).to(case.dtype), case.tensors[name])
+            name: torch.where(where, noise(case, GARBAGE, case.tensors[name].shape).to(case.dtype), case.tensors[name])
             for name, where in behind.items()
         }
     )
-    _compare(subject, dirty, subject(dirty), subject(case), "with ordinary numbers behind the mask over items")
+    compare(subject, dirty, subject(dirty), subject(case), "with ordinary numbers behind the mask over items")
 
 
 def padding(subject: Subject, case: Case) -> None:
@@ -220,17 +184,17 @@ def padding(subject: Subject, case: Case) -> None:
     old = [t for t in range(columns + width) if not place <= t < place + width]
 
     def widened(name: str, tensor: Tensor) -> Tensor:
-        if name != "mask" and not _is_masked(subject, name, tensor, mask):
+        if name != "mask" and not is_masked(subject, name, tensor, mask):
             return tensor
         pool, shape = ADVANTAGES if name == "advantages" else LOGPS, (rows, columns + width, *tensor.shape[2:])
-        wide = _noisy(case, pool, shape).to(tensor.dtype)
+        wide = noise(case, pool, shape).to(tensor.dtype)
         if name == "mask":
             wide = torch.zeros(rows, columns + width, dtype=tensor.dtype)
         wide[:, old] = tensor
         return wide
 
     padded = case.with_tensors(**{name: widened(name, tensor) for name, tensor in case.tensors.items()})
-    got, expected = (subject(given, _ones(subject, given)) for given in (padded, case))
+    got, expected = (subject(given, ones_for(subject, given)) for given in (padded, case))
 
     def kept(found: Tensor, wanted: Tensor) -> Tensor:
         return found if found.shape == wanted.shape else found[:, old]
@@ -239,7 +203,7 @@ def padding(subject: Subject, case: Case) -> None:
     gradients = None
     if got.gradients is not None and expected.gradients is not None:
         gradients = {name: kept(g, expected.gradients[name]) for name, g in got.gradients.items()}
-    _compare(subject, padded, replace(got, value=value, gradients=gradients), expected, "without the masked positions")
+    compare(subject, padded, replace(got, value=value, gradients=gradients), expected, "without the masked positions")
 
 
 def permutation(subject: Subject, case: Case) -> None:
@@ -247,7 +211,7 @@ def permutation(subject: Subject, case: Case) -> None:
     contract = subject.contract
     order = sorted(range(contract.parts(case)), key=lambda i: case.noise[i])
     shuffled = contract.of_parts(case, order)
-    ones = _ones(subject, case)
+    ones = ones_for(subject, case)
     plain, got = subject(case, ones), subject(shuffled, ones)
 
     def ordered(**tensors: Tensor) -> Mapping[str, Tensor]:
@@ -257,7 +221,7 @@ def permutation(subject: Subject, case: Case) -> None:
         plain.value if contract.reduced else ordered(value=plain.value)["value"],
         None if plain.gradients is None else {name: ordered(**{name: g})[name] for name, g in plain.gradients.items()},
     )
-    _compare(subject, shuffled, got, expected, "in another order of the batch")
+    compare(subject, shuffled, got, expected, "in another order of the batch")
 
 
 def partition(subject: Subject, case: Case) -> None:
@@ -277,25 +241,25 @@ def partition(subject: Subject, case: Case) -> None:
         if any(half.gradients is None for half in halves)
         else {name: torch.cat([half.gradients[name] for half in halves]) for name in contract.wrt},  # type: ignore[index]
     )
-    _compare(subject, case, total, subject(case), "of the whole batch", cut=cut)
+    compare(subject, case, total, subject(case), "of the whole batch", cut=cut)
 
 
 def empty_batch(subject: Subject, case: Case) -> None:
     """Where no token counts, the result is 0 and so are its gradients."""
-    outcome = subject(case, _ones(subject, case))
+    outcome = subject(case, ones_for(subject, case))
     for place, number in enumerate(outcome.value.flatten().tolist()):
         if number != 0:
-            raise _wrong(case, f"{_noun(subject)}{_place(outcome.value, place)}", number, "0, as no token counts")
+            raise wrong(case, f"{noun_of(subject)}{place_in(outcome.value, place)}", number, "0, as no token counts")
     if not subject.contract.wrt:
         return
     if outcome.gradients is None:
         raise Violation(
-            f"the {_noun(subject)} {outcome.no_gradients} where no token counts, expected gradients of 0", case
+            f"the {noun_of(subject)} {outcome.no_gradients} where no token counts, expected gradients of 0", case
         )
     for name, found in outcome.gradients.items():
         for place, number in enumerate(found.flatten().tolist()):
             if number != 0:
-                raise _wrong(case, f"gradient in {name}{_place(found, place)}", number, "0, as no token counts")
+                raise wrong(case, f"gradient in {name}{place_in(found, place)}", number, "0, as no token counts")
 
 
 def inputs_untouched(subject: Subject, case: Case) -> None:
@@ -328,7 +292,9 @@ def constants(subject: Subject, case: Case) -> None:
     if not result.requires_grad:
         return
     if result.grad_fn is None:
-        raise Violation(f"the {_noun(subject)} is an argument itself, or a view of it, which asks for a gradient", case)
+        raise Violation(
+            f"the {noun_of(subject)} is an argument itself, or a view of it, which asks for a gradient", case
+        )
     try:
         found = torch.autograd.grad(result, list(held.values()), torch.ones_like(result), allow_unused=True)
     except Exception:  # what cannot be differentiated lets no gradient through, and says so
@@ -336,72 +302,8 @@ def constants(subject: Subject, case: Case) -> None:
     for name, gradient in zip(held, found, strict=True):
         if gradient is not None and gradient.any():
             place = int(gradient.flatten().nonzero()[0])
-            where, number = _place(gradient, place), gradient.flatten()[place].item()
+            where, number = place_in(gradient, place), gradient.flatten()[place].item()
             raise Violation(f"a gradient of {number!r} reaches {name}{where}, which the spec holds constant", case)
-
-
-def _compare(
-    subject: Subject, case: Case, got: Outcome, expected: Outcome, which: str, *, cut: int | None = None
-) -> None:
-    """Two results that should be the same, up to the order of summation. That NaN is wrong is for others to say."""
-    noun = _noun(subject)
-    pairs = [(noun, got.value, expected.value)]
-    if got.gradients is not None and expected.gradients is not None:
-        pairs += [(f"gradient in {name}", found, expected.gradients[name]) for name, found in got.gradients.items()]
-    for what, found, wanted in pairs:
-        both = enumerate(zip(found.flatten().tolist(), wanted.flatten().tolist(), strict=True))
-        differ = [(place, a, b) for place, (a, b) in both if a != b and not (math.isnan(a) and math.isnan(b))]
-        slack = _slack(subject, case, found, wanted) if differ else 0.0
-        for place, a, b in differ:
-            if not abs(a - b) <= slack:
-                raise _wrong(case, f"{what}{_place(found, place)}", a, f"{b!r}, the {what} {which}", cut)
-
-
-def _is_masked(subject: Subject, name: str, tensor: Tensor, mask: Tensor) -> bool:
-    """Whether a tensor lies along the mask, with one number or several for each token."""
-    along = tensor.shape[: mask.ndim] == mask.shape
-    return name not in ("mask", *subject.contract.unmasked, *subject.contract.shared) and along
-
-
-def _over(mask: Tensor, tensor: Tensor) -> Tensor:
-    """A mask over tokens in a shape that goes with a tensor that lies along it."""
-    return mask.reshape(mask.shape + (1,) * (tensor.ndim - mask.ndim))
-
-
-def _slack(subject: Subject, case: Case, found: Tensor, wanted: Tensor) -> float:
-    """The difference that a change of the order of summation may make."""
-    size = subject.contract.oracle(case, EXACT).size()
-    largest = max(size, found.abs().max().item(), wanted.abs().max().item())
-    finer, coarser = (torch.finfo(tensor.dtype).eps for tensor in (wanted, found))
-    return float(largest * (SAME * finer / 2 + (coarser if coarser > finer else 0)))
-
-
-def _wrong(case: Case, what: str, got: float, expected: str, cut: int | None = None) -> Violation:
-    remark = f"{what}: got {got!r}, expected {expected}"
-    return Violation(f"the {what} is {got!r}, expected {expected}", case, remarks=[remark], cut=cut)
-
-
-def _ones(subject: Subject, case: Case) -> Tensor:
-    """The cotangent of a plain sum of the results, in the dtype that they should have."""
-    shape = subject.contract.shape_of_result(case)
-    return torch.ones(shape, dtype=torch.promote_types(case.dtype, torch.float32))
-
-
-def _noisy(case: Case, pool: Sequence[float], shape: Sequence[int]) -> Tensor:
-    """Numbers of a pool, by the noise of the case."""
-    count = math.prod(shape)
-    numbers = [pool[case.noise[i % NOISE]] for i in range(count)]
-    return torch.tensor(numbers, dtype=torch.promote_types(case.dtype, torch.float32)).reshape(tuple(shape))
-
-
-def _noun(subject: Subject) -> str:
-    return "loss" if subject.contract.reduced else "result"
-
-
-def _place(tensor: Tensor, place: int) -> str:
-    """Where the entry with that place in the flattened tensor stands, as an index; nothing for a single number."""
-    index = [int(i) for i in torch.unravel_index(torch.tensor(place), tensor.shape)]
-    return f" at {index}" if index else ""
 
 
 # -- the table --------------------------------------------------------------------------------------------------------
