@@ -116,7 +116,9 @@ def trained_parameters(model: Module) -> Sequence[Tensor]:
     if devices == ["meta"]:
         raise ValueError("model: got parameters on meta, expected parameters with values")
     if any(parameter.is_inference() for parameter in parameters):
-        raise ValueError("model: got parameters made in inference mode, which cannot be trained; clone them outside it")
+        raise ValueError(
+            "model: got parameters made in inference mode, expected some that can be trained; clone them outside it"
+        )
     return parameters
 
 
