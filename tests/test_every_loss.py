@@ -73,28 +73,71 @@ def test_only_what_the_contract_says_is_differentiated(name):
     assert {n for n, leaf in leaves.items() if leaf.grad is not None and leaf.grad.any()} <= set(call.wrt)
 
 
-def output(name):
-    """What a loss returns, in full."""
-    contract, call = CONTRACTS[name], first(name)
-    by_position = [call.tensors[n].clone().requires_grad_(n in call.wrt) for n in contract.tensors
-                   if n not in contract.by_keyword]  # fmt: skip
-    by_keyword = {n: t for n, t in call.tensors.items() if n in contract.by_keyword}
-    return getattr(grape_verified, contract.kernel)(*by_position, **by_keyword, **call.options)
+def output(call, function=None):
+    """What a loss returns, in full, and the leaves that it is differentiated in."""
+    contract = CONTRACTS[call.name]
+    given = {n: t.clone().requires_grad_(n in call.wrt) for n, t in call.tensors.items()}
+    by_position = [given[n] for n in contract.tensors if n not in contract.by_keyword]
+    by_keyword = {n: t for n, t in given.items() if n in contract.by_keyword}
+    function = function or getattr(grape_verified, contract.kernel)
+    return function(*by_position, **by_keyword, **call.options), [given[n] for n in call.wrt]
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_metrics_are_finite_numbers_without_a_gradient(name):
-    metrics = output(name).metrics
-    assert metrics
-    for metric in metrics.values():
+    result, _ = output(first(name))
+    assert result.metrics
+    for metric in result.metrics.values():
         assert metric.ndim == 0
         assert metric.isfinite()
         assert not metric.requires_grad
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("name", LOSSES)
+def test_terms_and_metrics_are_those_of_wider_inputs(name, dtype):
+    """Whatever the dtype of what is not differentiated."""
+    call, wide = to(first(name), dtype), torch.float64 if dtype == torch.float64 else torch.float32
+    result, _ = output(call)
+    loss, terms, metrics = result
+    assert {x.dtype for x in (loss, terms, *metrics.values())} == {wide}
+    expected, _ = output(to(call, wide))
+    assert torch.equal(loss, expected[0])
+    assert torch.equal(terms, expected[1])
+    assert metrics == expected[2]
+    if name not in {"rejection_sampling", "grape"}:  # which read rewards and scores in their own dtype
+        constants = {n: t.double() for n, t in call.tensors.items() if n not in call.wrt and t.is_floating_point()}
+        assert torch.equal(output(call.with_tensors(**constants))[0].loss, loss)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if "mask" in CONTRACTS[name].tensors])
+def test_where_no_token_counts_loss_terms_metrics_and_gradients_are_0(name):
+    call = first(name)
+    nothing = {n: torch.full_like(call.tensors[n], torch.nan) for n in ("logps", "old_logps", "ref_logps", "values")
+               if n in call.tensors}  # fmt: skip
+    mask = torch.zeros_like(call.tensors["mask"])
+    result, leaves = output(call.with_tensors(**nothing, mask=mask))
+    result.loss.backward()
+    assert result.loss == 0
+    assert not result[1].any()
+    if name != "grape":  # whose rewards are there all the same
+        assert not any(result.metrics.values())
+    assert not any(leaf.grad.any() for leaf in leaves)
+
+
+@pytest.mark.full("contexts that compile")
+@pytest.mark.parametrize("name", LOSSES)
+def test_metrics_are_the_same_compiled(name):
+    torch._dynamo.reset()
+    compiled = torch.compile(getattr(grape_verified, CONTRACTS[name].kernel), backend="aot_eager", fullgraph=True)
+    (eager, _), (other, _) = output(first(name)), output(first(name), compiled)
+    torch.testing.assert_close(other.metrics, eager.metrics)
+    torch.testing.assert_close(other[1], eager[1])
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_terms_of_a_loss_are_0_where_masked(name):
-    terms = output(name)[1]
+    terms = output(first(name))[0][1]
     masked = first(name).tensors.get("mask", torch.tensor(1)) == 0
     if terms.ndim == masked.ndim:
         assert not terms[masked].any()

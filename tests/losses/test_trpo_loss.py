@@ -109,15 +109,6 @@ def test_masked_entries_reach_nothing(hidden, position):
     assert (clean_gradient[MASK == 0] == 0).all()
 
 
-def test_an_all_masked_batch_is_zero_with_zero_gradients():
-    logps = torch.full((2, 3), math.nan, requires_grad=True)
-    output = trpo_loss(logps, torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 3))
-    output.loss.backward()
-    assert output.loss.item() == 0
-    assert torch.equal(logps.grad, torch.zeros(2, 3))
-    assert {name: metric.item() for name, metric in output.metrics.items()} == {"ratio_mean": 0, "approx_kl": 0}
-
-
 def test_metrics_by_hand():
     ratios = torch.tensor([[2.0, 1.0, 2.0], [0.5, 4.0, 9.0]], dtype=torch.float64)
     mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
@@ -128,12 +119,6 @@ def test_metrics_by_hand():
     # Σ (ρ − 1 − log ρ): the logarithms are 1 + 0 + 1 − 1 + 2 = 3 times log 2.
     assert metrics["approx_kl"].item() == pytest.approx((9.5 - 5 - 3 * math.log(2)) / 5)
     assert all(metric.shape == () and not metric.requires_grad for metric in metrics.values())
-
-
-def test_only_logps_is_differentiated():
-    inputs = [tensor.detach().requires_grad_() for tensor in ragged()]
-    trpo_loss(*inputs, MASK).loss.backward()
-    assert [tensor.grad is not None for tensor in inputs] == [True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -152,26 +137,10 @@ def test_the_loss_is_the_aggregate_of_its_terms(options):
     assert torch.equal(output.loss, aggregate(output.per_token, MASK, mode, **options))
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_dtype_follows_logps(dtype):
-    logps = torch.zeros(2, 3, dtype=dtype, requires_grad=True)
-    output = trpo_loss(logps, torch.zeros(2, 3), torch.ones(2, dtype=torch.float64), torch.ones(2, 3))
-    output.loss.backward()
-    expected = torch.float64 if dtype == torch.float64 else torch.float32
-    assert output.loss.dtype == output.per_token.dtype == expected
-    assert {metric.dtype for metric in output.metrics.values()} == {expected}
-    assert logps.grad.dtype == dtype
-
-
 def test_half_precision_is_read_in_fp32():
     logps, old_logps, advantages = (tensor.detach().to(torch.bfloat16) for tensor in ragged())
     coarse = trpo_per_token(logps, old_logps, advantages)
     assert torch.equal(coarse, trpo_per_token(logps.float(), old_logps.float(), advantages.float()))
-
-
-def test_gradcheck():
-    logps, old_logps, advantages = ragged(dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda x: trpo_loss(x, old_logps, advantages, MASK).loss, logps)
 
 
 @pytest.mark.parametrize("spread", [0.01, 1.0, 30.0])
@@ -186,23 +155,6 @@ def test_documented_bound_between_precisions(spread):
     in_range = (log_ratios < 70) & (exact.abs() > 1e-30)  # the ratio saturates beyond exp(72)
     bound = 4 * 2.0**-24 * (log_ratios + 1) * exact.abs()
     assert ((result - exact).abs() <= bound)[in_range].all()
-
-
-def test_strided_inputs_give_the_same_and_stay_untouched():
-    logps, old_logps, advantages = ragged()
-    strided = [tensor.detach().T.contiguous().T for tensor in (logps, old_logps, advantages, MASK)]
-    before = [tensor.clone() for tensor in strided]
-    assert torch.equal(trpo_loss(*strided).per_token, trpo_loss(logps, old_logps, advantages, MASK).per_token)
-    assert all(torch.equal(tensor, copy) for tensor, copy in zip(strided, before, strict=True))
-
-
-def test_compiled():
-    inputs = ragged()
-    compiled = torch.compile(trpo_loss, fullgraph=True, backend="aot_eager")
-    eager, other = (loss(*inputs, MASK, aggregation="sequence_mean") for loss in (trpo_loss, compiled))
-    assert torch.equal(eager.loss, other.loss)
-    assert eager.metrics == other.metrics
-    assert torch.equal(*(torch.autograd.grad(output.loss, inputs[0])[0] for output in (eager, other)))
 
 
 TOKENS, ROW, ALL = torch.zeros(2, 4), torch.zeros(2), torch.ones(2, 4)
