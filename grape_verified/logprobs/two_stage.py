@@ -162,7 +162,8 @@ class TwoStage(torch.autograd.Function):
         needs = list(ctx.needs_input_grad[:4])
         head = weight, bias, temperatures, ctx.temperature
         given = hidden, *head, targets, counted, *ctx.layout, *found, grad_logps, grad_entropies, needs
-        call = two_stage_backward if torch.compiler.is_compiling() else _Backward.apply
+        plain = torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is None
+        call = two_stage_backward if plain else _Backward.apply
         results = call(*given)  # type: ignore[no-untyped-call, unused-ignore]
         gradients = (x if needed else None for x, needed in zip(results, needs, strict=True))
         return *gradients, None, None, None, None, None, None, None
