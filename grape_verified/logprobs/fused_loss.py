@@ -135,7 +135,7 @@ def _fused(
     tile: tuple[int, int] | None,
     group: ProcessGroup | None,
 ) -> FusedLossOutput:
-    check_separable(separable, aggregation, denominator, max_length)
+    denominator = check_separable(separable, aggregation, denominator, max_length)
     check_fused_batch(hidden, separable)
     check_constant("temperature", temperature)
     check_group(group)

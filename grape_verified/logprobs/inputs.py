@@ -144,18 +144,18 @@ def savable(x: Tensor) -> Tensor:
 
 def check_separable(
     separable: str, aggregation: str | None, denominator: float | Tensor | None, max_length: int | None
-) -> None:
-    """Check what a loss is a sum over, and the reduction that goes with it."""
+) -> float | Tensor | None:
+    """Check what a loss is a sum over and its reduction; return the denominator, a number as a float."""
     check_choice("separable", separable, get_args(Separable))
     if separable == "token":
         check_reduction("aggregation", "token_mean" if aggregation is None else aggregation, denominator, max_length)
-        return
+        return check_denominator(denominator)
     for name, value in {"aggregation": aggregation, "max_length": max_length}.items():
         if value is not None:
             raise ValueError(
                 f"{name}: got {value!r}, expected None with separable {separable!r}, which does not use it"
             )
-    check_denominator(denominator)
+    return check_denominator(denominator)
 
 
 def check_fused_batch(hidden: Tensor, separable: str) -> None:
