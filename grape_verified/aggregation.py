@@ -112,13 +112,12 @@ def reduced(
     if mode == "token_sum":
         return values.sum()
     if mode == "token_mean":
-        total = values.sum()
-        return divide(total, counted.sum().clamp(min=1) if denominator is None else denominator)
+        return divide(values.sum(), counted.sum().clamp(min=1) if denominator is None else denominator)
     if mode == "sequence_mean":
-        total = (values.sum(1) / counted.sum(1).clamp(min=1)).sum()
+        whole = (values.sum(1) / counted.sum(1).clamp(min=1)).sum()
     else:
-        total = values.sum() if length is None else values.sum() / length
-    return divide(total, max(1, len(values)) if denominator is None else denominator)
+        whole = values.sum() if length is None else values.sum() / length
+    return divide(whole, max(1, len(values)) if denominator is None else denominator)
 
 
 def aggregation_denominator(
@@ -162,6 +161,6 @@ def aggregation_denominator(
     return count.clamp(min=1)
 
 
-def divide(total: Tensor, denominator: float | int | Tensor) -> Tensor:
-    """total / denominator, a constant that never changes the dtype."""
-    return total / (denominator.detach().to(total) if isinstance(denominator, Tensor) else denominator)
+def divide(whole: Tensor, denominator: float | int | Tensor) -> Tensor:
+    """whole / denominator, a constant that never changes the dtype."""
+    return whole / (denominator.detach().to(whole) if isinstance(denominator, Tensor) else denominator)

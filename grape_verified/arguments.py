@@ -172,8 +172,13 @@ def check_alike(layout: str, **tensors: Tensor) -> None:
     check_floating(first, like, layout)
     for name, value in tensors.items():
         if name != first:
-            check_floating(name, value)
-            check_same_shape(name, value, first, like)
+            check_like(name, value, first, like)
+
+
+def check_like(name: str, value: Tensor, like_name: str, like: Tensor) -> None:
+    """Check that a tensor is floating-point, of the shape and on the device of another."""
+    check_floating(name, value)
+    check_same_shape(name, value, like_name, like)
 
 
 def check_logits(logits: Tensor) -> None:

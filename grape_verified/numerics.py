@@ -120,6 +120,13 @@ def only(x: Tensor, counted: Tensor) -> Tensor:
     return kept
 
 
+def select(condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """x where the condition holds and y elsewhere, both finite; see `only` for what a select costs on a CPU."""
+    if torch.compiler.is_compiling():
+        return torch.where(condition, x, y)
+    return torch.lerp(y, x, condition.to(x.dtype))
+
+
 def difference(
     a: Tensor, b: Tensor, counted: Tensor | None = None, *, low: float | None = None, high: float | None = None
 ) -> Tensor:

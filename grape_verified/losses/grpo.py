@@ -18,13 +18,13 @@ from grape_verified.arguments import (
     check_alike,
     check_denominator,
     check_floating,
+    check_like,
     check_number,
     check_same_device,
-    check_same_shape,
     counted_tokens,
 )
 from grape_verified.kl import check_estimator, estimate
-from grape_verified.losses.output import LossOutput, SequenceLossOutput, mean_of_rows, means_over
+from grape_verified.losses.output import LossOutput, SequenceLossOutput, mean_of_rows
 from grape_verified.losses.ppo import check_clip, clipped_surrogate
 from grape_verified.losses.ratio import RatioTokens, counted_ratio_tokens, ratio_metrics, ratio_output, ratio_tokens
 from grape_verified.numerics import bounded, compute_dtype, difference, exp_limit, only, saturate_
@@ -87,7 +87,8 @@ def grpo_per_token(
     """
     clip, beta = check_clip(clip_low, clip_high), check_kl_penalty(ref_logps, kl_coef, kl_estimator)
     tokens = ratio_tokens(logps, old_logps, advantages)
-    check_reference(ref_logps, logps)
+    if ref_logps is not None:
+        check_like("ref_logps", ref_logps, "logps", logps)
     per_token, _ = clipped_surrogate(tokens, clip)
     if ref_logps is None or beta == 0:
         return per_token
@@ -142,15 +143,15 @@ def grpo_loss(
     clip, beta = check_clip(clip_low, clip_high), check_kl_penalty(ref_logps, kl_coef, kl_estimator)
     reduction = check_reduction("aggregation", aggregation, denominator, max_length)
     tokens = counted_ratio_tokens(logps, old_logps, advantages, mask)
-    check_reference(ref_logps, logps)
+    if ref_logps is not None:
+        check_like("ref_logps", ref_logps, "logps", logps)
     per_token, clipped = clipped_surrogate(tokens, clip)
     if ref_logps is None:
         return ratio_output(per_token, tokens, reduction, clip_fraction=clipped)
     assert tokens.counted is not None
     divergence = estimate(logps, ref_logps, kl_estimator, tokens.counted)
     per_token = per_token + saturate_(beta * divergence) if beta else per_token
-    output = ratio_output(per_token, tokens, reduction, clip_fraction=clipped)
-    return output._replace(metrics=output.metrics | means_over(tokens.counted, kl=divergence))
+    return ratio_output(per_token, tokens, reduction, clip_fraction=clipped, kl=divergence.detach())
 
 
 def dapo_loss(
@@ -422,13 +423,6 @@ def check_kl_penalty(ref_logps: Tensor | None, kl_coef: float, kl_estimator: str
     if ref_logps is None and beta != 0:
         raise ValueError(f"ref_logps: got None, expected a tensor with kl_coef {kl_coef}, which weighs what it gives")
     return beta
-
-
-def check_reference(ref_logps: Tensor | None, logps: Tensor) -> None:
-    """Check the log-probabilities of a reference, if there are any, against those of the policy."""
-    if ref_logps is not None:
-        check_floating("ref_logps", ref_logps)
-        check_same_shape("ref_logps", ref_logps, "logps", logps)
 
 
 def _sequences(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> tuple[RatioTokens, Tensor]:

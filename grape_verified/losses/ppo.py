@@ -27,7 +27,7 @@ from grape_verified.arguments import (
 from grape_verified.kl import check_estimator, estimate
 from grape_verified.losses.output import LossOutput, means_over
 from grape_verified.losses.ratio import RatioTokens, counted_ratio_tokens, ratio_output, ratio_tokens
-from grape_verified.numerics import compute_dtype, difference, saturate_, with_values_
+from grape_verified.numerics import compute_dtype, difference, saturate_, select, with_values_
 
 __all__ = [
     "adaptive_kl_coef",
@@ -153,19 +153,25 @@ def check_clip(clip_low: float, clip_high: float, dual_clip: float | None = None
 
 
 def clipped_surrogate(tokens: RatioTokens, clip: Clip) -> tuple[Tensor, Tensor]:
-    """The negative surrogate of each token, and where clipping sets its slope to 0.
+    """The negative surrogate of each token, and where clipping sets its slope to 0: −A times the clipped ratio."""
+    clipped = clipped_ratio(tokens.ratio, tokens.advantages, clip)
+    return clipped * -tokens.advantages, (clipped != tokens.ratio) & (tokens.advantages != 0)
 
-    It is −A times the ratio as far as that counts, with the slope of the ratio where that is not clipped, at the edges
-    of the clip too.
-    """
-    ratio, advantages = tokens.ratio, tokens.advantages
+
+def clipped_ratio(ratio: Tensor, advantages: Tensor, clip: Clip) -> Tensor:
+    """The ratio as far as it counts, with slope 1 where it is not clipped, at the edges of the clip too."""
+    if torch.compiler.is_compiling():
+        return _clipped(ratio, advantages, clip)
     with torch.no_grad():
-        rising = ratio.clamp(max=1 + clip.high)  # A ≥ 0: nothing is gained above 1 + ε′
-        falling = ratio.clamp(min=1 - clip.low, max=clip.dual)  # A < 0: nothing below 1 − ε, nor above c
-        counting = torch.lerp(falling, rising, (advantages >= 0).to(ratio.dtype))
-        kept = counting == ratio
-    clipped = with_values_(ratio * kept.to(ratio.dtype), counting)
-    return clipped * -advantages, ~kept & (advantages != 0)
+        clipped = _clipped(ratio, advantages, clip)
+        kept = (clipped == ratio).to(ratio.dtype)
+    return with_values_(ratio * kept, clipped)  # the same, and its backward pass one product
+
+
+def _clipped(ratio: Tensor, advantages: Tensor, clip: Clip) -> Tensor:
+    rising = ratio.clamp(max=1 + clip.high)  # A ≥ 0: nothing is gained above 1 + ε′
+    falling = ratio.clamp(min=1 - clip.low, max=clip.dual)  # A < 0: nothing below 1 − ε, nor above c
+    return select(advantages >= 0, rising, falling)
 
 
 def value_loss_per_token(

@@ -47,19 +47,24 @@ def _tokens(logps: Tensor, old_logps: Tensor, advantages: Tensor, counted: Tenso
     return RatioTokens(log_ratio, log_ratio.exp(), advantages, counted)
 
 
-def ratio_output(per_token: Tensor, tokens: RatioTokens, reduction: Reduction, **flags: Tensor) -> LossOutput:
-    """The aggregate of per-token values, with the metrics of the ratio and the share of tokens with each flag."""
+def ratio_output(per_token: Tensor, tokens: RatioTokens, reduction: Reduction, **values: Tensor) -> LossOutput:
+    """The aggregate of per-token values, with the metrics of the ratio and the means of what else is given."""
     assert tokens.counted is not None
     loss = reduced(per_token, tokens.counted, reduction)
-    return LossOutput(loss, per_token, ratio_metrics(tokens, tokens.counted, **flags))
+    by_rows = reduction.mode == "sequence_mean"
+    return LossOutput(loss, per_token, ratio_metrics(tokens, tokens.counted, by_rows, **values))
 
 
 @torch.no_grad()
-def ratio_metrics(tokens: RatioTokens, counted: Tensor, **flags: Tensor) -> dict[str, Tensor]:
-    """Means over what counts, 0 if nothing does: ratio_mean of ρ, approx_kl of expm1(d) − d, and of each flag."""
+def ratio_metrics(tokens: RatioTokens, counted: Tensor, by_rows: bool = False, **values: Tensor) -> dict[str, Tensor]:
+    """Means over what counts, 0 if nothing does: ratio_mean of ρ, approx_kl of expm1(d) − d, and of these values."""
     number = counted.sum().to(tokens.ratio.dtype)
     divisor = number.clamp(min=1)
     change = tokens.log_ratio.expm1()  # of ρ from 1, with all its digits, and 0 where no token counts
-    shares = {name: flag.sum() / divisor for name, flag in flags.items()}
-    ratio_mean = (change.sum() + number) / divisor
-    return {**shares, "ratio_mean": ratio_mean, "approx_kl": change.sub_(tokens.log_ratio).sum() / divisor}
+
+    def mean(x: Tensor) -> Tensor:
+        """Over what counts; a compiler joins sums of rows only with sums of rows."""
+        return (x.sum(-1) if by_rows and torch.compiler.is_compiling() else x).sum() / divisor
+
+    means = {name: mean(value) for name, value in values.items()}
+    return {**means, "ratio_mean": mean(change) + number / divisor, "approx_kl": mean(change - tokens.log_ratio)}
