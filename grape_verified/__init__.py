@@ -1,7 +1,22 @@
-"""Post-training losses for language models, held to machine-checked mathematics.
+"""Post-training losses for language models with machine-checked mathematics.
 
-Each loss is built from three layers, each usable alone: log-probabilities of tokens, the mathematics of one
-method without reduction (`*_per_token`, `*_per_pair`), and the reduction to one number (`aggregate`, `*_loss`).
+Each loss is built from three layers, and each layer can be used alone: log-probabilities of tokens, the mathematics of
+one method without reduction (`*_per_token`, `*_per_sequence`, `*_per_pair`), and the reduction to one number
+(`aggregate`, `*_loss`).
+
+What holds for every function, unless its docstring says otherwise:
+
+- **Dtypes.** Tensors may have any floating-point dtype. Results are computed and returned in fp32, or in fp64 if the
+  tensor that is differentiated is fp64. Gradients have the dtype of their argument. Autocast changes nothing.
+- **Masks.** `mask` is 1 or True where a token counts: bool, or numbers that are only 0 and 1. Masked entries may hold
+  anything, NaN and inf included: value and gradient are unaffected. `per_token` is 0 where masked, and so are metrics
+  and losses of a batch in which nothing counts, with gradients of 0. A batch may have no rows.
+- **Constants.** Only the log-probabilities, logits, values or rewards of the model that is trained are differentiated.
+  Other tensors are constants, whether they require a gradient or not. Arguments are never modified.
+- **Range.** Values that would leave the range of the dtype saturate at ± finfo.max · 2⁻²⁴ and keep their slope, so
+  that gradients are finite and of the right sign, and never cut to 0.
+- **Errors.** A wrong type, dtype, shape, device, value or option raises a TypeError or a ValueError before any work. It
+  names the argument, what it was and what was expected. Values are not checked while a compiler traces.
 """
 
 from grape_verified import advantage, aggregation, kl

@@ -294,11 +294,9 @@ def gspo_loss(
 
     Arguments:
         logps, old_logps, advantages, mask, clip_low, clip_high: as in `gspo_per_sequence`.
-        denominator: D, a finite number > 0 or a 0-d tensor that holds one; a constant; None for the number of rows,
-            those without tokens included.
+        denominator: D, a finite number > 0 or a 0-d tensor that holds one; a constant; None for the number of rows.
 
-    Returns: SequenceLossOutput(loss, per_sequence, metrics). Metrics, means over the sequences of this call that have
-    tokens:
+    Returns: SequenceLossOutput(loss, per_sequence, metrics). Metrics, means over the sequences that have tokens:
         clip_fraction: of 1 where clipping sets the slope to 0 (A > 0 and s > 1+ε′; A < 0 and s < 1−ε).
         ratio_mean: of s.
 
