@@ -118,7 +118,7 @@ CONTEXTS: tuple[Context, ...] = (
     Context("inference_mode", "torch.inference_mode.", ways.without_gradients(torch.inference_mode), _no_tensor,
             refused=_MODEL),
     Context("compiled", "torch.compile, without code generation, with breaks of the graph.",
-            ways.compiled("aot_eager", False), _no_tensor, roundings=16, because=_ORDER, cost="compiles", inputs=1),
+            ways.compiled("aot_eager", False), _no_tensor, refused=_MODEL, roundings=16, because=_ORDER, cost="compiles", inputs=1),
     Context("compiled, full graph", "The same without a break.", ways.compiled("aot_eager"), _no_tensor,
             exempt=_BREAKS, roundings=16, because=_ORDER, cost="compiles", inputs=1),
     Context("inductor", "torch.compile with code generation.", ways.compiled("inductor"), _no_tensor,
