@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch import distributed as dist
 
-from grape_verified.numerics import compute_dtype, has_values, values_are_readable
+from grape_verified.numerics import has_values, values_are_readable
 
 Aggregation = Literal["token_mean", "sequence_mean", "sequence_sum", "token_sum", "fixed_length"]
 Estimator = Literal["k1", "k2", "k3"]
@@ -53,7 +53,7 @@ RANKS = {"(batch, time)": 2, "(batch,)": 1, "(prompts, group, items)": 3, "(para
 
 
 def token_advantages(advantages: Tensor, logps: Tensor) -> Float[Tensor, "batch time"]:
-    """Check advantages; return them as constants, one for each token, in the compute dtype of logps."""
+    """Check advantages; return them as constants, one for each token."""
     check_floating("advantages", advantages)
     check_same_device("advantages", advantages, "logps", logps)
     if advantages.shape not in (logps.shape, logps.shape[:1]):
@@ -63,7 +63,7 @@ def token_advantages(advantages: Tensor, logps: Tensor) -> Float[Tensor, "batch 
         )
     if advantages.ndim == 1:
         advantages = advantages.unsqueeze(1).expand_as(logps)
-    return advantages.detach().to(compute_dtype(logps))
+    return advantages.detach()
 
 
 def counted_tokens(mask: Tensor, like_name: str, like: Tensor) -> Bool[Tensor, "batch time"]:

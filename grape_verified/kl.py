@@ -18,7 +18,7 @@ from grape_verified.arguments import (
     check_logits,
     check_same_shape,
 )
-from grape_verified.numerics import compute_dtype, difference, exp_limit, log_softmax, saturate_, value_limit
+from grape_verified.numerics import compute_dtype, difference, log_softmax, saturate_, value_limit
 
 __all__ = ["categorical_kl", "kl_estimate"]
 
@@ -76,12 +76,10 @@ def check_estimator(name: str, estimator: str) -> None:
 
 def estimate(logps: Tensor, ref_logps: Tensor, estimator: Estimator, counted: Tensor | None = None) -> Tensor:
     """`kl_estimate` without any check, and 0 where no token counts."""
-    dtype = compute_dtype(logps)
-    policy, reference = logps.to(dtype), ref_logps.detach().to(dtype)
     if estimator == "k3":
-        log_ratio = difference(policy, reference, counted, low=-exp_limit(dtype))
+        log_ratio = difference(logps, ref_logps, counted, exponent=-1)
         return (-log_ratio).expm1() + log_ratio
-    log_ratio = difference(policy, reference, counted)
+    log_ratio = difference(logps, ref_logps, counted)
     return log_ratio if estimator == "k1" else saturate_(log_ratio.square() / 2)
 
 

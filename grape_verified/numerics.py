@@ -127,9 +127,12 @@ def select(condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return torch.lerp(y, x, condition.to(x.dtype))
 
 
-def difference(
-    a: Tensor, b: Tensor, counted: Tensor | None = None, *, low: float | None = None, high: float | None = None
-) -> Tensor:
-    """a − b, 0 where no token counts, held within [low, high] as `saturate_` does."""
-    differences = a - b
-    return saturate_(differences if counted is None else only(differences, counted), low, high)
+def difference(a: Tensor, b: Tensor, counted: Tensor | None = None, *, exponent: int = 0) -> Tensor:
+    """a − b of a variable and a constant, in the compute dtype of a, 0 where no token counts.
+
+    It saturates as `saturate_` does; with exponent 1 or −1 already where exp(exponent · (a − b)) leaves the range.
+    """
+    dtype = compute_dtype(a)
+    differences, limit = a.to(dtype) - b.detach().to(dtype), exp_limit(dtype)
+    kept = differences if counted is None else only(differences, counted)
+    return saturate_(kept, low=-limit if exponent < 0 else None, high=limit if exponent > 0 else None)

@@ -157,6 +157,7 @@ class TwoStage(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         refuse_second_derivative("linear_token_logps")
         hidden, weight, bias, temperatures, targets, counted, *found = ctx.saved_tensors
+        grad_entropies = None if found[-1] is None else grad_entropies  # a compiler hands over that of an empty tensor
         if grad_logps is None and grad_entropies is None:
             return (None,) * 11
         needs = list(ctx.needs_input_grad[:4])

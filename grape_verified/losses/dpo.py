@@ -307,8 +307,8 @@ def _log_ratios(
         ref_chosen_logps=ref_chosen_logps, ref_rejected_logps=ref_rejected_logps,
     )  # fmt: skip
     dtype = compute_dtype(chosen_logps, rejected_logps)
-    chosen = difference(chosen_logps.to(dtype), ref_chosen_logps.detach().to(dtype))
-    return chosen, difference(rejected_logps.to(dtype), ref_rejected_logps.detach().to(dtype))
+    chosen = difference(chosen_logps.to(dtype), ref_chosen_logps)
+    return chosen, difference(rejected_logps.to(dtype), ref_rejected_logps)
 
 
 def _margins(log_ratios: tuple[Tensor, Tensor], beta: float) -> Tensor:

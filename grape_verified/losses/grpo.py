@@ -27,7 +27,7 @@ from grape_verified.kl import check_estimator, estimate
 from grape_verified.losses.output import LossOutput, SequenceLossOutput, mean_of_rows
 from grape_verified.losses.ppo import check_clip, clipped_surrogate
 from grape_verified.losses.ratio import RatioTokens, counted_ratio_tokens, ratio_metrics, ratio_output, ratio_tokens
-from grape_verified.numerics import bounded, compute_dtype, difference, exp_limit, only, saturate_
+from grape_verified.numerics import bounded, difference, only, saturate_
 
 __all__ = [
     "cispo_loss",
@@ -430,12 +430,11 @@ def _sequences(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tenso
     """
     check_alike("(batch, time)", logps=logps, old_logps=old_logps)
     check_sequence_advantages(advantages, logps)
-    counted, dtype = counted_tokens(mask, "logps", logps), compute_dtype(logps)
+    counted = counted_tokens(mask, "logps", logps)
     length = counted.sum(1, keepdim=True)
-    own = advantages.detach().to(dtype).unsqueeze(1).masked_fill(length == 0, 0)
-    log_ratios = difference(logps.to(dtype), old_logps.detach().to(dtype), counted)
-    mean = log_ratios.sum(1, keepdim=True) / length.clamp(min=1)
-    log_ratio = difference(mean, torch.zeros_like(mean), high=exp_limit(dtype))
+    mean = difference(logps, old_logps, counted).sum(1, keepdim=True) / length.clamp(min=1)
+    log_ratio = difference(mean, torch.zeros_like(mean), exponent=1)
+    own = advantages.detach().to(mean.dtype).unsqueeze(1).masked_fill(length == 0, 0)
     return RatioTokens(log_ratio, log_ratio.exp(), own, counted), length > 0
 
 

@@ -27,7 +27,7 @@ from grape_verified.arguments import (
 from grape_verified.kl import check_estimator, estimate
 from grape_verified.losses.output import LossOutput, means_over
 from grape_verified.losses.ratio import RatioTokens, counted_ratio_tokens, ratio_output, ratio_tokens
-from grape_verified.numerics import compute_dtype, difference, saturate_, select, with_values_
+from grape_verified.numerics import difference, saturate_, select, with_values_
 
 __all__ = [
     "adaptive_kl_coef",
@@ -288,13 +288,11 @@ def _errors(
     values: Tensor, returns: Tensor, old_values: Tensor | None, width: float | None, counted: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """V − R, and that of V or of the clipped V, whichever is further from 0; both 0 where no token counts."""
-    dtype = compute_dtype(values)
-    values, returns = values.to(dtype), returns.detach().to(dtype)
     error = difference(values, returns, counted)
     if width is None or old_values is None:
         return error, error
-    old_values = old_values.detach().to(dtype)
-    clipped_error = difference(values.clamp(old_values - width, old_values + width), returns, counted)
+    value, old_value = values.to(error.dtype), old_values.detach().to(error.dtype)
+    clipped_error = difference(value.clamp(old_value - width, old_value + width), returns, counted)
     return error, torch.where(clipped_error.abs() > error.abs(), clipped_error, error)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from grape_verified.aggregation import Reduction, reduced
 from grape_verified.arguments import check_alike, counted_tokens, token_advantages
 from grape_verified.losses.output import LossOutput
-from grape_verified.numerics import compute_dtype, difference, exp_limit, only
+from grape_verified.numerics import difference, only
 
 __all__: list[str] = []
 
@@ -30,7 +30,9 @@ class RatioTokens(NamedTuple):
 def ratio_tokens(logps: Tensor, old_logps: Tensor, advantages: Tensor) -> RatioTokens:
     """Check what a loss of the ratio reads of every token."""
     check_alike("(batch, time)", logps=logps, old_logps=old_logps)
-    return _tokens(logps, old_logps, token_advantages(advantages, logps), None)
+    advantages = token_advantages(advantages, logps)
+    log_ratio = difference(logps, old_logps, exponent=1)
+    return RatioTokens(log_ratio, log_ratio.exp(), advantages.to(log_ratio.dtype), None)
 
 
 def counted_ratio_tokens(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> RatioTokens:
@@ -38,21 +40,15 @@ def counted_ratio_tokens(logps: Tensor, old_logps: Tensor, advantages: Tensor, m
     check_alike("(batch, time)", logps=logps, old_logps=old_logps)
     advantages = token_advantages(advantages, logps)
     counted = counted_tokens(mask, "logps", logps)
-    return _tokens(logps, old_logps, only(advantages, counted), counted)
-
-
-def _tokens(logps: Tensor, old_logps: Tensor, advantages: Tensor, counted: Tensor | None) -> RatioTokens:
-    dtype = compute_dtype(logps)
-    log_ratio = difference(logps.to(dtype), old_logps.detach().to(dtype), counted, high=exp_limit(dtype))
-    return RatioTokens(log_ratio, log_ratio.exp(), advantages, counted)
+    log_ratio = difference(logps, old_logps, counted, exponent=1)
+    return RatioTokens(log_ratio, log_ratio.exp(), only(advantages.to(log_ratio.dtype), counted), counted)
 
 
 def ratio_output(per_token: Tensor, tokens: RatioTokens, reduction: Reduction, **values: Tensor) -> LossOutput:
     """The aggregate of per-token values, with the metrics of the ratio and the means of what else is given."""
     assert tokens.counted is not None
-    loss = reduced(per_token, tokens.counted, reduction)
-    by_rows = reduction.mode == "sequence_mean"
-    return LossOutput(loss, per_token, ratio_metrics(tokens, tokens.counted, by_rows, **values))
+    metrics = ratio_metrics(tokens, tokens.counted, reduction.mode == "sequence_mean", **values)
+    return LossOutput(reduced(per_token, tokens.counted, reduction), per_token, metrics)
 
 
 @torch.no_grad()

@@ -42,8 +42,8 @@ def reinforce_per_token(
         tensor([[0.5000, 1.0000]])
     """
     check_floating("logps", logps, "(batch, time)")
-    weights = token_advantages(advantages, logps)
-    return -weights * bounded(logps.to(compute_dtype(logps)))
+    weights, policy = token_advantages(advantages, logps), bounded(logps.to(compute_dtype(logps)))
+    return -weights.to(policy.dtype) * policy
 
 
 def reinforce_loss(
@@ -89,7 +89,7 @@ def reinforce_loss(
     weights = token_advantages(advantages, logps)
     counted = counted_tokens(mask, "logps", logps)
     policy = saturate_(only(logps.to(compute_dtype(logps)), counted))
-    weights = only(weights, counted)
+    weights = only(weights.to(policy.dtype), counted)
     per_token = -weights * policy
     metrics = means_over(counted, logp_mean=policy, advantage_mean=bounded(weights))
     return LossOutput(reduced(per_token, counted, reduction), per_token, metrics)

@@ -3,8 +3,9 @@
 J. Schulman et al., Trust Region Policy Optimization, arXiv:1502.05477.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import torch
@@ -231,7 +232,7 @@ def _line_search(
     parameters: Sequence[Tensor],
     step: Float[Tensor, " parameters"],
     max_kl: float,
-    fractions: Sequence[float],
+    fractions: Iterable[float],
 ) -> TrpoStep:
     """Take the first fraction that is allowed and pays; without one, and after any error, put everything back."""
     saved = [parameter.detach().clone() for parameter in parameters]
@@ -247,7 +248,7 @@ def _line_search(
         if not accepted:
             _copy(parameters, saved)
     raise _NoStep(
-        f"no fraction of the step from 1 to {fractions[-1]:.3g} has KL <= {max_kl:.3g} and a larger surrogate; the "
+        f"no fraction of the step from 1 to {fraction:.3g} has KL <= {max_kl:.3g} and a larger surrogate; the "
         f"last has KL {kl:.3g} and changes the surrogate by {gain:.3g}"
     )
 
@@ -272,8 +273,8 @@ def _copy(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
         parameter.copy_(value)
 
 
-def _fractions(backtracks: int, backtrack_ratio: float) -> Sequence[float]:
-    """Check how a step is shortened; return the fractions of it that are tried, the full step first."""
+def _fractions(backtracks: int, backtrack_ratio: float) -> Iterable[float]:
+    """Check how a step is shortened; return the fractions of it that are tried, the full step first, none that is 0."""
     backtracks = check_integer("backtracks", backtracks, at_least=0)
     ratio = check_number("backtrack_ratio", backtrack_ratio, Range("a number in (0, 1)", 0.0, 1.0))
-    return [ratio**k for k in range(backtracks + 1)]
+    return takewhile(bool, (ratio**k for k in range(backtracks + 1)))

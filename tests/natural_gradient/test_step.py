@@ -109,7 +109,7 @@ def test_reported_numbers_are_those_of_plain_loops():
 def test_shorter_fractions_are_tried_in_turn():
     """A full step whose divergence is far above the bound, as the quadratic model is no good at this length."""
     results = {}
-    for backtracks in (0, 1, 20):
+    for backtracks in (0, 1, 20, 10**30):
         model, inputs, targets, advantages = linear_case()
         before = bits(model)
         options = {"max_kl": 3.0, "damping": 0.0, "cg_steps": 28, "backtrack_ratio": 0.7}
@@ -123,6 +123,14 @@ def test_shorter_fractions_are_tried_in_turn():
     assert taken.fraction == pytest.approx(0.7**tries)
     assert not results[0].accepted
     assert not results[1].accepted
+    assert results[10**30] == taken
+
+
+def test_a_step_is_not_shortened_to_nothing():
+    """However many fractions are allowed, the search ends with the last that is not 0."""
+    model, inputs, targets, advantages = linear_case()
+    options = {"max_kl": 1e-30, "damping": 0.0, "backtracks": 10**30, "backtrack_ratio": 1e-30}
+    assert "a larger surrogate" in str(trpo_step(model, inputs, targets, advantages, MASK, **options).reason)
 
 
 # -- the step, on a transformer ----------------------------------------------------------------------------------------
