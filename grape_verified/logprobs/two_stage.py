@@ -136,11 +136,27 @@ def _mapped(function: Callable[..., Any], info: Any, in_dims: Sequence[Any], giv
 
 
 class TwoStage(torch.autograd.Function):
-    """The operators as a function that can be differentiated once."""
+    """The operators as a function that can be differentiated once.
+
+    All arguments are named: where nothing is differentiated, a compiler counts them.
+    """
 
     @staticmethod
-    def forward(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
-        return two_stage(*given)  # type: ignore[no-any-return]
+    def forward(
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        temperatures: Tensor | None,
+        temperature: float,
+        targets: Tensor,
+        counted: Tensor | None,
+        rows: int,
+        columns: int,
+        group: str | None,
+        with_entropy: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        given = hidden, weight, bias, temperatures, temperature, targets, counted, rows, columns, group
+        return two_stage(*given, with_entropy)  # type: ignore[no-any-return]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:

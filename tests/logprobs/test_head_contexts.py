@@ -283,6 +283,23 @@ def test_compiled_two_stages_are_one_graph_with_the_same_bits():
         )
 
 
+def test_compiled_two_stages_need_no_gradient():
+    hidden, weight, targets = torch.randn(3, 5), torch.randn(7, 5), torch.tensor([0, 1, 2])
+    compiled = torch.compile(linear_token_logps, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(hidden, weight, targets), linear_token_logps(hidden, weight, targets))
+
+
+@pytest.mark.parametrize("options", [{}, {"mask": torch.tensor([1, 0, 1])}])
+def test_compiled_two_stages_ignore_entropies_that_nobody_asked_for(options):
+    hidden, weight = (torch.randn(n, 5, requires_grad=True) for n in (3, 7))
+    targets, gradients = torch.tensor([0, 1, 2]), []
+    for compiled in (False, True):
+        function = torch.compile(linear_token_logps, backend="aot_eager") if compiled else linear_token_logps
+        total = function(hidden, weight, targets, **options).sum()
+        gradients.append(torch.autograd.grad(total, (hidden, weight)))
+    assert all(map(torch.equal, *gradients))
+
+
 def test_a_compiled_fused_loss_breaks_the_graph_once():
     problem = Problem(67, batch=2)
     counter = CompileCounterWithBackend("aot_eager")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from grape_verified import linear_token_logps, token_logps
+from grape_verified import token_logps
 from grape_verified.logprobs import dispatch
 
 FOLDER = Path(__file__).parent
@@ -94,10 +94,9 @@ def test_a_cpu_does_not_wait_for_triton_to_be_imported():
 
 
 def test_traced_calls_are_left_to_torch(monkeypatch):
-    """`torch.compile` makes one graph of them, where eager mode would use Triton kernels."""
+    """`torch.compile` generates code of its own for logits; the linear head is one operator that it does not look into."""
     monkeypatch.setattr(dispatch, "_triton_kernels", lambda interpreted: pytest.fail("Triton kernels while tracing"))
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     x, y = torch.randn(3, 5), torch.tensor([0, 1, 2])
-    for function in (token_logps, lambda x, y: linear_token_logps(x, x.T @ x, y)):
-        assert torch.compile(function, fullgraph=True, backend="aot_eager")(x, y).shape == (3,)
+    assert torch.compile(token_logps, fullgraph=True, backend="aot_eager")(x, y).shape == (3,)
     torch.vmap(lambda row: (row, dispatch.triton_kernels_for(row))[0])(x)

@@ -82,7 +82,7 @@ def test_the_same_change_twice_in_a_line_is_two_mutants():
 def test_every_mutant_of_the_kernels_is_a_module_of_its_own():
     for module in run.TESTS:
         made = run.mutants_of(module)
-        assert len({mutant.key for mutant in made}) == len(made) > 15
+        assert len({mutant.key for mutant in made}) == len(made) > 10
         for mutant in made:
             compile(mutant.source, module, "exec")
 
