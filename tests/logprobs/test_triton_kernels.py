@@ -94,7 +94,7 @@ def test_a_cpu_does_not_wait_for_triton_to_be_imported():
 
 
 def test_traced_calls_are_left_to_torch(monkeypatch):
-    """`torch.compile` generates code of its own for logits; the linear head is one operator that it does not look into."""
+    """`torch.compile` generates its own code from logits; the linear head is one operator that it runs as it is."""
     monkeypatch.setattr(dispatch, "_triton_kernels", lambda interpreted: pytest.fail("Triton kernels while tracing"))
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     x, y = torch.randn(3, 5), torch.tensor([0, 1, 2])
