@@ -16,7 +16,7 @@ LOSSES = ROOT / "grape_verified" / "losses"
 NATURAL_GRADIENT = ROOT / "grape_verified" / "natural_gradient"
 SPEC = ROOT / "spec" / "grape_spec"
 METHODS = [path.stem for path in sorted(LOSSES.glob("*.py")) if path.stem not in {"__init__", "output", "ratio"}]
-LONGEST = 40
+LONGEST, LONGEST_FILE = 40, 450
 
 #: Definitions and claims in the order in which the spec enters them.
 ORDER = {id: place for place, id in enumerate([*DEFINITIONS, *CLAIMS])}
@@ -44,6 +44,11 @@ def test_functions_are_short(path):
 def test_every_method_has_its_page_in_the_spec_and_its_contracts(method):
     assert (SPEC / f"{method}.py").exists()
     assert (ROOT / "grape_verified" / "conformance" / "contracts" / f"{method}.py").exists()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "grape_verified").rglob("*.py")), ids=lambda path: path.stem)
+def test_no_file_is_longer_than_one_reads_at_a_sitting(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
 
 
 def public(method):

@@ -48,6 +48,8 @@ TESTS = {
         "tests/losses/test_value_loss.py",
         "tests/losses/test_kl_penalty.py",
     ),
+    "grape_verified.losses.output": ("tests/losses/test_sft_loss.py", "tests/losses/test_dpo_loss.py"),
+    "grape_verified.losses.ratio": ("tests/losses/test_ppo_loss.py", "tests/losses/test_trpo_loss.py"),
     "grape_verified.losses.reinforce": ("tests/losses/test_reinforce_loss.py",),
     "grape_verified.losses.rejection": ("tests/losses/test_rejection_loss.py",),
     "grape_verified.losses.reward": ("tests/losses/test_reward_loss.py",),
@@ -55,6 +57,7 @@ TESTS = {
     "grape_verified.losses.trpo": ("tests/losses/test_trpo_loss.py",),
     "grape_verified.natural_gradient.conjugate_gradient": ("tests/natural_gradient/test_conjugate_gradient.py",),
     "grape_verified.natural_gradient.fisher": ("tests/natural_gradient",),
+    "grape_verified.natural_gradient.policy": ("tests/natural_gradient",),
     "grape_verified.natural_gradient.step": ("tests/natural_gradient/test_step.py",),
 }
 
