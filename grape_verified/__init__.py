@@ -1,20 +1,24 @@
 """Post-training losses for language models with machine-checked mathematics.
 
-Each loss is built from three layers, and each layer can be used alone: log-probabilities of tokens, the mathematics of
-one method without reduction (`*_per_token`, `*_per_sequence`, `*_per_pair`), and the reduction to one number
-(`aggregate`, `*_loss`).
+There are three layers, each of which can be used alone: log-probabilities of tokens, the mathematics of one method
+before reduction (`*_per_token`, `*_per_sequence`, `*_per_pair`), and the reduction to one number (`aggregate`,
+`*_loss`).
 
 What holds for every function, unless its docstring says otherwise:
 
 - **Dtypes.** Tensors may have any floating-point dtype. Results are computed and returned in fp32, or in fp64 if the
-  tensor that is differentiated is fp64. Gradients have the dtype of their argument. Autocast changes nothing.
+  differentiated tensor is fp64; where nothing is differentiated, the rewards, values or scores decide. Gradients have
+  the dtype of their argument. Autocast has no effect.
 - **Masks.** `mask` is 1 or True where a token counts: bool, or numbers that are only 0 and 1. Masked entries may hold
-  anything, NaN and inf included: value and gradient are unaffected. `per_token` is 0 where masked, and so are metrics
-  and losses of a batch in which nothing counts, with gradients of 0. A batch may have no rows.
-- **Constants.** Only the log-probabilities, logits, values or rewards of the model that is trained are differentiated.
+  anything, NaN and inf included, and do not affect value or gradient. Per-token results are 0 where masked. If no token
+  counts, the loss, its gradients and its metrics are 0. A batch may have no rows.
+- **Constants.** Only the log-probabilities, logits, values or rewards of the model being trained are differentiated.
   Other tensors are constants, whether they require a gradient or not. Arguments are never modified.
-- **Range.** Values that would leave the range of the dtype saturate at ± finfo.max · 2⁻²⁴ and keep their slope, so
-  that gradients are finite and of the right sign, and never cut to 0.
+- **Micro-batches.** If every micro-batch is given the `denominator` of the whole batch, their losses add up to the loss
+  of the whole batch, and so do the gradients. The mean of the micro-batch means is another number.
+- **Range.** Values that would leave the range of the dtype saturate at ± finfo.max · 2⁻²⁴ and keep their slope:
+  gradients are finite, have the right sign and are never cut to 0.
+- **Error bounds.** u is the unit roundoff of the dtype that is computed in: 2⁻²⁴ in fp32, 2⁻⁵³ in fp64.
 - **Errors.** A wrong type, dtype, shape, device, value or option raises a TypeError or a ValueError before any work. It
   names the argument, what it was and what was expected. Values are not checked while a compiler traces.
 """

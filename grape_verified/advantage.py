@@ -1,6 +1,6 @@
-"""From rewards to advantages: groups of responses to one prompt, a learned value for each token, and whitening.
+"""Advantages from rewards: relative to a group of responses, by generalised advantage estimation, and whitened.
 
-What this module returns is held constant by every loss: nothing here is differentiated.
+All results are constants.
 """
 
 import math
@@ -48,12 +48,11 @@ def group_advantages(
                    leave_one_out   b_i = Σ_{j≠i} r_j / (G − 1)
                    none            b_i = 0
         scale      std             s = √(Σ_j (r_j − r̄)² / (G − ddof))
-                   none            divided by 1
+                   none            no division
 
-    Rows are grouped as they stand: the first `group_size` G answer the first prompt, the next G the second. By
-    convention every member of a group of one, or of a group of equal rewards, gets 0; with baseline "none" and scale
-    "none" the rewards stay as they are. Where the difference of two rewards would leave the range of the dtype it
-    saturates at ± finfo.max · 2⁻²⁴. Nothing is differentiated.
+    Groups are consecutive rows: the first G respond to the first prompt, the next G to the second. By convention every
+    member of a group of one, or of a group of equal rewards, gets 0; with baseline "none" and scale "none" the rewards
+    are returned unchanged. The result is a constant.
 
     Arguments:
         rewards: (batch,), finite.
@@ -62,10 +61,9 @@ def group_advantages(
         ddof: 0 or 1; only with scale "std".
         eps: ε ≥ 0; only with scale "std".
 
-    Returns: (batch,), fp32 (fp64 for fp64).
+    Returns: (batch,).
 
-    Error: with scale "std" |error| ≤ 8·u·(|A_i| + 1), with scale "none" |error| ≤ 8·u·(|A_i| + s) with s at ddof 1, u
-    the unit roundoff of the compute dtype.
+    Error: with scale "std" |error| ≤ 8·u·(|A_i| + 1), with scale "none" |error| ≤ 8·u·(|A_i| + s) with s at ddof 1.
 
     Claims: grpo.advantage.zero_sum, grpo.advantage.unit_variance, grpo.advantage.affine, grpo.advantage.degenerate,
     reinforce.leave_one_out.identity.
@@ -92,7 +90,7 @@ def group_advantages(
 def advantages_of_groups(
     groups: Float[Tensor, "prompts group"], baseline: str, scale: str, ddof: int, eps: float
 ) -> Float[Tensor, "prompts group"]:
-    """`group_advantages` of rewards in the compute dtype, one row for each group, without any check."""
+    """`group_advantages` without checks, of rewards in the compute dtype, one row for each group."""
     _, deviations, std = _moments(groups, torch.ones_like(groups, dtype=torch.bool), ddof)
     if baseline == "none":
         deviations = groups
@@ -114,25 +112,23 @@ def gae(
 ) -> tuple[Float[Tensor, "batch time"], Float[Tensor, "batch time"]]:
     """Generalised advantage estimates A_t = Σ_k (γλ)ᵏ δ_{t+k} with δ_t = r_t + γV_{t+1} − V_t, and returns A_t + V_t.
 
-    t+1 is the next counted token of the row, so that holes in the mask are bridged: masked tokens, wherever they are
-    inserted, change nothing at the others, and no value is bootstrapped from one. After the last counted token comes
-    nothing: V = 0 there, and A = 0. Nothing is differentiated.
+    t+1 is the next counted token of the row: gaps in the mask are skipped, so inserting masked tokens does not change
+    the others, and no value is bootstrapped from a masked token. After the last counted token V = 0 and A = 0. The
+    results are constants.
 
     Arguments:
-        rewards: (batch, time), reward of each token, any floating-point dtype, read in fp32 (fp64 if one of the two
-            is). Masked entries of both may hold anything, NaN and inf included.
+        rewards: (batch, time), r_t, the reward of each token.
         values: (batch, time), V_t, the value before token t is chosen.
         mask: (batch, time).
         discount: γ in [0, 1].
         lam: λ in [0, 1].
 
-    Returns: advantages and returns, each (batch, time), 0 where masked, fp32 (fp64 for fp64).
+    Returns: advantages and returns, each (batch, time), 0 where masked.
 
-    Error: |error| ≤ u·(⌈log₂ time⌉ + 4)·S_t, u the unit roundoff of the compute dtype and S_t the same sum as A_t
-    over |r_t| + γ|V_{t+1}| + |V_t|; that of the returns likewise, with S_t + |V_t|.
+    Error: |error| ≤ u·(⌈log₂ time⌉ + 4)·S_t, S_t the same sum as A_t over |r_t| + γ|V_{t+1}| + |V_t|; that of the
+    returns likewise, with S_t + |V_t|.
 
-    Claims: advantage.gae, advantage.estimated_return, advantage.value_handed_on, advantage.advantage_handed_on,
-    advantage.gae.recursion, advantage.gae.limits, advantage.gae.returns, advantage.gae.masked.
+    Claims: advantage.gae.recursion, advantage.gae.limits, advantage.gae.returns, advantage.gae.masked.
 
     Sources: J. Schulman et al., High-Dimensional Continuous Control Using Generalized Advantage Estimation,
     arXiv:1506.02438, equation 16.
@@ -153,7 +149,7 @@ def gae(
     dtype = compute_dtype(rewards, values)
     rewards, values = (x.to(dtype).masked_fill(~counted, 0) for x in (rewards, values))
 
-    # The counted tokens of a row move to its front; behind them, and in one more column for all that is masked, stay 0.
+    # Counted tokens move to the front of their row; the rest of it is 0. One more column receives what is masked.
     time = rewards.shape[1]
     slots = torch.where(counted, counted.cumsum(1) - 1, time)
     front = rewards.new_zeros(rewards.shape[0], time + 1)
@@ -172,27 +168,23 @@ def whiten(
     ddof: int = 1,
     eps: float = 1e-8,
 ) -> Float[Tensor, "batch time"]:
-    """Values of the counted tokens brought to mean 0 and variance 1, (x − x̄) / √(s² + ε); or to mean x̄, adding it back.
+    """Whiten the values of the counted tokens, (x − x̄) / √(s² + ε), and add x̄ back if the mean is to be kept.
 
     x̄ = Σ mx / n and s² = Σ m(x − x̄)² / (n − ddof), over all n counted tokens of the batch. By convention s² = 0 where
-    n ≤ ddof, and 0/0 is 0. Where the difference of two values would leave the range of the dtype it saturates at
-    ± finfo.max · 2⁻²⁴. Nothing is differentiated.
+    n ≤ ddof, and 0/0 is 0. The result is a constant.
 
     Arguments:
-        values: (batch, time). Masked entries may hold
-            anything, NaN and inf included.
+        values: (batch, time).
         mask: (batch, time).
         shift_mean: False keeps the mean: x̄ is added back.
         ddof: 0 or 1.
         eps: ε ≥ 0.
 
-    Returns: (batch, time), 0 where masked, fp32 (fp64 for fp64).
+    Returns: (batch, time), 0 where masked.
 
-    Error: |error| ≤ 8·u·(|y| + 1) for a result y, and 8·u·(|x̄| + s) more where the mean is added back, u the unit
-    roundoff of the compute dtype.
+    Error: |error| ≤ 8·u·(|y| + 1) for a result y, and 8·u·(|x̄| + s) more where the mean is added back.
 
-    Claims: advantage.mean, advantage.freedom, advantage.variance, advantage.whitened,
-    advantage.whitened_in_place, advantage.whiten.
+    Claims: advantage.whiten.
 
     Sources: the implementation detail "advantage normalisation" of PPO, S. Huang et al., The 37 Implementation Details
     of Proximal Policy Optimization, ICLR Blog Track 2022, detail 7.
@@ -218,7 +210,7 @@ def whiten(
 
 
 def check_scale(scale: str, ddof: int, eps: float) -> float:
-    """Check by what advantages are divided, and that options of the standard deviation come with it; return ε."""
+    """Check the scale of advantages, and that options of the standard deviation are given with it only; return ε."""
     check_choice("scale", scale, get_args(Scale))
     check_ddof(ddof)
     number = check_number("eps", eps, NON_NEGATIVE)
@@ -230,7 +222,7 @@ def check_scale(scale: str, ddof: int, eps: float) -> float:
 
 
 def check_ddof(ddof: int) -> None:
-    """Check what a variance subtracts from its number of terms."""
+    """Check the delta degrees of freedom of a variance."""
     if isinstance(ddof, bool) or not isinstance(ddof, Integral):
         raise TypeError(f"ddof: got {type(ddof).__name__}, expected 0 or 1")
     if ddof not in (0, 1):
@@ -238,21 +230,21 @@ def check_ddof(ddof: int) -> None:
 
 
 def check_group_size(group_size: int | None) -> None:
-    """Check how many samples make a group."""
+    """Check the size of a group."""
     check_integer("group_size", group_size, at_least=1)
 
 
 def check_groups(group_size: int, batch: int) -> int:
-    """Check that a batch is made of whole groups; return their size, which is 1 where there are none."""
+    """Check that a batch consists of whole groups; return their size, 1 for an empty batch."""
     if batch % group_size:
         raise ValueError(f"group_size: got {group_size}, expected a divisor of {batch}, the number of sequences")
     return int(group_size) if batch else 1
 
 
 def _discounted_sums(residuals: Tensor, discount: float, lam: float) -> Tensor:
-    """A_t = Σ_k (γλ)ᵏ δ_{t+k} along time, in ⌈log₂ time⌉ steps: after each, the sum reaches twice as far.
+    """A_t = Σ_k (γλ)ᵏ δ_{t+k} along time, in ⌈log₂ time⌉ steps, each of which doubles the reach of the sum.
 
-    The powers of γ and λ are taken apart and not by repeated multiplication, so that each is rounded once.
+    γ and λ are raised to powers separately, without repeated multiplication, so that each power is rounded once.
     """
     sums, time, reach = residuals, residuals.shape[1], 1
     while reach < time and (weight := discount**reach * lam**reach) > 0:
@@ -262,11 +254,11 @@ def _discounted_sums(residuals: Tensor, discount: float, lam: float) -> Tensor:
 
 
 def _moments(values: Tensor, counted: Tensor, ddof: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean of what counts in each row, the deviations from it (0 where nothing counts), and their standard deviation.
+    """Mean of the counted entries of each row, deviations from it (0 where masked), and their standard deviation.
 
-    The mean is taken of the differences from a member, whose sum does not overflow; that of nothing is NaN. The
-    deviations from it are exact for nearly equal values, and 0 for equal ones or a single one; their own mean corrects
-    for its rounding. Squares are taken in units of the largest deviation, so that none overflows.
+    The mean is computed from differences to one member, whose sum does not overflow; it is NaN for an empty row. The
+    deviations are exact for nearly equal values, and 0 for equal ones or a single one; their own mean corrects for the
+    rounding of the mean. Squares are taken in units of the largest deviation, so that none overflows.
     """
     count = counted.sum(1, keepdim=True)
 

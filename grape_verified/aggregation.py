@@ -1,4 +1,4 @@
-"""From per-token values to one number."""
+"""The reduction of per-token values to one number."""
 
 from numbers import Integral
 from typing import NamedTuple, get_args
@@ -32,7 +32,7 @@ def aggregate(
     denominator: float | Shaped[Tensor, ""] | None = None,
     max_length: int | None = None,
 ) -> Float[Tensor, ""]:
-    """Reduce per-token values x to one number, counting the tokens where the mask m is 1.
+    """Reduce per-token values x to one number, over the tokens where the mask m is 1.
 
         token_mean      Σ_it m_it x_it / D                      D: number of counted tokens
         sequence_mean   Σ_i (Σ_t m_it x_it / Σ_t m_it) / D      D: number of rows
@@ -40,23 +40,20 @@ def aggregate(
         token_sum       Σ_it m_it x_it
         fixed_length    Σ_it m_it x_it / (D · max_length)       D: number of rows
 
-    D is `denominator`, or the number on the right when it is None. When a batch is split into micro-batches that are
-    all given the denominator of the whole batch, their results add up to that of the whole batch, in every mode; the
-    mean of micro-batch means does not. `aggregation_denominator` counts over all ranks of a data-parallel group.
-    A row without a counted token contributes 0 and still counts as a row. If nothing counts, the result is 0.
+    D is `denominator`, or the number on the right when it is None. `aggregation_denominator` counts over all ranks of
+    a data-parallel group. A row without a counted token contributes 0 and still counts as a row.
 
     Arguments:
         per_token: (batch, time).
         mask: (batch, time).
-        mode: one of the five above.
+        mode: one of the above.
         denominator: D, a finite number > 0 or a 0-d tensor that holds one; a constant; not with "token_sum".
         max_length: a length > 0 that every row is divided by; with "fixed_length" only, and required there. Rows with
             more counted tokens are accepted.
 
     Returns: 0-d tensor.
 
-    Error: |error| ≤ 8·u·S, u the unit roundoff of the compute dtype and S the same reduction of |x|, measured for up
-    to 2²⁰ tokens.
+    Error: |error| ≤ 8·u·S, S the same reduction of |x|, measured for up to 2²⁰ tokens.
 
     Claims: aggregation.gradient, aggregation.partition.
 
@@ -76,7 +73,7 @@ def aggregate(
 
 
 class Reduction(NamedTuple):
-    """How per-token values become one number, as `aggregate` defines it."""
+    """A mode of `aggregate` with its options, checked."""
 
     mode: str
     denominator: float | Tensor | None
@@ -84,7 +81,7 @@ class Reduction(NamedTuple):
 
 
 def check_reduction(name: str, mode: str, denominator: float | Tensor | None, max_length: int | None) -> Reduction:
-    """Check an aggregation mode (called `name` by the caller) and the options that belong to it."""
+    """Check an aggregation mode, the argument `name` of the caller, and its options."""
     check_choice(name, mode, get_args(Aggregation))
     if mode == "token_sum" and denominator is not None:
         raise ValueError(f"denominator: got {denominator}, expected None with {name} 'token_sum', which divides by 1")
@@ -107,7 +104,7 @@ def _check_max_length(max_length: int | None) -> float:
 def reduced(
     values: Float[Tensor, "batch time"], counted: Bool[Tensor, "batch time"], reduction: Reduction
 ) -> Float[Tensor, ""]:
-    """The aggregate of values that are 0 wherever no token counts, without any check."""
+    """`aggregate` without checks, of values that are 0 where masked."""
     mode, denominator, length = reduction
     if mode == "token_sum":
         return values.sum()
@@ -162,5 +159,5 @@ def aggregation_denominator(
 
 
 def divide(whole: Tensor, denominator: float | int | Tensor) -> Tensor:
-    """whole / denominator, a constant that never changes the dtype."""
+    """whole / denominator in the dtype of whole; the denominator is a constant."""
     return whole / (denominator.detach().to(whole) if isinstance(denominator, Tensor) else denominator)

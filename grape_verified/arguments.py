@@ -1,8 +1,8 @@
-"""All checking of arguments, before any work, and the neutralising of what is masked.
+"""Checks of arguments, made before any work.
 
-Every error is a TypeError or a ValueError that names the argument, what came and what was expected.
-Checks of values (a mask that is not boolean, targets, a denominator on a device) wait for the device,
-and are skipped where values cannot be read (`values_are_readable`).
+Every error is a TypeError or a ValueError that names the argument, what it was and what was expected. Checks of values
+(a mask that is not boolean, targets, a denominator on a device) synchronise with the device, and are skipped where
+values cannot be read (`values_are_readable`).
 """
 
 import math
@@ -21,13 +21,13 @@ from grape_verified.numerics import has_values, values_are_readable
 Aggregation = Literal["token_mean", "sequence_mean", "sequence_sum", "token_sum", "fixed_length"]
 Estimator = Literal["k1", "k2", "k3"]
 
-#: The range of normal fp32 numbers, which options have to lie in.
+#: The range of normal fp32 numbers, to which options are limited.
 SMALLEST, LARGEST = 2.0**-126, 2.0**127
 
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that an option may be: in words, and by two ends, each of which belongs to it or not."""
+    """The interval of allowed values of an option, with its text for errors; `ends` says which ends it includes."""
 
     text: str
     low: float = -math.inf
@@ -66,8 +66,18 @@ def token_advantages(advantages: Tensor, logps: Tensor) -> Float[Tensor, "batch 
     return advantages.detach()
 
 
+def check_one_per_sequence(name: str, value: Tensor, logps: Tensor) -> None:
+    """Check a floating-point tensor with one number for each sequence of logps."""
+    check_floating(name, value)
+    check_same_device(name, value, "logps", logps)
+    if value.shape != logps.shape[:1]:
+        raise ValueError(
+            f"{name}: got shape {_shape(value)}, expected {tuple(logps.shape[:1])}, one for each sequence of logps"
+        )
+
+
 def counted_tokens(mask: Tensor, like_name: str, like: Tensor) -> Bool[Tensor, "batch time"]:
-    """Check a mask against the tensor that it masks; return it as bool. A bool mask needs no look at its values."""
+    """Check a mask against the tensor that it masks; return it as bool. The values of a bool mask are not read."""
     check_tensor("mask", mask)
     check_same_shape("mask", mask, like_name, like)
     return as_bool("mask", mask)
@@ -83,7 +93,7 @@ def as_bool(name: str, mask: Tensor) -> Bool[Tensor, "*shape"]:
 
 
 def check_denominator(denominator: float | Tensor | None) -> float | Tensor | None:
-    """Check a normaliser that micro-batches share; return a number as a float, a tensor as it is."""
+    """Check a denominator; return a number as a float, a tensor unchanged."""
     if denominator is None:
         return None
     if not isinstance(denominator, Tensor):
@@ -101,7 +111,7 @@ def check_denominator(denominator: float | Tensor | None) -> float | Tensor | No
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Check an option that is one of a few words."""
+    """Check an option with a fixed list of strings."""
     expected = "one of " + ", ".join(repr(choice) for choice in choices)
     if not isinstance(value, str):
         raise TypeError(f"{name}: got {type(value).__name__}, expected {expected}")
@@ -110,7 +120,7 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def check_flag(name: str, value: bool) -> None:
-    """Check an option that is on or off."""
+    """Check a boolean option."""
     if not isinstance(value, bool):
         raise TypeError(f"{name}: got {type(value).__name__}, expected True or False")
 
@@ -121,13 +131,13 @@ def check_finite(name: str, value: Tensor) -> None:
 
 
 def check_values(name: str, value: Tensor, right: Bool[Tensor, "*shape"], expected: str) -> None:
-    """Check that every entry of a tensor is right, where its values can be read."""
+    """Check that every entry of a tensor is valid, if its values can be read."""
     if values_are_readable(right) and not right.all():
         raise ValueError(f"{name}: got the value {value[~right][0].item()}, expected {expected}")
 
 
 def check_has_values(name: str, tensor: Tensor) -> None:
-    """Check that the values of a tensor can decide what a function does."""
+    """Check that a tensor has values, for a function whose control flow depends on them."""
     if not torch.compiler.is_compiling() and not has_values(tensor):
         raise ValueError(f"{name}: got a tensor without values (fake, meta or within vmap), expected one with values")
 
@@ -145,7 +155,7 @@ def check_integer(name: str, value: int | None, *, at_least: int) -> int:
 def check_number(name: str, value: float, allowed: Range) -> float:
     """Check that a value is a real number within a range; return it as a float.
 
-    A bool is refused: it is an option in the wrong place. So is a number that fp32 would turn into inf or 0.
+    Bools are refused, as a flag in the wrong place, and so are numbers that fp32 would round to inf or 0.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: got {type(value).__name__}, expected {allowed}")
@@ -158,7 +168,7 @@ def check_number(name: str, value: float, allowed: Range) -> float:
 
 
 def check_floating(name: str, value: Tensor, layout: str | None = None) -> None:
-    """Check that a value is a floating-point tensor, laid out like "(batch, time)" if a layout is given."""
+    """Check that a value is a floating-point tensor, with the rank of a layout such as "(batch, time)"."""
     check_tensor(name, value)
     if not value.is_floating_point():
         raise TypeError(f"{name}: got dtype {value.dtype}, expected a floating-point dtype")
@@ -167,7 +177,7 @@ def check_floating(name: str, value: Tensor, layout: str | None = None) -> None:
 
 
 def check_alike(layout: str, **tensors: Tensor) -> None:
-    """Check that tensors are floating-point, the first of that layout, the others of its shape and on its device."""
+    """Check that tensors are floating-point, the first of the layout, the others of its shape and on its device."""
     first, like = next(iter(tensors.items()))
     check_floating(first, like, layout)
     for name, value in tensors.items():
@@ -202,7 +212,7 @@ def check_tensor(name: str, value: object) -> None:
 
 
 def is_dtensor(value: Tensor) -> bool:
-    """Whether a tensor is spread over ranks. Only a program that has imported that module can have one."""
+    """Whether a value is a DTensor. There is none before its module is imported, and the import is slow."""
     if type(value) in (Tensor, torch.nn.Parameter):
         return False
     module = sys.modules.get("torch.distributed.tensor")
@@ -229,7 +239,7 @@ def check_same_dtype(name: str, value: Tensor, like_name: str, like: Tensor) -> 
 
 
 def check_same_device(name: str, value: Tensor, like_name: str, like: Tensor) -> None:
-    """Check that a tensor is where another is."""
+    """Check that a tensor is on the device of another."""
     if value.device != like.device:
         raise ValueError(f"{name}: got device {value.device}, expected {like.device}, the device of {like_name}")
 

@@ -1,4 +1,4 @@
-"""How far one policy is from another: the Kullback-Leibler divergence, and its estimates from sampled tokens.
+"""The Kullback-Leibler divergence between two policies, and its estimates from sampled tokens.
 
 The estimators k1, k2 and k3 are named after J. Schulman, Approximating KL Divergence, 2020.
 """
@@ -35,12 +35,12 @@ def kl_estimate(
     k1 and k3 have expectation KL(π‖ref); k2 does not, but is close to it where the policies are. k2 and k3 are never
     negative. The expected gradient depends on where the estimate is used:
 
-              in a loss, differentiated        in the reward, a constant that weighs the score
-        k1    0: it does nothing               ∇KL(π‖ref)
-        k2    ∇KL(π‖ref)                       another one: E[½ (logp − ref_logp)² ∇logp]
+              in a loss, differentiated        in the reward, a constant weight of the score
+        k1    0: no effect                     ∇KL(π‖ref)
+        k2    ∇KL(π‖ref)                       neither: E[½ (logp − ref_logp)² ∇logp]
         k3    ∇KL(ref‖π), the other direction  ∇KL(π‖ref) − ∇KL(ref‖π)
 
-    A log-ratio that is NaN, as that of two log-probabilities of −inf, gives NaN: fill masked entries first.
+    A NaN log-ratio, as of two log-probabilities of −inf, gives NaN: fill masked entries first.
 
     Arguments:
         logps: (batch, time).
@@ -49,9 +49,9 @@ def kl_estimate(
 
     Returns: (batch, time).
 
-    Error: with u the unit roundoff of the compute dtype, where nothing saturates or underflows, |error| ≤ u·|value|
-    for k1, 4·u·value for k2 and 4·u·((|x| + 1)·|exp(x) − 1| + |x|) for k3. Slope: exact for k1, |error| ≤ u·|x| for
-    k2 and 4·u·((|x| + 1)·exp(x) + 1) for k3, each before it is rounded to the dtype of logps.
+    Error: where nothing saturates or underflows, |error| ≤ u·|value| for k1, 4·u·value for k2 and 4·u·((|x| +
+    1)·|exp(x) − 1| + |x|) for k3. Slope: exact for k1, |error| ≤ u·|x| for k2 and 4·u·((|x| + 1)·exp(x) + 1) for k3,
+    each before it is rounded to the dtype of logps.
 
     Claims: kl.estimate.gradient, kl.k1.unbiased, kl.k3.unbiased, kl.k3.nonnegative, kl.k1.loss_gradient,
     kl.k2.loss_gradient, kl.k3.loss_gradient, kl.k1.reward_gradient, kl.k3.reward_gradient, kl.sign.
@@ -70,12 +70,12 @@ def kl_estimate(
 
 
 def check_estimator(name: str, estimator: str) -> None:
-    """Check the name of an estimator of the KL divergence (called `name` by the caller)."""
+    """Check an estimator of the KL divergence, the argument `name` of the caller."""
     check_choice(name, estimator, get_args(Estimator))
 
 
 def estimate(logps: Tensor, ref_logps: Tensor, estimator: Estimator, counted: Tensor | None = None) -> Tensor:
-    """`kl_estimate` without any check, and 0 where no token counts."""
+    """`kl_estimate` without checks, 0 where masked."""
     if estimator == "k3":
         log_ratio = difference(logps, ref_logps, counted, exponent=-1)
         return (-log_ratio).expm1() + log_ratio
@@ -88,13 +88,13 @@ def categorical_kl(
 ) -> Float[Tensor, "*positions"]:
     """Kullback-Leibler divergence KL(π‖q) = Σ_v π_v log(π_v/q_v), π and q the softmax of logits and other logits.
 
-    Computed as Σ_v (q_v − π_v + π_v log(π_v/q_v)): no term is negative, so nothing cancels, and a rounding of either
-    normaliser changes nothing in first order. Both sides are differentiated; detach the one that is a constant.
+    Computed as Σ_v (q_v − π_v + π_v log(π_v/q_v)): no term is negative, so nothing cancels, and rounding errors of the
+    normalisers have no effect in first order. Both sides are differentiated; detach the one that is a constant.
 
-    A logit of −inf is a forbidden token. If π forbids it, it contributes nothing (the convention 0 · log 0 = 0). If q
-    forbids a token that π allows, the divergence is +inf; its gradients are finite: those at a log-ratio of
-    finfo.max · 2⁻²⁴ for that token. A position with all logits of one side −inf, or with NaN or +inf among them, has
-    no distribution: its result is NaN, and its gradients are 0 if nothing is asked of it (an upstream gradient of 0).
+    A logit of −inf forbids its token. A token that π forbids contributes 0 (the convention 0 · log 0 = 0). If q forbids
+    a token that π allows, the divergence is +inf and its gradients are finite, those of a log-ratio of
+    finfo.max · 2⁻²⁴. A position where all logits of one side are −inf, or one is NaN or +inf, has no distribution: the
+    result is NaN there, and the gradients are 0 if the upstream gradient is 0.
 
     Arguments:
         logits: (..., vocab), of π.
@@ -102,11 +102,10 @@ def categorical_kl(
 
     Returns: (...), in nats, never negative.
 
-    Error: with u the unit roundoff of the compute dtype, the log-ratio d_v = log(π_v/q_v), the weight
-    W_v = |log π_v| + |log q_v| + 1 and a logarithm of 0 counted as 0,
-    |error| ≤ 4·u·Σ_v W_v (|π_v − q_v| + q_v − π_v + π_v d_v + u·π_v W_v). Each entry of the gradient, before it is
-    rounded to the dtype of its argument: |error| ≤ 4·u·π_k (W_k (1 + |d_k|) + Σ_v π_v W_v (1 + |d_v|)) in logits and
-    |error| ≤ 4·u·(π_k + q_k) W_k in other logits.
+    Error: with the log-ratio d_v = log(π_v/q_v), the weight W_v = |log π_v| + |log q_v| + 1 and a logarithm of 0
+    counted as 0, |error| ≤ 4·u·Σ_v W_v (|π_v − q_v| + q_v − π_v + π_v d_v + u·π_v W_v). Each entry of the gradient,
+    before it is rounded to the dtype of its argument: |error| ≤ 4·u·π_k (W_k (1 + |d_k|) + Σ_v π_v W_v (1 + |d_v|)) in
+    logits and |error| ≤ 4·u·(π_k + q_k) W_k in other logits.
 
     Claims: kl.nonnegative, kl.reverse.gradient, kl.forward.gradient.
 
@@ -124,7 +123,7 @@ def categorical_kl(
 
 
 class _CategoricalKL(torch.autograd.Function):
-    """KL(π‖q), saving nothing of the size of the logits but the logits; the backward pass is differentiable too."""
+    """KL(π‖q). Only the logits are saved, and the backward pass can be differentiated."""
 
     generate_vmap_rule = True
 
@@ -146,7 +145,7 @@ class _CategoricalKL(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         """∂KL/∂z_k = π_k (log(π_k/q_k) − KL) and ∂KL/∂z′_k = q_k − π_k.
 
-        KL is taken as the mean of the same log-ratios, so that what they have in common cancels.
+        KL is computed as the mean of the same log-ratios, so that a common offset cancels.
         """
         logits, other_logits = (_without_idle(x, grad) for x in ctx.saved_tensors)
         logps, other_logps = _log_softmaxes(logits, other_logits)
@@ -158,13 +157,13 @@ class _CategoricalKL(torch.autograd.Function):
 
 
 def _without_idle(logits: Tensor, grad: Tensor) -> Tensor:
-    """Logits with 0 at positions that have no distribution and of which nothing is asked: 0 · NaN is not 0."""
-    nowhere = ~logits.amax(-1).isfinite()  # NaN, too, is the largest of what it is among
+    """Logits, with 0 at positions without a distribution whose upstream gradient is 0, because 0 · NaN is not 0."""
+    nowhere = ~logits.amax(-1).isfinite()  # amax propagates NaN
     return logits.masked_fill(((grad == 0) & nowhere).unsqueeze(-1), 0)
 
 
 def _log_softmaxes(logits: Tensor, other_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """log π_v and log q_v in the compute dtype; a forbidden token has a finite one whose exponential is 0."""
+    """log π_v and log q_v in the compute dtype, finite for forbidden tokens, with an exponential of 0."""
     dtype = compute_dtype(logits, other_logits)
     least = -value_limit(dtype)
     return log_softmax(logits.to(dtype)).clamp(min=least), log_softmax(other_logits.to(dtype)).clamp(min=least)

@@ -324,7 +324,7 @@ BAD = [
     (
         lambda: grpo(kl_coef=0.1),
         ValueError,
-        "ref_logps: got None, expected a tensor with kl_coef 0.1, which weighs what it gives",
+        "ref_logps: got None, expected a tensor with kl_coef 0.1, which uses it",
     ),
     (lambda: grpo(kl_estimator="k4"), ValueError, f"kl_estimator: got 'k4', expected {ESTIMATORS}"),
     (lambda: grpo(kl_estimator=3), TypeError, f"kl_estimator: got int, expected {ESTIMATORS}"),
@@ -431,11 +431,15 @@ BAD = [
     (lambda: rejection(logps=ROW), ValueError, "logps: got shape (2,), expected shape (batch, time)"),
     (lambda: rejection(rewards=[0.0, 0.0]), TypeError, "rewards: got list, expected a tensor"),
     (lambda: rejection(rewards=ROW.long()), TypeError, "rewards: got dtype torch.int64, expected a floating-point"),
-    (lambda: rejection(rewards=TOKENS), ValueError, "rewards: got shape (2, 4), expected (2,), one for each sequence"),
+    (
+        lambda: rejection(rewards=TOKENS),
+        ValueError,
+        "rewards: got shape (2, 4), expected (2,), one for each sequence of logps",
+    ),
     (
         lambda: above(rewards=torch.zeros(3)),
         ValueError,
-        "rewards: got shape (3,), expected (2,), one for each sequence",
+        "rewards: got shape (3,), expected (2,), one for each sequence of logps",
     ),
     (lambda: rejection(rewards=ROW.to(ELSEWHERE)), ValueError, "rewards: got device meta, expected cpu, the device of"),
     (lambda: rejection(rewards=changed(ROW, math.nan)), ValueError, "rewards: got the value nan, expected finite"),

@@ -1,4 +1,4 @@
-"""Which tensors the Triton kernels can read."""
+"""The choice between Triton kernels and torch."""
 
 import os
 import warnings
@@ -11,10 +11,10 @@ from torch import Tensor
 
 
 def triton_kernels_for(x: Tensor, *others: Tensor) -> ModuleType | None:
-    """The module `triton_kernels` if its kernels can read the tensors, else None: torch does the same in more passes.
+    """The module `triton_kernels` if its kernels support the tensors, else None: torch does the same in more passes.
 
-    They read tensors of up to fp32 on CUDA, and on a CPU in Triton's interpreter. `torch.compile` generates kernels of
-    its own, and the tensors of `torch.func` transforms have no memory.
+    They support tensors of up to fp32 on CUDA, and on a CPU in Triton's interpreter. `torch.compile` generates kernels
+    of its own, and the tensors of `torch.func` transforms have no storage.
     """
     if torch.compiler.is_compiling() or x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return None
@@ -25,7 +25,7 @@ def triton_kernels_for(x: Tensor, *others: Tensor) -> ModuleType | None:
 
 
 def in_transform(*tensors: Tensor) -> bool:
-    """Whether one of the tensors is wrapped by a torch.func transform, or by what batches upstream gradients."""
+    """Whether a tensor is wrapped by a torch.func transform, or by a batched backward pass."""
     try:
         for x in tensors:
             x.untyped_storage()
@@ -36,7 +36,7 @@ def in_transform(*tensors: Tensor) -> bool:
 
 @cache
 def _triton_kernels(interpreted: bool) -> ModuleType | None:
-    """The module, unless Triton is missing or unusable: it needs a C compiler, which small images lack."""
+    """The module, or None if Triton is missing or unusable: it needs a C compiler, which small images lack."""
     if find_spec("triton") is None:
         return None
     try:
@@ -47,6 +47,6 @@ def _triton_kernels(interpreted: bool) -> ModuleType | None:
 
             driver.active.get_current_target()
     except Exception as error:
-        warnings.warn(f"grape_verified: Triton is not used, which costs time: {error}", stacklevel=2)
+        warnings.warn(f"grape_verified: Triton is not used, so calls are slower: {error}", stacklevel=2)
         return None
     return triton_kernels

@@ -45,13 +45,12 @@ def linear_token_logps(
 
         log π(y) = z_y − log Σ_v exp(z_v)        H = −Σ_v π_v log π_v
 
-    Logits are computed tile by tile, in fp32 whatever the operands are (fp64 stays fp64) and whatever autocast says,
-    and again in the backward pass: three numbers per token are kept. Tokens that are masked, or whose upstream gradient
-    is 0, are left out; on a GPU, counting them waits for the device. A bias of −inf forbids its token, as in
-    `token_logps`. `torch.compile` takes the call as one operator. The backward pass cannot be differentiated again,
-    and says so.
+    Logits are computed tile by tile, in fp32 whatever the dtype of the operands (fp64 stays fp64), and again in the
+    backward pass; three numbers per token are saved. Tokens that are masked, or whose upstream gradient is 0, are
+    skipped; on a GPU, counting them synchronises with the device. A bias of −inf forbids its token, as in
+    `token_logps`. `torch.compile` treats the call as one operator. A second derivative raises RuntimeError.
 
-    The same call gives the same bits. On a CPU in fp64, with a width that is a multiple of 8, the results for a token
+    Results are bitwise reproducible. On a CPU in fp64, with a width that is a multiple of 8, the results for a token
     (and its gradient in hidden) do not depend on the other tokens either.
 
     Arguments:
@@ -60,21 +59,20 @@ def linear_token_logps(
         targets: (...), integers in [0, vocab).
         bias: (vocab,), in the dtype of weight, or None.
         temperature: τ, a finite number > 0, or (...), one for each token; a tensor is differentiated.
-        mask: (...), 1 or True where a token counts; None if all do.
-        with_entropy: whether to return H, too, in nats.
-        tile: rows (tokens) and columns (of the vocabulary) of logits that are computed at once; None for those of
-            `two_stage_tile`.
-        group: ranks that hold a part of the vocabulary each, in the order of the ranks: weight and bias are this
-            rank's, with equally many rows on all. Everything else, upstream gradients included, is the same on all
-            ranks, and so are the results. Gradients are those of the whole; for weight and bias, of this rank's part.
-            The forward pass costs one maximum and one sum of a few numbers per token, the backward pass one sum of the
-            gradient of hidden.
+        mask: (...); None if all tokens count.
+        with_entropy: whether to return H, in nats, as well.
+        tile: rows (tokens) and columns (of the vocabulary) of logits computed at once; None for `two_stage_tile`.
+        group: ranks that each hold a part of the vocabulary, in the order of the ranks: weight and bias are those of
+            this rank, with the same number of rows on every rank. All other arguments, upstream gradients and results
+            are the same on all ranks. Gradients are those of the whole; for weight and bias, of this rank's part. The
+            forward pass costs one MAX and one SUM of a few numbers per token, the backward pass one SUM of the gradient
+            of hidden.
 
     Returns: (...), 0 where masked; a pair of such tensors with_entropy.
 
-    Error: with u the unit roundoff of the compute dtype and Z the largest (Σ_k |W_vk h_k| + |b_v|)/τ of the token,
-    |error of log π(y)| ≤ 2·u·(width + 4)·Z + 4·u·(|log π(y)| + H + 1), and, with the spread S of `token_entropies`,
-    |error of H| ≤ 2·u·(width + 4)·Z·(1 + S) + 4·u·(1 + H + S).
+    Error: with Z the largest (Σ_k |W_vk h_k| + |b_v|)/τ of the token, |error of log π(y)| ≤ 2·u·(width + 4)·Z +
+    4·u·(|log π(y)| + H + 1), and, with the spread S of `token_entropies`, |error of H| ≤ 2·u·(width + 4)·Z·(1 + S) +
+    4·u·(1 + H + S).
 
     Claims: head.logit.gradient, head.gradient, head.entropy.gradient, head.log_odds, head.sums, head.parts,
     head.parts.gradient, policy.temperature.gradient, policy.temperature.slope, policy.entropy.gradient.

@@ -1,4 +1,4 @@
-"""Log-probabilities and entropies from logits that are held in memory, a block of rows at a time."""
+"""Log-probabilities and entropies from logits in memory, a block of rows at a time."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from grape_verified.numerics import EXP_IS_ZERO, compute_dtype, log_softmax
 
 __all__ = ["token_entropies", "token_logps"]
 
-#: A block has at most so many logits for each thread, but at least one row: 2 MiB of fp32, which a cache holds. In
-#: smaller ones, calling an operation takes as long as what it does.
+#: The most logits of a block for each thread, if it has more than one row: 2 MiB of fp32, which fit into a cache. In
+#: smaller blocks, the overhead of calling an operation dominates.
 TILE = 2**19
-#: The same for a GPU, which such a block keeps busy.
+#: The same for a GPU, enough to keep it busy.
 TILE_ON_GPU = 2**25
 
 
@@ -47,21 +47,20 @@ def token_logps(
 
     The logits at position t predict `targets[t]`: shift them first. A logit of −inf forbids its token: the token's
     log-probability is −inf, and gradients stay finite. A position with a NaN or +inf logit, or with −inf only, has no
-    distribution: its result is NaN. Where the upstream gradient is exactly 0, so is the gradient, whatever the logits.
+    distribution: its result is NaN. Where the upstream gradient is exactly 0, the gradient is 0 whatever the logits.
 
     Arguments:
         logits: (..., vocab), shifted logits.
         targets: (...), integers in [0, vocab).
         temperature: τ, a finite number > 0.
-        mask: (...), 1 or True where a token counts; None if all do.
+        mask: (...); None if all tokens count.
 
     Returns: (...), natural logarithms; 0 where masked.
 
-    Error: with u the unit roundoff of the compute dtype, |error| ≤ 4·u·(|log π(y)| + H + 1), H ≤ log vocab the entropy;
-    a constant added to all logits adds no error. Each entry of the gradient: |error| ≤ 4·u·(H + 1)/τ, and one rounding
-    to the dtype of the logits.
+    Error: |error| ≤ 4·u·(|log π(y)| + H + 1), H ≤ log vocab the entropy; a constant added to all logits adds no error.
+    Each entry of the gradient: |error| ≤ 4·u·(H + 1)/τ, and one rounding to the dtype of the logits.
 
-    Claims: policy.log_softmax, policy.log_softmax.gradient, policy.temperature.gradient.
+    Claims: policy.log_softmax.gradient, policy.temperature.gradient.
 
     Examples:
         >>> import torch
@@ -93,22 +92,22 @@ def token_entropies(
 
         H = −Σ_v π_v log π_v = log Σ_v e_v + Σ_v e_v (m − z_v)/τ / Σ_v e_v,  m = max z, e_v = exp((z_v − m)/τ)
 
-    It is computed in the second form, in which nothing cancels. A logit of −inf forbids its token, which contributes 0
-    (0 · log 0 = 0) and gets gradient 0. Positions without a distribution, and upstream gradients of 0, are as in
-    `token_logps`.
+    The second form, in which nothing cancels, is computed. A logit of −inf forbids its token, which contributes 0
+    (0 · log 0 = 0) and gets gradient 0. Positions without a distribution, and upstream gradients of 0, are treated as
+    in `token_logps`.
 
     Arguments:
         logits: (..., vocab).
         temperature: τ, a finite number > 0.
-        mask: (...), 1 or True where a token counts; None if all do.
+        mask: (...); None if all tokens count.
 
     Returns: (...), H; 0 where masked.
 
-    Error: with u the unit roundoff of the compute dtype and the spread S = Σ_v π_v |log π_v| |log π_v + H|,
-    |error| ≤ 4·u·(1 + H + S); a constant added to all logits adds no error. Each entry of the gradient:
-    |error| ≤ 4·u·π_v ((1 + H + |log π_v|)² + S)/τ, and one rounding to the dtype of the logits.
+    Error: with the spread S = Σ_v π_v |log π_v| |log π_v + H|, |error| ≤ 4·u·(1 + H + S); a constant added to all
+    logits adds no error. Each entry of the gradient: |error| ≤ 4·u·π_v ((1 + H + |log π_v|)² + S)/τ, and one rounding
+    to the dtype of the logits.
 
-    Claims: policy.entropy, policy.entropy.gradient, policy.temperature.gradient.
+    Claims: policy.entropy.gradient, policy.temperature.gradient.
 
     Examples:
         >>> import torch
@@ -127,7 +126,7 @@ def token_entropies(
 
 
 class _TokenLogps(torch.autograd.Function):
-    """log π(y), with what the backward pass needs of each row."""
+    """log π(y), and what the backward pass reads of each row."""
 
     generate_vmap_rule = True
 
@@ -157,7 +156,7 @@ class _TokenLogps(torch.autograd.Function):
 
 
 class _TokenEntropies(torch.autograd.Function):
-    """H, with what the backward pass needs of each row."""
+    """H, and what the backward pass reads of each row."""
 
     generate_vmap_rule = True
 
@@ -189,25 +188,25 @@ class _TokenEntropies(torch.autograd.Function):
 def _scaled(slopes: Tensor, scale: Tensor, idle: Tensor) -> Tensor:
     """The gradient of rows; exactly 0 in idle ones, which have neither a distribution nor an upstream gradient.
 
-    Rows that have a distribution are multiplied by an upstream gradient of 0, for the sake of second derivatives.
+    Rows with a distribution are multiplied even by an upstream gradient of 0, which second derivatives depend on.
     """
     return scale.unsqueeze(-1) * slopes.masked_fill(idle.unsqueeze(-1), 0)
 
 
 def _at_once(*tensors: Tensor) -> bool:
-    """Whether to write expressions of all logits: a compiler fuses them, and vmap works on tensors without memory."""
+    """Whether to use expressions of all logits: a compiler fuses them, and under vmap tensors have no storage."""
     return torch.compiler.is_compiling() or in_transform(*tensors)
 
 
 def _logps_at_once(logits: Tensor, targets: Tensor, temperature: float) -> Sequence[Tensor]:
-    """log π(y), m and Σ exp((z_v − m)/τ) over the others: expressions that a compiler fuses into loops over a row."""
+    """log π(y), m and Σ exp((z_v − m)/τ) over the other tokens, as expressions that a compiler fuses."""
     shift, distances, others = _relative_at_once(logits, temperature)
     rest = others.exp().sum(-1)
     return distances.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - rest.log1p(), shift, rest
 
 
 def _entropies_at_once(logits: Tensor, temperature: float) -> Sequence[Tensor]:
-    """H, m and Σ exp((z_v − m)/τ) over the others, in the same way."""
+    """H, m and Σ exp((z_v − m)/τ) over the other tokens, likewise."""
     shift, _, others = _relative_at_once(logits, temperature)
     weights = others.exp()
     rest = torch.where(shift.isnan(), shift, weights.sum(-1))
@@ -224,7 +223,7 @@ def _relative_at_once(logits: Tensor, temperature: float) -> Sequence[Tensor]:
 
 
 def _logps_of_all(logits: Tensor, temperature: float, found: Sequence[Tensor]) -> Tensor:
-    """log π_v of every token: in what is compiled, from what the forward pass found; else to be differentiated."""
+    """log π_v of every token: from the saved m and Σ in compiled code, else in differentiable operations."""
     if not torch.compiler.is_compiling():
         return log_softmax(logits, temperature)
     shift, rest = (x.unsqueeze(-1) for x in found)
@@ -232,21 +231,21 @@ def _logps_of_all(logits: Tensor, temperature: float, found: Sequence[Tensor]) -
 
 
 def _is_at(position: Tensor, logits: Tensor) -> Tensor:
-    """Where a token stands at a position, one for each row."""
+    """True at one position in each row."""
     return torch.arange(logits.shape[-1], device=logits.device) == position.unsqueeze(-1)
 
 
 def _results(
     of_rows: Callable[..., Sequence[Tensor]], temperature: float, logits: Tensor, *others: Tensor
 ) -> Sequence[Tensor]:
-    """What a function of rows of logits, and of what belongs to these rows, returns for all of them."""
+    """Apply a function of rows of logits, and of tensors with one entry for each row, to all rows."""
     flat = [x.reshape(-1) for x in others]
     parts = [of_rows(rows, *(x[place] for x in flat), temperature) for place, rows in _rows(logits)]
     return tuple(torch.cat(results).view(logits.shape[:-1]) for results in zip(*parts, strict=True))
 
 
 def _gradient(of_rows: Callable[..., None], temperature: float, logits: Tensor, *others: Tensor) -> Tensor:
-    """The gradient of the logits, which such a function writes."""
+    """The gradient of the logits, written by a function of rows."""
     as_given = _as_rows(logits) is not None
     gradient = torch.empty_like(logits, memory_format=torch.preserve_format if as_given else torch.contiguous_format)
     written, flat = gradient.view(-1, logits.shape[-1]), [x.reshape(-1) for x in others]
@@ -256,7 +255,7 @@ def _gradient(of_rows: Callable[..., None], temperature: float, logits: Tensor, 
 
 
 def _rows(logits: Tensor, start: int = 0) -> Iterator[tuple[slice, Tensor]]:
-    """All rows of logits, in one part where strides allow it, and where each part is; at most a tile is copied."""
+    """The rows of logits with their places, in one part where strides allow it; at most a tile is copied."""
     vocab = logits.shape[-1]
     rows = logits.reshape(-1, vocab) if logits.numel() <= TILE else _as_rows(logits)
     if rows is not None:
@@ -269,7 +268,7 @@ def _rows(logits: Tensor, start: int = 0) -> Iterator[tuple[slice, Tensor]]:
 
 
 def _as_rows(logits: Tensor) -> Tensor | None:
-    """Logits with their leading dimensions made one, if that needs no copy."""
+    """Logits with their leading dimensions merged, if that needs no copy."""
     try:
         return logits.view(-1, logits.shape[-1])
     except RuntimeError:
@@ -277,7 +276,7 @@ def _as_rows(logits: Tensor) -> Tensor | None:
 
 
 def _logps(logits: Tensor, targets: Tensor, temperature: float) -> Sequence[Tensor]:
-    """log π(y) and, for `_slopes`, the total of the softmax of torch, of rows."""
+    """log π(y) of rows and, for `_slopes`, the total of torch's softmax."""
     memory = _memory(logits)
     logps, at_top, others = memory.new_empty(3, len(logits))
     for rows in blocks(len(logits), len(memory)):
@@ -308,7 +307,7 @@ def _slopes(
 
 
 def _entropies(logits: Tensor, temperature: float) -> Sequence[Tensor]:
-    """H and, for `_entropy_slopes`, the mean of (z − max z)/τ and the total of the softmax of torch, of rows."""
+    """H of rows and, for `_entropy_slopes`, the mean of (z − max z)/τ and the total of torch's softmax."""
     memory, other_memory = _memory(logits), _memory(logits)
     spread, at_top, others = memory.new_empty(3, len(logits))
     for rows in blocks(len(logits), len(memory)):
@@ -334,8 +333,8 @@ def _entropy_slopes(
 
 
 def _active(gradient: Tensor, grad: Tensor, step: int) -> Iterator[slice]:
-    """Blocks of rows of which something is asked; in the other rows the gradient is 0, whatever their logits hold."""
-    skips = gradient.is_cpu and values_are_readable(grad)  # elsewhere, to count rows is to wait for the device
+    """Blocks with rows whose upstream gradient is not 0; in other rows the gradient is 0, whatever the logits."""
+    skips = gradient.is_cpu and values_are_readable(grad)  # elsewhere, counting rows would synchronise with the device
     for rows in blocks(len(grad), step):
         idle = grad[rows] == 0
         if not skips:
@@ -349,21 +348,21 @@ def _active(gradient: Tensor, grad: Tensor, step: int) -> Iterator[slice]:
 
 
 def _memory(logits: Tensor) -> Tensor:
-    """Room for a block of rows, in the dtype that is computed in; used again for each block."""
+    """A buffer for a block of rows in the compute dtype, reused for each block."""
     size = TILE * torch.get_num_threads() if logits.is_cpu else TILE_ON_GPU
     rows = max(1, min(len(logits), size // logits.shape[1]))
     return torch.empty(rows, logits.shape[1], dtype=compute_dtype(logits), device=logits.device)
 
 
 def _scores(logits: Tensor, temperature: float, memory: Tensor) -> Tensor:
-    """What the softmax is taken of: the logits, if these are it, else made in memory."""
+    """The input of the softmax: the logits themselves if they need no conversion, else computed in memory."""
     if temperature != 1:
         return _distances(logits, temperature, memory)
     return logits if logits.dtype == memory.dtype else memory[: len(logits)].copy_(logits)
 
 
 def _distances(logits: Tensor, temperature: float, memory: Tensor) -> Tensor:
-    """(z − max z)/τ, made in memory; subtracted first, a large number that the logits have in common costs no digit."""
+    """(z − max z)/τ, in memory. The maximum is subtracted first, so that a large common offset costs no accuracy."""
     distances = memory[: len(logits)]
     scores = logits if logits.dtype == memory.dtype else distances.copy_(logits)
     torch.sub(scores, scores.amax(1, keepdim=True), out=distances)
@@ -371,7 +370,7 @@ def _distances(logits: Tensor, temperature: float, memory: Tensor) -> Tensor:
 
 
 def _positions_of_largest(weights: Tensor) -> Tensor:
-    """Where the largest of each row stands: in the piece that has it, as a search for a position takes long."""
+    """The position of the largest weight of each row, found piece by piece because argmax is slow."""
     pieces = weights.view(len(weights), _pieces(weights.shape[1]), -1)
     piece = pieces.amax(2).argmax(1)
     rows = torch.arange(len(weights), device=weights.device)
@@ -380,20 +379,20 @@ def _positions_of_largest(weights: Tensor) -> Tensor:
 
 @cache
 def _pieces(size: int) -> int:
-    """Into how many equal pieces to divide what has a size."""
+    """The number of equal pieces to divide a size into."""
     return max(pieces for pieces in range(1, 129) if size % pieces == 0)
 
 
 def _take_out(weights: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
     """The largest weight of each row, and the sum of the others.
 
-    Left out of the sum, it rounds away no digit of the others: so is the log-probability of a confident token exact to
-    the last digits, and so is the total, as which the softmax of torch has 1 but for many rounding errors.
+    Leaving the largest out does not round the others away, so the log-probability of a confident token is accurate. So
+    is the total, which is 1 only up to the many rounding errors of torch's softmax.
     """
     at_top = weights.gather(1, top).squeeze(1)
     return at_top, _sums(weights.scatter_(1, top, 0))
 
 
 def _sums(tile: Tensor) -> Tensor:
-    """Sums of rows, to the last bit the same for one row as for many: torch shares out a single one among threads."""
+    """Sums of rows, bitwise the same for one row as for many, though torch splits a single row among threads."""
     return tile.sum(1) if len(tile) > 1 else torch.cat([tile, tile]).sum(1)[:1]

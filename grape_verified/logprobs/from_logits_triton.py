@@ -1,4 +1,4 @@
-"""Log-probabilities and entropies from logits, read once forward; read once and their gradient written backward."""
+"""Log-probabilities and entropies by Triton kernels: one read of the logits forward, one read and write backward."""
 
 from types import ModuleType
 from typing import Any
@@ -10,7 +10,7 @@ from grape_verified.logprobs.dispatch import in_transform
 
 
 class TritonTokenLogps(torch.autograd.Function):
-    """log π(y) of logits, by Triton kernels; a second derivative is left to `plain`, the same in torch."""
+    """log π(y), by Triton kernels. For second derivatives `plain`, the same function in torch, is used."""
 
     @staticmethod
     def forward(
@@ -39,7 +39,7 @@ class TritonTokenLogps(torch.autograd.Function):
 
 
 class TritonTokenEntropies(torch.autograd.Function):
-    """H of logits, by Triton kernels; a second derivative is left to `plain`, the same in torch."""
+    """H, by Triton kernels. For second derivatives `plain`, the same function in torch, is used."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, temperature: float, kernels: ModuleType, plain: Any) -> Tensor:
@@ -66,7 +66,7 @@ class TritonTokenEntropies(torch.autograd.Function):
 
 
 def _by_torch(plain: Any, grad: Tensor, logits: Tensor, *others: Any) -> Tensor:
-    """The gradient through the same function in torch, where it is differentiated again or comes for a batch."""
+    """The gradient through the same function in torch, which can be differentiated again or batched."""
     again = torch.is_grad_enabled()
     with torch.enable_grad():
         result = plain.apply(logits, *others)[0]
@@ -74,6 +74,6 @@ def _by_torch(plain: Any, grad: Tensor, logits: Tensor, *others: Any) -> Tensor:
 
 
 def _rows(logits: Tensor) -> Tensor:
-    """As (outer, inner, vocab), without a copy where the last time steps of each sequence are cut off."""
+    """As (outer, inner, vocab), without a copy if only the last time steps of each sequence are cut off."""
     rows = logits if logits.ndim == 3 else logits.reshape(1, -1, logits.shape[-1])
     return rows if rows.stride(-1) == 1 else rows.contiguous()

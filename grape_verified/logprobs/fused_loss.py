@@ -1,4 +1,4 @@
-"""Losses straight from hidden states, for any function of log-probabilities that adds up."""
+"""Losses directly from hidden states, for any loss that is a sum over tokens, sequences or pairs."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ __all__ = ["FusedLossOutput", "fused_linear_loss"]
 class FusedLossOutput(NamedTuple):
     """A loss from hidden states.
 
-    loss: the number to differentiate. terms: what it is a sum of, before weights and denominator, and detached. logps:
-    of every token, detached and 0 where masked.
+    loss: the number to differentiate. terms: its terms before weights and denominator, detached. logps: those of every
+    token, detached and 0 where masked.
     """
 
     loss: Float[Tensor, ""]
@@ -65,41 +65,42 @@ def fused_linear_loss(
 
     The logits of a block of tokens are computed once. They give log-probabilities, these give the terms of the loss
     and, by autograd on a few numbers, its slopes, and the slopes give the gradients while the logits are still in
-    memory. This saves computing the logits a second time, and requires a loss that is a sum over blocks:
+    memory. This avoids computing the logits twice, and requires a loss that is a sum over blocks:
 
-        "token"     loss_fn(logps, **inputs) → (1, n), all of them (1, n): of any n tokens that count. The loss is the
+        "token"     loss_fn(logps, **inputs) → (1, n), for any n counted tokens, all arguments (1, n). The loss is the
                     `aggregate` of the terms.
-        "sequence"  loss_fn(logps, **inputs) → (n,), of any n sequences: logps (n, time), 0 where masked, and n rows of
+        "sequence"  loss_fn(logps, **inputs) → (n,), for any n sequences: logps (n, time), 0 where masked, and n rows of
                     each input. The loss is Σ terms / D.
-        "pair"      loss_fn(chosen_logps, rejected_logps, **inputs) → (n,), all of them (n,): of the sums over tokens
-                    of any n pairs. The first half of the batch is chosen, the second rejected. The loss is Σ terms / D.
+        "pair"      loss_fn(chosen_logps, rejected_logps, **inputs) → (n,), for any n pairs, all arguments (n,), the
+                    log-probabilities summed over tokens. The first half of the batch is chosen, the second rejected.
+                    The loss is Σ terms / D.
 
     `sft_per_token`, `ppo_per_token`, `grpo_per_token`, `gspo_per_sequence`, `dpo_per_pair` and the like are such
-    functions; set their options by `functools.partial`. A block holds whole sequences or pairs, so that memory grows
-    with the longest of them; it does not with `linear_token_logps`.
+    functions; set their options with `functools.partial`. A block holds whole sequences or pairs, so memory grows with
+    the longest of them, unlike with `linear_token_logps`.
 
-    The loss can be differentiated once, in hidden, weight and bias; terms and logps are constants, and so are
-    temperature, inputs and everything else that loss_fn reads. loss_fn runs without autocast. `torch.compile` leaves
-    the call as it is, at the cost of a graph break; torch.func transforms are refused.
+    The loss can be differentiated once, in hidden, weight and bias; terms, logps, temperature, inputs and everything
+    else that loss_fn reads are constants. loss_fn runs without autocast. `torch.compile` breaks the graph at the call;
+    torch.func transforms are not supported.
 
     Arguments:
         hidden: (batch, time, width); the state at a position predicts its target.
         weight, targets, mask, bias, temperature: as in `linear_token_logps`.
-        loss_fn: one of the above, in terms of torch.
+        loss_fn: a function as above, made of torch operations.
         inputs: by the names of loss_fn's arguments: for "token" (batch, time), or (batch,) for one value per sequence;
             for "sequence" (batch, …); for "pair" (batch / 2, …). For "token", masked entries may hold anything.
         separable: what the loss is a sum over.
         aggregation, max_length: as in `aggregate`, for "token" alone, where None is "token_mean".
         denominator: as in `aggregate`; for "sequence" and "pair" D, None for their number.
-        tile: rows (tokens of a block) and columns of logits that are computed at once; None for `one_pass_tile`.
-        group: ranks that hold a part of the vocabulary each, as in `linear_token_logps`; one maximum and one sum for
-            each block, and one sum of the gradient of hidden.
+        tile: rows (tokens of a block) and columns of logits computed at once; None for `one_pass_tile`.
+        group: ranks that each hold a part of the vocabulary, as in `linear_token_logps`; one MAX and one SUM for each
+            block, and one SUM of the gradient of hidden.
 
     Returns: FusedLossOutput(loss, terms, logps): terms (batch, time) and 0 where masked, (batch,) or (batch / 2,).
 
-    Raises: TypeError or ValueError also for a loss_fn that returns something else than its terms, such as `ppo_loss`.
+    Raises: TypeError or ValueError also for a loss_fn that does not return terms, such as `ppo_loss`.
 
-    Error: that of the loss for log-probabilities with the error of `linear_token_logps`.
+    Error: that of the loss, for log-probabilities with the error of `linear_token_logps`.
 
     Claims: those of `linear_token_logps`, of the loss and of `aggregate`.
 
@@ -170,7 +171,7 @@ def _token_weights(
     denominator: float | Tensor | None,
     max_length: int | None,
 ) -> Float[Tensor, "batch time"]:
-    """What the term of each token is multiplied by: the gradient of the aggregate, which is linear."""
+    """The weight of the term of each token: the gradient of the aggregate, which is linear."""
     with torch.inference_mode(False), torch.enable_grad():
         zeros = torch.zeros(counted.shape, dtype=dtype, device=counted.device, requires_grad=True)
         divisor = savable(denominator) if isinstance(denominator, Tensor) else denominator
@@ -186,7 +187,7 @@ def _over_tokens(
     weights: Tensor,
     rows: int,
 ) -> Loss:
-    """A loss over the tokens that count, which are at these places, in blocks of at most so many rows."""
+    """A loss over the counted tokens, at these places, in blocks of at most `rows` rows."""
     per_token = {name: x.unsqueeze(1).expand_as(targets) if x.ndim == 1 else x for name, x in inputs.items()}
     given = {name: x.reshape(-1)[places].unsqueeze(0) for name, x in per_token.items()}
     parts = [Part(places[part], part) for part in blocks(len(weights), rows)]
@@ -207,7 +208,7 @@ def _over_sequences(
     rows: int,
     halves: int,
 ) -> Loss:
-    """A loss over sequences, or over pairs of one in each half of the batch; blocks of at most so many rows, or one."""
+    """A loss over sequences, or over pairs of one from each half, in blocks of one or of at most `rows` rows."""
     ends = [0, *counted.sum(1).cumsum(0).tolist()]
     firsts = [half * len(weights) for half in range(halves)]
     separable = "sequence" if halves == 1 else "pair"
@@ -230,7 +231,7 @@ def _over_sequences(
 
 
 def _packed(lengths: Sequence[int], rows: int) -> Iterator[slice]:
-    """Runs of neighbours whose lengths add up to at most so many rows; a longer one stands alone."""
+    """Runs of neighbours with lengths that add up to at most `rows`, or single longer ones."""
     start, total = 0, 0
     for place, length in enumerate(lengths):
         if place > start and total + length > rows:

@@ -1,4 +1,4 @@
-"""What the functions of this package take: checked before any work, and the rows that count."""
+"""The arguments of the functions in this folder: their checks, and the rows that count."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,13 +32,13 @@ from grape_verified.numerics import compute_dtype
 
 Separable = Literal["token", "sequence", "pair"]
 
-#: A function that gives the terms of a loss of each kind.
+#: A function that returns the terms of a loss of each kind.
 _SUCH_AS = {"token": "ppo_per_token", "sequence": "gspo_per_sequence", "pair": "dpo_per_pair"}
 
 
 @dataclass(frozen=True)
 class HeadInputs:
-    """What is read of each token, in one dimension, and which tokens count; None if all do."""
+    """The inputs for each token, flattened, and which tokens count; None if all do."""
 
     hidden: Float[Tensor, "tokens width"]
     targets: Int[Tensor, " tokens"]
@@ -55,7 +55,7 @@ def head_inputs(
     mask: Tensor | None,
     ranks: int,
 ) -> HeadInputs:
-    """Check hidden states and the last layer of a model, or one of so many parts of it."""
+    """Check hidden states and the last layer of a model, or the part of it that one of these ranks holds."""
     _check_head(hidden, weight, bias)
     vocab = ranks * len(weight)
     check_tensor("targets", targets)
@@ -106,7 +106,7 @@ def _check_temperatures(temperature: Tensor, targets: Tensor, counted: Tensor | 
 
 
 def check_targets(targets: Tensor, like_name: str, like: Tensor, vocab: int, counted: Tensor | None = None) -> None:
-    """Check that targets are tokens of a vocabulary, where they count, one for each position of a tensor."""
+    """Check that targets are tokens of the vocabulary where they count, one for each position of a tensor."""
     check_tensor("targets", targets)
     if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
         raise TypeError(f"targets: got dtype {targets.dtype}, expected an integer dtype")
@@ -137,7 +137,7 @@ def counted_positions(mask: Tensor, logits: Tensor) -> Bool[Tensor, "*positions"
 
 
 def savable(x: Tensor) -> Tensor:
-    """A tensor that autograd can save, as it cannot one made in inference mode: a copy of that."""
+    """A tensor that autograd can save: a copy of one made in inference mode, else the tensor."""
     copied = not torch.compiler.is_compiling() and x.is_inference() and not torch.is_inference_mode_enabled()
     return x.clone() if copied else x
 
@@ -145,7 +145,7 @@ def savable(x: Tensor) -> Tensor:
 def check_separable(
     separable: str, aggregation: str | None, denominator: float | Tensor | None, max_length: int | None
 ) -> float | Tensor | None:
-    """Check what a loss is a sum over and its reduction; return the denominator, a number as a float."""
+    """Check `separable` and the options of the reduction; return the denominator, a number as a float."""
     check_choice("separable", separable, get_args(Separable))
     if separable == "token":
         check_reduction("aggregation", "token_mean" if aggregation is None else aggregation, denominator, max_length)
@@ -159,7 +159,7 @@ def check_separable(
 
 
 def check_fused_batch(hidden: Tensor, separable: str) -> None:
-    """Check that hidden states are those of sequences, and of two halves where pairs are asked for."""
+    """Check that hidden states are those of sequences, for pairs of an even number of them."""
     check_tensor("hidden", hidden)
     if hidden.ndim != 3:
         raise ValueError(f"hidden: got shape {_shape(hidden)}, expected shape (batch, time, width)")
@@ -168,7 +168,7 @@ def check_fused_batch(hidden: Tensor, separable: str) -> None:
 
 
 def check_fused_inputs(inputs: Mapping[str, Tensor], separable: str, targets: Tensor) -> None:
-    """Check the tensors that a loss reads beside log-probabilities: constants, one row for each sequence or pair."""
+    """Check the inputs of a loss beside log-probabilities: constants, one row for each sequence or pair."""
     if not isinstance(inputs, Mapping):
         raise TypeError(f"inputs: got {type(inputs).__name__}, expected a mapping from names to tensors")
     batch = tuple(targets.shape[:1])
@@ -198,7 +198,7 @@ def check_with_values(hidden: Tensor, *others: Tensor) -> None:
 
 
 def check_loss_function(loss_fn: object, separable: str) -> None:
-    """Check that a loss function is one, and does not announce a loss where its terms are expected."""
+    """Check that a loss function is callable, and by its annotation does not return a reduced loss."""
     if not callable(loss_fn):
         raise TypeError(f"loss_fn: got {type(loss_fn).__name__}, expected a function, such as {_SUCH_AS[separable]}")
     function: object = loss_fn
@@ -210,22 +210,22 @@ def check_loss_function(loss_fn: object, separable: str) -> None:
 
 
 def checked_terms(terms: object, separable: str, shape: tuple[int, ...]) -> Tensor:
-    """Check what a loss function returned."""
+    """Check the terms that a loss function returned."""
     if not isinstance(terms, Tensor):
         _refuse_terms(type(terms), f"a tensor of shape {shape}, its terms", separable)
     if terms.shape != shape:
-        raise ValueError(f"loss_fn: got one that returns shape {_shape(terms)}, expected {shape}, its terms")
+        raise ValueError(f"loss_fn: got a function that returns shape {_shape(terms)}, expected {shape}, its terms")
     return terms
 
 
 def _refuse_terms(returned: type, expected: str, separable: str) -> NoReturn:
     raise TypeError(
-        f"loss_fn: got one that returns {returned.__name__}, expected {expected}, such as {_SUCH_AS[separable]}"
+        f"loss_fn: got a function that returns {returned.__name__}, expected {expected}, such as {_SUCH_AS[separable]}"
     )
 
 
 def check_constant(name: str, value: object) -> None:
-    """Check that no gradient is asked of a constant."""
+    """Check that a constant does not require a gradient."""
     if isinstance(value, Tensor) and value.requires_grad:
         raise ValueError(f"{name}: got a tensor that requires a gradient, expected a constant; detach it")
 

@@ -1,4 +1,4 @@
-"""A loss straight from hidden states, whose gradients are formed while the logits of some rows are at hand."""
+"""A loss directly from hidden states, with gradients formed while the logits of a block are in memory."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from grape_verified.logprobs.tiles import (
 )
 from grape_verified.numerics import compute_dtype, without_autocast
 
-#: Rows without a slope are left out of the products where they are at least this share of their block: what is left of
-#: each tile has to be moved together, which costs about a tenth of the products.
+#: Rows with slope 0 are left out of the products if they are at least this share of their block: gathering the other
+#: rows of a tile costs about a tenth of the products.
 WORTH_MOVING = 0.1
 
 
 class Part(NamedTuple):
-    """A block: where its rows are among all, and the terms of the loss that they make up."""
+    """A block: the places of its rows, and the terms of the loss that they make up."""
 
     rows: Tensor
     terms: slice
@@ -36,7 +36,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Loss:
-    """Σ weights · terms, in parts that do not depend on each other."""
+    """Σ weights · terms, in independent parts."""
 
     parts: Sequence[Part]
     terms: Callable[[Tensor, Part], Tensor]
@@ -65,8 +65,8 @@ def _check_leaves(terms: Tensor, leaf: Tensor) -> None:
         found = getattr(node, "variable", leaf)
         if found is not leaf:
             raise ValueError(
-                f"loss_fn: got one that reads a tensor of shape {tuple(found.shape)} which requires a gradient, "
-                "expected only logps to: nothing else is differentiated"
+                f"loss_fn: got a function that reads a tensor of shape {tuple(found.shape)} which requires a gradient, "
+                "expected none but logps: nothing else is differentiated"
             )
         nodes.extend(following for following, _ in node.next_functions)
 
@@ -74,7 +74,7 @@ def _check_leaves(terms: Tensor, leaf: Tensor) -> None:
 class OnePass(torch.autograd.Function):
     """A loss, its terms and the log-probabilities of all rows.
 
-    The gradients are there after the forward pass; the backward pass hands them out times the upstream gradient.
+    The forward pass computes the gradients; the backward pass multiplies them by the upstream gradient.
     """
 
     @staticmethod
@@ -100,8 +100,8 @@ class OnePass(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivative("fused_linear_loss")
         gradients = ctx.saved_tensors
-        # At upstream 1, as nearly always, no second gradient of weight is held in memory; a GPU is waited for. A graph
-        # that is kept keeps its own: leaves write into what they are handed.
+        # The usual upstream gradient of 1 needs no second copy of the gradient of weight; the test synchronises with a
+        # GPU. A retained graph must keep its own gradients, because leaves write into those that they are given.
         if torch._C._autograd._get_current_graph_task_keep_graph() or upstream != 1:
             gradients = [None if gradient is None else gradient * upstream for gradient in gradients]
         return *gradients, None, None, None, None, None
@@ -163,10 +163,9 @@ class _Block:
 
 
 class _Gradients:
-    """∂L/∂hidden, ∂L/∂weight and ∂L/∂bias, those that are needed, as blocks come in.
+    """∂L/∂hidden, ∂L/∂weight and ∂L/∂bias, those that are needed, summed over blocks.
 
-    What belongs to a row is put on its hidden state and on its result, so that the tiles go into the products as they
-    are.
+    The factors of a row multiply its hidden state and its result, so that the tiles enter the products unchanged.
     """
 
     def __init__(self, hidden: Tensor, head: Head, needs: Sequence[bool]) -> None:
@@ -177,7 +176,7 @@ class _Gradients:
         self.bias = head.zeros(len(head.weight)) if needs[2] else None
 
     def add(self, block: _Block, rows: Tensor, slopes: Tensor) -> None:
-        """Add what a block gives, given the slopes of its rows; those of slope 0 are left out where that pays."""
+        """Add the gradients of a block, given the slopes of its rows; rows of slope 0 are left out if that pays."""
         active = slopes != 0
         if not active.any():
             return
@@ -189,7 +188,7 @@ class _Gradients:
             self.hidden[rows[index]] = of_hidden
 
     def _add(self, block: _Block, index: Tensor | slice, scale: Tensor) -> Tensor:
-        """Add what some rows of a block give to weight and bias; return what they give to hidden."""
+        """Add the gradients of weight and bias of some rows of a block; return that of hidden."""
         hidden = block.hidden[index]
         scaled = (hidden * scale.unsqueeze(1)).to(hidden.dtype)
         of_hidden = scale.new_zeros(hidden.shape)
@@ -201,12 +200,12 @@ class _Gradients:
             if self.hidden is not None:
                 accumulate(of_hidden, tile, self.head.operand(self.head.weight[columns]))
             if self.weight is not None:
-                put = accumulate if self.started else multiply  # what was there before the first block is not read
+                put = accumulate if self.started else multiply  # the first block overwrites uninitialised memory
                 put(self.weight[columns], tile.T, scaled)
         return of_hidden.mul_(scale.unsqueeze(1))
 
     def finished(self) -> Sequence[Tensor | None]:
-        """The gradients in the dtypes of what they are gradients of, once all blocks are added."""
+        """The gradients in the dtypes of their tensors, after all blocks."""
         if self.weight is not None and not self.started:
             self.weight.zero_()
         if self.hidden is not None:

@@ -1,4 +1,4 @@
-"""What ranks tell each other: a vocabulary in parts, one for each rank of a group."""
+"""Communication between ranks that each hold a part of the vocabulary."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def ranks(group: ProcessGroup | None) -> int:
 
 
 def group_named(name: str | None) -> ProcessGroup | None:
-    """The group that has a name, as operators are given it."""
+    """The group with a name: operators take names of groups."""
     return None if name is None else _resolve_process_group(name)  # type: ignore[arg-type, no-any-return, unused-ignore]
 
 
@@ -25,7 +25,7 @@ def first_token(weight: Tensor, group: ProcessGroup | None) -> int:
 
 
 def largest_shift(shift: Tensor, size: int, group: ProcessGroup) -> Tensor:
-    """The largest shift of each row over all ranks; on the way it is checked that all parts have the same size."""
+    """The largest shift of each row over all ranks. The same call checks that all parts have the same size."""
     packed = torch.cat([shift, shift.new_tensor([size, -size])])
     dist.all_reduce(packed, dist.ReduceOp.MAX, group=group)
     largest, smallest = packed[-2:].abs().int().tolist()
@@ -38,7 +38,7 @@ def largest_shift(shift: Tensor, size: int, group: ProcessGroup) -> Tensor:
 
 
 def summed(x: Tensor, group: ProcessGroup | None) -> Tensor:
-    """The sum over all ranks, in place; without a group x as it is."""
+    """Sum x over all ranks, in place; without a group, return x unchanged."""
     if group is not None:
         dist.all_reduce(x, dist.ReduceOp.SUM, group=group)
     return x

@@ -1,4 +1,4 @@
-"""Logits a tile at a time: how one is computed, and the sums over tiles that a softmax is made of."""
+"""Logits a tile at a time: how a tile is computed, and the sums over tiles that a softmax needs."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ from grape_verified.logprobs.dispatch import triton_kernels_for
 from grape_verified.logprobs.parallel import largest_shift, summed
 from grape_verified.numerics import EXP_IS_ZERO, compute_dtype, exp_
 
-#: A logit may exceed the shift by so much before the shift is raised: e¹⁶ is far from overflow and costs no accuracy.
+#: By how much a logit may exceed the shift before the shift is raised: e¹⁶ is far from overflow and costs no accuracy.
 SLACK = 16.0
 
-#: Rows that are left over from so many take another way through the libraries on a CPU, where sums have another order:
-#: what comes out for a row would depend on how many others there are. They are filled up with zeros.
+#: On a CPU the libraries treat rows beyond a multiple of this differently, with another order of summation: the result
+#: for a row would depend on the number of rows. So rows are padded with zeros to a multiple.
 ROWS_TOGETHER = 4
 
-#: On a CPU the rows of a tile lie so many numbers further apart than they are long: rows that are a power of two apart
-#: compete for the same places in the caches, which costs the products a twentieth of their rate.
+#: On a CPU, padding between the rows of a tile: rows that are a power of two apart compete for the same cache lines,
+#: which slows the products down by a twentieth.
 GAP = 16
 
 
 class Tile(NamedTuple):
-    """So many rows (tokens) and columns (of the vocabulary) of logits at once."""
+    """The numbers of rows (tokens) and columns (of the vocabulary) of logits computed at once."""
 
     rows: int
     columns: int
 
 
 def two_stage_tile(hidden: Tensor, weight: Tensor) -> Tile:
-    """The tile of the two-stage route: on a CPU 4 MiB of logits, which its last cache holds, on a GPU 128 MiB."""
+    """The tile of the two-stage route: 4 MiB of logits on a CPU, which fit into its last cache, 128 MiB on a GPU."""
     return Tile(8192, 4096) if hidden.is_cuda else Tile(512, 2048)
 
 
 def one_pass_tile(hidden: Tensor, weight: Tensor) -> Tile:
     """The tile of the one-pass route, which holds all columns of its rows until their gradients are formed.
 
-    Half as many rows as hidden states are wide: the logits of a block then take half the memory of the gradient of
-    weight. No fewer than 256, below which the products do not reach the rate of the machine.
+    It has half as many rows as the width of hidden states: the logits of a block then take half the memory of the
+    gradient of weight. With fewer than 256 rows, the products would not run at full speed.
     """
     return Tile(max(256, weight.shape[1] // 2), len(weight) if hidden.is_cuda else 4096)
 
 
 def checked_tile(tile: tuple[int, int]) -> Tile:
-    """Check the size of a tile that was asked for."""
+    """Check a tile given by the caller."""
     if not isinstance(tile, tuple) or len(tile) != len(Tile._fields):
         raise TypeError(f"tile: got {tile!r}, expected a pair of rows and columns")
     for name, size in zip(Tile._fields, tile, strict=True):
@@ -60,13 +60,13 @@ def checked_tile(tile: tuple[int, int]) -> Tile:
 
 
 def refuse_second_derivative(name: str) -> None:
-    """Refuse to be differentiated twice: without this the part that is missing would be missing in silence."""
+    """Raise on a second derivative, part of which would otherwise be silently missing."""
     if torch.is_grad_enabled() and torch._C._functorch.maybe_current_level() is None:  # torch.func always enables it
         second_derivative_refused(name)
 
 
 def second_derivative_refused(name: str) -> NoReturn:
-    """Say which function cannot be differentiated twice."""
+    """Raise the error of a function that cannot be differentiated twice."""
     raise RuntimeError(
         f"{name}: got a backward pass with create_graph=True, expected one without: it cannot be differentiated again; "
         "token_logps on the logits can"
@@ -74,21 +74,21 @@ def second_derivative_refused(name: str) -> NoReturn:
 
 
 def blocks(size: int, step: int) -> Iterator[slice]:
-    """The slices of at most `step` that make up `size`: as few as can be, and none much smaller than the others."""
+    """Slices of at most `step` that cover `size`: as few as possible, of nearly equal length."""
     equal = -(-size // max(1, -(-size // step)))
     step = min(step, equal + -equal % ROWS_TOGETHER) or 1
     return (slice(start, min(start + step, size)) for start in range(0, size, step))
 
 
 class Logits(NamedTuple):
-    """A tile of logits (products + bias) / temperature, of which the products are in memory."""
+    """A tile of logits (products + bias) / temperature, of which only the products are computed."""
 
     products: Tensor
     bias: Tensor | None
     temperature: float | Tensor
 
     def finished(self) -> Tensor:
-        """The logits, in the place of the products."""
+        """The logits, in place of the products."""
         tile = self.products
         if self.bias is not None:
             tile.add_(self.bias)
@@ -103,9 +103,9 @@ class Logits(NamedTuple):
 class Head:
     """The last layer of a model, whose logits are (hidden · weightᵀ + bias) / temperature.
 
-    The products are fp32 (fp64 for fp64 operands) whatever the operands are: half-precision logits are where
-    log-probabilities lose their digits. CUDA multiplies bf16 operands so; on a CPU they are brought to fp32 first.
-    With a group, weight and bias are those of one part of the vocabulary, and every rank of the group has another.
+    The products are fp32 (fp64 for fp64 operands) whatever the operands: log-probabilities lose their accuracy in
+    half-precision logits. CUDA multiplies bf16 operands into fp32; on a CPU they are converted first. With a group,
+    each rank has the weight and bias of one part of the vocabulary.
     """
 
     weight: Tensor
@@ -114,17 +114,17 @@ class Head:
     group: ProcessGroup | None = None
 
     def operand(self, x: Tensor) -> Tensor:
-        """Hidden states or weights in the dtype in which they are multiplied."""
+        """Hidden states or weights in the dtype of the products' operands."""
         multiplied = x.is_cuda and x.dtype == torch.bfloat16
         return x if multiplied else x.to(compute_dtype(x))
 
     def memory(self, rows: int, columns: int) -> Tensor:
-        """Room for a tile of logits of at most so many rows and columns."""
+        """A buffer for a tile of logits of at most that many rows and columns."""
         size = rows * (min(columns, len(self.weight)) + GAP)
         return torch.empty(size, dtype=compute_dtype(self.weight), device=self.weight.device)
 
     def zeros(self, size: int) -> Tensor:
-        """So many zeros, in the dtype of the logits."""
+        """Zeros in the dtype of the logits."""
         return torch.zeros(size, dtype=compute_dtype(self.weight), device=self.weight.device)
 
     def temperature_of(self, rows: slice | Tensor) -> float | Tensor:
@@ -132,7 +132,7 @@ class Head:
         return self.temperature[rows] if isinstance(self.temperature, Tensor) else self.temperature
 
     def logits(self, hidden: Tensor, rows: slice | Tensor, weight: Tensor, columns: slice, memory: Tensor) -> Logits:
-        """A tile of logits, in memory, from the operands of some rows and some columns."""
+        """A tile of logits, in memory, from the operands of some rows and columns."""
         gap = GAP if triton_kernels_for(memory) is None else 0
         shape = len(hidden), len(weight) + gap
         tile = memory[: shape[0] * shape[1]].view(shape)[:, : len(weight)]
@@ -163,12 +163,12 @@ def accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def _padded(rows: Tensor) -> Tensor:
-    """A few rows, and zeros after them."""
+    """A few rows padded with zeros."""
     return torch.nn.functional.pad(rows, (0, 0, 0, ROWS_TOGETHER - len(rows)))
 
 
 def put_at(tile: Tensor, position: Tensor, values: Tensor) -> Tensor:
-    """Put a value into each row of a tile at a position, unless that lies outside."""
+    """Write a value at a position of each row of a tile, unless the position is outside."""
     inside = (position >= 0) & (position < tile.shape[1])
     place = position.clamp(0, tile.shape[1] - 1).unsqueeze(1)
     there = tile.gather(1, place)
@@ -177,11 +177,11 @@ def put_at(tile: Tensor, position: Tensor, values: Tensor) -> Tensor:
 
 @dataclass
 class Sums:
-    """What the softmax of some rows needs of their logits z, of as many columns as were added so far.
+    """Sums over the logits z of rows that their softmax needs, over the columns added so far.
 
     With y the target: shift, near the largest logit; rest = Σ_{v≠y} exp(z_v − shift); chosen = z_y; and, for an
-    entropy, spread = Σ_{v≠y} exp(z_v − shift)·(z_v − shift). Without the target among the others, the
-    log-probability of a confident token, −log(1 + rest/exp(z_y − shift)), keeps its relative accuracy.
+    entropy, spread = Σ_{v≠y} exp(z_v − shift)·(z_v − shift). Because rest leaves the target out, the log-probability of
+    a confident token, −log(1 + rest/exp(z_y − shift)), keeps its relative accuracy.
     """
 
     shift: Tensor
@@ -191,20 +191,20 @@ class Sums:
 
     @classmethod
     def of_nothing(cls, zero: Tensor, *, with_entropy: bool) -> Sums:
-        """No column added yet, to a zero for each row."""
-        lowest = torch.finfo(zero.dtype).min / 2  # not −∞: the differences of shifts are finite
+        """The sums over no columns, given a zero for each row."""
+        lowest = torch.finfo(zero.dtype).min / 2  # finite, so that differences of shifts are
         spread = zero.clone() if with_entropy else None
         return cls(torch.full_like(zero, lowest), zero, torch.full_like(zero, -math.inf), spread)
 
     def rows(self, rows: slice) -> Sums:
-        """Those of some rows; what is added to them is added to these."""
+        """A view of the sums of some rows."""
         spread = None if self.spread is None else self.spread[rows]
         return Sums(self.shift[rows], self.rest[rows], self.chosen[rows], spread)
 
     def add(self, tile: Logits, position: Tensor, *, exponentials: bool) -> None:
-        """Add a tile, whose targets are at `position`, which may lie outside.
+        """Add a tile with targets at `position`, which may be outside.
 
-        With exponentials it becomes exp(z − shift), and 0 at the target. Without, what is left in it is of no use.
+        With exponentials the tile becomes exp(z − shift), and 0 at the target. Else its contents are undefined.
         """
         if (kernels := triton_kernels_for(tile.products)) is not None:
             sums = self.shift, self.rest, self.chosen, self.spread
@@ -214,7 +214,7 @@ class Sums:
             self._add(tile.finished(), position)
 
     def _add(self, logits: Tensor, position: Tensor) -> None:
-        """Add a tile in passes of torch; it becomes exp(z − shift)."""
+        """Add a tile with torch operations; it becomes exp(z − shift)."""
         self.raise_shift(logits.amax(1))
         inside = (position >= 0) & (position < logits.shape[1])
         place = position.clamp(0, logits.shape[1] - 1).unsqueeze(1)
@@ -229,7 +229,7 @@ class Sums:
             self.rest.add_(exp_(logits).sum(1))
 
     def raise_shift(self, top: Tensor) -> None:
-        """Raise the shift to what is the largest logit so far where that is far above, and rescale what was summed."""
+        """Raise the shift to the largest logit where that is far above it, and rescale the sums."""
         shift = torch.where(top > self.shift + SLACK, top, self.shift)
         drop = self.shift - shift
         factor = drop.exp()
@@ -239,7 +239,7 @@ class Sums:
         self.shift.copy_(shift)
 
     def joined(self, head: Head, targets: Tensor) -> Sums:
-        """Those of the whole vocabulary, where each rank has added the columns of its part: one MAX and one SUM."""
+        """The sums over the whole vocabulary, from the parts of all ranks, by one MAX and one SUM."""
         if head.group is None:
             return self
         shift = largest_shift(self.shift, len(head.weight), head.group)

@@ -1,10 +1,10 @@
-"""Passes over logits that torch makes one operation at a time, each made in one read by a small Triton kernel.
+"""Small Triton kernels for passes over logits, each of which takes several operations of torch.
 
-The products stay with torch. What follows them is bound by memory: one program for each row reads it once, in blocks of
-columns, and writes it once or not at all. What is loaded is brought to fp32 before anything is computed.
+The matrix products stay with torch. What follows is memory-bound: one program for each row reads it once, in blocks of
+columns, and writes it at most once. Everything is computed in fp32.
 
-In all kernels e is the exponential of a distance d from a shift. π_v may be 0 and d_v −∞, so that where d_v is
-multiplied by e_v it is held above a floor.
+In all kernels e is the exponential of a distance d from a shift. If π_v = 0 then d_v is −∞, so a d_v that is multiplied
+by e_v is clamped from below.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from grape_verified.numerics import EXP_IS_ZERO
 
-#: The bytes of a row that a thread holds at once, two loads of full width, and the largest number of warps for a row.
+#: The bytes of a row that a thread loads at once, two loads of full width, and the largest number of warps for a row.
 BYTES_PER_THREAD, MOST_WARPS = 32, 8
 
 _FLOOR = tl.constexpr(EXP_IS_ZERO)
@@ -26,18 +26,18 @@ _LN2 = tl.constexpr(0.6931471805599453)
 
 
 def block_of(logits: Tensor) -> dict[str, int]:
-    """The law: 32 bytes of a row for a thread, and as many threads as its columns need, in 1, 2, 4 or 8 warps."""
+    """The launch options: 32 bytes of a row for each thread, and 1, 2, 4 or 8 warps, as many as its columns need."""
     of_warp = 32 * BYTES_PER_THREAD // logits.element_size()
     warps = min(triton.next_power_of_2(triton.cdiv(logits.shape[-1], of_warp)), MOST_WARPS)
     return {"block": warps * of_warp, "num_warps": warps}
 
 
-# -- what a program does ----------------------------------------------------------------------------------------------
+# -- kernels ----------------------------------------------------------------------------------------------------------
 
 
 @triton.jit
 def _inverse(temperatures, inverse_temperature, row):
-    """1/τ of a row, which has a temperature of its own or that of all."""
+    """1/τ of a row: its own, or that of all rows."""
     inverse = inverse_temperature
     if temperatures is not None:
         inverse = tl.div_rn(1.0, tl.load(temperatures + row))
@@ -46,7 +46,7 @@ def _inverse(temperatures, inverse_temperature, row):
 
 @triton.jit
 def _exp(d):
-    """exp(d), one multiplication before what the hardware has; what is below the normal numbers becomes 0."""
+    """exp(d), by the exp2 of the hardware; subnormal results become 0."""
     return tl.exp2(d * _LOG2E)
 
 
@@ -61,7 +61,7 @@ def _logits(products, bias, columns, inside, inverse):
 
 @triton.jit
 def _in_rows(base, row, inner, outer_stride, inner_stride):
-    """Where a row starts: one of `inner` that are so far apart from each other."""
+    """The address of a row, by its place among outer and inner rows."""
     row = row.to(tl.int64)
     return base + (row // inner) * outer_stride + (row % inner) * inner_stride
 
@@ -101,7 +101,7 @@ def add_tile_kernel(
         if exponentials:
             tl.store(start + j, e, mask=inside)
             if late:
-                tl.debug_barrier()  # what other threads have written is read
+                tl.debug_barrier()  # wait for the writes of other threads
                 for earlier in range(0, first, block):
                     place = start + earlier + tl.arange(0, block)
                     tl.store(place, tl.load(place) * factor)
@@ -197,7 +197,7 @@ def slopes_kernel(
         tl.store(moments + row, tl.load(moments + row) + moment)
 
 
-# -- what is asked of them --------------------------------------------------------------------------------------------
+# -- calls ------------------------------------------------------------------------------------------------------------
 
 
 def add_tile(
@@ -213,13 +213,13 @@ def add_tile(
     temperature: float | Tensor,
     exponentials: bool,
 ) -> None:
-    """Add a tile of logits z_v = (products_v + bias_v)/τ to the sums of its rows, which are those of `Sums`.
+    """Add a tile of logits z_v = (products_v + bias_v)/τ to the `Sums` of its rows.
 
-    The shift is raised to the largest logit so far where that is more than slack above it.
+    The shift is raised to the largest logit where that exceeds it by more than slack.
 
     Arguments:
         products: (rows, columns), contiguous, fp32.
-        position: (rows,), y, which may lie outside.
+        position: (rows,), y, which may be outside.
         shift, rest, chosen, spread: (rows,), fp32 and contiguous; written.
         bias, temperature: (columns,) or None; a number or (rows,).
         exponentials: whether products become exp(z_v − shift), and 0 at y; else they stay as they are.
@@ -231,15 +231,15 @@ def add_tile(
 
 
 def softmax(logits: Tensor, temperature: float, *, with_spread: bool) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """What the softmax of logits needs of each row, from d_v = (z_v − top)/τ, to which no constant in z adds anything.
+    """The sums that the softmax of each row needs, over d_v = (z_v − top)/τ, which a common offset does not change.
 
-    Returns top = max z; ties, the number of those; rest = Σ exp(d_v) without them; and spread = Σ exp(d_v)·d_v or None;
-    all (rows,) and fp32. ties is exact, so that what is small beside it is lost to no rounding.
+    Returns top = max z; ties, the number of maxima; rest = Σ exp(d_v) over the other tokens; and spread =
+    Σ exp(d_v)·d_v or None; all (rows,) and fp32. ties and rest are separate, so that a small rest is not rounded away.
 
     Arguments:
-        logits: (outer, inner, columns), whose columns are next to each other.
+        logits: (outer, inner, columns), with contiguous columns.
         temperature: τ.
-        with_spread: whether to return it.
+        with_spread: whether to compute spread.
     """
     outer, inner, columns = logits.shape
     rows = outer * inner
@@ -268,17 +268,17 @@ def slopes(
 ) -> None:
     """Write E_v = π_v·(slope + curve·(log π_v + H)), and at_target at y, in one read and one write.
 
-    log π_v = (z_v − shift)/τ′ − totals, with z_v = (products_v + bias_v)/τ. To moments Σ_v E_v·log π_v is added, of E
-    before it is rounded to the dtype of the result.
+    log π_v = (z_v − shift)/τ′ − totals, with z_v = (products_v + bias_v)/τ. Σ_v E_v·log π_v, of E before it is rounded to
+    the dtype of the result, is added to moments.
 
     Arguments:
-        products: (outer, inner, columns), whose columns are next to each other.
-        position, at_target: (rows,), y, which may lie outside, and E_y; both None for no target.
+        products: (outer, inner, columns), with contiguous columns.
+        position, at_target: (rows,), y, which may be outside, and E_y; both None for no target.
         result: (rows, columns), contiguous; it may be products.
         shift, totals: (rows,); None for totals of 0.
         bias, temperature, divisor: (columns,) or None; τ, a number or (rows,); τ′, a number.
-        slope: (rows,) or None for 1. Where it is 0, and so is the curve, E = 0 and the row is not read.
-        curve, entropies: (rows,), or both None for no such term; a curve comes with a slope.
+        slope: (rows,) or None for 1. Where slope and curve are 0, E = 0 and the row is not read.
+        curve, entropies: (rows,), or both None for no such term; a curve requires a slope.
         moments: (rows,), fp32 and contiguous; written.
     """
     outer, inner, columns = products.shape
@@ -289,16 +289,16 @@ def slopes(
 
 
 def _flat(x: Tensor | None) -> Tensor | None:
-    """What belongs to rows or columns, side by side in memory: an upstream gradient may be one number for all rows."""
+    """A contiguous tensor: an upstream gradient may be one number expanded over all rows."""
     return None if x is None else x.contiguous()
 
 
 def _inverses(temperature: float | Tensor) -> tuple[Tensor | None, float]:
-    """The temperatures of all rows, or the inverse of one for all."""
+    """The temperatures of the rows, or the inverse of a common one."""
     return (_flat(temperature), 1.0) if isinstance(temperature, Tensor) else (None, 1 / temperature)
 
 
 def _launch(kernel: Any, rows: int, logits: Tensor, *arguments: Tensor | float | None, **options: float) -> None:
-    """Run a kernel on all rows, on the device of the logits; on none it runs not at all."""
+    """Run a kernel on all rows, on the device of the logits; do nothing if there are none."""
     with torch.cuda.device_of(logits):
         kernel[(rows,)](logits, *arguments, **options, **block_of(logits), enable_fp_fusion=True)

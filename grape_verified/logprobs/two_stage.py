@@ -1,6 +1,6 @@
-"""Log-probabilities and entropies from hidden states in two stages, as operators that a compiler does not look into.
+"""Log-probabilities and entropies from hidden states in two stages, as operators that are opaque to a compiler.
 
-The forward pass keeps three numbers for each row, and the backward pass computes the logits again.
+The forward pass saves three numbers for each row, and the backward pass recomputes the logits.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from grape_verified.logprobs.tiles import (
 )
 from grape_verified.numerics import EXP_IS_ZERO, compute_dtype, exp_, without_autocast
 
-#: What both operators read: the rows, those of them that count, the head, and how it is tiled.
+#: The inputs of both operators: rows, which of them count, the head, and its tiling.
 _GIVEN = (
     "Tensor hidden, Tensor weight, Tensor? bias, Tensor? temperatures, float temperature, Tensor targets, "
     "Tensor? counted, int rows, int columns, str? group"
@@ -97,7 +97,7 @@ def two_stage_backward(
 ) -> tuple[Tensor, ...]:
     """The gradients of hidden, weight, bias and temperatures, empty where none is needed.
 
-    Rows that do not count, and those of which nothing is asked, are left out.
+    Rows that do not count, or have upstream gradients of 0, are left out.
     """
     head = _head(weight, bias, temperatures, temperature, group)
     local = targets - first_token(weight, head.group)
@@ -125,7 +125,7 @@ def _(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperatures: Tensor 
 
 
 def _mapped(function: Callable[..., Any], info: Any, in_dims: Sequence[Any], given: Sequence[Any]) -> tuple[Any, Any]:
-    """What vmap makes of a function: one call for each."""
+    """The vmap rule of a function: one call for each entry of the batch."""
 
     def call(place: int) -> tuple[Tensor, ...]:
         own = (x.select(d, place) if isinstance(d, int) else x for x, d in zip(given, in_dims, strict=True))
@@ -136,9 +136,9 @@ def _mapped(function: Callable[..., Any], info: Any, in_dims: Sequence[Any], giv
 
 
 class TwoStage(torch.autograd.Function):
-    """The operators as a function that can be differentiated once.
+    """The operators as an autograd function, which can be differentiated once.
 
-    All arguments are named: where nothing is differentiated, a compiler counts them.
+    All arguments are named because a compiler counts them where nothing is differentiated.
     """
 
     @staticmethod
@@ -191,7 +191,7 @@ class TwoStage(torch.autograd.Function):
 
 
 class _Backward(torch.autograd.Function):
-    """The backward pass, which torch.func differentiates only to be refused."""
+    """The backward pass under torch.func, with a derivative that raises."""
 
     @staticmethod
     def forward(*given: Any) -> tuple[Tensor, ...]:
@@ -217,20 +217,20 @@ def _head(
 
 
 def _places(counted: Tensor) -> Tensor | None:
-    """Where rows count, or None if all do. The device is waited for: products need their number of rows."""
+    """The places of the rows that count, or None if all do. Synchronises, because products need the number of rows."""
     places = counted.nonzero().squeeze(1)
     return places if len(places) < len(counted) else None
 
 
 def _spread(some: Tensor | None, index: Tensor | None, shape: Sequence[int]) -> Tensor | None:
-    """Rows put back where they were, with 0 in the others."""
+    """Rows put back in their places, with 0 in the others."""
     if some is None or index is None:
         return some
     return some.new_zeros(shape).index_copy_(0, index, some)
 
 
 def _sums(hidden: Tensor, head: Head, targets: Tensor, tile: Tile, with_entropy: bool) -> Sums:
-    """What the softmax of each row needs, from all columns."""
+    """The sums of each row over all columns."""
     hidden = head.operand(hidden)
     memory = head.memory(min(tile.rows, len(hidden)), tile.columns)
     sums = Sums.of_nothing(head.zeros(len(hidden)), with_entropy=with_entropy)
@@ -244,7 +244,7 @@ def _sums(hidden: Tensor, head: Head, targets: Tensor, tile: Tile, with_entropy:
 
 @dataclass(frozen=True)
 class _Rows:
-    """What the backward pass reads of each row: what the forward pass read and found, and what is asked of it."""
+    """The inputs of the backward pass for each row: inputs and results of the forward pass, upstream gradients."""
 
     hidden: Tensor
     targets: Tensor
@@ -256,21 +256,21 @@ class _Rows:
     grad_entropies: Tensor | None
 
     def active(self) -> Tensor:
-        """Which rows anything is asked of."""
+        """Which rows have an upstream gradient other than 0."""
         active = self.grad_logps != 0
         return active if self.grad_entropies is None else active | (self.grad_entropies != 0)
 
     def only(self, index: Tensor) -> _Rows:
-        """Those of some rows."""
+        """A selection of rows."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: value[index] for name, value in values.items() if value is not None})
 
     def scale(self) -> Tensor:
-        """What the slopes of a row leave out, so that its hidden state is multiplied by it and not a tile."""
+        """The factor that the slopes of a row leave out; it multiplies the hidden state in place of a tile."""
         return -self.grad_logps if self.grad_entropies is None else -torch.ones_like(self.grad_logps)
 
     def at_target(self) -> Tensor:
-        """The slope at the target: 1 − π_y is taken as −expm1(log π_y), as it cancels for a confident token."""
+        """The slope at the target, with 1 − π_y as −expm1(log π_y), because it cancels for a confident token."""
         miss = self.logps.expm1()
         if self.grad_entropies is None or self.entropies is None:
             return miss
@@ -278,7 +278,7 @@ class _Rows:
         return self.grad_logps * miss + self.grad_entropies * of_entropy
 
     def terms(self, rows: slice) -> dict[str, Tensor]:
-        """What makes up the factor of π_v in the slopes of some rows, beside 1."""
+        """The terms of the factor of π_v in the slopes of some rows, if it is not 1."""
         if self.grad_entropies is None or self.entropies is None:
             return {}
         values = {"slope": self.grad_logps, "curve": self.grad_entropies, "entropies": self.entropies}
@@ -299,7 +299,7 @@ class _Rows:
 class _Gradients:
     """∂L/∂hidden, ∂L/∂weight, ∂L/∂bias and ∂L/∂temperature, those that are needed, of some rows.
 
-    Columns come first, and within them rows: each weight is read once and its gradient is rounded once.
+    The outer loop is over columns: each weight is read once and its gradient is rounded once.
     """
 
     def __init__(self, rows: _Rows, head: Head, needs: Sequence[bool]) -> None:
@@ -314,7 +314,7 @@ class _Gradients:
         self.temperature = torch.zeros_like(rows.logps) if needs[3] else None
 
     def add(self, columns: slice, tile: Tile, memory: Tensor) -> None:
-        """Add what the logits of some columns give."""
+        """Add the gradients through the logits of some columns."""
         weight = self.head.operand(self.head.weight[columns])
         of_weight, of_bias = self._room(columns, memory), memory.new_zeros(len(weight))
         for rows in blocks(len(self.operand), tile.rows):
@@ -325,7 +325,7 @@ class _Gradients:
             if self.hidden is not None:
                 accumulate(self.hidden[rows], slopes, weight)
             if of_weight is not None:
-                put = accumulate if rows.start else multiply  # what was there before is not read
+                put = accumulate if rows.start else multiply  # the first block overwrites uninitialised memory
                 put(of_weight, slopes.T, self.scaled[rows])
         if self.weight is not None and of_weight is not None and of_weight.dtype != self.weight.dtype:
             self.weight[columns] = of_weight
@@ -333,13 +333,13 @@ class _Gradients:
             self.bias[columns] = of_bias
 
     def _room(self, columns: slice, memory: Tensor) -> Tensor | None:
-        """Where the gradient of some columns of weight is added up: in place, unless that would round it each time."""
+        """Where the gradient of some columns of weight is summed: in place, unless that would round it each time."""
         if self.weight is None or self.weight.dtype == memory.dtype:
             return self.weight if self.weight is None else self.weight[columns]
         return torch.empty_like(self.weight[columns], dtype=memory.dtype)
 
     def _slopes(self, weight: Tensor, rows: slice, columns: slice, memory: Tensor) -> Tensor:
-        """The slopes of a tile; what they give for the temperature is added."""
+        """The slopes of a tile; the gradient of the temperature is updated."""
         tile = self.head.logits(self.operand[rows], rows, weight, columns, memory)
         position = self.rows.targets[rows] - columns.start
         if (kernels := triton_kernels_for(memory)) is not None:
@@ -353,7 +353,7 @@ class _Gradients:
         return slopes
 
     def _triton_slopes(self, kernels: ModuleType, tile: Logits, rows: slice, position: Tensor) -> Tensor:
-        """The same in one pass, and at once in the dtype of the products if nothing else reads the slopes."""
+        """The same in one pass, in the dtype of the operands unless the gradient of bias reads the slopes."""
         dtype = tile.products.dtype if self.bias is not None else self.operand.dtype
         result = tile.products if dtype == tile.products.dtype else torch.empty_like(tile.products, dtype=dtype)
         kernels.slopes(
@@ -370,7 +370,7 @@ class _Gradients:
         return result
 
     def finished(self) -> Sequence[Tensor | None]:
-        """The gradients, once all columns are added."""
+        """The gradients, after all columns."""
         hidden, temperature = self.hidden, self.temperature
         if hidden is not None:
             hidden = summed(hidden.mul_(self.scale.unsqueeze(1)), self.head.group).to(self.rows.hidden.dtype)

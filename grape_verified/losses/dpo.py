@@ -50,7 +50,7 @@ def dpo_per_pair(
 
     Returns: (batch,).
 
-    Error: |error| ≤ 8·u·(β|l_w − l_w^ref| + β|l_l − l_l^ref| + 1), u the unit roundoff of the compute dtype.
+    Error: |error| ≤ 8·u·(β|l_w − l_w^ref| + β|l_l − l_l^ref| + 1).
 
     Claims: dpo.gradient, dpo.label_smoothing.
 
@@ -82,8 +82,6 @@ def dpo_loss(
 ) -> PairLossOutput:
     """DPO's loss: the sum of `dpo_per_pair` over the pairs, divided by D.
 
-    Micro-batches that are given the denominator of the whole batch add up to its loss.
-
     Arguments:
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps: (batch,), as in `dpo_per_pair`.
         beta, label_smoothing: as in `dpo_per_pair`.
@@ -109,10 +107,8 @@ def dpo_loss(
         (tensor(0.1269), tensor(2.))
     """
     beta = check_number("beta", beta, POSITIVE)
-    smoothing, denominator = (
-        check_number("label_smoothing", label_smoothing, BELOW_HALF),
-        check_denominator(denominator),
-    )
+    smoothing = check_number("label_smoothing", label_smoothing, BELOW_HALF)
+    denominator = check_denominator(denominator)
     log_ratios = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
     per_pair = _smoothed(_margins(log_ratios, beta), smoothing)
     return PairLossOutput(mean_of_rows(per_pair, denominator), per_pair, _metrics(log_ratios, beta))
@@ -138,7 +134,7 @@ def robust_dpo_per_pair(
 
     Returns: (batch,).
 
-    Error: |error| ≤ 8·u·(β|l_w − l_w^ref| + β|l_l − l_l^ref| + 1) / (1−2ε), u the unit roundoff of the compute dtype.
+    Error: |error| ≤ 8·u·(β|l_w − l_w^ref| + β|l_l − l_l^ref| + 1) / (1−2ε).
 
     Claims: dpo.robust.
 
@@ -170,8 +166,6 @@ def robust_dpo_loss(
 ) -> PairLossOutput:
     """Robust DPO's loss: the sum of `robust_dpo_per_pair` over the pairs, divided by D.
 
-    Micro-batches that are given the denominator of the whole batch add up to its loss.
-
     Arguments:
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta, flip_probability: as in
             `robust_dpo_per_pair`.
@@ -193,10 +187,8 @@ def robust_dpo_loss(
         tensor(0.6931)
     """
     beta = check_number("beta", beta, POSITIVE)
-    flipped, denominator = (
-        check_number("flip_probability", flip_probability, BELOW_HALF),
-        check_denominator(denominator),
-    )
+    flipped = check_number("flip_probability", flip_probability, BELOW_HALF)
+    denominator = check_denominator(denominator)
     log_ratios = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
     per_pair = _robust(log_ratios, beta, flipped)
     return PairLossOutput(mean_of_rows(per_pair, denominator), per_pair, _metrics(log_ratios, beta))
@@ -216,7 +208,7 @@ def ipo_per_pair(
     """IPO's loss of each pair, (h − 1/(2β))² with h = (l_w − l_w^ref)/n_w − (l_l − l_l^ref)/n_l.
 
     With log_ratio "sum", as in the paper, n_w = n_l = 1; with "mean" they are the numbers of tokens of the two
-    responses, which makes another loss.
+    responses, which is a different loss.
 
     Arguments:
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps: (batch,), as in `dpo_per_pair`: sums over
@@ -228,8 +220,7 @@ def ipo_per_pair(
 
     Returns: (batch,).
 
-    Error: |error| ≤ 8·u·(|l_w − l_w^ref|/n_w + |l_l − l_l^ref|/n_l + 1/(2β))², u the unit roundoff of the compute
-    dtype.
+    Error: |error| ≤ 8·u·(|l_w − l_w^ref|/n_w + |l_l − l_l^ref|/n_l + 1/(2β))².
 
     Claims: dpo.ipo.
 
@@ -262,8 +253,6 @@ def ipo_loss(
     denominator: float | Shaped[Tensor, ""] | None = None,
 ) -> PairLossOutput:
     """IPO's loss: the sum of `ipo_per_pair` over the pairs, divided by D.
-
-    Micro-batches that are given the denominator of the whole batch add up to its loss.
 
     Arguments:
         chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta, log_ratio, chosen_lengths,
@@ -299,8 +288,8 @@ def _log_ratios(
 ) -> tuple[Tensor, Tensor]:
     """Check the pairs; return the log-ratio of policy to reference, l − l^ref, of both responses.
 
-    Subtracted first, and in the compute dtype: both are large and nearly equal, so this difference is nearly exact,
-    while a difference of the policy's two sums would round away what the margin is made of.
+    They are subtracted first, and in the compute dtype: both are large and nearly equal, so their difference is nearly
+    exact, while the difference of the policy's two sums would round the margin away.
     """
     check_alike(
         "(batch,)", chosen_logps=chosen_logps, rejected_logps=rejected_logps,
@@ -322,7 +311,7 @@ def _smoothed(margins: Tensor, smoothing: float) -> Tensor:
 
 
 def _robust(log_ratios: tuple[Tensor, Tensor], beta: float, flipped: float) -> Tensor:
-    """As L(−m) = L(m) + m, the loss is L(m) − ε·m/(1−2ε), which has no difference of two large numbers."""
+    """As L(−m) = L(m) + m, the loss is L(m) − ε·m/(1−2ε), which subtracts no large numbers."""
     chosen, rejected = log_ratios
     margins = beta * (chosen - rejected)
     return saturate_(-logsigmoid(margins) - flipped / (1 - 2 * flipped) * margins)
@@ -334,7 +323,7 @@ def _ipo(log_ratios: tuple[Tensor, Tensor], beta: float) -> Tensor:
 
 
 def check_log_ratio(log_ratio: str, chosen_lengths: Tensor | None, rejected_lengths: Tensor | None) -> None:
-    """Check how a log-ratio is reduced over tokens, and that there are lengths where and only where it needs them."""
+    """Check how a log-ratio is reduced over tokens, and that lengths are given exactly where they are used."""
     check_choice("log_ratio", log_ratio, get_args(LogRatio))
     for name, lengths in {"chosen_lengths": chosen_lengths, "rejected_lengths": rejected_lengths}.items():
         if log_ratio == "sum" and lengths is not None:
@@ -348,7 +337,7 @@ def check_log_ratio(log_ratio: str, chosen_lengths: Tensor | None, rejected_leng
 def _by_length(
     log_ratios: tuple[Tensor, Tensor], chosen_lengths: Tensor | None, rejected_lengths: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Both log-ratios, divided by lengths if there are any."""
+    """Both log-ratios, divided by the lengths if they are given."""
     chosen, rejected = log_ratios
     if chosen_lengths is None or rejected_lengths is None:
         return chosen, rejected

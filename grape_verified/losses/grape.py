@@ -38,7 +38,7 @@ Baseline = Literal["leave_one_out", "mean"]
 
 @dataclass(frozen=True)
 class _Items:
-    """What a critic said of each rubric item, in the compute dtype and as constants; 0 where an item does not count."""
+    """The judgement of each rubric item, as constants in the compute dtype, 0 where masked."""
 
     scores: Float[Tensor, "prompts group items"]
     confidences: Float[Tensor, "prompts group items"]
@@ -59,30 +59,29 @@ def grape_rewards(
 ) -> Float[Tensor, "prompts group"]:
     """Reward of each response, r_i = Σ_q w_q c̄_q s_iq / Σ_q w_q c̄_q, with c̄_q the average confidence in item q.
 
-    With normalisation "sum", r_i = Σ_q w_q c̄_q s_iq. An item of which the critic is never sure (c̄_q = 0) counts for
-    nothing; give a verifiable item confidence 1. Where no item of a prompt is trusted (Σ_q w_q c̄_q = 0), its rewards
-    are 0. The result is a constant. Items that are masked may hold anything, NaN and inf included.
+    With normalisation "sum", r_i = Σ_q w_q c̄_q s_iq. An item without any confidence (c̄_q = 0) has no effect; give a
+    verifiable item confidence 1. If no item of a prompt is trusted (Σ_q w_q c̄_q = 0), its rewards are 0. The result is
+    a constant.
 
     Arguments:
         scores: s, (prompts, group, items), in [0, 1].
         confidences: c, (prompts, group, items), in [0, 1]; read in the compute dtype of scores.
         weights: w, (items,) or (prompts, items), finite and ≥ 0; read in the compute dtype of scores.
-        item_mask: (prompts, items), 1 or True where a prompt has the item; bool, or numbers that are only 0 and 1;
-            None where every prompt has every item.
+        item_mask: (prompts, items), 1 or True where a prompt has the item, like every mask; None if every prompt has
+            every item.
         confidence: "group" for c̄_q over the responses to one prompt, c̄_q = (1/G) Σ_i c_iq; "batch" for c̄_q over all
-            responses to the prompts of this call that are of one category and have item q.
-        categories: (prompts,), integers, required by confidence "batch" and only allowed there. In one category, item
-            q is the same in every prompt.
-        normalisation: "mean" or "sum". A sum beyond finfo.max · 2⁻²⁴ saturates there.
+            responses in this call to prompts of the same category that have item q.
+        categories: (prompts,), integers, required by confidence "batch" and only allowed with it. All prompts of a
+            category must have the same item q.
+        normalisation: "mean" or "sum".
 
-    Returns: (prompts, group), fp32 (fp64 for fp64 scores); in [0, 1] with normalisation "mean".
+    Returns: (prompts, group); in [0, 1] with normalisation "mean".
 
-    Error: |error| ≤ 16·u·r, u the unit roundoff of the compute dtype, measured for up to 2¹⁰ responses and items,
-    where weights that are not 0 differ by factors of at most 2³⁰ and confidences are 0 or at least 2⁻³⁰.
+    Error: |error| ≤ 16·u·r, measured for up to 2¹⁰ responses and items, where weights that are not 0 differ by factors
+    of at most 2³⁰ and confidences are 0 or at least 2⁻³⁰.
 
-    Claims: grape.mean_confidence, grape.trust, grape.batch_confidence, grape.batch_trust, grape.reward,
-    grape.reward_sum, grape.trusted_reward, grape.reward.range, grape.reward.scale, grape.reward.permutation,
-    grape.reward.untrusted_item, grape.reward.uniform_confidence, grape.reward.convention.
+    Claims: grape.reward.range, grape.reward.scale, grape.reward.permutation, grape.reward.untrusted_item,
+    grape.reward.uniform_confidence, grape.reward.convention.
 
     Sources: Patel, arXiv:2509.04501 (not checked against the full text).
 
@@ -115,8 +114,8 @@ def grape_advantages(
     """Advantage of each response, A_i = r_i − b_i, with r of `grape_rewards` and b_i the average reward of the others.
 
     With baseline "mean", b is the average reward of the whole group, response i included. With scale "std", A_i is
-    divided by std(r) + ε. In a group of one, and where all rewards are equal, every advantage is 0 exactly; so, too,
-    where no item is trusted. The result is a constant.
+    divided by std(r) + ε. In a group of one, with equal rewards or without a trusted item, every advantage is exactly
+    0. The result is a constant.
 
     Arguments:
         scores, confidences, weights, item_mask, confidence, categories, normalisation: as in `grape_rewards`.
@@ -125,14 +124,14 @@ def grape_advantages(
         ddof: std divides by G − ddof, 0 or 1; only with scale "std".
         eps: ε ≥ 0; only with scale "std".
 
-    Returns: (prompts, group), fp32 (fp64 for fp64 scores).
+    Returns: (prompts, group).
 
-    Error: |error| ≤ 64·u·max r with scale "none", |error| ≤ 64·u·(1 + |A_i|)·max r / (std + ε) with scale "std", u the
-    unit roundoff of the compute dtype and max over the group, under the conditions of `grape_rewards`.
+    Error: |error| ≤ 64·u·max r with scale "none", |error| ≤ 64·u·(1 + |A_i|)·max r / (std + ε) with scale "std", max
+    over the group, under the conditions of `grape_rewards`.
 
-    Claims: those of `grape_rewards` and `group_advantages`, grape.advantage, grape.advantage.zero_sum,
-    grape.advantage.bound, grape.advantage.item_shift, grape.advantage.decomposition, grape.baseline,
-    grape.normalisation, grape.grpo_special_case.
+    Claims: those of `grape_rewards` and `group_advantages`, grape.advantage.zero_sum, grape.advantage.bound,
+    grape.advantage.item_shift, grape.advantage.decomposition, grape.baseline, grape.normalisation,
+    grape.grpo_special_case.
 
     Sources: those of `grape_rewards`.
 
@@ -172,10 +171,10 @@ def grape_loss(
     denominator: float | Shaped[Tensor, ""] | None = None,
     max_length: int | None = None,
 ) -> LossOutput:
-    """GRAPE's loss: PPO's, with the advantage of a response from `grape_advantages` given to each of its tokens.
+    """GRAPE's loss: that of `ppo_loss`, with the advantage of a response from `grape_advantages` for all its tokens.
 
-    Row p·G + i of `logps` is response i to prompt p, both counted from 0. A response without a counted token adds
-    nothing to the loss, and its scores still count among those of its group. Otherwise as in `ppo_loss`.
+    Row p·G + i of `logps` is response i to prompt p, both counted from 0. A response without a counted token adds 0 to
+    the loss, but its scores count in its group.
 
     Arguments:
         logps: (batch, time), batch = prompts · group.
@@ -187,14 +186,13 @@ def grape_loss(
         clip_low, clip_high: as in `ppo_per_token`.
         aggregation, denominator, max_length: as in `aggregate` (`aggregation` is its `mode`).
 
-    Returns: LossOutput(loss, per_token, metrics), per_token (batch, time) and 0 where masked. The metrics are those of
-    `ppo_loss` and, over the prompts of this call:
+    Returns: LossOutput(loss, per_token, metrics). Metrics: those of `ppo_loss` and, over the prompts of this call,
         reward_mean: mean of r over the responses.
         untrusted_groups: number of prompts without a trusted item (Σ_q w_q c̄_q = 0), whose advantages are 0.
 
     Error: that of `ppo_loss` for the advantages of `grape_advantages`, and |ρ| times the error of these.
 
-    Claims: those of `grape_advantages`, `ppo_per_token` and `aggregate`, grape.surrogate, grape.gradient.
+    Claims: those of `grape_advantages`, `ppo_per_token` and `aggregate`, grape.gradient.
 
     Sources: those of `grape_rewards`; the clipped surrogate: Schulman et al., arXiv:1707.06347, equation 7.
 
@@ -232,7 +230,7 @@ def _items(
     categories: Tensor | None,
     normalisation: str,
 ) -> _Items:
-    """Check all that makes a reward."""
+    """Check the inputs of rewards."""
     check_choice("confidence", confidence, get_args(Confidence))
     check_choice("normalisation", normalisation, get_args(Normalisation))
     items = _item_inputs(scores, confidences, weights, item_mask)
@@ -241,7 +239,7 @@ def _items(
 
 
 def _item_inputs(scores: Tensor, confidences: Tensor, weights: Tensor, item_mask: Tensor | None) -> _Items:
-    """Check what a critic said of rubric items, and their weights, and bring them to one dtype."""
+    """Check scores, confidences and weights; return them in the compute dtype."""
     check_floating("scores", scores, "(prompts, group, items)")
     if 0 in scores.shape[1:]:
         raise ValueError(f"scores: got shape {tuple(scores.shape)}, expected a group and items of size > 0")
@@ -285,12 +283,12 @@ def _counted_items(item_mask: Tensor | None, scores: Tensor) -> Bool[Tensor, "pr
 
 
 def _check_range(name: str, value: Tensor, expected: str, largest: float) -> None:
-    """Check that the items that count hold numbers from 0 to a largest one."""
+    """Check that counted items hold numbers from 0 to the largest allowed one."""
     check_values(name, value, (value >= 0) & (value <= largest), f"{expected} where an item counts")
 
 
 def _check_categories(categories: Tensor | None, scores: Tensor, confidence: str) -> None:
-    """Check the category of each prompt, which confidences averaged over the batch need, and others do not use."""
+    """Check the category of each prompt, required by confidence "batch" and not allowed otherwise."""
     expected = "a tensor of integers, one for each prompt"
     if confidence != "batch":
         if categories is not None:
@@ -313,7 +311,7 @@ def _check_categories(categories: Tensor | None, scores: Tensor, confidence: str
 
 
 def _check_rows(logps: Tensor, scores: Tensor) -> None:
-    """Check that the rows of logps are the responses that were scored, prompt after prompt."""
+    """Check that logps has one row for each scored response."""
     check_floating("logps", logps, "(batch, time)")
     prompts, group, _ = scores.shape
     if logps.shape[0] != prompts * group:
@@ -324,7 +322,7 @@ def _check_rows(logps: Tensor, scores: Tensor) -> None:
 
 
 def _trust(items: _Items, categories: Tensor | None, normalisation: str) -> Float[Tensor, "prompts items"]:
-    """w_q c̄_q of each item; for a mean over the items up to a factor of the prompt, so that no sum overflows."""
+    """w_q c̄_q of each item; for normalisation "mean" up to a factor for each prompt, so that no sum overflows."""
     confidences = _mean_confidences(items, categories)
     if normalisation == "sum":
         return items.weights * confidences
@@ -337,7 +335,7 @@ def _rewards(items: _Items, trust: Tensor, normalisation: str) -> Float[Tensor, 
     if normalisation == "sum":
         return bounded(total)
     whole = trust.sum(1, keepdim=True)
-    return (total / whole.masked_fill(whole == 0, 1)).clamp(max=1)  # rounding may lift an average of ones above one
+    return (total / whole.masked_fill(whole == 0, 1)).clamp(max=1)  # rounding may take the mean of ones above 1
 
 
 def _mean_confidences(items: _Items, categories: Tensor | None) -> Float[Tensor, "prompts items"]:
@@ -345,7 +343,7 @@ def _mean_confidences(items: _Items, categories: Tensor | None) -> Float[Tensor,
     means = items.confidences.mean(1)
     if categories is None or not len(categories):
         return means
-    # Each prompt adds what it has to the first prompt of its category, and takes the average from there.
+    # The first prompt of each category collects the sums for all of them.
     same = categories.unsqueeze(1) == categories
     first = same.to(torch.uint8).argmax(1)
     totals = torch.zeros_like(means).index_add(0, first, means)
@@ -354,6 +352,6 @@ def _mean_confidences(items: _Items, categories: Tensor | None) -> Float[Tensor,
 
 
 def _to_largest(x: Tensor) -> Tensor:
-    """Each row divided by its largest entry; a row of zeros stays."""
+    """Each row divided by its largest entry; a row of zeros is unchanged."""
     largest = x.amax(1, keepdim=True)
     return x / largest.masked_fill(largest == 0, 1)

@@ -17,10 +17,9 @@ from grape_verified.arguments import (
     Estimator,
     check_alike,
     check_denominator,
-    check_floating,
     check_like,
     check_number,
-    check_same_device,
+    check_one_per_sequence,
     counted_tokens,
 )
 from grape_verified.kl import check_estimator, estimate
@@ -71,8 +70,8 @@ def grpo_per_token(
 
     Returns: (batch, time).
 
-    Error: |error| ≤ 4·u·((|logp − old_logp| + 1)·|first term| + β·(|d| + 2)·(exp(d) + |d| + 1)) for k3, u the unit
-    roundoff of the compute dtype, where neither exponential saturates or underflows.
+    Error: |error| ≤ 4·u·((|logp − old_logp| + 1)·|first term| + β·(|d| + 2)·(exp(d) + |d| + 1)) for k3, where neither
+    exponential saturates or underflows.
 
     Claims: ppo.clip.gradient, grpo.gradient.
 
@@ -259,8 +258,7 @@ def gspo_per_sequence(
 
     Returns: (batch,).
 
-    Error: |error| ≤ 4·u·(mean of |logp − old_logp| + 1)·|value|, u the unit roundoff of the compute dtype, where s
-    neither saturates nor underflows.
+    Error: |error| ≤ 4·u·(mean of |logp − old_logp| + 1)·|value|, where s neither saturates nor underflows.
 
     Claims: grpo.gspo.gradient, ppo.clip.gradient.
 
@@ -289,8 +287,6 @@ def gspo_loss(
     denominator: float | Shaped[Tensor, ""] | None = None,
 ) -> SequenceLossOutput:
     """GSPO's loss: the sum of `gspo_per_sequence` over the sequences, divided by D.
-
-    Micro-batches that are given the denominator of the whole batch add up to its loss.
 
     Arguments:
         logps, old_logps, advantages, mask, clip_low, clip_high: as in `gspo_per_sequence`.
@@ -342,8 +338,7 @@ def cispo_per_token(
 
     Returns: (batch, time).
 
-    Error: |error| ≤ 4·u·(|logp − old_logp| + 1)·|value|, u the unit roundoff of the compute dtype, where nothing
-    saturates or underflows.
+    Error: |error| ≤ 4·u·(|logp − old_logp| + 1)·|value|, where nothing saturates or underflows.
 
     Claims: grpo.cispo.gradient.
 
@@ -376,7 +371,7 @@ def cispo_loss(
 ) -> LossOutput:
     """CISPO's loss: `cispo_per_token`, aggregated over the tokens that count.
 
-    The weight is a constant, so the value does not measure progress: it exists to be differentiated.
+    Only the gradient is meaningful, not the value: the weight is a constant.
 
     Arguments:
         logps: (batch, time).
@@ -415,35 +410,24 @@ def cispo_loss(
 
 
 def check_kl_penalty(ref_logps: Tensor | None, kl_coef: float, kl_estimator: str) -> float:
-    """Check the options of a KL penalty, and that there is a reference where its coefficient is not 0; return that."""
+    """Check the options of a KL penalty, and that it has a reference unless its coefficient is 0; return that."""
     check_estimator("kl_estimator", kl_estimator)
     beta = check_number("kl_coef", kl_coef, NON_NEGATIVE)
     if ref_logps is None and beta != 0:
-        raise ValueError(f"ref_logps: got None, expected a tensor with kl_coef {kl_coef}, which weighs what it gives")
+        raise ValueError(f"ref_logps: got None, expected a tensor with kl_coef {kl_coef}, which uses it")
     return beta
 
 
 def _sequences(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> tuple[RatioTokens, Tensor]:
-    """Each sequence as one token, whose log-ratio is the mean of those of its tokens; and which have any tokens.
+    """Each sequence as one token, with the mean log-ratio of its tokens; and which sequences have tokens.
 
     All (batch, 1). A sequence without tokens has ratio 1 and advantage 0.
     """
     check_alike("(batch, time)", logps=logps, old_logps=old_logps)
-    check_sequence_advantages(advantages, logps)
+    check_one_per_sequence("advantages", advantages, logps)
     counted = counted_tokens(mask, "logps", logps)
     length = counted.sum(1, keepdim=True)
     mean = difference(logps, old_logps, counted).sum(1, keepdim=True) / length.clamp(min=1)
     log_ratio = difference(mean, torch.zeros_like(mean), exponent=1)
     own = advantages.detach().to(mean.dtype).unsqueeze(1).masked_fill(length == 0, 0)
     return RatioTokens(log_ratio, log_ratio.exp(), own, counted), length > 0
-
-
-def check_sequence_advantages(advantages: Tensor, logps: Tensor) -> None:
-    """Check that there is one advantage for each sequence."""
-    check_floating("advantages", advantages)
-    if advantages.shape != logps.shape[:1]:
-        raise ValueError(
-            f"advantages: got shape {tuple(advantages.shape)}, expected {tuple(logps.shape)[:1]}, one for each "
-            "sequence of logps"
-        )
-    check_same_device("advantages", advantages, "logps", logps)

@@ -1,4 +1,4 @@
-"""What a loss returns, and the metrics beside it."""
+"""What losses return: the loss, its terms and metrics."""
 
 from typing import NamedTuple
 
@@ -49,18 +49,18 @@ class SequenceLossOutput(NamedTuple):
 
 @torch.no_grad()
 def means_over(counted: Bool[Tensor, "..."], **values: Tensor) -> dict[str, Tensor]:
-    """The mean of each of these over what counts, 0 if nothing does; values are 0 or False wherever nothing counts."""
+    """The mean of each value over the counted tokens, 0 if there are none. Values must be 0 or False where masked."""
     dtype = next((x.dtype for x in values.values() if x.is_floating_point()), torch.float32)
     count = counted.sum().clamp(min=1).to(dtype)
     return {name: x.detach().sum() / count for name, x in values.items()}
 
 
 def mean_of_rows(values: Float[Tensor, " batch"], denominator: float | Tensor | None) -> Float[Tensor, ""]:
-    """The sum over pairs or sequences, divided by a denominator, or by their number without one; 0 of none."""
+    """The sum over pairs or sequences divided by the denominator, by default their number; 0 for an empty batch."""
     return divide(values.sum(), max(1, len(values)) if denominator is None else denominator)
 
 
 @torch.no_grad()
 def means_over_rows(**values: Float[Tensor, " batch"]) -> dict[str, Tensor]:
-    """The mean of each of these over pairs, 0 of none."""
+    """The mean of each value over pairs, 0 for an empty batch."""
     return {name: mean_of_rows(x.detach(), None) for name, x in values.items()}

@@ -19,9 +19,8 @@ from grape_verified.arguments import (
     Estimator,
     Range,
     check_alike,
-    check_floating,
     check_number,
-    check_same_device,
+    check_one_per_sequence,
     counted_tokens,
 )
 from grape_verified.kl import check_estimator, estimate
@@ -65,8 +64,7 @@ def ppo_per_token(
 
     Returns: (batch, time).
 
-    Error: |error| ≤ 4·u·(|logp − old_logp| + 1)·|value|, u the unit roundoff of the compute dtype, where ρ neither
-    saturates nor underflows.
+    Error: |error| ≤ 4·u·(|logp − old_logp| + 1)·|value|, where ρ neither saturates nor underflows.
 
     Claims: ppo.clip.sign_form, ppo.clip.gradient, ppo.clip.kink, ppo.dual_clip.bound, ppo.dual_clip.gradient.
 
@@ -76,7 +74,7 @@ def ppo_per_token(
         >>> import torch
         >>> from grape_verified import ppo_per_token
         >>> logps, old_logps = torch.tensor([[0.5, -1.0]]).log1p(), torch.zeros(1, 2)
-        >>> ppo_per_token(logps, old_logps, torch.tensor([1.0]))  # ρ = 1.5 counts as 1.2
+        >>> ppo_per_token(logps, old_logps, torch.tensor([1.0]))  # ρ = 1.5 is clipped to 1.2
         tensor([[-1.2000, -0.0000]])
     """
     clip = check_clip(clip_low, clip_high, dual_clip)
@@ -136,7 +134,7 @@ def ppo_loss(
 
 
 class Clip(NamedTuple):
-    """Where the ratio is clipped: ε, ε′, and c of the dual clip."""
+    """The clip range of the ratio: ε, ε′, and c of the dual clip."""
 
     low: float
     high: float
@@ -159,18 +157,18 @@ def clipped_surrogate(tokens: RatioTokens, clip: Clip) -> tuple[Tensor, Tensor]:
 
 
 def clipped_ratio(ratio: Tensor, advantages: Tensor, clip: Clip) -> Tensor:
-    """The ratio as far as it counts, with slope 1 where it is not clipped, at the edges of the clip too."""
+    """The ratio, clipped on the side that the advantage selects, with slope 1 where it is not, kinks included."""
     if torch.compiler.is_compiling():
         return _clipped(ratio, advantages, clip)
     with torch.no_grad():
         clipped = _clipped(ratio, advantages, clip)
         kept = (clipped == ratio).to(ratio.dtype)
-    return with_values_(ratio * kept, clipped)  # the same, and its backward pass one product
+    return with_values_(ratio * kept, clipped)  # the same values, and a backward pass of one product
 
 
 def _clipped(ratio: Tensor, advantages: Tensor, clip: Clip) -> Tensor:
-    rising = ratio.clamp(max=1 + clip.high)  # A ≥ 0: nothing is gained above 1 + ε′
-    falling = ratio.clamp(min=1 - clip.low, max=clip.dual)  # A < 0: nothing below 1 − ε, nor above c
+    rising = ratio.clamp(max=1 + clip.high)  # A ≥ 0: no gain above 1 + ε′
+    falling = ratio.clamp(min=1 - clip.low, max=clip.dual)  # A < 0: no gain below 1 − ε, no loss above c
     return select(advantages >= 0, rising, falling)
 
 
@@ -198,8 +196,8 @@ def value_loss_per_token(
 
     Returns: (batch, time).
 
-    Error: |error| ≤ 4·u·(value + √(2·value)·(|V_old| + c)), u the unit roundoff of the compute dtype, where the loss
-    neither saturates nor underflows; without `clip`, |error| ≤ 4·u·value.
+    Error: |error| ≤ 4·u·(value + √(2·value)·(|V_old| + c)), where the loss neither saturates nor underflows; without
+    `clip`, |error| ≤ 4·u·value.
 
     Claims: ppo.value_clip.bound, ppo.value_clip.gradient.
 
@@ -268,7 +266,7 @@ def value_loss(
 
 
 def check_value_clip(clip: float | None, old_values: Tensor | None) -> float | None:
-    """Check the option of value clipping: the width, and the values that it is around, come together."""
+    """Check that the width and the centre of value clipping are given together; return the width."""
     if clip is None:
         if old_values is not None:
             raise ValueError("old_values: got a tensor, expected None without clip, which alone uses it")
@@ -287,7 +285,7 @@ def check_values_alike(values: Tensor, returns: Tensor, old_values: Tensor | Non
 def _errors(
     values: Tensor, returns: Tensor, old_values: Tensor | None, width: float | None, counted: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """V − R, and that of V or of the clipped V, whichever is further from 0; both 0 where no token counts."""
+    """V − R, and the larger in magnitude of V − R and clipped V − R; both 0 where masked."""
     error = difference(values, returns, counted)
     if width is None or old_values is None:
         return error, error
@@ -309,8 +307,8 @@ def kl_shaped_rewards(
     """Reward of each token: −β·k_t, and r − β·k_t at the last counted token of a sequence with reward r.
 
     k_t estimates KL(policy‖reference) from the token; for "k1" it is logp − ref_logp, and the rewards of a sequence
-    add up to its reward minus β times its log-ratio. A row without a counted token is all 0: its reward has no place.
-    The result is a constant.
+    add up to its reward minus β times its log-ratio. A row without a counted token is 0: its reward is dropped. The
+    result is a constant.
 
     Arguments:
         rewards: (batch,), one for each sequence.
@@ -322,7 +320,7 @@ def kl_shaped_rewards(
 
     Returns: (batch, time), 0 where masked.
 
-    Error: β times that of `kl_estimate`, and 2·u·(|r| + β|k_t|), u the unit roundoff of the compute dtype.
+    Error: β times that of `kl_estimate`, and 2·u·(|r| + β|k_t|).
 
     Claims: ppo.kl_in_reward.
 
@@ -338,22 +336,11 @@ def kl_shaped_rewards(
     kl_coef = check_number("kl_coef", kl_coef, NON_NEGATIVE)
     check_estimator("estimator", estimator)
     check_alike("(batch, time)", logps=logps, ref_logps=ref_logps)
-    check_sequence_rewards(rewards, logps)
+    check_one_per_sequence("rewards", rewards, logps)
     counted = counted_tokens(mask, "logps", logps)
     penalties = kl_coef * estimate(logps, ref_logps, estimator, counted)
     last = counted & (counted.flip(1).cumsum(1).flip(1) == 1)
     return torch.where(last, rewards.to(penalties.dtype).unsqueeze(1), 0) - penalties
-
-
-def check_sequence_rewards(rewards: Tensor, logps: Tensor) -> None:
-    """Check that there is one reward for each sequence."""
-    check_floating("rewards", rewards)
-    check_same_device("rewards", rewards, "logps", logps)
-    if rewards.shape != logps.shape[:1]:
-        raise ValueError(
-            f"rewards: got shape {tuple(rewards.shape)}, expected {tuple(logps.shape[:1])}, one for each sequence of "
-            "logps"
-        )
 
 
 def adaptive_kl_coef(
@@ -366,8 +353,8 @@ def adaptive_kl_coef(
 
     Arguments:
         kl_coef: β > 0, the coefficient so far.
-        kl: the measured divergence; an estimate of it may be negative.
-        target: the desired divergence, > 0.
+        kl: the measured KL; an estimate of it may be negative.
+        target: the desired KL, > 0.
         horizon: h > 0, the number of samples over which the coefficient adapts.
         steps: n > 0, the samples since the last update; n·c < h.
         clip: c > 0.

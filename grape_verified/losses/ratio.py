@@ -1,4 +1,4 @@
-"""What every loss of the importance ratio reads of its tokens, and the metrics that these losses share."""
+"""The importance ratio of each token, and the metrics that losses of the ratio share."""
 
 from typing import NamedTuple
 
@@ -15,10 +15,10 @@ __all__: list[str] = []
 
 
 class RatioTokens(NamedTuple):
-    """Tokens in the compute dtype. Where a token does not count, the ratio is 1 and the advantage 0.
+    """Tokens in the compute dtype. Where masked, the ratio is 1 and the advantage 0.
 
-    log_ratio: d = logp − old_logp, at most the largest number whose exponential is finite; ratio: ρ = exp(d), with
-    slope ρ in logp where d saturates, too. Only these two carry a gradient, that of logps.
+    log_ratio: d = logp − old_logp, at most the largest number whose exponential is finite. ratio: ρ = exp(d), with
+    slope ρ in logp even where d saturates. Only these two carry a gradient, in logps.
     """
 
     log_ratio: Float[Tensor, "batch time"]
@@ -28,7 +28,7 @@ class RatioTokens(NamedTuple):
 
 
 def ratio_tokens(logps: Tensor, old_logps: Tensor, advantages: Tensor) -> RatioTokens:
-    """Check what a loss of the ratio reads of every token."""
+    """Check the inputs of a loss before reduction; return its tokens."""
     check_alike("(batch, time)", logps=logps, old_logps=old_logps)
     advantages = token_advantages(advantages, logps)
     log_ratio = difference(logps, old_logps, exponent=1)
@@ -36,7 +36,7 @@ def ratio_tokens(logps: Tensor, old_logps: Tensor, advantages: Tensor) -> RatioT
 
 
 def counted_ratio_tokens(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> RatioTokens:
-    """Check what a loss of the ratio reads, and leave in it only the tokens that count."""
+    """Check the inputs of a loss; return its tokens, neutral where masked."""
     check_alike("(batch, time)", logps=logps, old_logps=old_logps)
     advantages = token_advantages(advantages, logps)
     counted = counted_tokens(mask, "logps", logps)
@@ -45,7 +45,7 @@ def counted_ratio_tokens(logps: Tensor, old_logps: Tensor, advantages: Tensor, m
 
 
 def ratio_output(per_token: Tensor, tokens: RatioTokens, reduction: Reduction, **values: Tensor) -> LossOutput:
-    """The aggregate of per-token values, with the metrics of the ratio and the means of what else is given."""
+    """The output of a loss: the aggregate, the metrics of the ratio, and the means of further values."""
     assert tokens.counted is not None
     metrics = ratio_metrics(tokens, tokens.counted, reduction.mode == "sequence_mean", **values)
     return LossOutput(reduced(per_token, tokens.counted, reduction), per_token, metrics)
@@ -53,13 +53,13 @@ def ratio_output(per_token: Tensor, tokens: RatioTokens, reduction: Reduction, *
 
 @torch.no_grad()
 def ratio_metrics(tokens: RatioTokens, counted: Tensor, by_rows: bool = False, **values: Tensor) -> dict[str, Tensor]:
-    """Means over what counts, 0 if nothing does: ratio_mean of ρ, approx_kl of expm1(d) − d, and of these values."""
+    """Means over the counted tokens, 0 if there are none: of ρ, of expm1(d) − d, and of further values."""
     number = counted.sum().to(tokens.ratio.dtype)
     divisor = number.clamp(min=1)
-    change = tokens.log_ratio.expm1()  # of ρ from 1, with all its digits, and 0 where no token counts
+    change = tokens.log_ratio.expm1()  # ρ − 1 without cancellation, 0 where masked
 
     def mean(x: Tensor) -> Tensor:
-        """Over what counts; a compiler joins sums of rows only with sums of rows."""
+        """The mean over the counted tokens. A compiler fuses sums over rows only with each other."""
         return (x.sum(-1) if by_rows and torch.compiler.is_compiling() else x).sum() / divisor
 
     means = {name: mean(value) for name, value in values.items()}

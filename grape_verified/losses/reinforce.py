@@ -1,4 +1,4 @@
-"""REINFORCE: the score of one token, weighted with its advantage.
+"""REINFORCE: the score of one token, weighted by its advantage.
 
 R. J. Williams, Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning, 1992.
 """
@@ -19,7 +19,7 @@ def reinforce_per_token(
 ) -> Float[Tensor, "batch time"]:
     """Surrogate of each token, −A·logp: its gradient is minus the policy-gradient estimate A ∇logp.
 
-    The value has no meaning of its own: it exists to be differentiated.
+    Only the gradient is meaningful, not the value.
 
     Arguments:
         logps: (batch, time), of tokens that this policy has sampled.
@@ -27,8 +27,7 @@ def reinforce_per_token(
 
     Returns: (batch, time).
 
-    Error: |error| ≤ u·|value|, u the unit roundoff of the compute dtype; the gradient is −A, exactly, before it
-    is rounded to the dtype of logps.
+    Error: |error| ≤ u·|value|; the gradient is −A, exactly, before it is rounded to the dtype of logps.
 
     Claims: reinforce.policy_gradient, reinforce.surrogate, reinforce.closed_form, reinforce.baseline.unbiased,
     reinforce.reward_to_go.
@@ -58,8 +57,8 @@ def reinforce_loss(
     """REINFORCE's loss: `reinforce_per_token`, aggregated over the tokens that count.
 
     Aggregated as "sequence_sum", its gradient is minus the unbiased estimate of the policy gradient; a mean over
-    tokens gives the tokens of long sequences less weight. There is no importance ratio: the tokens must be samples of
-    the policy itself.
+    tokens gives the tokens of long sequences less weight. There is no importance ratio: the tokens must be sampled from
+    the current policy.
 
     Arguments:
         logps: (batch, time).
@@ -68,7 +67,7 @@ def reinforce_loss(
         aggregation, denominator, max_length: as in `aggregate` (`aggregation` is its `mode`).
 
     Returns: LossOutput(loss, per_token, metrics). Metrics, means over the counted tokens of this call:
-        logp_mean: of logp; minus that estimates the entropy of the policy at the positions of its samples.
+        logp_mean: of logp; its negative estimates the entropy of the policy at the sampled positions.
         advantage_mean: of A.
 
     Error: the aggregate of the bounds of `reinforce_per_token`, and that of `aggregate`.

@@ -1,6 +1,6 @@
-"""Rejection sampling: which samples are kept, and fine-tuning on those.
+"""Rejection sampling: the selection of samples, and fine-tuning on those that are kept.
 
-Best of n keeps the best of each group; a threshold keeps what is good enough; acceptance keeps a sample with a
+Best of n keeps the best of each group; a threshold keeps every reward that reaches it; acceptance keeps a sample with a
 probability that turns samples of π into samples of the optimum of the KL-regularised reward, π·exp(r/β)/Z.
 """
 
@@ -21,7 +21,7 @@ from grape_verified.arguments import (
     check_finite,
     check_floating,
     check_number,
-    check_same_device,
+    check_one_per_sequence,
     check_same_shape,
     check_values,
     counted_tokens,
@@ -50,11 +50,11 @@ def best_of_n_weights(rewards: Float[Tensor, " batch"], group_size: int) -> Floa
         rewards: (batch,), finite; compared in their own dtype.
         group_size: n > 0; samples 1 to n are the first group, the next n the second, and so on.
 
-    Returns: (batch,), constants, fp32 (fp64 for fp64 rewards).
+    Returns: (batch,), constants.
 
     Error: 1/m is rounded to the nearest, all else is exact.
 
-    Claims: rejection.best_of_n.weight, rejection.best_of_n.law.
+    Claims: rejection.best_of_n.law.
 
     Examples:
         >>> import torch
@@ -76,17 +76,16 @@ def acceptance_probabilities(
     Accepted samples follow π·exp(r/β)/Z, the policy that maximises the reward less β times the KL divergence from π.
 
     Arguments:
-        rewards: (batch,), finite, at most max_reward; read in fp32 (fp64 stays fp64).
+        rewards: (batch,), finite, at most max_reward.
         beta: β, a finite number > 0.
-        max_reward: r_max, a finite number that no reward can exceed, also none that was not drawn. A reward above it
-            by no more than the rounding of r_max to the dtype of rewards has probability 1.
+        max_reward: r_max, a finite upper bound of every possible reward, not only of those drawn. A reward that exceeds
+            it only by the rounding of r_max to the dtype of rewards has probability 1.
 
-    Returns: (batch,), in [0, 1], constants, fp32 (fp64 for fp64 rewards).
+    Returns: (batch,), in [0, 1], constants.
 
-    Error: |error| ≤ 4·u·((|r| + |r_max|)/β + 1)·value, u the unit roundoff of the compute dtype, where the value does
-    not underflow.
+    Error: |error| ≤ 4·u·((|r| + |r_max|)/β + 1)·value, where the value does not underflow.
 
-    Claims: rejection.acceptance, rejection.acceptance.target, rejection.acceptance.rate.
+    Claims: rejection.acceptance.target, rejection.acceptance.rate.
 
     Examples:
         >>> import torch
@@ -109,14 +108,14 @@ def acceptance_weights(
 
     Arguments:
         rewards: (batch,), as in `acceptance_probabilities`.
-        uniforms: (batch,), any floating-point dtype, independent and uniform in [0, 1), as `torch.rand` draws them.
+        uniforms: (batch,), independent and uniform in [0, 1), as `torch.rand` draws them.
         beta, max_reward: as in `acceptance_probabilities`.
 
-    Returns: (batch,), constants, fp32 (fp64 for fp64 rewards).
+    Returns: (batch,), constants.
 
     Error: none beyond that of `acceptance_probabilities`.
 
-    Claims: those of `acceptance_probabilities`, and rejection.acceptance_weight.
+    Claims: those of `acceptance_probabilities`.
 
     Examples:
         >>> import torch
@@ -136,14 +135,13 @@ def threshold_weights(rewards: Float[Tensor, " batch"], threshold: float) -> Flo
 
     Arguments:
         rewards: (batch,), finite.
-        threshold: a finite number. It is rounded to the dtype of rewards, so that a reward that was given as the same
-            number is kept.
+        threshold: a finite number, rounded to the dtype of rewards, so that a reward of the same number is kept.
 
-    Returns: (batch,), constants, fp32 (fp64 for fp64 rewards).
+    Returns: (batch,), constants.
 
     Error: none.
 
-    Claims: rejection.threshold_weight, rejection.filter.gradient.
+    Claims: rejection.filter.gradient.
 
     Examples:
         >>> import torch
@@ -170,15 +168,13 @@ def rejection_sampling_loss(
 ) -> LossOutput:
     """Fine-tuning on the samples that are kept: the aggregate of w·(−logp), w the weight of the token's sequence.
 
-    The weights are those of `best_of_n_weights` or `threshold_weights`. The default denominator counts what is kept,
-    by its weight: tokens for "token_mean", Σ_i w_i n_i with n_i the counted tokens of sequence i; sequences for the
-    other modes, Σ_i w_i; by convention 1 where nothing is kept. So the loss is that of `sft_loss` on the kept
-    sequences alone, where none is tied. With one denominator for the whole batch, micro-batches that cut no group add
-    up to its loss.
+    The weights are those of `best_of_n_weights` or `threshold_weights`. The default denominator is the weight of what
+    is kept, by convention 1 if nothing is: Σ_i w_i n_i for "token_mean", with n_i the counted tokens of sequence i, and
+    Σ_i w_i for the other modes. Without ties, the loss is that of `sft_loss` on the kept sequences alone. Micro-batches
+    must not split a group.
 
-    A sequence without a counted token takes no part: it is never kept, and its reward is not read. The
-    log-probabilities of a sequence that is not kept are not read either. Masked entries may hold anything, NaN and
-    inf included. If nothing is kept, the loss is 0 with zero gradients.
+    A sequence without a counted token is never kept. Its reward is ignored, and so are the log-probabilities of a
+    sequence that is not kept. If nothing is kept, the loss and its gradients are 0.
 
     Arguments:
         logps: (batch, time).
@@ -192,14 +188,13 @@ def rejection_sampling_loss(
 
     Returns: LossOutput(loss, per_token, metrics), per_token (batch, time) holding w·(−logp), and 0 where masked or not
     kept. The metrics are means over sequences of this call that have a counted token, 0 if there are none:
-        kept_fraction: of 1 where the sequence is kept, if only with a share.
+        kept_fraction: of 1 where the sequence is kept, ties included.
         reward: of the reward.
-        kept_reward: of the reward over what is kept, by its weight.
+        kept_reward: of the reward, over the kept sequences by their weight.
 
-    Error: |error| ≤ 12·u·S, u the unit roundoff of the compute dtype and S the same reduction of w·|logp|.
+    Error: |error| ≤ 12·u·S, S the same reduction of w·|logp|.
 
-    Claims: rejection.loss, rejection.loss.gradient, rejection.loss.kept, rejection.kept_tokens,
-    rejection.kept_sequences, those of the weights and of `aggregate`.
+    Claims: rejection.loss.gradient, rejection.loss.kept, those of the weights and of `aggregate`.
 
     Examples:
         >>> import torch
@@ -226,20 +221,15 @@ def rejection_sampling_loss(
 def _kept_weights(
     rewards: Tensor, logps: Tensor, present: Bool[Tensor, " batch"], group_size: int | None, threshold: float | None
 ) -> Float[Tensor, " batch"]:
-    """Check the rewards of sequences and weigh those that are present: the best of groups, or above a threshold."""
-    check_floating("rewards", rewards)
-    check_same_device("rewards", rewards, "logps", logps)
-    if rewards.shape != logps.shape[:1]:
-        raise ValueError(
-            f"rewards: got shape {tuple(rewards.shape)}, expected {tuple(logps.shape[:1])}, one for each sequence"
-        )
+    """Check the rewards; return the weight of each sequence, 0 for one without a counted token."""
+    check_one_per_sequence("rewards", rewards, logps)
     if group_size is not None:
         group_size = check_groups(group_size, rewards.shape[0])
     seen = rewards.masked_fill(~present, 0)
     check_finite("rewards", seen)
     if threshold is not None:
         return _above(seen, threshold) * present
-    assert group_size is not None  # `_check_keep` saw to it
+    assert group_size is not None  # by `_check_keep`
     return _best(seen, present, group_size, compute_dtype(logps))
 
 
@@ -251,7 +241,7 @@ def _above(rewards: Tensor, threshold: float) -> Float[Tensor, " batch"]:
 def _best(
     rewards: Tensor, present: Bool[Tensor, " batch"], group_size: int, dtype: torch.dtype
 ) -> Float[Tensor, " batch"]:
-    """Weight of each sample in best of n, among those of its group that are present."""
+    """Weight of each sample in best of n, among the present samples of its group."""
     candidates = rewards.masked_fill(~present, -math.inf).reshape(-1, group_size)
     best = (candidates == candidates.amax(1, keepdim=True)) & present.reshape(-1, group_size)
     weights = best.to(dtype) / best.sum(1, keepdim=True).clamp(min=1)
@@ -271,7 +261,7 @@ def _metrics(rewards: Tensor, weights: Tensor, present: Bool[Tensor, " batch"]) 
 
 
 def _check_keep(keep: Keep, group_size: int | None, threshold: float | None) -> float | None:
-    """Check which samples are kept, and that the option that says so is there and no other; return the threshold."""
+    """Check `keep`, and that exactly the option that it uses is given; return the threshold."""
     check_choice("keep", keep, get_args(Keep))
     unused, value = ("threshold", threshold) if keep == "best" else ("group_size", group_size)
     if value is not None:
@@ -291,7 +281,7 @@ def _check_rewards(rewards: Tensor) -> None:
 
 
 def _check_maximum(rewards: Tensor, max_reward: float) -> None:
-    """Check that no reward lies above the maximum, as far as their dtype tells them apart."""
+    """Check that no reward exceeds the maximum, rounded to their dtype."""
     check_values("rewards", rewards, rewards <= _like(rewards, max_reward), f"none above max_reward, {max_reward}")
 
 
@@ -300,5 +290,5 @@ def _check_uniforms(uniforms: Tensor) -> None:
 
 
 def _like(rewards: Tensor, number: float) -> Tensor:
-    """A number in the dtype of the rewards, so that the two compare as they were given."""
+    """A number rounded to the dtype of the rewards that it is compared with."""
     return rewards.new_tensor(number)

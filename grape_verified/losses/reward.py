@@ -26,7 +26,7 @@ def bradley_terry_per_pair(
 
     Returns: (batch,).
 
-    Error: |error| ≤ 4·u·(|r_w − r_l| + 1), u the unit roundoff of the compute dtype.
+    Error: |error| ≤ 4·u·(|r_w − r_l| + 1).
 
     Claims: reward.bradley_terry.gradient.
 
@@ -48,8 +48,6 @@ def bradley_terry_loss(
     denominator: float | Shaped[Tensor, ""] | None = None,
 ) -> PairLossOutput:
     """Loss of a reward model: the sum of `bradley_terry_per_pair` over the pairs, divided by D.
-
-    Micro-batches that are given the denominator of the whole batch add up to its loss.
 
     Arguments:
         chosen_rewards, rejected_rewards: (batch,), as in `bradley_terry_per_pair`.
@@ -79,7 +77,7 @@ def bradley_terry_loss(
 
 
 def _margins(chosen_rewards: Tensor, rejected_rewards: Tensor) -> Tensor:
-    """r_w − r_l of each pair, whose rewards are checked."""
+    """Check the rewards; return r_w − r_l of each pair."""
     check_alike("(batch,)", chosen_rewards=chosen_rewards, rejected_rewards=rejected_rewards)
     dtype = compute_dtype(chosen_rewards, rejected_rewards)
     return saturate_(chosen_rewards.to(dtype) - rejected_rewards.to(dtype))

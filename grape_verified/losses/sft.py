@@ -46,8 +46,6 @@ def sft_loss(
 ) -> LossOutput:
     """Loss of supervised fine-tuning: `sft_per_token`, aggregated over the tokens that count.
 
-    Micro-batches add up to the full batch if each is given the denominator of the full batch; their means do not.
-
     Arguments:
         logps: (batch, time).
         mask: (batch, time).

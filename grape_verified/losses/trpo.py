@@ -1,6 +1,6 @@
 """Trust region policy optimisation: the surrogate of one token.
 
-J. Schulman et al., Trust Region Policy Optimization, arXiv:1502.05477. The step that a KL constraint allows is
+J. Schulman et al., Trust Region Policy Optimization, arXiv:1502.05477. The step under a KL constraint is in
 `grape_verified.natural_gradient`.
 """
 
@@ -29,8 +29,7 @@ def trpo_per_token(
 
     Returns: (batch, time).
 
-    Error: |error| ≤ 4·u·(|logp − old_logp| + 1)·|value|, u the unit roundoff of the compute dtype, where ρ neither
-    saturates nor underflows.
+    Error: |error| ≤ 4·u·(|logp − old_logp| + 1)·|value|, where ρ neither saturates nor underflows.
 
     Claims: ppo.ratio.gradient, trpo.surrogate.gradient, trpo.importance.identity.
 
@@ -58,8 +57,8 @@ def trpo_loss(
 ) -> LossOutput:
     """TRPO's policy loss: `trpo_per_token`, aggregated over the tokens that count.
 
-    It bounds nothing: the constraint of `trpo_step` is what keeps the policies close. Where ratios saturate for
-    advantages of both signs the loss is some finite number; the slope of each token keeps its sign.
+    The loss does not keep the policies close; the constraint of `trpo_step` does. Where ratios saturate for advantages
+    of both signs, the value is finite but arbitrary; the slope of each token keeps its sign.
 
     Arguments:
         logps: (batch, time).

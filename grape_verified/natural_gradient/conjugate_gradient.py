@@ -1,4 +1,4 @@
-"""Conjugate gradients for a matrix that is known by its products alone."""
+"""Conjugate gradients for a matrix given by its products with vectors."""
 
 from collections.abc import Callable
 
@@ -33,20 +33,20 @@ def conjugate_gradient(
 ) -> Float[Tensor, " parameters"]:
     """Approximate solution x of Ax = b by conjugate gradients from x = 0, for a positive definite A given by products.
 
-    In exact arithmetic x is the solution after as many steps as A has distinct eigenvalues. It stops early where
-    ‖b − Ax‖ ≤ tolerance · ‖b‖, by the residual of the recurrence. b is first scaled to a largest entry of 1, so that
-    its square neither overflows nor vanishes.
+    In exact arithmetic x is the solution after as many steps as A has distinct eigenvalues. The iteration stops early
+    once ‖b − Ax‖ ≤ tolerance · ‖b‖, by the residual of the recurrence. b is first scaled to a largest entry of 1, so
+    that its square neither overflows nor underflows.
 
     Arguments:
         product: v ↦ Av, from (parameters,) to (parameters,).
-        target: b, (parameters,), finite, read in fp32 (fp64 stays fp64).
+        target: b, (parameters,), finite; its dtype decides that of the computation.
         steps: the largest number of products, an integer > 0.
         tolerance: a number ≥ 0.
 
-    Returns: x, (parameters,), a constant, fp32 (fp64 for fp64); 0 for b = 0, without a product.
+    Returns: x, (parameters,), a constant; 0 for b = 0, without a product.
 
     Raises: NonPositiveCurvature, a ValueError, for a direction p in which pᵀAp is not > 0. ValueError within vmap and
-    for fake tensors: values decide when it stops.
+    for fake tensors, because the number of steps depends on values.
 
     Error: in fp64, for matrices of 20 rows and condition number 100, after 40 steps: ‖b − Ax‖ ≤ 1e-9·‖b‖ (1e-10
     measured).

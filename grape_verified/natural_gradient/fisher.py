@@ -38,12 +38,12 @@ def fisher_vector_product(
 
     The product is u = J v, w = π(u − πᵀu), Jᵀw: the model is differentiated once, and F is symmetric and positive
     semi-definite by construction. J v is the derivative of Jᵀw in w, so the backward pass of the model must be
-    differentiable: scaled_dot_product_attention runs its mathematical kernel, modules compiled with torch.compile run
-    eagerly, checkpoints must not be reentrant, and torch raises for other kernels without a second derivative.
+    differentiable: scaled_dot_product_attention uses its math kernel, modules compiled with torch.compile run eagerly,
+    checkpoints must not be reentrant, and torch raises for other kernels without a second derivative.
 
-    The model is evaluated in the mode that it is in, under the caller's autocast, with no copies of parameters that
-    autocast has cached; its backward pass runs in the dtypes of its forward pass. Buffers that the forward pass
-    changes are restored. Dropout must be off. A call within torch.compile is not supported.
+    The model runs in its current mode and under the caller's autocast, whose cache of parameters is not used; its
+    backward pass runs in the dtypes of its forward pass. Buffers that the forward pass changes are restored. Dropout
+    must be off. A call within torch.compile is not supported.
 
     Arguments:
         model: `model(inputs)` for a tensor, `model(**inputs)` for a mapping; returns logits (..., vocab), or an object
@@ -54,11 +54,11 @@ def fisher_vector_product(
             each once; read in fp32 (fp64 if a parameter is).
         damping: λ ≥ 0.
 
-    Returns: (parameters,), a constant, fp32 (fp64 if a parameter is). A product with half-precision parameters, or
-    under autocast, is as coarse as their gradients are.
+    Returns: (parameters,), a constant, fp32 (fp64 if a parameter is). With half-precision parameters, or under
+    autocast, it is only as accurate as their gradients.
 
-    Raises: TypeError for a model of DTensors, DistributedDataParallel or FullyShardedDataParallel: every rank would
-    see its own part. ValueError for a model that returns no logits with a gradient.
+    Raises: TypeError for a model of DTensors, DistributedDataParallel or FullyShardedDataParallel, of which each rank
+    would see only its own part. ValueError for logits without a gradient.
 
     Error: in fp32, on a Llama of two layers, at most 64·u of the largest entry of Fv (37·u measured, against a dense F
     in fp64).
@@ -108,19 +108,19 @@ def fisher_product(
 
 
 def flat_gradient(output: Tensor, parameters: Sequence[Tensor], cotangent: Tensor | None = None) -> Tensor:
-    """Gradient in all parameters, flat, 0 for those that take no part; the graph is kept for more."""
+    """Flat gradient in all parameters, 0 for unused ones; the graph is retained."""
     with _autocast_off(output):
         gradients = torch.autograd.grad(output, parameters, cotangent, retain_graph=True, materialize_grads=True)
     return torch.cat([gradient.reshape(-1).to(compute_dtype(*parameters)) for gradient in gradients])
 
 
 def _autocast_off(tensor: Tensor) -> AbstractContextManager[None]:
-    """A backward pass runs in the dtypes of the forward pass; under autocast, its matrix products would not."""
+    """No autocast: it would change the dtypes of the matrix products of a backward pass."""
     return torch.autocast(tensor.device.type, enabled=False)
 
 
 def _split(vector: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
-    """A flat vector, cut into the shapes of the parameters, each in its parameter's dtype."""
+    """A flat vector split into the shapes and dtypes of the parameters."""
     pieces = vector.split([parameter.numel() for parameter in parameters])
     return [piece.view_as(of).to(of.dtype) for piece, of in zip(pieces, parameters, strict=True)]
 

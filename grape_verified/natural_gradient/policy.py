@@ -1,4 +1,4 @@
-"""A model as a policy: how its logits are evaluated and differentiated, whatever surrounds the call."""
+"""A model as a policy: its logits, evaluated and differentiated independently of the context of the call."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,14 +18,14 @@ from grape_verified.arguments import check_has_values, check_logits, check_same_
 from grape_verified.numerics import compute_dtype
 
 COMPILED = (
-    "model: got it within torch.compile, expected a call that is not compiled; mark the function around it with "
+    "model: got a call within torch.compile, expected one that is not compiled; decorate the calling function with "
     "torch.compiler.disable"
 )
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A model and its inputs; of its logits, those of the tokens that count, in one dimension."""
+    """A model, its inputs and the tokens that count."""
 
     model: Module
     inputs: Tensor | Mapping[str, Any]
@@ -33,7 +33,7 @@ class Policy:
 
     def logits(self) -> Float[Tensor, "tokens vocab"]:
         """Logits of the tokens that count, in the compute dtype."""
-        torch.clear_autocast_cache()  # it may hold copies of parameters that have moved since, or without a gradient
+        torch.clear_autocast_cache()  # it may hold outdated copies of parameters, or copies without a gradient
         output = self.model(**self.inputs) if isinstance(self.inputs, Mapping) else self.model(self.inputs)
         logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
         if not isinstance(logits, Tensor):
@@ -49,7 +49,7 @@ class Policy:
         return logits[self.counted].to(compute_dtype(logits))
 
     def differentiable_logits(self) -> Float[Tensor, "tokens vocab"]:
-        """The same, to be differentiated."""
+        """The same, with a graph."""
         with torch.enable_grad():
             logits = self.logits()
         if not logits.requires_grad:
@@ -59,7 +59,7 @@ class Policy:
 
 @contextmanager
 def evaluating(model: Module) -> Iterator[None]:
-    """Around all evaluations of a model: afterwards its buffers, and what autocast keeps, are as if there were none."""
+    """Restore the buffers of a model, and clear the cache of autocast, after evaluations of it."""
     with torch.inference_mode(False):
         buffers = [
             (module, name, buffer, buffer.detach().clone())
@@ -73,15 +73,15 @@ def evaluating(model: Module) -> Iterator[None]:
             torch.clear_autocast_cache()
             for module, name, buffer, value in buffers:
                 setattr(module, name, buffer)
-                if not torch.equal(buffer, value):  # a copy would be a change to a graph that has saved the buffer
+                if not torch.equal(buffer, value):  # a copy would invalidate a graph that has saved the buffer
                     buffer.detach().copy_(value)
 
 
 @contextmanager
 def twice_differentiable() -> Iterator[None]:
-    """Run attention by the kernel whose backward pass can be differentiated, and compiled modules as they are written.
+    """Run attention by the kernel whose backward pass can be differentiated, and compiled modules eagerly.
 
-    It is around the backward pass, too, in which checkpoints are computed again.
+    The backward pass needs this as well, because it recomputes checkpoints.
     """
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
@@ -91,11 +91,11 @@ def twice_differentiable() -> Iterator[None]:
 
 
 def _eager() -> AbstractContextManager[Any]:
-    """Compiled modules run as they are written: torch cannot differentiate the backward pass of a compiled one."""
+    """Compiled modules run eagerly: torch cannot differentiate the backward pass of a compiled one."""
     try:
         if not torch.compiler.is_compiling():
             return torch.compiler.set_stance("force_eager")
-    except RuntimeError:  # an eager part of what is compiled; torch has no other way to tell
+    except RuntimeError:  # an eager part of a compiled function, which torch gives no other way to detect
         pass
     raise ValueError(COMPILED)
 
@@ -123,7 +123,7 @@ def trained_parameters(model: Module) -> Sequence[Tensor]:
 
 
 def model_inputs(inputs: object) -> Tensor | Mapping[str, Any]:
-    """Check what a model reads; return it as what autograd can save."""
+    """Check the inputs of a model; return tensors that autograd can save."""
     if isinstance(inputs, Tensor):
         return savable(inputs)
     if isinstance(inputs, Mapping):
@@ -132,13 +132,13 @@ def model_inputs(inputs: object) -> Tensor | Mapping[str, Any]:
 
 
 def savable(tensor: Tensor) -> Tensor:
-    """A tensor, or the copy of one made in inference mode, which autograd refuses to save."""
+    """A tensor that autograd can save: a copy of one made in inference mode, else the tensor."""
     with torch.inference_mode(False):
         return tensor.clone() if tensor.is_inference() else tensor
 
 
 def _check_one_process(model: Module) -> None:
-    """Check that a model is whole in this process, and that no other process holds a replica of it."""
+    """Check that a model is neither sharded nor replicated over processes."""
     advice = "expected a plain module with all of its parameters; a step takes the whole batch in one process"
     if any(is_dtensor(parameter) for parameter in model.parameters()):
         raise TypeError(f"model: got parameters that are DTensors, {advice}")
@@ -154,7 +154,7 @@ def _check_one_process(model: Module) -> None:
 
 @torch.no_grad()
 def _check_parametrizations(model: Module) -> None:
-    """Check that parametrized tensors follow their parameters, which those that torch caches do not."""
+    """Check that parametrized tensors follow their parameters: torch must not cache them."""
     for module in model.modules():
         for name, parametrization in getattr(module, "parametrizations", {}).items():
             value = getattr(module, name)

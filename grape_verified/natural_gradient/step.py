@@ -1,4 +1,4 @@
-"""TRPO's step: along the natural gradient, as far as a limit on the measured KL allows.
+"""TRPO's step: along the natural gradient, under a limit on the measured KL.
 
 J. Schulman et al., Trust Region Policy Optimization, arXiv:1502.05477.
 """
@@ -43,11 +43,11 @@ __all__ = ["TrpoStep", "trpo_step"]
 
 
 class TrpoStep(NamedTuple):
-    """What `trpo_step` did, in Python numbers.
+    """The result of `trpo_step`, in Python numbers.
 
     accepted: whether the parameters moved. kl: mean over the counted tokens of KL(old‖new), measured over the
-    vocabulary; 0 where nothing moved. surrogate_before, surrogate_after: mean over the counted tokens of ρA.
-    fraction: of the full step, 0 where nothing moved. reason: why nothing moved, None where something did.
+    vocabulary; 0 without a step. surrogate_before, surrogate_after: mean over the counted tokens of ρA. fraction: of
+    the full step, 0 without a step. reason: why there is no step, None if there is one.
     """
 
     accepted: bool
@@ -78,35 +78,34 @@ def trpo_step(
     matrix as in `fisher_vector_product`, and x comes from `conjugate_gradient`. With λ > 0 and the quadratic model, the
     KL stays below δ: ½dᵀFd ≤ ½dᵀHd = δ.
 
-    Either the step is accepted, with KL ≤ δ and a larger surrogate, or every parameter is what it was, bit for bit, and
-    the reason says why: no token counts, something is not finite, the gradient is zero, F + λI is not positive, no
-    fraction will do. An error inside the model also leaves every parameter as it was. `.grad` is not read or changed.
+    Either the step is accepted, with KL ≤ δ and a larger surrogate, or every parameter is bitwise unchanged and the
+    reason says why: no token counts, something is not finite, the gradient is zero, F + λI is not positive, or no
+    fraction is acceptable. An error inside the model also leaves every parameter unchanged. `.grad` is neither read nor
+    changed.
 
-    The KL is exact over the vocabulary, a mean over counted tokens, measured with the parameters as they are stored and
-    the model in the mode that it is in. Under the caller's autocast, that is the KL of the policy under autocast: the
-    copies of parameters that autocast caches are dropped before each evaluation and at the end. Buffers that the
-    forward pass changes, as batch normalisation does in training, are restored. Dropout must be off: a model that
-    returns two different logits at the same parameters is refused. See `fisher_vector_product` for what else a model
-    must offer.
+    The KL is exact over the vocabulary, a mean over counted tokens, measured with the stored parameters and the model
+    in its current mode. Under the caller's autocast it is the KL of the policy under autocast, whose cache of
+    parameters is cleared before each evaluation and at the end. Buffers that the forward pass changes, as batch
+    normalisation does in training, are restored. Dropout must be off. The other requirements on a model are those of
+    `fisher_vector_product`.
 
     Arguments:
         model, inputs: as in `fisher_vector_product`.
         targets: (...), the tokens that were sampled, already shifted: the logits at t predict `targets[t]`.
         advantages: (...), or one for each entry of the first dimension; constants.
-        mask: (...). Masked targets and advantages may hold anything.
+        mask: (...).
         max_kl: δ > 0.
         damping: λ ≥ 0, in the units of F.
-        cg_steps: how many Fisher products are spent on x, an integer > 0.
-        backtracks: how often the step is shortened at most, an integer ≥ 0.
+        cg_steps: the largest number of Fisher products for x, an integer > 0.
+        backtracks: the largest number of times the step is shortened, an integer ≥ 0.
         backtrack_ratio: r in (0, 1).
 
     Returns: TrpoStep(accepted, kl, surrogate_before, surrogate_after, fraction, reason).
 
-    Raises: as `fisher_vector_product`, and ValueError for a model that returns two different logits, or whose
-    parametrizations torch caches.
+    Raises: as `fisher_vector_product`, and ValueError for a model whose logits differ between two evaluations, or with
+    cached parametrizations.
 
-    Error: |kl − KL(old‖new)| ≤ 16·u·(1 + L)·√kl for the logits that the model gives, L the largest |log π| and u the
-    unit roundoff of the compute dtype.
+    Error: |kl − KL(old‖new)| ≤ 16·u·(1 + L)·√kl for the logits that the model gives, L the largest |log π|.
 
     Claims: trpo.step, trpo.step.gain, trpo.surrogate.gradient, trpo.kl.hessian, trpo.conjugate_gradient.
 
@@ -138,11 +137,11 @@ def trpo_step(
 
 
 class _NoStep(Exception):
-    """The parameters stay as they are; the message says why."""
+    """There is no step; the message says why."""
 
 
 class _Measured(NamedTuple):
-    """A policy as it is, on the tokens that count."""
+    """A policy on the counted tokens."""
 
     logits: Float[Tensor, "tokens vocab"]
     logps: Float[Tensor, " tokens"]
@@ -150,7 +149,7 @@ class _Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class _Sample:
-    """A policy, and the tokens that were sampled from it, those that count, with their advantages."""
+    """A policy, and the counted tokens that were sampled from it, with their advantages."""
 
     policy: Policy
     targets: Int[Tensor, " tokens"]
@@ -158,7 +157,7 @@ class _Sample:
 
     @torch.no_grad()
     def measured(self) -> _Measured:
-        """The policy at the parameters that its model has now."""
+        """The policy at the current parameters."""
         logits = self.policy.logits()
         return _Measured(logits, token_logps(logits, self.targets))
 
@@ -170,7 +169,7 @@ class _Sample:
 def _sample(
     model: Module, inputs: Tensor | Mapping[str, Any], targets: Tensor, advantages: Tensor, mask: Tensor
 ) -> _Sample:
-    """Check what was sampled, and keep of it what counts."""
+    """Check the samples; keep the counted tokens."""
     check_tensor("targets", targets)
     counted = savable(counted_tokens(mask, "targets", targets))
     check_has_values("mask", counted)
@@ -187,7 +186,7 @@ def _sample(
 
 
 def _measured_start(sample: _Sample) -> _Measured:
-    """The policy at entry, measured twice: dropout shows in a difference."""
+    """The policy at entry, evaluated twice to detect dropout."""
     if not sample.targets.numel():
         raise _NoStep("no token counts")
     if not sample.advantages.isfinite().all():
@@ -198,7 +197,7 @@ def _measured_start(sample: _Sample) -> _Measured:
     if not torch.equal(old.logits, again.logits):
         raise ValueError(
             "model: got different logits from two evaluations at the same parameters, expected the same: dropout "
-            "has to be off, as by model.eval()"
+            "must be off, as after model.eval()"
         )
     return old
 
@@ -206,7 +205,7 @@ def _measured_start(sample: _Sample) -> _Measured:
 def _full_step(
     sample: _Sample, parameters: Sequence[Tensor], max_kl: float, damping: float, cg_steps: int
 ) -> Float[Tensor, " parameters"]:
-    """The step d = √(2δ/xᵀHx)·x, before any shortening."""
+    """The full step d = √(2δ/xᵀHx)·x."""
     logits = sample.policy.differentiable_logits()
     # Where the policies agree, ∇(ρA) = A ∇log π: trpo.surrogate.gradient.
     with torch.enable_grad():
@@ -234,7 +233,7 @@ def _line_search(
     max_kl: float,
     fractions: Iterable[float],
 ) -> TrpoStep:
-    """Take the first fraction that is allowed and pays; without one, and after any error, put everything back."""
+    """Take the first fraction that is acceptable; if there is none, and after any error, restore the parameters."""
     saved = [parameter.detach().clone() for parameter in parameters]
     before, accepted = sample.surrogate_before(), False
     try:
@@ -254,7 +253,7 @@ def _line_search(
 
 
 def _change(sample: _Sample, old: _Measured) -> tuple[float, float]:
-    """Mean KL(old‖new), and what the surrogate has gained: the mean of (ρ − 1)A, in which nothing cancels."""
+    """Mean KL(old‖new), and the gain of the surrogate as the mean of (ρ − 1)A, in which nothing cancels."""
     new = sample.measured()
     log_ratio = (new.logps - old.logps).clamp(max=exp_limit(new.logps.dtype))
     gain = log_ratio.expm1() * sample.advantages
@@ -262,7 +261,7 @@ def _change(sample: _Sample, old: _Measured) -> tuple[float, float]:
 
 
 def _move(parameters: Sequence[Tensor], saved: Sequence[Tensor], step: Tensor) -> None:
-    """Set the parameters to what was saved plus a flat step, added in the step's dtype."""
+    """Set the parameters to the saved ones plus a flat step, added in the dtype of the step."""
     pieces = step.split([parameter.numel() for parameter in parameters])
     _copy(parameters, [piece.view_as(old) + old for piece, old in zip(pieces, saved, strict=True)])
 
@@ -274,7 +273,7 @@ def _copy(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 
 def _fractions(backtracks: int, backtrack_ratio: float) -> Iterable[float]:
-    """Check how a step is shortened; return the fractions of it that are tried, the full step first, none that is 0."""
+    """Check the options of the line search; return the fractions to try, the full step first, none of them 0."""
     backtracks = check_integer("backtracks", backtracks, at_least=0)
     ratio = check_number("backtrack_ratio", backtrack_ratio, Range("a number in (0, 1)", 0.0, 1.0))
     return takewhile(bool, (ratio**k for k in range(backtracks + 1)))

@@ -310,25 +310,41 @@ BAD = [
     ),
     ({"max_length": 3}, ValueError, "max_length: got 3, expected None with aggregation 'token_mean', which does not"),
     ({"denominator": 0}, ValueError, "denominator: got 0, expected None, a finite number > 0 or a 0-d tensor"),
-    ({"loss_fn": lambda x: 1.0}, TypeError, "loss_fn: got one that returns float, expected a tensor of shape (1, 42)"),
-    ({"loss_fn": ppo_loss}, TypeError, "loss_fn: got one that returns LossOutput, expected its terms, such as ppo_per"),
-    ({"loss_fn": partial(sft_loss, mask=P.mask)}, TypeError, "loss_fn: got one that returns LossOutput, expected its"),
+    (
+        {"loss_fn": lambda x: 1.0},
+        TypeError,
+        "loss_fn: got a function that returns float, expected a tensor of shape (1, 42)",
+    ),
+    (
+        {"loss_fn": ppo_loss},
+        TypeError,
+        "loss_fn: got a function that returns LossOutput, expected its terms, such as ppo_per",
+    ),
+    (
+        {"loss_fn": partial(sft_loss, mask=P.mask)},
+        TypeError,
+        "loss_fn: got a function that returns LossOutput, expected its",
+    ),
     (
         {"loss_fn": lambda x: sft_loss(x, torch.ones_like(x))},
         TypeError,
-        "loss_fn: got one that returns LossOutput, expected a tensor of shape (1, 42), its terms, such as ppo",
+        "loss_fn: got a function that returns LossOutput, expected a tensor of shape (1, 42), its terms, such as ppo",
     ),
     (
         {"loss_fn": dpo_loss, "separable": "pair"},
         TypeError,
-        "loss_fn: got one that returns PairLossOutput, expected its terms, such as dpo_per_pair",
+        "loss_fn: got a function that returns PairLossOutput, expected its terms, such as dpo_per_pair",
     ),
     ({"loss_fn": "ppo_per_token"}, TypeError, "loss_fn: got str, expected a function, such as ppo_per_token"),
-    ({"loss_fn": lambda x: x.sum()}, ValueError, "loss_fn: got one that returns shape (), expected (1, 42), its terms"),
+    (
+        {"loss_fn": lambda x: x.sum()},
+        ValueError,
+        "loss_fn: got a function that returns shape (), expected (1, 42), its terms",
+    ),
     (
         {"loss_fn": lambda x: x * WITH_PARAMETER.sum()},
         ValueError,
-        "loss_fn: got one that reads a tensor of shape (3,) which requires a gradient, expected only logps to",
+        "loss_fn: got a function that reads a tensor of shape (3,) which requires a gradient, expected none but logps",
     ),
     ({"tile": (0, 4)}, ValueError, "tile rows: got 0, expected an integer >= 1"),
 ]

@@ -81,7 +81,7 @@ def test_without_triton_torch_does_it_all(interpret):
 @needs_triton
 @pytest.mark.skipif(torch.cuda.is_available(), reason="Triton can be used")
 def test_triton_that_cannot_be_used_is_said_and_left_out():
-    with pytest.warns(UserWarning, match="grape_verified: Triton is not used, which costs time: "):
+    with pytest.warns(UserWarning, match="grape_verified: Triton is not used, so calls are slower: "):
         assert dispatch._triton_kernels.__wrapped__(False) is None
 
 

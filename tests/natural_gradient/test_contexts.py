@@ -383,7 +383,7 @@ def test_a_compiled_call_is_refused(fullgraph):
     for call in both(linear()):
         with pytest.raises(
             torch._dynamo.exc.Unsupported if fullgraph else ValueError,
-            match=r"model: got it within torch\.compile, expected a call that is not compiled",
+            match=r"model: got a call within torch\.compile, expected one that is not compiled",
         ):
             torch.compile(call, fullgraph=fullgraph, backend="eager")()
 
