@@ -268,8 +268,8 @@ def slopes(
 ) -> None:
     """Write E_v = π_v·(slope + curve·(log π_v + H)), and at_target at y, in one read and one write.
 
-    log π_v = (z_v − shift)/τ′ − totals, with z_v = (products_v + bias_v)/τ. Σ_v E_v·log π_v, of E before it is rounded to
-    the dtype of the result, is added to moments.
+    log π_v = (z_v − shift)/τ′ − totals, with z_v = (products_v + bias_v)/τ. Σ_v E_v·log π_v, of E before it is rounded
+    to the dtype of the result, is added to moments.
 
     Arguments:
         products: (outer, inner, columns), with contiguous columns.
