@@ -36,7 +36,7 @@ EXAMPLES = {False: 40, True: 120}
 #: What the default tier leaves out: the words that a test marked `full` is marked with.
 LEFT_OUT = (
     "pages in a browser",
-    "Triton's interpreter",
+    "Triton's interpreter and compiler",
     "13 of 16 trainings",
     "contexts that compile",
     "the second SMT solver",

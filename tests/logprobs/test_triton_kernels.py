@@ -40,7 +40,7 @@ def checked(*selection, **environment):
     return run("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--show-capture=no", *selection, **environment)
 
 
-@pytest.mark.full("Triton's interpreter")
+@pytest.mark.full("Triton's interpreter and compiler")
 @needs_triton
 def test_in_the_interpreter():
     """The checks of the kernels, and of the tests of the routes those in fp32 that are small."""

@@ -16,7 +16,10 @@ from triton.compiler import ASTSource
 from grape_verified.logprobs import triton_kernels
 from grape_verified.logprobs.tiles import SLACK
 
-pytestmark = pytest.mark.skipif(knobs.runtime.interpret, reason="the interpreter is on: nothing is compiled")
+pytestmark = [
+    pytest.mark.skipif(knobs.runtime.interpret, reason="the interpreter is on: nothing is compiled"),
+    pytest.mark.full("Triton's interpreter and compiler"),
+]
 
 ROWS = 256
 FP32, FP16, BF16 = torch.float32, torch.float16, torch.bfloat16
