@@ -1,4 +1,4 @@
-"""Calls of the public functions: each with a few inputs, the largest of those that its contract draws."""
+"""Calls of the public functions, each with a few of the largest inputs that its contract draws."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from grape_verified.conformance.contracts import CONTRACTS
 from grape_verified.conformance.strategies import Case, Regime
 from grape_verified.conformance.subject import Subject, by_signature
 
-#: Inputs that are drawn for each kernel, and those of them that are tried.
+#: The numbers of inputs that are drawn for each kernel, and tried.
 DRAWN, TRIED = 60, 3
 
 
@@ -29,15 +29,15 @@ class Call:
     """A public function with one input.
 
     Arguments:
-        name: of its contract, or of the function where it has none.
+        name: that of its contract, or of the function if it has none.
         compute: the tensor that it returns, given its tensors by name and its options.
         tensors: by name; none of them requires a gradient.
         wrt: those that are differentiated.
-        options: the keyword arguments that are no tensors.
+        options: the keyword arguments that are not tensors.
         shared: tensors that all rows of a batch share.
-        unmasked: tensors that do not lie along the mask, though their shape may be the same.
-        numbers: for each option that is a number, values of it.
-        parts: the number of parts of the batch that do not depend on each other, such as groups.
+        unmasked: tensors that do not lie along the mask, though they may have its shape.
+        numbers: values of each option that is a number.
+        parts: the number of independent parts of the batch, such as groups.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Call:
     parts: int = 1
 
     def __call__(self, tensors: Mapping[str, Tensor], **options: Any) -> Tensor:
-        """What the function returns for these tensors; options replace those of the call."""
+        """The result of the function for these tensors; options replace those of the call."""
         return self.compute(tensors, **{**self.options, **options})
 
     def with_tensors(self, **tensors: Tensor) -> Call:
@@ -59,12 +59,12 @@ class Call:
         return replace(self, tensors={**self.tensors, **tensors})
 
     def mapped(self, function: Callable[[Tensor], Tensor], *, shared: bool = True) -> Call:
-        """The same with a function of each tensor; if asked, not of those that all rows share."""
+        """The same with a function applied to each tensor, on request except to those that all rows share."""
         chosen = {n: t for n, t in self.tensors.items() if shared or n not in self.shared}
         return self.with_tensors(**{name: function(tensor) for name, tensor in chosen.items()})
 
     def of_parts(self, count: int) -> Call:
-        """The same with so many parts of the batch, taken in turn."""
+        """The same with `count` parts of the batch, taken in turn."""
 
         def taken(tensor: Tensor) -> Tensor:
             width = len(tensor) // self.parts
@@ -99,7 +99,7 @@ def of_function(function: Callable[..., Any], contract: Contract) -> tuple[Call,
 
 
 def _largest(contract: Contract, offered: Sequence[str]) -> list[Case]:
-    """Of the cases that are drawn, some with the most numbers and a mask with gaps, no two with the same options."""
+    """Some of the drawn cases: those with the most numbers and a mask with gaps, no two with the same options."""
     drawn: list[Case] = []
 
     def collect(case: Case) -> None:
@@ -146,13 +146,13 @@ def _call_of(subject: Subject, case: Case) -> Call:
 
 
 def is_number(value: object) -> bool:
-    """Whether an option is a real number, and not a flag."""
+    """Whether an option is a real number and not a flag."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
 class OtherNumber:
-    """A value of an option in another type, the same in the usual one, and whether the option is an integer."""
+    """A value of an option in another type and in its usual type, and whether the option is an integer."""
 
     option: str
     value: Any
@@ -237,7 +237,7 @@ def _solver_calls() -> list[Call]:
 
 
 def _stepped(tensors: Mapping[str, Tensor], **options: Any) -> Tensor:
-    """What a step adds to the parameters, and what it reports."""
+    """The change of the parameters by a step, and its report."""
     model = deepcopy(_small_model()).to(tensors["inputs"])
     before = [p.detach().clone() for p in model.parameters()]
     by_position = [tensors[name] for name in ("inputs", "targets", "advantages", "mask")]

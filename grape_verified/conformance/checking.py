@@ -26,19 +26,19 @@ def check(
     """Check a function against a contract, property by property.
 
     The function is called with the contract's tensors by position and its options by keyword. It may return a tensor or
-    an object with one in `.loss`. Options that it does not take stay at the contract's defaults.
+    an object with a `.loss`. Options that it does not take stay at the contract's defaults.
 
     Arguments:
         function: any implementation.
         contract: a contract, or the name of one of this package, such as "ppo".
-        examples: how many inputs each property is tried on; twice as many for the options.
-        options: options that stay at one value, for a function that has it built in or knows no other.
+        examples: the number of inputs for each property; twice as many for the options.
+        options: fixed values of options, for a function that hard-codes or supports no others.
         strict: also require what our own kernels guarantee: fp64 to its own precision rather than to that of fp32,
             half precision computed in fp32, and large finite numbers where the exact result leaves the range, not ±inf.
 
-    Returns: a report; what the function does wrong is in it and is never raised.
+    Returns: a report. Faults of the function are part of it and are never raised.
 
-    Raises: ValueError for an unknown contract or option, a value that an option cannot have, or fewer than one example.
+    Raises: ValueError for an unknown contract or option, an invalid value of an option, or fewer than one example.
     """
     bound = contract if isinstance(contract, Contract) else contract_named(contract)
     held = checked_options(bound, options or {})
@@ -58,14 +58,14 @@ def check(
 
 
 def contract_named(name: str) -> Contract:
-    """The contract of that name; a ValueError lists them."""
+    """The contract of that name; a ValueError lists all names."""
     if name not in CONTRACTS:
         raise ValueError(f"contract: got {name!r}, expected one of {', '.join(CONTRACTS)}")
     return CONTRACTS[name]
 
 
 def checked_options(contract: Contract, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that a contract has, at values that its kernel takes and its oracle can evaluate."""
+    """Check that a contract has the options, and that kernel and oracle accept their values."""
     for name in options:
         if name not in contract.options:
             raise ValueError(f"options: got {name!r}, expected some of {', '.join(contract.options)}")
@@ -74,16 +74,16 @@ def checked_options(contract: Contract, options: Mapping[str, Any]) -> dict[str,
     try:
         contract.oracle(contract.probe(held, contract.variants[0]), EXACT)
     except Exception as error:
-        raise ValueError(f"options: got {held}, which the spec cannot be evaluated at: {error}") from None
+        raise ValueError(f"options: got {held}, expected values at which the spec can be evaluated: {error}") from None
     return held
 
 
 def _refuse_as_the_kernel_does(contract: Contract, held: Mapping[str, Any]) -> None:
-    """Call the contract's own function with the options: it names the one that is outside its domain."""
+    """Call the contract's own function with the options; its error names an invalid one."""
     variant = contract.variants[0]
     try:
         case = contract.probe(held, variant)
-    except Exception:  # inputs are made for an option, too: a group size that is no number, above all
+    except Exception:  # inputs depend on options such as the group size
         plain = contract.probe({}, variant)
         case = Case(plain.tensors, contract.defaults(held), variant)
     try:

@@ -1,4 +1,4 @@
-"""How results are compared: with the oracle, and with each other up to the order of summation."""
+"""Comparison of results: with the oracle, and with each other up to the order of summation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from grape_verified.conformance.oracle import EXACT, Arithmetic, Target
 from grape_verified.conformance.strategies import NOISE, Case
 from grape_verified.conformance.subject import Outcome, Subject, Violation
 
-#: Unit roundoffs by which two results may differ that should be the same number, summed in another order.
+#: Unit roundoffs by which two results may differ that are the same sum in another order.
 SAME = 64
 
 
@@ -25,7 +25,7 @@ def compare_with_spec(
     gradients: bool = True,
     any_branch: bool = False,
 ) -> Outcome:
-    """Call the function and compare what it returns with the oracle. A gradient that is missing is not compared."""
+    """Call the function and compare its result with the oracle. A missing gradient is not compared."""
     outcome = subject(case, cotangent)
     arithmetic = Arithmetic.of(outcome.value.dtype, case.dtype, strict=subject.strict, any_branch=any_branch)
     answer = subject.contract.oracle(case, arithmetic)
@@ -39,7 +39,7 @@ def compare_with_spec(
 
 
 def compare_gradient(subject: Subject, case: Case, cotangent: Tensor) -> None:
-    """Compare the gradients alone; one that is missing is a violation."""
+    """Compare the gradients only; a missing one is a violation."""
     outcome = compare_with_spec(subject, case, cotangent, values=False)
     if outcome.gradients is None:
         raise Violation(f"the {noun_of(subject)} {outcome.no_gradients}", case)
@@ -48,7 +48,7 @@ def compare_gradient(subject: Subject, case: Case, cotangent: Tensor) -> None:
 def _all_accepted(
     case: Case, got: Tensor, targets: Sequence[Target], noun: str, cotangent: Tensor | None = None
 ) -> None:
-    """Every number of a tensor is what it should be."""
+    """Check that every number of a tensor is accepted."""
     for place, (number, target) in enumerate(zip(got.flatten().tolist(), targets, strict=True)):
         if not target.accepts(number):
             where = place_in(got, place)
@@ -65,7 +65,7 @@ def _all_accepted(
 def compare(
     subject: Subject, case: Case, got: Outcome, expected: Outcome, which: str, *, cut: int | None = None
 ) -> None:
-    """Two results that should be the same, up to the order of summation. That NaN is wrong is for others to say."""
+    """Compare two results up to the order of summation. NaN equals NaN: other properties reject it."""
     noun = noun_of(subject)
     pairs = [(noun, got.value, expected.value)]
     if got.gradients is not None and expected.gradients is not None:
@@ -88,7 +88,7 @@ def _slack(subject: Subject, case: Case, found: Tensor, wanted: Tensor) -> float
 
 
 def wrong(case: Case, what: str, got: float, expected: str, cut: int | None = None) -> Violation:
-    """What to raise where a number is not the expected one."""
+    """The violation for a number that is not the expected one."""
     remark = f"{what}: got {got!r}, expected {expected}"
     return Violation(f"the {what} is {got!r}, expected {expected}", case, remarks=[remark], cut=cut)
 
@@ -123,6 +123,6 @@ def noun_of(subject: Subject) -> str:
 
 
 def place_in(tensor: Tensor, place: int) -> str:
-    """Where the entry with that place in the flattened tensor stands, as an index; nothing for a single number."""
+    """The index of an entry, given its place in the flattened tensor; nothing for a single number."""
     index = [int(i) for i in torch.unravel_index(torch.tensor(place), tensor.shape)]
     return f" at {index}" if index else ""

@@ -1,7 +1,7 @@
-"""Every context that training has: each public function called in each of them, compared with a plain call.
+"""The contexts of training: each public function called in each of them, compared with a plain call.
 
-Value and gradients have to be the same, bit for bit unless a context says otherwise. What cannot be supported is
-refused by an error that says what was got and what is expected.
+Value and gradients must be the same, bitwise unless a context says otherwise. What is not supported must raise an error
+that says what was got and what was expected.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ class Context:
     """One way to call a function.
 
     Arguments:
-        name, text: what it is called, and what it is in one sentence.
-        pairs: of a call, what came in the context and what came of a plain call.
-        missing: why it does not apply to a call; empty where it does.
-        roundings: by how many roundings of the largest number the two may differ; 0 for the same bits.
+        name, text: its name, and a sentence about it.
+        pairs: the results of a call in the context, each with that of a plain call.
+        missing: why it does not apply to a call; empty if it does.
+        roundings: the number of roundings of the largest number by which the two may differ; 0 for the same bits.
         because: why they may differ.
         exempt: kernels that it does not apply to, each with the reason.
-        refused: kernels that may refuse it by an error in words; all others have to work.
-        cost: "" for what takes milliseconds, "compiles" for what takes seconds, "inductor" for more.
-        inputs: on how many inputs it is tried.
+        refused: kernels that may raise an error in place of support; all others must work.
+        cost: "" for milliseconds, "compiles" for seconds, "inductor" for more.
+        inputs: the number of inputs that it is tried on.
     """
 
     name: str
@@ -185,7 +185,7 @@ CONTEXTS: tuple[Context, ...] = (
 
 @dataclass(frozen=True)
 class Cell:
-    """What came of a function in a context: "works", "refuses", "–" where it does not apply, or "WRONG"."""
+    """The outcome of a function in a context: "works", "refuses", "–" if it does not apply, or "WRONG"."""
 
     kernel: str
     context: str
@@ -197,7 +197,7 @@ class Cell:
 
 
 def cell(context: Context, kernel: str, given: Sequence[Call]) -> Cell:
-    """Try a function in a context on some of its inputs; the worst of what comes of them."""
+    """Try a function in a context on some of its inputs; return the worst outcome."""
     if kernel in context.exempt:
         return Cell(kernel, context.name, "–", context.exempt[kernel])
     missing = [context.missing(call) for call in given]
@@ -225,7 +225,7 @@ def _attempt(context: Context, kernel: str, call: Call) -> tuple[str, str]:
 
 
 def difference(got: ways.Seen, expected: ways.Seen, roundings: float) -> str:
-    """What differs; empty where nothing does."""
+    """What differs; empty if nothing does."""
     pairs = {"the value": (got.value, expected.value)}
     pairs |= {f"the gradient in {name}": (got.gradients[name], g) for name, g in expected.gradients.items()
               if name in got.gradients}  # fmt: skip
@@ -253,12 +253,12 @@ def row(kernel: str, contexts: Names) -> list[Cell]:
 
 
 def table(kernels: Names = (), *, full: bool = False, processes: int = 2) -> list[Cell]:
-    """Every function in every context, or those that are named.
+    """Every function, or those that are named, in every context.
 
     Arguments:
-        kernels: names of contracts or of functions without one; none stands for all.
-        full: compile with inductor, too.
-        processes: how many work side by side.
+        kernels: names of contracts or of functions without one; all if empty.
+        full: also compile with inductor.
+        processes: the number of parallel processes.
     """
     unknown = [name for name in kernels if name not in names()]
     if unknown:
@@ -270,7 +270,7 @@ def table(kernels: Names = (), *, full: bool = False, processes: int = 2) -> lis
 
 
 def lines(cells: Iterable[Cell]) -> Iterator[str]:
-    """The table to print: a mark in each cell, and the words below it."""
+    """The lines of the table: a mark in each cell, and notes below."""
     given = list(cells)
     columns = list(dict.fromkeys(found.context for found in given))
     texts = {context.name: context.text for context in CONTEXTS}

@@ -1,4 +1,4 @@
-"""What a contract is: a public function bound to definitions of the spec, and what else it promises."""
+"""Contracts: a public function bound to definitions of the spec, and the properties that it promises."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def without_vocabulary(case: Case) -> tuple[int, ...]:
 
 
 def rows(case: Case) -> int:
-    """The number of independent parts of a batch where each row is one."""
+    """The number of independent parts of a batch in which each row is one."""
     return len(next(iter(case.tensors.values())))
 
 
 def fit_reduction(options: dict[str, Any], varied: Sequence[str]) -> dict[str, Any]:
-    """The options, made to fit each other: a fixed length needs a length, and a plain sum has no denominator."""
+    """The options made consistent: a fixed length needs a length, and a plain sum has no denominator."""
     mode = "aggregation" if "aggregation" in options else "mode"
     if mode not in options:
         return options
@@ -78,7 +78,7 @@ def fit_reduction(options: dict[str, Any], varied: Sequence[str]) -> dict[str, A
 
 @dataclass(frozen=True)
 class Expectation:
-    """What becomes of a function of sampled tokens in expectation, as the policy draws them.
+    """The expectation of a function of sampled tokens under the policy.
 
     Arguments:
         tensors: the arguments with every token of a vocabulary as a sample, one in each row, given the
@@ -95,27 +95,27 @@ class Contract:
     """A public function, bound to definitions of the spec.
 
     Arguments:
-        name: how `check` is asked for it.
+        name: the name that `check` knows it by.
         kernel: the name of the public function that keeps it.
-        reference: that function itself, where it is not one of this package.
-        tensors: the arguments that are tensors, in order; by position but for those of `by_keyword`.
-        wrt: those that are differentiated; none where the result is a constant.
+        reference: that function itself, if it is not one of this package.
+        tensors: the arguments that are tensors, in order, by position except for those of `by_keyword`.
+        wrt: those that are differentiated; none if the result is a constant.
         options: the keyword arguments.
-        build, drawn: how inputs are made, and the names of the bytes of a row that are drawn for them.
+        build, drawn: the function that makes inputs, and the names of the bytes that are drawn for them in each row.
         oracle: the expected value and gradients.
         result: the shape of what it returns.
-        properties: the names of the properties that it promises, in the order in which they are checked.
-        variants: the forms in which tensors may come.
-        by_keyword: tensors that are passed by keyword, each with the option that asks for it: it is passed where that
-            option is not at its default; an empty name asks always.
-        unmasked: tensors that do not lie along the mask, though their shape may be the same.
+        properties: the names of the properties that it promises, in the order of checking.
+        variants: the forms that tensors may have.
+        by_keyword: tensors that are passed by keyword, each with the option that requires it: it is passed if that
+            option is not at its default; with an empty name, always.
+        unmasked: tensors that do not lie along the mask, though they may have its shape.
         shared: tensors that all parts of a batch share.
-        parts: the number of parts of a batch that do not depend on each other.
+        parts: the number of independent parts of a batch.
         divided_at: values that options must have for the batch to be the sum of its parts.
-        outputs: the names of the tensors that it returns, where it returns several; they are stacked last.
-        forced_options: keyword arguments that a function which takes them is given, as its result depends on them.
-        fit: makes drawn options fit each other, given the names of those that vary.
-        expectation: what it is in expectation over sampled tokens; None where the spec does not say.
+        outputs: the names of the returned tensors, if there are several; they are stacked last.
+        forced_options: keyword arguments that are passed to a function that takes them, as its result depends on them.
+        fit: makes drawn options consistent, given the names of those that vary.
+        expectation: the expectation over sampled tokens; None if the spec states none.
     """
 
     name: str
@@ -141,7 +141,7 @@ class Contract:
     reference: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
-        """Every option has a byte that chooses its value."""
+        """Each option needs a byte that chooses its value."""
         if len(self.options) >= strategies.OPTIONS:
             raise ValueError(f"options: got {len(self.options)}, expected fewer than {strategies.OPTIONS}")
 
@@ -165,7 +165,7 @@ class Contract:
         return {name: held.get(name, option.default) for name, option in self.options.items()}
 
     def passed_by_keyword(self, options: Options) -> tuple[str, ...]:
-        """The tensors that the options ask to be passed by keyword."""
+        """The tensors that are passed by keyword with these options."""
         asked = (
             tensor
             for tensor, option in self.by_keyword.items()
@@ -174,7 +174,7 @@ class Contract:
         return tuple(asked)
 
     def probe(self, held: Options, variant: Variant) -> Case:
-        """A plain input with more tokens than rows, so that a wrong broadcast cannot fit."""
+        """A plain input with more tokens than rows, so that a wrong broadcast raises."""
         width = strategies.WIDTH
         rows = [{name: bytes((i + t + len(name)) % 7 for t in range(width)) for name in self.drawn} for i in range(2)]
         rows = [{**row, "mask": bytes(width)} for row in rows]
@@ -184,7 +184,7 @@ class Contract:
 
     @cached_property
     def rests_on(self) -> tuple[str, ...]:
-        """The definitions and claims that say what the function should return: those that its oracle reads."""
+        """The definitions and claims that its oracle reads."""
         with recording() as read:
             for case in self._handful():
                 answer = self.oracle(case, EXACT)
@@ -194,7 +194,7 @@ class Contract:
         return tuple(sorted(read))
 
     def _handful(self) -> Iterator[Case]:
-        """A few small inputs at every value of every option, the others at their defaults, and away from them."""
+        """A few small inputs at every value of every option, with the others at their defaults and at other values."""
         usual = self.defaults({})
         others = {name: option.others[0] for name, option in self.options.items() if option.others}
         for base in (usual, usual | others):
@@ -204,7 +204,7 @@ class Contract:
                     yield from self._filled(base | {name: value})
 
     def _filled(self, options: dict[str, Any]) -> Iterator[Case]:
-        """An input with equal numbers at options that are made to fit, and one with different ones."""
+        """An input with equal numbers and one with different ones, at options made consistent."""
         fitting = self.fit(options, list(self.options))
         for filled in (bytes(strategies.WIDTH), bytes(range(strategies.WIDTH))):
             rows = [{name: bytes(strategies.WIDTH) if name == "mask" else filled for name in self.drawn}] * 2
@@ -224,10 +224,10 @@ class Contract:
     def cases(
         self, regime: Regime, offered: Sequence[str], held: Options, variants: Sequence[Variant]
     ) -> st.SearchStrategy[Case]:
-        """Inputs of a regime for a function that takes the offered options, some of which may be held at a value.
+        """Inputs of a regime for a function that takes the offered options, some of which may be fixed.
 
-        In every second case one option is varied alone: a mistake that shows at one value of one of them, and that
-        another hides, is met often enough.
+        In every second case one option is varied alone, so that an error at one value of one option is not hidden by
+        the others.
         """
         varied = [name for name in offered if name not in held] if regime.vary_options else []
 

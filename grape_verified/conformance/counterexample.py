@@ -1,4 +1,4 @@
-"""A counterexample as Python that can be pasted: the inputs, the call, and what came of it."""
+"""A counterexample as Python code to paste: the inputs, the call and its result."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _call(subject: Subject, case: Case, name: str, cut: int | None) -> str:
 
 
 def _differentiation(violation: Violation, leaves: tuple[str, ...]) -> list[str]:
-    """The lines that show the gradients, if it is they that are wrong; else those that show the value."""
+    """The lines that print the gradients if they are wrong, else the value."""
     if not any("gradient" in remark for remark in (*violation.remarks, violation.sentence)):
         return ["print(result.tolist())"]
     upstream = violation.cotangents
@@ -79,7 +79,7 @@ def _differentiation(violation: Violation, leaves: tuple[str, ...]) -> list[str]
 
 
 def _how_to_import(function: Any) -> tuple[str, str]:
-    """A name for the function, and the line that defines it, as far as it can be imported at all."""
+    """A name for the function, and the line that imports it if it can be imported."""
     module, path = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
     found: Any = sys.modules.get(module) if isinstance(module, str) else None
     for step in path.split("."):

@@ -1,4 +1,4 @@
-"""Families of contracts: what losses of one kind have in common is said once.
+"""Families of contracts, for what losses of one kind have in common.
 
 `token_loss`, `pair_loss` and `sequence_loss` make two contracts each, of the loss and of its terms before reduction,
 from a formula of the spec; `estimator` makes the contract of a function whose results are not reduced.
@@ -51,13 +51,13 @@ from grape_verified.conformance.oracle import (
 )
 from grape_verified.conformance.strategies import Blueprint, Case, Variant, mask_tensor
 
-#: The formula of a loss, or what it is at given options.
+#: The formula of a loss, or a function from options to it.
 ByOptions = Formula | Callable[[Options], Formula]
 
 Build = Callable[[Blueprint], Mapping[str, Tensor]]
 Drawn = Mapping[str, Option | Sequence[Any]]
 
-#: A function: itself, or the name of one of this package.
+#: A function, or the name of one of this package.
 Kernel = str | Callable[..., Any] | None
 
 OF_SEQUENCES = tuple(Variant(mask, "per sequence") for mask in ("bool", "float"))
@@ -78,22 +78,22 @@ def token_loss(
     per_token: Kernel = None,
     **more: Any,
 ) -> tuple[Contract, ...]:
-    """The contracts of a loss over tokens: aggregated over those that count, and of each token.
+    """The contracts of a loss over tokens: aggregated, and of each token.
 
     Arguments:
-        name: that of the contract; the other is called like the function.
-        term: the formula of one token, or what it is at given options.
-        tensors: the arguments that are tensors, in order, but for the mask.
-        build: how they are made from what is drawn.
-        options: values that are drawn for the options beside their defaults; if there is no default, the first is taken
-            for one. The options of the reduction are known.
+        name: that of the contract; the other is named like its function.
+        term: the formula of one token, or a function from options to it.
+        tensors: the arguments that are tensors, in order, without the mask.
+        build: makes them from what is drawn.
+        options: values that are drawn for the options beside their defaults; without a default, the first is used as
+            one. The options of the reduction are added.
         wrt: the tensors that are differentiated.
-        kinks: whether the value has kinks, and `build` knows where.
-        aggregation: the mode of the reduction, where the loss has no choice.
-        samples: what it is in expectation over sampled tokens, where the spec says so.
+        kinks: whether the value has kinks, which `build` then draws.
+        aggregation: the mode of the reduction, if it is fixed.
+        samples: the expectation over sampled tokens, if the spec states one.
         loss, per_token: the functions that keep the contracts; by default `{name}_loss` and `{name}_per_token` of this
-            package. Without the second there is one contract alone.
-        more: anything else that `Contract` takes.
+            package. Without the second there is one contract.
+        more: any other argument of `Contract`.
     """
 
     @precisely
@@ -146,8 +146,8 @@ def sequence_loss(
 ) -> tuple[Contract, ...]:
     """The contracts of a loss over sequences: the mean over them, and of each sequence.
 
-    The arguments are those of `token_loss`. Both functions take the mask. The formula is of a sequence, the index
-    `row`; its slope is that in the log-probability at `position`.
+    The arguments are those of `token_loss`. Both functions take the mask. The formula is that of sequence `row`; its
+    slope is that in the log-probability at `position`.
     """
 
     def gradients(case: Case, arithmetic: Arithmetic, factors: Sequence[arb]) -> dict[str, list[Target]]:
@@ -253,14 +253,14 @@ def estimator(
 ) -> tuple[Contract, ...]:
     """The contract of a function whose results are not reduced: estimates of a token, advantages, weights.
 
-    It is given by the formula of one token, or by an oracle where a result depends on several.
+    It is given by the formula of one token, or by an oracle if a result depends on several tokens.
 
     Arguments:
         name: that of the contract, and by default of the function.
-        term, oracle: one of them. With an oracle and nothing in `wrt`, the results are constants.
-        extras: the properties that it promises beside those of its kind.
+        term, oracle: one of them. With an oracle and an empty `wrt`, the results are constants.
+        extras: further properties that it promises.
         kernel: the function that keeps the contract.
-        tensors, build, options, wrt, samples, more: as in `token_loss`, the mask among the tensors.
+        tensors, build, options, wrt, samples, more: as in `token_loss`, with the mask among the tensors.
     """
     if (term is None) == (oracle is None):
         raise ValueError("term, oracle: got both or neither, expected one of them")
@@ -281,7 +281,7 @@ def estimator(
     return (found,)
 
 
-# -- what follows by default ------------------------------------------------------------------------------------------
+# -- defaults ---------------------------------------------------------------------------------------------------------
 
 
 def _contract(
@@ -297,7 +297,7 @@ def _contract(
     with_mask: bool = False,
     **more: Any,
 ) -> Contract:
-    """A contract with what follows from its kind: the options, the bytes that are drawn, the properties."""
+    """A contract with the options, bytes and properties that follow from its kind."""
     if masked or with_mask:
         by_keyword = [tensor for tensor in tensors if tensor in more.get("by_keyword", {})]
         tensors = (*(tensor for tensor in tensors if tensor not in by_keyword), "mask", *by_keyword)
@@ -316,7 +316,7 @@ def _contract(
 
 
 def options_of(kernel: str | Callable[..., Any], drawn: Drawn, reduction: Sequence[str] = ()) -> dict[str, Option]:
-    """The options of a function in the order of its signature, its own defaults beside the values that are drawn."""
+    """The options of a function in the order of its signature, with their defaults and the values to draw."""
     function = getattr(grape_verified, kernel) if isinstance(kernel, str) else kernel
     parameters = inspect.signature(function).parameters
     known = {name: REDUCTION[name] for name in reduction} | dict(drawn)
@@ -327,7 +327,7 @@ def options_of(kernel: str | Callable[..., Any], drawn: Drawn, reduction: Sequen
 
 
 def _option(parameter: inspect.Parameter, drawn: Option | Sequence[Any]) -> Option:
-    """An option: the default of the signature, or else the first value, and the values beside it."""
+    """An option: the default of the signature, or else the first value, and the other values."""
     if isinstance(drawn, Option):
         return drawn
     default = drawn[0] if parameter.default is inspect.Parameter.empty else parameter.default
@@ -342,7 +342,7 @@ def _properties(
     masked: bool,
     reduction: Sequence[str],
 ) -> tuple[str, ...]:
-    """The properties of a function of its kind, in the order in which they are checked."""
+    """The properties of a function of its kind, in the order of checking."""
     last = LAST if set(tensors) - set(wrt) - {"mask", "targets"} else ALL_DIFFERENTIATED
     if not wrt and "mask" in tensors:
         return (*CONSTANT, *extras, *last)
@@ -369,7 +369,7 @@ def _with_mask(build: Build) -> Build:
 
 
 def _masked(samples: Expectation) -> Expectation:
-    """The same samples with a mask that hides nothing."""
+    """The same samples with a full mask."""
 
     def tensors(words: Any, logps: Tensor, variant: Variant) -> dict[str, Tensor]:
         found = samples.tensors(words, logps, variant)
@@ -380,7 +380,7 @@ def _masked(samples: Expectation) -> Expectation:
 
 
 def _named(function: Kernel, usual: str) -> str | Callable[..., Any] | None:
-    """A function as given, or the one of this package with the usual name, if there is one."""
+    """A function as given, or the one of this package with the default name, if there is one."""
     return function or (usual if hasattr(grape_verified, usual) else None)
 
 

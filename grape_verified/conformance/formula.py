@@ -1,7 +1,7 @@
 """Formulas: the value of one token, pair or sequence and its slope, given by ids of the spec.
 
-A formula says which definition gives the value, what the spec states of its slope, and which tensors and options the
-symbols stand for. The numbers are balls around what was read; the definitions are evaluated on them.
+A formula names the definition of the value, what the spec states about its slope, and the tensors and options that the
+symbols stand for. The definitions are evaluated on balls around the numbers that were read.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from grape_verified.conformance.strategies import Case
 #: A slope: a definition by its id, or the right-hand side of a claim by its id and the name of the part.
 Slope = str | tuple[str, str]
 
-#: What a symbol is read as: a number, or a table with one for each token.
+#: The value of a symbol: a number, or a table with one for each token.
 Read = float | list[list[float]]
 
 
 @dataclass(frozen=True)
 class LogRatio:
-    """The difference of two symbols, which is about to be exponentiated.
+    """The difference of two symbols, which is then exponentiated.
 
-    Where it is beyond the range, a function may cut it there; `cut` is the symbol that gives way.
+    A function may limit it where its exponential would leave the range; `cut` is the symbol that is changed.
     """
 
     above: str
@@ -42,7 +42,7 @@ class LogRatio:
     cut: str
 
     def limited(self, numbers: Mapping[str, Read], reach: float) -> dict[str, Read]:
-        """The numbers with the difference at most so large."""
+        """The numbers with a difference of at most `reach`."""
         above, below = numbers[self.above], numbers[self.below]
         if self.cut == self.above:
             return {**numbers, self.above: _paired(lambda x, y: min(x, y + reach), above, below)}
@@ -55,18 +55,18 @@ class Formula:
 
     Arguments:
         value: the id of its definition.
-        slope: what the spec states of its derivative: for every differentiated tensor, or by the name of each. Without
-            one, it is the derivative of the definition.
+        slope: the statement of the spec about its derivative, for every differentiated tensor or by the name of each;
+            by default the derivative of the definition.
         reads: the tensor or option that a symbol stands for, or a number; by default the one of its name, or of its
             plural.
-        inner: symbols that other definitions give, by their ids, in order; the value is differentiated through them.
-        constants: the same for what the spec holds constant.
-        absolute: symbols whose rounding is absolute, too: those that are exponentiated, or that 1 is added to.
-        exact: symbols that are read without any rounding.
+        inner: symbols given by other definitions, by their ids, in order; the value is differentiated through them.
+        constants: the same for symbols that are constants in the spec.
+        absolute: symbols with an absolute rounding error as well: those that are exponentiated, or added to 1.
+        exact: symbols that are read without rounding.
         objective: whether it is to be maximised, so that the loss is its negative.
-        log_ratios: what a function may cut where its exponential leaves the range.
+        log_ratios: those that a function may limit where their exponential leaves the range.
         scale, slope_scale: the size of the terms that a value or a slope is a difference of, given the numbers that
-            were read; None where nothing cancels that the balls around them do not cover.
+            were read; None if the balls around them cover all cancellation.
     """
 
     value: str
@@ -82,7 +82,7 @@ class Formula:
     slope_scale: float | Callable[[Mapping[str, Any]], float] | None = None
 
     def term(self, case: Case, arithmetic: Arithmetic, i: int, t: int = 0, **given: arb) -> Term:
-        """The term of a token, or of pair i, or of sequence i with its slope at t; given symbols are not read."""
+        """The term of a token, of pair i, or of sequence i with its slope at t; given symbols are not read."""
         numbers = {name: self._read(case, name, i, t) for name in self._things if name not in given}
         reach = math.log(arithmetic.range_end) if arithmetic.unit else math.inf
         limited = numbers
@@ -92,7 +92,7 @@ class Formula:
         return term if limited == numbers else replace(term, limited=self._at(limited, case, arithmetic, given))
 
     def _at(self, numbers: Mapping[str, Read], case: Case, arithmetic: Arithmetic, known: Mapping[str, arb]) -> Term:
-        """The term where the symbols stand for these numbers."""
+        """The term at these values of the symbols."""
         given: dict[str, Any] = {name: self._ball(name, x, arithmetic) for name, x in numbers.items()} | dict(known)
         for symbol, id in (*self.inner.items(), *self.constants.items()):
             given[symbol] = evaluate(definition(id), given, hull=True)
@@ -116,7 +116,7 @@ class Formula:
         return Term(sign * rounded(evaluate(definition(self.value), given, hull=True), self.scale), slope)
 
     def _read(self, case: Case, name: str, i: int, t: int) -> Read:
-        """What a symbol stands for, at token t of sequence i."""
+        """The value of a symbol at token t of sequence i."""
         if self._things[name] in (row, position):
             return 1 + (i if self._things[name] == row else t)
         source = self.reads.get(name, name)
@@ -128,7 +128,7 @@ class Formula:
         return _table(tensor, case) if isinstance(self._things[name], IndexedBase) else entry(tensor, i, t)
 
     def _ball(self, name: str, x: Read, arithmetic: Arithmetic) -> Any:
-        """The ball around what was read."""
+        """The ball around a number that was read."""
         if isinstance(x, list):
             return [[self._ball(name, number, arithmetic) for number in line] for line in x]
         if name in self.exact or name == "mask" or isinstance(x, int):
@@ -136,7 +136,7 @@ class Formula:
         return arithmetic.near(x, float(name in self.absolute))
 
     def _derivative(self, tensor: str) -> Expr:
-        """The derivative of the definition in what a tensor holds, through the inner definitions."""
+        """The derivative of the definition with respect to a tensor, through the inner definitions."""
         value = definition(self.value)
         own = {declaration(thing).name for thing in value.of}
         inner = {symbol: definition(id)() for symbol, id in self.inner.items() if symbol in own}

@@ -1,7 +1,7 @@
-"""The ledger: what a run of the checker saw of claims and kernels, as one JSON document.
+"""The ledger: the evidence of a run on claims and kernels, as one JSON document.
 
-Every status that a page, a badge or a command shows is read from here. Evidence on another version of a claim or of
-the code does not count.
+Every status on a page, in a badge or in the output of a command is read from it. Evidence about another version of a
+claim or of the code does not count.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ NOT_RUN = "not run"
 FULLY_PROVED = "fully proved"
 AT_SIZES = "proved at chosen sizes only"
 
-#: Every status that a claim can have, from the best to none at all. A claim is proved, and not fully, where the audit
-#: found fault with it or where something that it uses is not proved.
+#: Every status of a claim, from best to worst. A claim is proved but not fully if the audit found a fault, or if
+#: something that it uses is not proved.
 STATUSES = (FULLY_PROVED, AT_SIZES, "proved", "unknown", "refuted", NOT_RUN)
 
 _PACKAGES = ("grape-verified", "sympy", "python-flint", "z3-solver", "torch", "hypothesis", "numpy")
 
 
 class NotALedger(ValueError):
-    """A file that `verify` did not write."""
+    """The file was not written by `verify`."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,14 @@ class Summary:
 
 @dataclass(frozen=True)
 class Ledger:
-    """What a run saw, when and with what; empty where nothing was run.
+    """The evidence of a run, with its date and versions; empty if nothing was run.
 
     Arguments:
         created: the date and time of the run.
-        versions: of Python and of the packages that a verdict depends on, and under "code" a hash of this one.
-        trusted_base: what every proof takes for granted.
+        versions: those of Python and of the packages that a verdict depends on, and under "code" a hash of the code.
+        trusted_base: the assumptions of every proof.
         claims, kernels: the records, in the order of the spec and of the contracts.
-        summary: the same in numbers.
+        summary: their counts.
     """
 
     schema: int = SCHEMA
@@ -134,12 +134,12 @@ class Ledger:
         return FULLY_PROVED if record.general else AT_SIZES
 
     def of_kernel(self, contract: str) -> KernelRecord | None:
-        """The record of a kernel under a contract, if the code is what it was then, or None."""
+        """The record of a kernel under a contract, or None if there is none for this code."""
         return self._by_contract.get(contract) if self._of_this_code else None
 
 
 def summarise(claims: Iterable[ClaimRecord], kernels: Sequence[KernelRecord], seconds: float) -> Ledger:
-    """The ledger of a run: the records, what follows from them together, the versions and the date."""
+    """The ledger of a run: the records, their summary, the versions and the date."""
     records = settled(claims)
     return Ledger(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -176,7 +176,7 @@ def _counted(claims: Sequence[ClaimRecord], kernels: Sequence[KernelRecord], sec
 
 
 def versions() -> dict[str, str]:
-    """What a verdict depends on; packages that are not installed are left out."""
+    """The versions that a verdict depends on; packages that are not installed are left out."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -187,14 +187,14 @@ def versions() -> dict[str, str]:
 
 
 def code() -> str:
-    """SHA-256 over the files of the spec, its provers and the kernels: a version may stand for more than one state."""
+    """SHA-256 of the files of spec and package, since a version number may cover several states of the code."""
     folders = (Path(str(package.__file__)).parent for package in (grape_spec, grape_verified))
     sources = (file for folder in folders for file in sorted(folder.rglob("*.py")))
     return sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()
 
 
 def read(path: Path) -> Ledger:
-    """The ledger in a file; the empty one where there is no such file, or where it was written by another schema.
+    """The ledger in a file; an empty one if there is no file, or if it has another schema.
 
     Raises: NotALedger for a file of another kind.
     """

@@ -1,16 +1,16 @@
-"""What a function should return: the definitions of the spec, evaluated in ball arithmetic. No formula is written here.
+"""The expected results of functions: definitions of the spec in ball arithmetic. No formula is written here.
 
 **The tolerance.** A correct implementation in floating point returns almost the exact result of almost the given input.
-So every number that is read becomes a ball around it, of radius 4u(|x| + 1) for log-probabilities and logits, which
-are about to be exponentiated, and for what 1 is added to or taken from, and 4u|x| for everything else; u is the unit
+So every number that is read becomes a ball around it. Its radius is 4u(|x| + 1) for log-probabilities and logits, which
+are exponentiated, and for numbers that 1 is added to or subtracted from, and 4u|x| for all others; u is the unit
 roundoff of the dtype that the function computes in. The spec is evaluated on the balls, with the hull of both branches
-where a comparison has no certain outcome, so that either side is right at a kink. The result is widened by
-4u(|result| + scale) for the arithmetic after that, by u for each term of a sum, and by the smallest normal number for
-underflow; a gradient also by the roundoff of its own dtype. The scale is the size of the terms that a result is a
-difference of, and each oracle says what it takes.
+where a comparison is undecided, so that either side is right at a kink. The result is widened by 4u(|result| + scale)
+for the arithmetic after that, by u for each term of a sum, and by the smallest normal number for underflow; a gradient
+also by the roundoff of its own dtype. The scale is the size of the terms that a result is a difference of; each oracle
+states the one that it uses.
 
-**Beyond the range.** Where the exact result is larger than finfo.max · 2⁻⁴⁰, a function must return something finite,
-of the right sign, and at least as large as the result for the largest log-ratio whose exponential is in that range.
+**Beyond the range.** Where the exact result is larger than finfo.max · 2⁻⁴⁰, a function must return a finite number of
+the right sign, at least as large as the result for the largest log-ratio whose exponential is in that range.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from torch import Tensor
 
 from grape_verified.conformance.strategies import Case, Vocabulary
 
-#: Roundings allowed at every number that is read, and again at every result.
+#: Roundings allowed for every number that is read, and again for every result.
 ROUNDINGS = 4
 
 #: How far below the largest finite number the range of exact results ends: room for sums and weights.
@@ -49,10 +49,10 @@ class Arithmetic:
     Arguments:
         unit: the unit roundoff.
         largest, smallest: the largest finite and the smallest normal number.
-        gradient_unit: the roundoff of the dtype in which gradients are handed back.
-        may_overflow: where the result is beyond the range, ±inf is right.
-        any_branch: where a min or clip of a definition has no certain outcome, allow what either branch would give, as
-            automatic differentiation may take it even where the two only meet by rounding.
+        gradient_unit: the roundoff of the dtype of the returned gradients.
+        may_overflow: whether ±inf is right where the result is beyond the range.
+        any_branch: whether a gradient may be that of either branch of an undecided min or clip, since automatic
+            differentiation may take either where the two differ only by rounding.
     """
 
     unit: float
@@ -66,9 +66,9 @@ class Arithmetic:
     def of(
         cls, computed_in: torch.dtype, returned_in: torch.dtype, *, strict: bool = True, any_branch: bool = False
     ) -> Arithmetic:
-        """That of a function that computes in one dtype and returns gradients in another.
+        """The arithmetic of a function that computes in one dtype and returns gradients in another.
 
-        Unless it is strict, a result in fp64 need not be better than one in fp32, and one beyond the range may be ±inf.
+        Unless strict, fp64 results need only the accuracy of fp32, and results beyond the range may be ±inf.
         """
         numbers, returned = torch.finfo(computed_in), torch.finfo(returned_in)
         coarser = returned.eps / 2 if returned.eps > numbers.eps else 0.0
@@ -76,16 +76,16 @@ class Arithmetic:
         return cls(unit, numbers.max, numbers.tiny, coarser, any_branch, may_overflow=not strict)
 
     def near(self, x: float, absolute: float = 0.0) -> arb:
-        """A number that was read, with the roundings that reading it may cost."""
+        """The ball around a number that was read, for the roundings of reading it."""
         return arb(x, ROUNDINGS * self.unit * (abs(x) + absolute))
 
     def rounded(self, x: arb, scale: float | arb = 0.0, terms: int = 0) -> arb:
-        """A result, with the roundings that computing it may cost."""
+        """The ball around a result, for the roundings of computing it."""
         slack = (ROUNDINGS + terms) * arb(self.unit) * (abs(x) + abs(arb(scale)))
         return x + arb(0, (slack + ROUNDINGS * arb(self.smallest) * bool(self.unit)).upper())
 
     def returned(self, gradient: arb) -> arb:
-        """A gradient, with the rounding to the dtype that it is handed back in."""
+        """The ball around a gradient, for the rounding to its dtype."""
         return gradient + arb(0, (abs(gradient) * self.gradient_unit).upper())
 
     @property
@@ -103,7 +103,7 @@ ANY_NUMBER = arb(0, math.inf)
 
 @dataclass(frozen=True)
 class Target:
-    """What one number should be: in the ball, or, beyond the range, at least so large and with its sign."""
+    """The expected value of one number: a ball, or beyond the range a least magnitude with its sign."""
 
     ball: arb
     least: arb | None = None
@@ -131,12 +131,12 @@ class Target:
 
 @dataclass(frozen=True)
 class Answer:
-    """The whole result, its numbers in the order of the flattened tensors. What is dear is worked out when asked for.
+    """The expected result, its numbers in the order of the flattened tensors. What is expensive is computed lazily.
 
     Arguments:
-        values: what the function should return.
+        values: the numbers that the function should return.
         of_gradients: the gradients by tensor, given the cotangents.
-        of_size: the sum of the magnitudes that the value is added up from.
+        of_size: the sum of the magnitudes of the terms of the value.
     """
 
     values: list[Target]
@@ -144,12 +144,12 @@ class Answer:
     of_size: Callable[[], arb] = lambda: arb(0)
 
     def gradients(self, cotangents: Sequence[float]) -> dict[str, list[Target]]:
-        """The gradients of the results, each multiplied with its cotangent and added up."""
+        """The vector-Jacobian products of the results with the cotangents."""
         with ctx.workprec(PRECISION):
             return self.of_gradients(cotangents)
 
     def size(self) -> float:
-        """The sum of the magnitudes that the value is added up from: what rounding in the sum is relative to."""
+        """The sum of the magnitudes of the terms of the value, to which rounding in the sum is relative."""
         with ctx.workprec(PRECISION):
             return float(self.of_size().upper())
 
@@ -158,7 +158,7 @@ Oracle = Callable[[Case, Arithmetic], Answer]
 
 
 def precisely(oracle: Oracle) -> Oracle:
-    """Let the balls of an oracle be computed at the precision of the spec's evaluator, not at FLINT's default."""
+    """Run an oracle at the precision of the spec's evaluator, not at FLINT's default."""
 
     @wraps(oracle)
     def at_full_precision(case: Case, arithmetic: Arithmetic) -> Answer:
@@ -168,14 +168,14 @@ def precisely(oracle: Oracle) -> Oracle:
     return at_full_precision
 
 
-# -- what is read of the spec -----------------------------------------------------------------------------------------
+# -- reading the spec -------------------------------------------------------------------------------------------------
 
 _RECORDED: ContextVar[set[str] | None] = ContextVar("_RECORDED", default=None)
 
 
 @contextmanager
 def recording() -> Iterator[set[str]]:
-    """The ids of the definitions and claims that are read meanwhile."""
+    """Record the ids of the definitions and claims that are read in the context."""
     found: set[str] = set()
     token = _RECORDED.set(found)
     try:
@@ -192,7 +192,7 @@ def definition(id: str) -> Definition:
 
 
 def right_hand_side(claim: str, part: str = "") -> Any:
-    """The right-hand side of an equation that the spec claims: of its only part, or of the one with that name."""
+    """The right-hand side of an equation that the spec claims: its only part, or the one with that name."""
     parts = registry.claim_of(claim).parts
     formula = next(entry for entry in parts if not part or entry.name == part).statement.rhs
     _record(claim, formula)
@@ -214,7 +214,7 @@ def _record(id: str, formula: Expr) -> None:
 
 @dataclass(frozen=True)
 class Aggregation:
-    """The reduction that a case asks for, with its weights read off the spec."""
+    """The reduction of a case, with its weights evaluated from the spec."""
 
     mode: str
     mask: list[list[int]]
@@ -234,7 +234,7 @@ class Aggregation:
 
     @classmethod
     def of_rows(cls, case: Case, arithmetic: Arithmetic) -> Aggregation:
-        """The mean over pairs or sequences: that of the tokens of a batch with one column."""
+        """The mean over pairs or sequences: the mean over tokens of a batch with one column."""
         rows = len(next(iter(case.tensors.values())))
         return cls.of(case.with_tensors(mask=torch.ones(rows, 1)).with_options(aggregation="token_mean"), arithmetic)
 
@@ -244,7 +244,7 @@ class Aggregation:
         return evaluate(definition(f"aggregation.{self.mode}"), given)
 
     def weight(self, row: int, position: int) -> arb:
-        """How much one token counts."""
+        """The weight of one token."""
         given = {"mask": self.mask, "row": row + 1, "position": position + 1, **self.numbers}
         return evaluate(right_hand_side("aggregation.gradient", self.mode), given)
 
@@ -262,7 +262,7 @@ class Term:
     """The value of one token or pair, and its slope in each differentiated tensor.
 
     Arguments:
-        limited: the same for a log-ratio that is cut where its exponential leaves the range; None where none is.
+        limited: the same with log-ratios limited where their exponential leaves the range; None if none is.
     """
 
     value: arb
@@ -270,7 +270,7 @@ class Term:
     limited: Term | None = None
 
     def within(self) -> Term:
-        """The term with its log-ratio limited."""
+        """The term with its log-ratios limited."""
         return self.limited or self
 
 
@@ -279,7 +279,7 @@ def reduced(
 ) -> Answer:
     """A loss and its gradient: the aggregate of its terms, and weight × slope. Masked tokens have no term.
 
-    Terms beyond the range of both signs cancel by what they were cut to: any finite number is right.
+    If terms of both signs are beyond the range, the limits decide how they cancel: any finite number is right.
     """
 
     def total(of: Callable[[Term], arb]) -> arb:
@@ -306,7 +306,7 @@ def reduced(
 
 
 def unreduced(terms: Sequence[Term], names: Sequence[str], arithmetic: Arithmetic) -> Answer:
-    """The values of the terms, and the products of their slopes with the cotangents."""
+    """The values of the terms, and their slopes times the cotangents."""
 
     def gradient(name: str, cotangents: Sequence[float]) -> list[Target]:
         return [
@@ -320,13 +320,13 @@ def unreduced(terms: Sequence[Term], names: Sequence[str], arithmetic: Arithmeti
 
 
 def mean_of_rows(case: Case, terms: Sequence[Term], names: Sequence[str], arithmetic: Arithmetic) -> Answer:
-    """The mean of one term for each pair or sequence: that of the tokens of a batch with one column."""
+    """The mean of one term for each pair or sequence."""
     how = Aggregation.of_rows(case, arithmetic)
     return reduced({(i, 0): term for i, term in enumerate(terms)}, how, names, arithmetic)
 
 
 def constants(values: Sequence[arb]) -> Answer:
-    """Results that carry no gradient."""
+    """Results without a gradient."""
     return Answer([Target(value) for value in values], lambda cotangents: {})
 
 
@@ -349,9 +349,9 @@ def target(exact: arb, limited: arb, arithmetic: Arithmetic) -> Target:
 
 
 def expected_gradient(rhs: Any, words: Vocabulary, sample: Case, arithmetic: Arithmetic) -> list[Target]:
-    """The expected gradient in each logit, over tokens sampled from the policy, for the weight that one sample has.
+    """The expected gradient in each logit, over tokens sampled from the policy, for the weight of one sample.
 
-    Scale: the largest numbers that it is made from, as a rare token may add much before it is weighted.
+    Scale: the largest numbers among the inputs, as a rare token has a large term before it is weighted.
     """
     with ctx.workprec(PRECISION):
         policy, other = ([arithmetic.near(z, 1) for z in x.tolist()] for x in (words.logits, words.ref_logits))

@@ -1,6 +1,6 @@
-"""Other inputs: the same numbers in other forms, at the edges of what a function is given, and beyond them.
+"""Other inputs: the same numbers in other forms, edge cases, and inputs that are not supported.
 
-As in `ways`: pairs of what came and of what should have come.
+As in `ways`, each yields pairs of a result and the expected one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from grape_verified.logprobs.from_logits import token_logps
 
 
 def reshaped(function: Callable[[Tensor], Tensor]) -> Callable[[Call], Pairs]:
-    """The same numbers at other places of the memory."""
+    """The same numbers in another memory layout."""
 
     def pairs(call: Call) -> Pairs:
         yield differentiated(call.mapped(function)), plain(call)
@@ -55,11 +55,11 @@ def as_subclass(tensor: Tensor) -> Tensor:
 
 
 class Tagged(Tensor):
-    """A tensor of a class of its own, which behaves like any other."""
+    """A subclass of tensors without behaviour of its own."""
 
 
 def expanded(call: Call) -> Pairs:
-    """The first row in place of all, in memory once."""
+    """The first row expanded in place of all rows."""
     first = call.mapped(lambda t: t[:1].expand_as(t), shared=False)
     yield differentiated(first), plain(first.mapped(torch.clone).mapped(torch.Tensor.contiguous))
 
@@ -91,7 +91,7 @@ GARBAGE = (math.nan, math.inf, -math.inf)
 
 
 def masked_values(call: Call) -> Pairs:
-    """The gradient at a masked position is 0, as in a plain call."""
+    """Masked entries hold garbage; value and gradients are those of a plain call."""
     masked = call.masked
     usual = plain(call)
     for filler in GARBAGE:
@@ -104,7 +104,7 @@ def masked_values(call: Call) -> Pairs:
 
 
 def masked_logits(way: Callable[[Call], Pairs]) -> Callable[[Call], Pairs]:
-    """The gradient of a loss in logits, of which those of masked tokens hold anything."""
+    """The gradient of a loss in logits, with garbage at masked tokens."""
 
     def pairs(call: Call) -> Pairs:
         from_logits, masked = of_logits(call)
@@ -119,9 +119,9 @@ def masked_logits(way: Callable[[Call], Pairs]) -> Callable[[Call], Pairs]:
 
 
 def of_logits(call: Call) -> tuple[Call, Tensor]:
-    """A loss of log-probabilities as a function of logits, and where these are masked.
+    """A loss of log-probabilities as a function of logits, and their mask.
 
-    The log-probability of a sequence is the sum over two tokens, with a masked one between them.
+    The log-probability of a sequence is the sum over two tokens with a masked one between them.
     """
     chosen = [n for n in call.wrt if n.endswith("logps")]
     pairs = call.tensors[chosen[0]].ndim == 1
@@ -142,7 +142,7 @@ def of_logits(call: Call) -> tuple[Call, Tensor]:
 
 
 def no_distribution(filler: float) -> Callable[[Call], Pairs]:
-    """A position whose logits are all −inf, or one of them +inf or NaN: NaN there, and the others as they were."""
+    """A position where all logits are −inf, or one is +inf or NaN, gives NaN; other positions are unchanged."""
 
     def pairs(call: Call) -> Pairs:
         logits = next(n for n in call.wrt if n.endswith("logits"))
@@ -176,7 +176,7 @@ def zero_rows(call: Call) -> Pairs:
 
 
 def distributed(call: Call) -> Pairs:
-    """One tensor after another is distributed, but for what a model reads; each is refused by its name."""
+    """Each tensor in turn is a DTensor, except the inputs of a model; the error names it."""
     from torch.distributed.tensor import Replicate, distribute_tensor
 
     refusals, chosen = [], {name: tensor for name, tensor in call.tensors.items() if name != "inputs"}
@@ -190,7 +190,7 @@ def distributed(call: Call) -> Pairs:
                 refusals.append(refused)
     unsaid = len(chosen) - len(refusals)
     if unsaid:
-        raise Violation(f"takes {unsaid} of {len(chosen)} tensors distributed")
+        raise Violation(f"accepts {unsaid} of {len(chosen)} tensors as DTensors")
     raise refusals[0]
     yield
 
@@ -208,7 +208,7 @@ def one_rank() -> Iterator[Any]:
 
 
 def fake(call: Call) -> Pairs:
-    """Shapes and dtypes without numbers, as they are planned with."""
+    """Fake tensors, as used for planning memory."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     usual = plain(call)
@@ -229,7 +229,7 @@ def differentiated_shapes(call: Call) -> Seen:
 
 
 def _of_shapes(got: Seen, usual: Seen) -> Pairs:
-    """Zeros of the same shapes and dtypes."""
+    """Results without numbers, compared as zeros of their shapes and dtypes."""
 
     def zeros(seen: Seen) -> Seen:
         empty = {n: torch.zeros(g.shape, dtype=g.dtype) for n, g in seen.gradients.items()}
@@ -239,7 +239,7 @@ def _of_shapes(got: Seen, usual: Seen) -> Pairs:
 
 
 def numbers(call: Call) -> Pairs:
-    """A number of another type gives what the float gives, or is refused by an error that names an option."""
+    """A number of another type gives the result of the float, or an error that names an option."""
     for other in other_numbers(call):
         got, expected = (_outcome(call, {other.option: value}) for value in (other.value, other.usual))
         if isinstance(got, Tensor) and isinstance(expected, Tensor):

@@ -1,7 +1,7 @@
-"""The properties: what an implementation of a contract must keep, each tried on inputs that Hypothesis draws.
+"""The properties that an implementation of a contract must have, each tried on inputs that Hypothesis draws.
 
 A property is a function of a subject and a case that raises `Violation` with a sentence. Some compare the function with
-the spec, the others with itself, so that a mistake of one kind is not blamed on every property.
+the spec, the others with itself, so that one error does not fail every property.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from grape_verified.conformance.subject import Outcome, Subject, Violation
 
 @dataclass(frozen=True)
 class Property:
-    """One promise.
+    """One property.
 
     Arguments:
-        name: how reports call it.
-        text: what is promised, in one sentence.
+        name: its name in reports.
+        text: the property in one sentence.
         regime: the inputs that it is tried on.
-        holds: raises `Violation` where a subject does not keep it.
-        not_run: why it cannot be tried on a subject; empty where it can.
-        required: whether a function that does not keep it is wrong; our own kernels keep every one.
-        times: how often it is tried for each time that is asked for.
+        holds: raises `Violation` if a subject does not have it.
+        not_run: why it cannot be tried on a subject; empty if it can.
+        required: whether a function without it is wrong; our own kernels have every property.
+        times: the factor on the number of inputs.
     """
 
     name: str
@@ -69,19 +69,19 @@ def value(subject: Subject, case: Case) -> None:
 
 
 def gradient(subject: Subject, case: Case) -> None:
-    """The gradient is that of the claims; that of a loss for any upstream gradient, as under loss scaling."""
+    """The gradient is that of the claims, for a loss with any upstream gradient, as under loss scaling."""
     ones = ones_for(subject, case)
     upstream = noise(case, COTANGENTS, ()).to(ones.dtype) if subject.contract.reduced else ones
     compare_gradient(subject, case, upstream)
 
 
 def cotangents(subject: Subject, case: Case) -> None:
-    """Any combination of the results differentiates to that combination of their gradients."""
+    """Vector-Jacobian products are those of the claims for any vector."""
     compare_gradient(subject, case, noise(case, COTANGENTS, subject.contract.shape_of_result(case)))
 
 
 def value_and_gradient(subject: Subject, case: Case) -> None:
-    """Both, and the options that differ from the defaults are named."""
+    """Value and gradient; the sentence names the options that differ from the defaults."""
     usual = subject.contract.defaults(subject.held)
     unusual = {name: case.options[name] for name in subject.offered if case.options[name] != usual[name]}
     try:
@@ -93,12 +93,12 @@ def value_and_gradient(subject: Subject, case: Case) -> None:
 
 
 def kinks(subject: Subject, case: Case) -> None:
-    """At a kink the gradient is one of the one-sided slopes, or between them."""
+    """At a kink the gradient is one of the one-sided slopes or between them."""
     compare_with_spec(subject, case, ones_for(subject, case), values=False, any_branch=True)
 
 
 def expectation(subject: Subject, case: Case) -> None:
-    """Over all tokens, each weighted with its probability, the gradient in the logits is what the claims say."""
+    """Over all tokens, weighted by their probabilities, the gradient in the logits is that of the claims."""
     how, words = subject.contract.expectation, Vocabulary.of(case)
     assert how is not None, f"{subject.contract.name} promises no expectation"
     logits = words.logits.requires_grad_()
@@ -154,13 +154,11 @@ def masked_values(subject: Subject, case: Case) -> None:
     )
     ones = ones_for(subject, case)
     clean, got = subject(case, ones), subject(dirty, ones)
-    compare(subject, dirty, got, clean, "with ordinary numbers behind the mask")
+    compare(subject, dirty, got, clean, "with finite numbers where masked")
     for name, found in (got.gradients or {}).items():
         behind = found[masked].flatten().tolist() if is_masked(subject, name, found, masked) else []
         if any(behind):
-            raise Violation(
-                f"the gradient in {name} behind the mask is {next(filter(None, behind))!r}, expected 0", dirty
-            )
+            raise Violation(f"the gradient in {name} where masked is {next(filter(None, behind))!r}, expected 0", dirty)
 
 
 def masked_items(subject: Subject, case: Case) -> None:
@@ -173,11 +171,11 @@ def masked_items(subject: Subject, case: Case) -> None:
             for name, where in behind.items()
         }
     )
-    compare(subject, dirty, subject(dirty), subject(case), "with ordinary numbers behind the mask over items")
+    compare(subject, dirty, subject(dirty), subject(case), "with finite numbers where items are masked")
 
 
 def padding(subject: Subject, case: Case) -> None:
-    """Masked positions may be put in anywhere, and nothing changes."""
+    """Inserting masked positions anywhere does not change the result."""
     mask = case.tensors["mask"]
     rows, columns = mask.shape
     place, width = case.noise[0] % (columns + 1), 1 + case.noise[1] % 2
@@ -225,7 +223,7 @@ def permutation(subject: Subject, case: Case) -> None:
 
 
 def partition(subject: Subject, case: Case) -> None:
-    """With one denominator for all, the losses and gradients of micro-batches are those of the batch."""
+    """With a shared denominator, losses and gradients of micro-batches add up to those of the batch."""
     contract = subject.contract
     count = contract.parts(case)
     if count == 1:
@@ -245,7 +243,7 @@ def partition(subject: Subject, case: Case) -> None:
 
 
 def empty_batch(subject: Subject, case: Case) -> None:
-    """Where no token counts, the result is 0 and so are its gradients."""
+    """If no token counts, the result and its gradients are 0."""
     outcome = subject(case, ones_for(subject, case))
     for place, number in enumerate(outcome.value.flatten().tolist()):
         if number != 0:
@@ -263,7 +261,7 @@ def empty_batch(subject: Subject, case: Case) -> None:
 
 
 def inputs_untouched(subject: Subject, case: Case) -> None:
-    """Neither the function nor its backward pass writes into its arguments."""
+    """Neither the function nor its backward pass modifies the arguments."""
     tensors = {name: tensor.clone() for name, tensor in case.tensors.items()}
     subject.call(case, tensors)
     _unchanged(case, tensors, "the function")
@@ -273,7 +271,7 @@ def inputs_untouched(subject: Subject, case: Case) -> None:
         return
     try:
         torch.autograd.grad(result, leaves, torch.ones_like(result), allow_unused=True)
-    except Exception:  # what cannot be differentiated is for "gradient" to say
+    except Exception:  # the property "gradient" reports what cannot be differentiated
         return
     _unchanged(case, tensors, "the backward pass of the function")
 
@@ -285,7 +283,7 @@ def _unchanged(case: Case, tensors: Mapping[str, Tensor], what: str) -> None:
 
 
 def constants(subject: Subject, case: Case) -> None:
-    """No gradient reaches what the spec holds constant, even where a caller forgot to detach it."""
+    """No gradient reaches constants of the spec, even if the caller did not detach them."""
     tensors = {name: x.clone().requires_grad_(x.is_floating_point()) for name, x in case.tensors.items()}
     result = subject.call(case, tensors)
     held = {name: x for name, x in tensors.items() if x.requires_grad and name not in subject.contract.wrt}
@@ -293,11 +291,11 @@ def constants(subject: Subject, case: Case) -> None:
         return
     if result.grad_fn is None:
         raise Violation(
-            f"the {noun_of(subject)} is an argument itself, or a view of it, which asks for a gradient", case
+            f"the {noun_of(subject)} is an argument itself, or a view of it, which requires a gradient", case
         )
     try:
         found = torch.autograd.grad(result, list(held.values()), torch.ones_like(result), allow_unused=True)
-    except Exception:  # what cannot be differentiated lets no gradient through, and says so
+    except Exception:  # what cannot be differentiated passes no gradient on
         return
     for name, gradient in zip(held, found, strict=True):
         if gradient is not None and gradient.any():
@@ -333,13 +331,13 @@ _TABLE = (
         _ORDINARY,
         value_and_gradient,
         _takes_no_option,
-        times=2,  # an option may be wrong at one of its values, with one form of a mask
+        times=2,  # an option may be wrong at one value only, with one form of a mask only
     ),
     Property(
         "masked values", "Masked entries do not affect the result, NaN and inf included.", _ORDINARY, masked_values
     ),
     Property("masked items", "Entries of items that a prompt lacks do not affect the result.", _ORDINARY, masked_items),
-    Property("padding", "Masked positions may be put in anywhere.", _ORDINARY, padding),
+    Property("padding", "Masked positions may be inserted anywhere.", _ORDINARY, padding),
     Property(
         "partition",
         "With a shared denominator, micro-batches add up to the batch.",
@@ -347,12 +345,10 @@ _TABLE = (
         partition,
         _takes_no_denominator,
     ),
-    Property(
-        "empty batch", "Where no token counts, loss and gradients are 0.", Regime(nothing_counts=True), empty_batch
-    ),
+    Property("empty batch", "If no token counts, loss and gradients are 0.", Regime(nothing_counts=True), empty_batch),
     Property(
         "expectation",
-        "Over all tokens of a vocabulary, weighted with their probabilities, the gradient is that of the claims.",
+        "Over all tokens of a vocabulary, weighted by their probabilities, the gradient is that of the claims.",
         _ORDINARY,
         expectation,
     ),
@@ -370,7 +366,7 @@ _TABLE = (
         value_and_gradient,
     ),
     Property("permutation", "The order of the batch does not matter.", _ORDINARY, permutation),
-    Property("inputs", "The arguments are not written into.", _ORDINARY, inputs_untouched),
+    Property("inputs", "The arguments are not modified.", _ORDINARY, inputs_untouched),
     Property(
         "constants",
         "No gradient reaches what the spec holds constant, detached or not.",
@@ -387,5 +383,5 @@ _TABLE = (
     ),
 )
 
-#: Every property by its name, but "signature", which is found out before any of them is tried.
+#: Every property by its name, except "signature", which is determined before the others are tried.
 PROPERTIES: Mapping[str, Property] = {entry.name: entry for entry in _TABLE}

@@ -1,4 +1,4 @@
-"""What a check found, property by property."""
+"""The findings of a check, property by property."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class Finding:
 
     Arguments:
         name: the property.
-        status: "noted" is a departure from a convention of this package that makes no function wrong; "not run" says
-            nothing about the function.
+        status: "noted" is a departure from a convention of this package, which is not an error; "not run" says nothing
+            about the function.
         text: the property in one sentence, or what is wrong, or why it was not run.
-        examples: how many inputs were tried.
-        counterexample: Python that shows what is wrong, the smallest that was found; empty where nothing is.
+        examples: the number of inputs tried.
+        counterexample: Python code with the smallest counterexample found; empty if there is none.
     """
 
     name: str
@@ -28,12 +28,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What `check` found.
+    """The result of `check`.
 
     Arguments:
-        contract, function: what was checked, and as what.
+        contract, function: their names.
         offered, not_offered: the options of the contract that the function takes, and those that it does not.
-        properties: in the order in which they were checked.
+        properties: the findings, in the order of checking.
     """
 
     contract: str
@@ -61,5 +61,5 @@ class Report:
         return next(finding for finding in self.properties if finding.name == name)
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as JSON-able data."""
+        """The report as data for JSON."""
         return {"accepted": self.accepted, **asdict(self)}

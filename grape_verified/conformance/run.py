@@ -1,4 +1,4 @@
-"""What comes of each property, tried on a function that has been read."""
+"""Running the properties on a function that has been read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BLOCKS = {"signature": "the function cannot be called", "repeatable": "the funct
 
 
 def run(subject: Subject, names: Sequence[str], examples: int) -> tuple[Finding, ...]:
-    """The findings on some properties, in that order; after one that makes them meaningless, the rest is not run."""
+    """The findings on some properties, in that order; once one makes the rest meaningless, they are not run."""
     found: list[Finding] = []
     for name in names:
         blocked = next((BLOCKS[entry.name] for entry in found if entry.status == "failed" and entry.name in BLOCKS), "")
@@ -34,7 +34,7 @@ def run(subject: Subject, names: Sequence[str], examples: int) -> tuple[Finding,
         else:
             found.append(run_property(subject, PROPERTIES[name], examples))
         if name == "options" and found[-1].status == "failed":
-            usual = subject.contract.defaults(subject.held)  # so that no later property blames the same option again
+            usual = subject.contract.defaults(subject.held)  # later properties would fail on the same option
             subject = replace(subject, held=usual)
     return tuple(found)
 
@@ -46,7 +46,7 @@ def unreadable(subject: Subject, violation: Violation, names: Sequence[str]) -> 
 
 
 def run_property(subject: Subject, prop: Property, examples: int) -> Finding:
-    """Try one property on drawn inputs; where it fails, the smallest counterexample is kept."""
+    """Try one property on drawn inputs; on failure, keep the smallest counterexample."""
     reason = prop.not_run(subject)
     if reason:
         return Finding(prop.name, "not run", reason)
@@ -69,11 +69,11 @@ def run_property(subject: Subject, prop: Property, examples: int) -> Finding:
 
 
 class _Enough(BaseException):
-    """A failing case was made smaller often enough. Not an Exception: nothing on the way is to catch it."""
+    """The limit of reductions is reached. Not an Exception, so that nothing catches it on the way."""
 
 
 class _Search:
-    """Tries a property case by case, and bounds how long a failing one is made smaller."""
+    """Tries a property case by case, and limits the reduction of a failing case."""
 
     def __init__(self, subject: Subject, prop: Property) -> None:
         self.subject, self.prop = subject, prop
@@ -95,7 +95,7 @@ class _Search:
 
 
 def _quietly(examples: int) -> Any:
-    """Settings under which a run prints nothing, keeps nothing and is the same each time."""
+    """Settings for deterministic runs without output or files."""
     return settings(
         max_examples=examples,
         derandomize=True,
@@ -112,7 +112,7 @@ def _quietly(examples: int) -> Any:
 
 
 def signature(subject: Subject) -> Finding:
-    """Which forms of tensors the function takes, where there is a choice, and for which it returns a wrong value."""
+    """Which forms of tensors the function takes, and for which of them it returns a wrong value."""
     sentences, tried = ["It can be called with the contract's tensors."], len(subject.contract.variants)
     only = _what_is_common(subject.variants) if len(subject.variants) < tried else ""
     if only:
@@ -127,7 +127,7 @@ def signature(subject: Subject) -> Finding:
 
 
 def _other_defaults(subject: Subject) -> list[str]:
-    """Defaults that are not the contract's; None may stand for an option that has to be given."""
+    """Defaults other than the contract's; None may mean that the option is required."""
     usual = subject.contract.defaults({})
     return [
         f"Without {name} it takes {default!r}, the contract {usual[name]!r}."
@@ -137,7 +137,7 @@ def _other_defaults(subject: Subject) -> list[str]:
 
 
 def _what_is_common(variants: Sequence[Variant]) -> str:
-    """What some forms of tensors share."""
+    """The common features of some forms of tensors."""
     masks = {variant.mask for variant in variants}
     forms = {variant.advantages for variant in variants}
     shared = [f"{kind} masks" for kind in sorted(masks)] if len(masks) == 1 else []

@@ -1,8 +1,8 @@
-"""What the functions under check are fed: small tensors that shrink to something a person can read.
+"""Inputs of the functions under check: small tensors that shrink to readable counterexamples.
 
-A batch is drawn as rows of bytes, each byte a place in a pool of numbers that is ordered from simple to awkward. That
-is fast, and as Hypothesis leaves out rows and lowers bytes, a failing example becomes small, its numbers simple, its
-mask full and its options the defaults. It lowers the first bytes first, so a tensor with fewer columns has the last.
+A batch is drawn as rows of bytes, each of which is a place in a pool of numbers, ordered from simple to awkward. This
+is fast, and as Hypothesis drops rows and lowers bytes, a failing example shrinks to few rows, simple numbers, a full
+mask and default options. Hypothesis lowers the first bytes first, so a tensor with fewer columns uses the last.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-#: The largest batch and time that are drawn; a row of logits is a position, and its entries are at most VOCAB.
+#: The largest batch, time and vocabulary that are drawn; a row of logits is a position.
 ROWS, COLUMNS, VOCAB = 4, 6, 4
 
-#: Bytes of one tensor in one row: one for each column, and one that says what the row is like.
+#: Bytes of one tensor in one row: one for each column, and one for the kind of the row.
 WIDTH = COLUMNS + 1
 
-#: Bytes that choose the options, the last whether one is varied alone, and bytes of noise that come with a case.
+#: Bytes that choose the options (the last one: whether one is varied alone), and bytes of noise of a case.
 OPTIONS, NOISE = 12, ROWS * COLUMNS
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One of the forms in which a contract lets tensors come."""
+    """One of the forms that a contract allows for tensors."""
 
     mask: str = "bool"  # or "float", in the dtype of the other tensors
     advantages: str = "per token"  # or "per sequence"
@@ -43,7 +43,7 @@ class Case:
         tensors: by name; none of them requires a gradient.
         options: the value of every option of the contract.
         variant: the form of the tensors.
-        noise: bytes for whatever else a property needs to draw.
+        noise: bytes for anything else that a property draws.
     """
 
     tensors: Mapping[str, Tensor]
@@ -61,13 +61,13 @@ class Case:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the first tensor, which is that of all floating-point ones but a mask."""
+        """The dtype of the first tensor, and of all floating-point ones except a mask."""
         return next(iter(self.tensors.values())).dtype
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A vocabulary small enough to take every token of it as a sample, each weighted with its probability."""
+    """A vocabulary small enough to take every token as a sample, weighted by its probability."""
 
     logits: Tensor
     ref_logits: Tensor
@@ -75,7 +75,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, case: Case) -> Vocabulary:
-        """That which the noise of a case draws."""
+        """The vocabulary that the noise of a case draws."""
         size, pools = 2 + case.noise[0] % (VOCAB - 1), (LOGITS["ordinary"], LOGITS["ordinary"], ADVANTAGES)
         drawn = [[pool[byte] for byte in case.noise[1 + i :: 3][:size]] for i, pool in enumerate(pools)]
         return cls(*(torch.tensor(numbers, dtype=case.dtype) for numbers in drawn))
@@ -83,14 +83,14 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Regime:
-    """The part of the input space that a property looks at.
+    """The part of the input space that a property is tried on.
 
     Arguments:
         dtypes: of the tensors.
         numbers: the pools that the tensors come from: "ordinary", "extreme" or "kinks".
-        vary_options: draw the options too, instead of holding them at the defaults.
-        nothing_counts: every token is masked; otherwise at least one counts.
-        forbidden: some logits are −inf.
+        vary_options: whether options are drawn or fixed at their defaults.
+        nothing_counts: whether every token is masked; otherwise at least one counts.
+        forbidden: whether some logits are −inf.
     """
 
     dtypes: tuple[torch.dtype, ...] = (torch.float64, torch.float32)
@@ -102,7 +102,7 @@ class Regime:
 
 @dataclass(frozen=True)
 class Blueprint:
-    """Everything drawn before the tensors are built from it."""
+    """Everything that is drawn, from which the tensors are built."""
 
     columns: int
     dtype: torch.dtype
@@ -112,14 +112,14 @@ class Blueprint:
     rows: Sequence[Mapping[str, bytes]]
 
     def numbers(self, name: str, pool: Sequence[float], columns: int | None = None) -> Tensor:
-        """Numbers of the pool, rounded to the dtype: one for each row, or so many."""
+        """Numbers of the pool, rounded to the dtype: one for each row, or `columns` of them."""
         values = [[pool[byte] for byte in row[name][-(columns or 1) :]] for row in self.rows]
         numbers = torch.tensor(values, dtype=self.dtype)
         return numbers[:, 0] if columns is None else numbers
 
 
 def _pool(simple: Sequence[float], *more: Callable[[Random], float]) -> list[float]:
-    """256 numbers: the simple ones first, then some of each kind, always the same."""
+    """256 numbers: the simple ones first, then some of each kind, deterministically."""
     random = Random(0)
     return [*simple, *(more[i % len(more)](random) for i in range(256 - len(simple)))]
 
@@ -146,7 +146,7 @@ SUMS = _pool((-1.0, -0.5, -2.0, 0.0), _decimals(-20, 0), _decimals(-400, 0, 1))
 GARBAGE = _pool((math.nan, math.inf, -math.inf, 1e30), _one_of((math.nan, math.inf, -math.inf, 1e30, -1e30)))
 COTANGENTS = _pool((1.0, 0.5, -1.0, 0.0, 2.0), _decimals(-2, 2))
 
-#: Differences of log-probabilities, new less old, policy less reference.
+#: Differences of log-probabilities: new minus old, policy minus reference.
 LOG_RATIOS = {
     "ordinary": _pool(
         (0.5, -0.5, 0.0, 0.25, -0.25, 1.0, -1.0),
@@ -199,7 +199,7 @@ def token_tensors(plan: Blueprint) -> dict[str, Tensor]:
 
 
 def _at_kinks(plan: Blueprint) -> list[float]:
-    """Log-ratios where the ratio meets an edge of the clip, and a few roundings beside it."""
+    """Log-ratios at which the ratio is at an edge of the clip, or a few roundings away."""
     edges = [1 + plan.options["clip_high"], 1 - plan.options["clip_low"], plan.options.get("dual_clip") or 1.0]
     places = [math.log(edge) for edge in edges if edge > 0]
     rounding = torch.finfo(plan.dtype).eps
@@ -270,7 +270,7 @@ def cases(
     variants: Sequence[Variant],
     regime: Regime,
 ) -> Case:
-    """Inputs for one property: the form and the options, then the rows, each with the bytes of all its tensors."""
+    """Inputs for one property: the form, the options, and the rows with the bytes of all tensors."""
     variant, dtype = draw(st.sampled_from(variants)), draw(st.sampled_from(regime.dtypes))
     columns = draw(st.integers(1, COLUMNS))
     shared = draw(_bytes(OPTIONS + NOISE))

@@ -1,6 +1,6 @@
-"""The function under check: how it is called, and what it returned. `read` finds out and returns a `Subject`.
+"""The function under check: `read` finds out how to call it and returns a `Subject`.
 
-Whatever the function does, short of ending the process, becomes a sentence: `Violation` carries it.
+Whatever the function does, short of ending the process, becomes a sentence, which `Violation` carries.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Violation(Exception):
     Arguments:
         sentence: what is wrong, for a reader who knows the contract but not this package.
         case: the input that shows it; None where there is none.
-        cotangents: what the result was multiplied with before differentiation, for a function without reduction.
-        remarks: lines for the counterexample, such as what was got and what was expected.
-        cut: the row at which the batch was cut in two, if the function was called on the halves.
+        cotangents: the vector of the vector-Jacobian product, for a function without reduction.
+        remarks: lines for the counterexample, such as the result and what was expected.
+        cut: the row at which the batch was split, if the function was called on the halves.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Violation(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a function returned: its value, and the gradients of it, or why there are none."""
+    """The result of a call: the value and its gradients, or why there are none."""
 
     value: Tensor
     gradients: Mapping[str, Tensor] | None = None
@@ -59,14 +59,14 @@ class Subject:
     """A function, read as an implementation of a contract.
 
     Arguments:
-        held: the options that stay at one value.
+        held: the options with a fixed value.
         offered: the options that it takes; the others stay at the contract's defaults.
-        defaults: the options that it need not be given, with its own defaults.
+        defaults: its own defaults of the options that have one.
         takes: which of the contract's forced options it takes.
         variants: the forms of tensors that it takes.
-        misread: forms that it takes and gets wrong, while it gets another right.
-        accessor: what leads from what it returns to the tensor, for counterexamples.
-        strict: whether it has to keep what this package's own kernels guarantee.
+        misread: forms that it takes but gets wrong, while it gets another right.
+        accessor: the attribute of its result that holds the tensor, for counterexamples.
+        strict: whether to require what this package's own kernels guarantee.
     """
 
     function: Callable[..., Any]
@@ -81,7 +81,7 @@ class Subject:
     strict: bool = False
 
     def keywords(self, case: Case) -> dict[str, Any]:
-        """The options to call it with: those it takes whose value is not its own default, and the forced ones."""
+        """The options to pass: those that it takes whose value is not its own default, and the forced ones."""
         chosen = {
             name: case.options[name]
             for name in self.offered
@@ -112,12 +112,12 @@ class Subject:
         return self._tensor_in(self._returned(case, tensors), case)
 
     def accessor_of(self, case: Case) -> str:
-        """What leads from what the function returns for a case to the tensor."""
+        """The attribute of the function's result that holds the tensor, or nothing."""
         returned = self._returned(case, case.tensors)
         return ".loss" if not self.contract.outputs and self._tensor_in(returned, case) is not returned else ""
 
     def _returned(self, case: Case, tensors: Mapping[str, Tensor]) -> Any:
-        """What the function returns, as it is."""
+        """The unprocessed result of the function."""
         asked = self.contract.passed_by_keyword(case.options)
         by_keyword = {name: tensors[name] for name in asked}
         by_position = [tensors[name] for name in self.contract.tensors if name not in self.contract.by_keyword]
@@ -129,7 +129,7 @@ class Subject:
             raise Violation(f"raised {_describe(error)}", case) from error
 
     def _tensor_in(self, returned: Any, case: Case) -> Tensor:
-        """The tensor in what the function returned, once it is what the contract says in kind and shape."""
+        """The tensor in the result, checked against the kind and shape that the contract gives."""
         try:
             value = self._stacked(returned, case) if self.contract.outputs else getattr(returned, "loss", returned)
         except Violation:
@@ -157,14 +157,14 @@ class Subject:
         return torch.stack(list(returned), -1)
 
 
-# -- how it is called -------------------------------------------------------------------------------------------------
+# -- how to call it ---------------------------------------------------------------------------------------------------
 
 
 def read(function: Callable[..., Any], contract: Contract, held: Mapping[str, Any], *, strict: bool = False) -> Subject:
-    """How to call a function, found out by calling it once with each form of tensors that the contract allows.
+    """How to call a function, determined by calling it once with each form of tensors that the contract allows.
 
-    One form that it takes is enough: those that it refuses are not tried again. Nor are those that it gets wrong while
-    it gets another right, but the subject says which they are.
+    One form is enough: forms that it refuses are not tried again. Neither are forms that it gets wrong while it gets
+    another right, but the subject records them.
 
     Raises: Violation where the function cannot be called with the contract's tensors.
     """
@@ -187,7 +187,7 @@ def read(function: Callable[..., Any], contract: Contract, held: Mapping[str, An
 
 
 def by_signature(function: Callable[..., Any], contract: Contract, held: Mapping[str, Any]) -> Subject:
-    """How to call a function, as its signature has it, without calling it.
+    """How to call a function according to its signature, without calling it.
 
     Raises: Violation where it cannot be called with the contract's tensors.
     """
@@ -225,13 +225,13 @@ def _is_right(subject: Subject, case: Case) -> bool:
 
 
 def name_of(function: object) -> str:
-    """What to call a function in a sentence."""
+    """The name of a function in sentences."""
     name = getattr(function, "__name__", type(function).__name__)
     return name if name.isidentifier() else "function"
 
 
 def _takes(signature: inspect.Signature, name: str) -> bool:
-    """Whether a function can be given an argument of that name by keyword."""
+    """Whether a function takes an argument of that name by keyword."""
     if any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
         return True
     parameter = signature.parameters.get(name)

@@ -1,4 +1,4 @@
-"""The main job: examine claims and check kernels side by side, and put what was seen into one ledger."""
+"""The main job: examine claims and check kernels in parallel, and record the evidence in one ledger."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from grape_verified.conformance.contract import Contract
 from grape_verified.conformance.contracts import CONTRACTS
 from grape_verified.conformance.ledger import KernelRecord, Ledger, summarise, versions
 
-#: Inputs on which each property of each kernel is tried; the tests try more.
+#: The number of inputs for each property of each kernel; the tests use more.
 EXAMPLES = 40
 
-#: A task of a run: what kind it is, and the id of a claim or the name of a contract.
+#: A task of a run: its kind, and the id of a claim or the name of a contract.
 Task = tuple[str, str]
 
 
 def tasks(names: tuple[str, ...]) -> list[Task]:
-    """What a run consists of: the claims asked for with all that they use, and the kernels that rest on them."""
+    """The tasks of a run: the named claims with all that they use, and the kernels that rest on them."""
     claims = [claim.id for claim in select(names)]
     wanted = set(claims).union(*(all_uses(id) for id in claims))
     kernels = [c.name for c in CONTRACTS.values() if not names or _rests_on(c, names)]
@@ -52,12 +52,12 @@ def verify(
     """Prove the claims, check the kernels, and return the ledger of the run.
 
     Arguments:
-        names: ids of claims, or families such as ``ppo``; none stands for everything.
-        examples: inputs on which each property of a kernel is tried; twice as many for the options.
-        processes: how many work side by side; None for one a core, up to four.
+        names: ids of claims, or families such as ``ppo``; everything if empty.
+        examples: the number of inputs for each property of a kernel; twice as many for the options.
+        processes: the number of parallel processes; None for one per core, up to four.
         finished: called with each task as it ends.
 
-    Raises: KeyError for a name that is no claim and no family; it names the nearest ids.
+    Raises: KeyError for a name that is neither a claim nor a family; it names the nearest ids.
     """
     start = perf_counter()
     asked = tasks(names)
@@ -72,10 +72,10 @@ def verify(
 
 
 def still_valid(ledger: Ledger) -> tuple[tuple[ClaimRecord, ...], tuple[KernelRecord, ...]]:
-    """The records of claims and kernels in an earlier ledger that are about what is here now.
+    """The records of claims and kernels in an earlier ledger that still apply.
 
-    A claim has to have the hash that it had, a kernel to rest on the same claims and definitions, none of which has
-    another hash. Of a ledger that was made with another version of any package, or by other code, nothing counts.
+    A claim must have an unchanged hash, and a kernel must rest on the same definitions and unchanged claims. Nothing
+    applies from a ledger of other code or of other versions of packages.
     """
     if ledger.versions != versions():
         return (), ()
@@ -91,7 +91,7 @@ def still_valid(ledger: Ledger) -> tuple[tuple[ClaimRecord, ...], tuple[KernelRe
 
 
 def merged(run: Ledger, claims: Iterable[ClaimRecord], kernels: Iterable[KernelRecord]) -> Ledger:
-    """The ledger of a run with earlier records of what the run was not about; its date and seconds are the run's."""
+    """The ledger of a run with earlier records added; date and seconds are those of the run."""
     by_id = {record.id: record for record in (*claims, *run.claims)}
     by_contract = {record.contract: record for record in (*kernels, *run.kernels)}
     records = [by_id[id] for id in CLAIMS if id in by_id]
@@ -100,7 +100,7 @@ def merged(run: Ledger, claims: Iterable[ClaimRecord], kernels: Iterable[KernelR
 
 
 def _run(asked: list[Task], examples: int, processes: int) -> Iterator[tuple[Task, ClaimRecord | KernelRecord]]:
-    """Each task with its record, as it ends; a single task is not worth another process."""
+    """Each task with its record, as it ends; a single task runs in this process."""
     workers = min(processes, len(asked))
     if workers == 1:
         yield from ((task, run_task(task, examples)) for task in asked)
@@ -110,19 +110,19 @@ def _run(asked: list[Task], examples: int, processes: int) -> Iterator[tuple[Tas
         running = {pool.submit(run_task, task, examples): task for task in asked}
         try:
             yield from ((running[future], future.result()) for future in as_completed(running))
-        except BaseException:  # an interrupt, above all: what has not begun is not to begin
+        except BaseException:  # such as an interrupt: tasks that have not begun must not begin
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
 def _alone() -> None:
-    """One thread for each process, and nothing of Hypothesis left in the current folder."""
+    """Set up a worker: one thread, and no files of Hypothesis in the current folder."""
     torch.set_num_threads(1)
     leave_no_folder()
 
 
 def leave_no_folder() -> None:
-    """Keep what Hypothesis caches in the system's folder for temporary files, for a run of the command line."""
+    """Move the cache of Hypothesis from the current folder to the temporary one, for runs of the command line."""
     set_hypothesis_home_dir(Path(gettempdir()) / "grape_verified_hypothesis")
 
 

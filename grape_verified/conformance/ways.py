@@ -1,7 +1,7 @@
-"""Ways to call a function, as training does, each with what should come of it.
+"""Ways in which training calls a function, each with the expected result.
 
-A way yields pairs: what came of a call, value and gradients, and what a plain call says should have come. It raises
-`Violation` for what else is wrong.
+A way yields pairs of value and gradients: those of its own call and those of a plain call. It raises `Violation` for
+anything else that is wrong.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from grape_verified.conformance.subject import Violation
 
 @dataclass(frozen=True)
 class Seen:
-    """What came of a call: its value, and the gradients of it by the names of the tensors."""
+    """The result of a call: its value, and its gradients by the names of the tensors."""
 
     value: Tensor
     gradients: Mapping[str, Tensor] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Seen:
 Pairs = Iterator[tuple[Seen, Seen]]
 
 
-#: How an error reads that says what is not supported.
+#: The form of an error about something that is not supported.
 REFUSAL = re.compile(r"[\w ]+: got .*(, expected |; )", re.DOTALL)
 
 
@@ -41,12 +41,12 @@ REFUSAL = re.compile(r"[\w ]+: got .*(, expected |; )", re.DOTALL)
 
 
 def upstream_of(result: Tensor) -> Tensor:
-    """A gradient from above: 1 for a loss, else numbers of which not all are alike."""
+    """An upstream gradient: 1 for a loss, else different numbers."""
     return 1.0 + (torch.arange(result.numel(), device=result.device) % 3).to(result.dtype).view(result.shape)
 
 
 def plain(call: Call, upstream: Tensor | None = None) -> Seen:
-    """Value and gradients in no context at all."""
+    """Value and gradients without any context."""
     return differentiated(call, upstream=upstream)
 
 
@@ -60,7 +60,7 @@ def differentiated(
     passes: int = 1,
     create_graph: bool = False,
 ) -> Seen:
-    """Value and gradients, each part in a context of its own; raises `Violation` if an argument was written into."""
+    """Value and gradients, each pass in its own context; raises `Violation` if an argument was modified."""
     leaves = {n: t.detach().requires_grad_(n in call.wrt) for n, t in call.tensors.items()}
     before = {name: tensor.detach().clone() for name, tensor in leaves.items()}
     with forward():
@@ -71,7 +71,7 @@ def differentiated(
             gradients = gradients_of(result, {n: leaves[n] for n in call.wrt}, upstream, create_graph, passes > 1)
     written = [name for name, tensor in leaves.items() if not same(tensor.detach(), before[name])]
     if written:
-        raise Violation(f"writes into {' and '.join(written)}")
+        raise Violation(f"modifies {' and '.join(written)}")
     return Seen(result.detach(), {name: g.detach() for name, g in gradients.items()})
 
 
@@ -134,7 +134,7 @@ def functional(call: Call) -> Pairs:
 
 
 def vmapped(call: Call) -> Pairs:
-    """Over three batches, of which no two are alike."""
+    """Over three different batches."""
     varied = call.wrt or tuple(n for n, t in call.tensors.items() if t.is_floating_point() and n != "mask")[:1]
     batches = [call.with_tensors(**{n: call.tensors[n] * scale for n in varied}) for scale in (1.0, 0.5, 0.25)]
     stacked = {name: torch.stack([batch.tensors[name] for batch in batches]) for name in call.tensors}
@@ -152,7 +152,7 @@ def with_graph(call: Call) -> Pairs:
 
 
 def second_derivative(call: Call) -> Pairs:
-    """Along a direction, in fp64, beside differences of the gradient; off the kinks, where there are any."""
+    """Along a direction, in fp64, against differences of the gradient, away from kinks."""
     exact = call.mapped(lambda t: t.double() if t.is_floating_point() else t)
     exact = exact.with_tensors(
         **{n: exact.tensors[n] + 0.01 * torch.sin(count(exact.tensors[n]) + 1) for n in call.wrt}
@@ -183,7 +183,7 @@ def checkpointed(call: Call) -> Pairs:
 
 
 def checkpointed_reentrant(call: Call) -> Pairs:
-    """Such a checkpoint knows `backward` alone, not `torch.autograd.grad`."""
+    """Such a checkpoint supports `backward` only, not `torch.autograd.grad`."""
     leaves = {n: t.detach().requires_grad_(n in call.wrt) for n, t in call.tensors.items()}
     with quiet():
         result = _recomputed(call, True, leaves)
@@ -267,5 +267,5 @@ def within(mode: Callable[[], AbstractContextManager[Any]]) -> Callable[[Call], 
 
 
 def same(a: Tensor, b: Tensor) -> bool:
-    """Whether all numbers are the same, NaN for NaN."""
+    """Whether all numbers are equal, with NaN equal to NaN."""
     return bool(((a == b) | (a.isnan() & b.isnan())).all())

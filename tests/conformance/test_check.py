@@ -80,7 +80,7 @@ def test_a_gradient_into_a_constant_is_noted_and_strictly_wrong(function, contra
 
 def test_what_is_returned_as_it_came_is_noted():
     finding = check(lambda rewards, group_size: rewards, "group_advantages", examples=5).finding("constants")
-    assert finding.text == "the result is an argument itself, or a view of it, which asks for a gradient"
+    assert finding.text == "the result is an argument itself, or a view of it, which requires a gradient"
 
 
 def test_other_defaults_are_noted_and_strictly_wrong():

@@ -1,4 +1,4 @@
-"""The contracts, one file for each subject. Each says what its oracle evaluates."""
+"""The contracts, one file for each subject. Each oracle says what it evaluates."""
 
 from collections.abc import Mapping
 from importlib import import_module

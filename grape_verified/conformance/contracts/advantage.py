@@ -15,16 +15,16 @@ from grape_verified.conformance.strategies import Blueprint, Case, _decimals, _p
 REWARDS = _pool((1.0, 0.0, -1.0, 0.5), lambda random: 0.0, _decimals(-3, 3))
 CRITIC = _pool((1.0, 0.5, -0.5, 0.0, 2.0), _decimals(-3, 3), _decimals(-100, 100, 1))
 
-#: Numbers to whiten: often equal, never so far from 0 that their differences drown in the roundings of reading them.
+#: Numbers to whiten: often equal, and small enough that rounding on reading does not dominate their differences.
 ESTIMATES = _pool((1.0, 0.5, -0.5, 0.0, 2.0), _decimals(-3, 3), lambda random: 1.0, _decimals(-40, 40, 1))
 
-#: What is returned, and the definition of each.
+#: The results, with the definition of each.
 OUTPUTS = {"advantages": "advantage.gae", "returns": "advantage.estimated_return"}
 
 
 @precisely
 def gae(case: Case, arithmetic: Arithmetic) -> Answer:
-    """advantage.gae and advantage.estimated_return, walked from the last token of each row to its first.
+    """advantage.gae and advantage.estimated_return, from the last token of each row to the first.
 
     Scale: the reward, the value and the value handed on, of which a residual is the difference.
     """
@@ -59,7 +59,7 @@ def whiten(case: Case, arithmetic: Arithmetic) -> Answer:
     """advantage.whitened of each token at advantage.mean and advantage.variance; 0 where masked.
 
     Scale: the largest number for the mean, as it is a sum in which terms cancel. Else 0, as the balls around what was
-    read hold what the differences lose.
+    read cover cancellation.
     """
     kept = [int(m) for m in case.tensors["mask"].flatten().tolist()]
     read = [x if m else 0.0 for x, m in zip(case.tensors["values"].flatten().tolist(), kept, strict=True)]

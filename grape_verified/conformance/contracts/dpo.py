@@ -18,7 +18,7 @@ BETA = {"beta": (0.1, 0.5, 1.0, 0.01, 5.0)}
 
 
 def stated(claim: str) -> dict[str, Slope]:
-    """The slopes in both halves of a pair, which are parts of a claim."""
+    """The slopes in both responses of a pair, which are parts of a claim."""
     return {f"{side}_logps": (claim, side) for side in ("chosen", "rejected")}
 
 

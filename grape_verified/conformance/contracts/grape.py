@@ -43,8 +43,8 @@ SCORES = [1.0, 0.0, 0.5, 0.25] * 24 + [round(i / 160, 3) for i in range(160)]
 CONFIDENCES = [1.0, 0.5, 0.0, 0.25] * 24 + [round(1 - i / 160, 3) for i in range(160)]
 WEIGHTS = [1.0, 2.0, 0.0, 0.5] * 24 + [round(i / 16, 2) for i in range(160)]
 
-#: Sizes of groups for so many rows; most have somebody to compare with, and of four rows most are two prompts. Where
-#: nobody is compared, and confidences are averaged over prompts, each row is a prompt.
+#: Sizes of groups by the number of rows. Most groups have several members, and four rows are mostly two prompts. In
+#: groups of one, with confidences averaged over prompts, each row is a prompt.
 GROUPS = {1: (1,), 2: (2, 2, 2, 1), 3: (3, 3, 3, 1), 4: (2, 2, 4, 1)}
 
 REWARD_OPTIONS: dict[str, Any] = {"confidence": ("group", "batch"), "normalisation": ("mean", "sum")}
@@ -110,7 +110,7 @@ def grape_advantages(case: Case, arithmetic: Arithmetic) -> Answer:
 
 @precisely
 def grape(case: Case, arithmetic: Arithmetic) -> Answer:
-    """GRAPE's loss: PPO's with these advantages. Scale: 0, as what is read covers how they are rounded."""
+    """GRAPE's loss: PPO's with these advantages. Scale: 0, as the balls of the advantages cover their rounding."""
     how = Aggregation.of(case, arithmetic)
     advantages = [advantage for group in _advantages(case, arithmetic) for advantage in group]
     terms = {(i, t): CLIPPED.term(case, arithmetic, i, t, advantage=advantages[i]) for i, t in how.counted()}
@@ -146,7 +146,7 @@ def _read(case: Case, arithmetic: Arithmetic) -> dict[str, Any]:
 
 
 def _trust(read: dict[str, Any], prompt: int, confidence: str) -> list[arb]:
-    """What each item of a prompt counts."""
+    """The trust in each item of a prompt."""
     given = {"confidences": read["batch_confidences"][prompt]}
     trust = definition("grape.trust")
     if confidence == "batch":

@@ -43,7 +43,7 @@ def groups(case: Case) -> int:
 
 
 def without_scale(options: dict[str, Any], varied: Sequence[str]) -> dict[str, Any]:
-    """Without a scale there is neither a ddof nor an ε."""
+    """Without a scale, ddof and ε have their defaults."""
     if options["scale"] == "none":
         usual = options_of("group_advantages", SCALING)
         options |= {name: usual[name].default for name in ("ddof", "eps")}
@@ -87,7 +87,7 @@ def _advantage(given: dict[str, Any], largest: float, options: Options, arithmet
 
 
 def penalised(options: Options) -> Formula:
-    """The objective of one token: the clipped surrogate less the KL penalty. What is read covers both of its terms."""
+    """The objective of one token: the clipped surrogate minus the KL penalty."""
     if options["kl_coef"] == 0:
         return CLIPPED
     estimator = options["kl_estimator"]
@@ -104,8 +104,8 @@ def penalised(options: Options) -> Formula:
 def token_tensors(plan: Blueprint) -> dict[str, Tensor]:
     """logps, old_logps, advantages and ref_logps.
 
-    Where both exponentials leave the range, the sign of their difference is nobody's to say: there the reference is
-    drawn below the policy.
+    If both exponentials leave the range, the sign of their difference is undefined; so the reference is drawn below the
+    policy there.
     """
     tensors = strategies.token_tensors(plan)
     pool = LOG_RATIOS["extreme" if plan.regime.numbers == "extreme" else "ordinary"]
@@ -114,8 +114,8 @@ def token_tensors(plan: Blueprint) -> dict[str, Tensor]:
     return {**tensors, "ref_logps": logps + torch.where(far, -above.abs(), above)}
 
 
-def fit_divergence(options: dict[str, Any], varied: Sequence[str]) -> dict[str, Any]:
-    """Without a coefficient there is no estimator to choose."""
+def fit_kl_penalty(options: dict[str, Any], varied: Sequence[str]) -> dict[str, Any]:
+    """Without a coefficient the estimator has no effect."""
     if options["kl_coef"] == 0:
         options["kl_estimator"] = "k3"
     return fit_reduction(options, varied)
@@ -157,7 +157,7 @@ CONTRACTS = (
         options=CLIPPING | {"kl_coef": (0.1, 1.0, 0.04), "kl_estimator": ("k1", "k2", "k3")},
         kinks=True,
         by_keyword={"ref_logps": "kl_coef"},
-        fit=fit_divergence,
+        fit=fit_kl_penalty,
     ),
     *token_loss(
         "dapo",

@@ -1,7 +1,7 @@
-"""Contracts of what is read off hidden states, through a linear head.
+"""Contracts of log-probabilities and entropies from hidden states, through a linear head.
 
-Tolerance: each logit is a product with as many terms as the state is wide, and is widened by as many roundings of
-|W|·|h| + |b|. The rest is as for logits that are given.
+Tolerance: each logit is a product with `width` terms, and is widened by that many roundings of |W|·|h| + |b|. The rest
+is as for given logits.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class _Head:
 
     @cached_property
     def given(self) -> dict[str, Any]:
-        """What the claims call weights and biases, as they were read; the temperature is for later."""
+        """Weights and biases under their names in the claims, at temperature 1."""
         near = self.arithmetic.near
         weight = [[near(w) for w in self.weight[v]] for v in self.allowed]
         return {"weight": weight, "bias": [near(self.bias[v]) for v in self.allowed], "temperature": 1}
@@ -74,7 +74,7 @@ class _Head:
                 for v in self.allowed]  # fmt: skip
 
     def logits(self, hidden: Sequence[float]) -> list[arb]:
-        """head.logit of each token, with the roundings that a product costs."""
+        """head.logit of each token, with the roundings of a product."""
         given = {**self.given, "hidden": [self.arithmetic.near(h) for h in hidden]}
         exact = [evaluate(definition("head.logit"), {**given, "v": k}) for k, _ in enumerate(self.allowed, start=1)]
         sizes = self.magnitudes(hidden)
@@ -83,7 +83,7 @@ class _Head:
 
 @dataclass(frozen=True)
 class _Position:
-    """One position that counts, and what the definitions and claims of the policy are evaluated at."""
+    """One counted position, and the arguments of the definitions and claims of the policy."""
 
     head: _Head
     hidden: list[float]
@@ -141,7 +141,7 @@ class _Position:
         return total
 
     def by_logits(self, slopes: Sequence[arb], part: str, **at: int) -> arb:
-        """What slopes in the logits become, head.logit.gradient."""
+        """The slopes that follow from those in the logits, head.logit.gradient."""
         hidden = [self.head.arithmetic.near(h) for h in self.hidden]
         given = {**self.head.given, "token_slope": slopes, "hidden": hidden, **at}
         return evaluate(right_hand_side("head.logit.gradient", part), given)
@@ -167,7 +167,7 @@ def _positions(case: Case, arithmetic: Arithmetic) -> list[_Position | None]:
 def _gradients(
     positions: Sequence[_Position | None], weights: Sequence[Sequence[float]], case: Case, arithmetic: Arithmetic
 ) -> dict[str, list[Target]]:
-    """The gradients of the values of all positions, weighted. Scale: the terms that are added up."""
+    """The weighted gradients of the values of all positions. Scale: the terms of the sums."""
     slopes = [[] if at is None else at.slopes(pair) for at, pair in zip(positions, weights, strict=True)]
     counted = [(at, own) for at, own in zip(positions, slopes, strict=True) if at is not None]
     vocab, width = case.tensors["weight"].shape
@@ -196,7 +196,7 @@ def _gradients(
 
 
 def _answer(case: Case, arithmetic: Arithmetic, names: Sequence[str]) -> Answer:
-    """Some values of each position; 0 where it is masked. Size: the largest that a logit is added up from."""
+    """Some values of each position, 0 where masked. Size: the largest magnitude that a logit is a sum of."""
     positions = _positions(case, arithmetic)
     values = [NOTHING if at is None else Target(getattr(at, name)) for at in positions for name in names]
     sizes = [max(at.head.magnitudes(at.hidden)) / at.temperature for at in positions if at is not None]
@@ -234,7 +234,7 @@ def head_tensors(plan: Blueprint) -> dict[str, Tensor]:
 
 
 def _weight(plan: Blueprint, vocab: int, width: int) -> Tensor:
-    """The weights that the first row draws."""
+    """The weights, drawn from the first row."""
     first = plan.rows[0]
     drawn = (first["more_weight"] + first["weight"])[-vocab * width :]
     pool = LOGITS[plan.regime.numbers]
@@ -242,7 +242,7 @@ def _weight(plan: Blueprint, vocab: int, width: int) -> Tensor:
 
 
 def _bias(plan: Blueprint, vocab: int, targets: Sequence[Sequence[int]]) -> Tensor:
-    """The biases that it draws; no target is forbidden."""
+    """The biases, drawn from the first row; no target is forbidden."""
     first, offsets = plan.rows[0], LOGIT_OFFSETS[plan.regime.numbers]
     pool, offset = LOGITS[plan.regime.numbers], offsets[first["bias"][0] % len(offsets)]
     bias = torch.tensor([pool[byte] + offset for byte in first["bias"][-vocab:]], dtype=plan.dtype)

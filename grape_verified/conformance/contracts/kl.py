@@ -1,4 +1,4 @@
-"""Contracts of the divergence between two policies and of its estimates."""
+"""Contracts of the KL divergence of two policies and of its estimates."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ class _Position:
         return cls(logits, other, len(rows[0]), scale)
 
     def divergence(self) -> Any:
-        """What the divergence, and its gradient in π's logits, are evaluated at."""
+        """The arguments of the divergence and of its gradient in π's logits."""
         others = _probabilities(self.other)
         return {"logits": list(self.logits.values()), "reference": [others[v] for v in self.logits]}
 
     def turned(self) -> Any:
-        """What its gradient in q's logits is evaluated at: that of the forward divergence of π from q."""
+        """The arguments of its gradient in q's logits, which is that of the forward divergence of π from q."""
         own = _probabilities(self.logits)
         return {"logits": list(self.other.values()), "reference": [own.get(v, arb(0)) for v in self.other]}
 
@@ -116,7 +116,7 @@ def categorical_kl(case: Case, arithmetic: Arithmetic) -> Answer:
 def _slopes(
     at: _Position, allowed: Mapping[int, arb], rhs: Any, given: Any, cotangent: float, arithmetic: Arithmetic
 ) -> list[Target]:
-    """Cotangent × the derivative in each logit; 0 for those that are left out."""
+    """Cotangent × the derivative in each logit, 0 for those that are left out."""
     targets = [Target(arb(0))] * at.size
     for k, v in enumerate(allowed, start=1):
         slope = arithmetic.rounded(evaluate(rhs, {**given, "k": k}), at.scale)
@@ -125,7 +125,7 @@ def _slopes(
 
 
 def logit_tensors(plan: Blueprint) -> dict[str, Tensor]:
-    """Logits of one or two positions, q's often near π's. What q forbids, π forbids, or the divergence were +inf."""
+    """Logits of one or two positions, q's often near π's. π forbids what q forbids, so that no divergence is +inf."""
     pairs = [_two_rows(plan, row) for row in plan.rows[:2]]
     logits, other = (torch.tensor(rows, dtype=plan.dtype).unsqueeze(1) for rows in zip(*pairs, strict=True))
     return {"logits": logits, "other_logits": other}

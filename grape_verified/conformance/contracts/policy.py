@@ -1,4 +1,4 @@
-"""Contracts of what is read off a model's logits."""
+"""Contracts of log-probabilities and entropies from logits."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _logit_gradient(
 
 @precisely
 def token_logps(case: Case, arithmetic: Arithmetic) -> Answer:
-    """Log-probabilities of targets, policy.log_softmax. Scale of the gradient: 1/τ, as it is a δ less a probability."""
+    """Log-probabilities of targets, policy.log_softmax. Scale of the gradient: 1/τ, as it is δ minus a probability."""
     positions = _positions(case, arithmetic)
     for at, target in zip(positions, case.tensors["targets"].flatten().tolist(), strict=True):
         at.given["a"] = at.allowed.index(target) + 1

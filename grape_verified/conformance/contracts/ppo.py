@@ -71,7 +71,7 @@ def _penalty(case: Case, arithmetic: Arithmetic, row: int, t: int) -> arb:
 
 
 def predicted_values(plan: Blueprint) -> dict[str, Tensor]:
-    """Values of the critic and of the one that sampled, and returns; at kinks, values at edges of the clip and ties."""
+    """Values of the critic, before and after, and returns; at kinks, values at edges of the clip and ties."""
     old = plan.numbers("old_values", strategies.ADVANTAGES, plan.columns)
     returns = plan.numbers("returns", _pool((1.0, 0.0, -1.0, 3.0), _decimals(-3, 3)), plan.columns)
     moves = plan.numbers("values", MOVES[plan.regime.numbers], plan.columns)
@@ -85,7 +85,7 @@ def predicted_values(plan: Blueprint) -> dict[str, Tensor]:
     return {"values": values, "returns": returns, "old_values": old}
 
 
-#: What a value moved by since the critic that sampled; at kinks, codes for where it is put.
+#: The change of a value since the critic that sampled; at kinks, codes for its place.
 MOVES = {
     "ordinary": _pool((0.5, -0.5, 0.0, 0.1, -0.1, 2.0, -2.0), _decimals(-1, 1), _decimals(-4, 4)),
     "extreme": _pool((100.0, -100.0, 1e4, -1e4), _decimals(-200, 200, 1), _decimals(-1, 1)),

@@ -1,6 +1,6 @@
-"""Contracts of rejection sampling: the weights of samples, and the loss on what is kept.
+"""Contracts of rejection sampling: the weights of samples, and the loss on the kept ones.
 
-Rewards are compared, so they are read exactly, without the roundings that other numbers may cost.
+Rewards are compared, so they are read exactly, without roundings.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ REWARDS = {
     "ordinary": [1.0, 0.0, 0.5, 2.0, -1.0, -2.0, 0.5078125, 1.5] * 32,
     "extreme": [1.0, 1e30, -1e30, 0.0, 1e-30, -1e-30, -1e4, 2.0] * 32,
 }
-#: The same without what no reward may exceed, and uniform numbers below 1.
+#: The same below the largest reward that is allowed, and uniform numbers below 1.
 BOUNDED_REWARDS = {"ordinary": REWARDS["ordinary"], "extreme": [1.0, -1e30, -200.0, 0.0, 2.0, 1.5, -50.0, -1e4] * 32}
 UNIFORMS = [0.5, 0.0, 0.25, 0.75, 0.125, 0.99609375, 0.0078125, 0.375] * 32
 
@@ -60,7 +60,7 @@ def acceptance_probabilities(case: Case, arithmetic: Arithmetic) -> Answer:
 
 @precisely
 def acceptance_weights(case: Case, arithmetic: Arithmetic) -> Answer:
-    """rejection.acceptance_weight of each sample; 0 and 1 are both right where the toss is as close as rounding."""
+    """rejection.acceptance_weight of each sample; 0 and 1 are both right if rounding decides the comparison."""
     law, rewards = definition("rejection.acceptance_weight"), case.tensors["rewards"].tolist()
     odds = [
         arithmetic.rounded(evaluate(definition("rejection.acceptance"), _given(case, arithmetic, r))) for r in rewards
@@ -91,7 +91,7 @@ KEPT = Formula("rejection.token_loss")
 
 @precisely
 def rejection_sampling(case: Case, arithmetic: Arithmetic) -> Answer:
-    """rejection.token_loss with the weights of what is kept, aggregated over what they sum to. Scale: 0."""
+    """rejection.token_loss with the weights of kept sequences, aggregated with their total. Scale: 0."""
     weights = _kept(case)
     if case.options["denominator"] is None and case.options["aggregation"] != "token_sum":
         case = case.with_options(denominator=_size_of_kept(case, weights))
@@ -102,7 +102,7 @@ def rejection_sampling(case: Case, arithmetic: Arithmetic) -> Answer:
 
 
 def _kept(case: Case) -> list[arb]:
-    """The weight of every sequence; one without a token that counts takes no part."""
+    """The weight of every sequence, 0 for one without a counted token."""
     rewards, present = case.tensors["rewards"].tolist(), case.tensors["mask"].bool().any(1).tolist()
     weights = [arb(0)] * len(rewards)
     if case.options["keep"] == "threshold":
@@ -170,12 +170,12 @@ def drawn_by_member(*names: str) -> tuple[str, ...]:
 
 
 def groups(case: Case) -> int:
-    """The number of groups; of samples where there are none."""
+    """The number of groups, or of samples without groups."""
     return len(case.tensors["rewards"]) // (case.options.get("group_size") or 1)
 
 
 def fit(options: dict[str, Any], varied: Sequence[str]) -> dict[str, Any]:
-    """The options, made to fit each other: best of a group needs its size, and a threshold a number."""
+    """The options made consistent: best of a group needs its size, and a threshold a number."""
     if options["keep"] == "best":
         options["group_size"], options["threshold"] = options["group_size"] or GROUP_SIZES[0], None
     else:

@@ -8,7 +8,7 @@ from grape_verified.conformance.families import token_loss
 from grape_verified.conformance.formula import Formula
 from grape_verified.conformance.strategies import LOGPS, Blueprint
 
-#: Log-probabilities by regime: far down, and positive ones, which only a broken model has.
+#: Log-probabilities by regime; the extreme ones include positive ones, which only a broken model has.
 POOLS = {"ordinary": LOGPS, "extreme": [-1.0, -100.0, -200.0, -1e4, -1e20, 0.0, 200.0, 1e20] * 32}
 
 
