@@ -27,6 +27,7 @@ from benchmarks import textbook
 from benchmarks.measure import clocked, in_a_word, keep_freed_memory, peak_memory
 from benchmarks.run import machine, versions
 from benchmarks.table import MIB, NONE, markdown, with_spread
+from benchmarks.textbook import ROWS
 
 SHAPES = ("8x128", "256x4096")
 MODES = ("eager", "compiled")
@@ -50,35 +51,6 @@ class Shape(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.batch} × {self.time}"
-
-
-class Row(NamedTuple):
-    """A textbook loss, whose parameter names select the inputs, and the options that make ours the same loss."""
-
-    textbook: Callable[..., Tensor]
-    options: Mapping[str, Any] = {}
-    advantages: tuple[str, ...] = (NONE,)
-
-
-BOTH = ("sequence", "token")
-ROWS = {
-    "sft": Row(textbook.sft),
-    "rejection_sampling": Row(textbook.rejection_sampling, {"group_size": textbook.GROUP}),
-    "reinforce": Row(textbook.reinforce, advantages=BOTH),
-    "trpo": Row(textbook.trpo, advantages=BOTH),
-    "ppo": Row(textbook.ppo, advantages=BOTH),
-    "value": Row(textbook.value, {"clip": textbook.VALUE_CLIP}),
-    "grpo": Row(textbook.grpo, {"kl_coef": textbook.KL_COEF}, BOTH),
-    "dapo": Row(textbook.dapo, advantages=BOTH),
-    "dr_grpo": Row(textbook.dr_grpo, {"max_length": textbook.MAX_LENGTH}, BOTH),
-    "gspo": Row(textbook.gspo, advantages=("sequence",)),
-    "cispo": Row(textbook.cispo, advantages=BOTH),
-    "dpo": Row(textbook.dpo),
-    "robust_dpo": Row(textbook.robust_dpo, {"flip_probability": textbook.FLIP_PROBABILITY}),
-    "ipo": Row(textbook.ipo),
-    "bradley_terry": Row(textbook.bradley_terry),
-    "grape": Row(textbook.grape),
-}
 
 
 def batch(shape: Shape, advantages: str, device: str, seed: int, dtype: torch.dtype = torch.float32) -> Inputs:

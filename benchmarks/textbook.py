@@ -6,9 +6,14 @@ done for rows without tokens, NaN behind the mask, or ratios that overflow.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
+
+from benchmarks.table import NONE
 
 CLIP = 0.2
 DAPO_CLIP = 0.28
@@ -20,6 +25,32 @@ BETA = 0.1
 FLIP_PROBABILITY = 0.1
 GROUP = 8
 MAX_LENGTH = 4096
+
+BOTH = ("sequence", "token")
+
+
+class Row(NamedTuple):
+    """A textbook loss, whose parameter names select the inputs, and the options that make ours the same loss."""
+
+    textbook: Callable[..., Tensor]
+    options: Mapping[str, Any] = {}
+    advantages: tuple[str, ...] = (NONE,)
+
+
+#: Every loss of the table, by the name of ours without "_loss".
+ROWS: dict[str, Row] = {}
+
+
+def row(
+    *, advantages: tuple[str, ...] = (NONE,), **options: Any
+) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Enter a textbook loss into the table, with the options that make ours the same loss."""
+
+    def enter(textbook: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        ROWS[textbook.__name__] = Row(textbook, options, advantages)
+        return textbook
+
+    return enter
 
 
 def token_mean(per_token: Tensor, mask: Tensor) -> Tensor:
@@ -42,11 +73,13 @@ def clipped_surrogate(ratio: Tensor, advantages: Tensor, low: float = CLIP, high
     return -torch.min(ratio * advantages, ratio.clamp(1 - low, 1 + high) * advantages)
 
 
+@row()
 def sft(logps: Tensor, mask: Tensor) -> Tensor:
     """−logp."""
     return token_mean(-logps, mask)
 
 
+@row(group_size=GROUP)
 def rejection_sampling(logps: Tensor, rewards: Tensor, mask: Tensor) -> Tensor:
     """−logp of the best response of each group."""
     groups = rewards.view(-1, GROUP)
@@ -54,27 +87,32 @@ def rejection_sampling(logps: Tensor, rewards: Tensor, mask: Tensor) -> Tensor:
     return token_mean(-logps, mask & best.unsqueeze(1))
 
 
+@row(advantages=BOTH)
 def reinforce(logps: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
     """−A·logp, summed over the tokens of a sequence."""
     return -(by_token(advantages) * logps * mask).sum(1).mean()
 
 
+@row(advantages=BOTH)
 def trpo(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
     """−ρA."""
     return token_mean(-(logps - old_logps).exp() * by_token(advantages), mask)
 
 
+@row(advantages=BOTH)
 def ppo(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
     """The clipped surrogate."""
     return token_mean(clipped_surrogate((logps - old_logps).exp(), by_token(advantages)), mask)
 
 
+@row(clip=VALUE_CLIP)
 def value(values: Tensor, returns: Tensor, old_values: Tensor, mask: Tensor) -> Tensor:
     """The larger of the squared errors of the value and of the clipped value, halved."""
     clipped = values.clamp(old_values - VALUE_CLIP, old_values + VALUE_CLIP)
     return token_mean(0.5 * torch.max((values - returns).square(), (clipped - returns).square()), mask)
 
 
+@row(advantages=BOTH, kl_coef=KL_COEF)
 def grpo(logps: Tensor, old_logps: Tensor, ref_logps: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
     """The clipped surrogate and the KL penalty, estimated by k3."""
     difference = ref_logps - logps
@@ -83,23 +121,27 @@ def grpo(logps: Tensor, old_logps: Tensor, ref_logps: Tensor, advantages: Tensor
     return sequence_mean(surrogate + KL_COEF * penalty, mask)
 
 
+@row(advantages=BOTH)
 def dapo(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
     """The clipped surrogate with a higher upper clip."""
     return token_mean(clipped_surrogate((logps - old_logps).exp(), by_token(advantages), CLIP, DAPO_CLIP), mask)
 
 
+@row(advantages=BOTH, max_length=MAX_LENGTH)
 def dr_grpo(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
     """The clipped surrogate, summed and divided by a constant."""
     surrogate = clipped_surrogate((logps - old_logps).exp(), by_token(advantages))
     return (surrogate * mask).sum() / (len(logps) * MAX_LENGTH)
 
 
+@row(advantages=("sequence",))
 def gspo(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
     """The clipped surrogate of the geometric mean of a sequence's ratios."""
     ratio = (((logps - old_logps) * mask).sum(1) / mask.sum(1)).exp()
     return clipped_surrogate(ratio, advantages, *GSPO_CLIP).mean()
 
 
+@row(advantages=BOTH)
 def cispo(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
     """−w·A·logp, w the ratio clipped from above and held constant."""
     weight = (logps - old_logps).detach().exp().clamp(max=1 + CISPO_CLIP)
@@ -113,12 +155,14 @@ def margins(
     return (chosen_logps - ref_chosen_logps) - (rejected_logps - ref_rejected_logps)
 
 
+@row()
 def dpo(chosen_logps: Tensor, rejected_logps: Tensor, ref_chosen_logps: Tensor, ref_rejected_logps: Tensor) -> Tensor:
     """−log σ(m)."""
     margin = BETA * margins(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
     return -logsigmoid(margin).mean()
 
 
+@row(flip_probability=FLIP_PROBABILITY)
 def robust_dpo(
     chosen_logps: Tensor, rejected_logps: Tensor, ref_chosen_logps: Tensor, ref_rejected_logps: Tensor
 ) -> Tensor:
@@ -128,17 +172,20 @@ def robust_dpo(
     return ((flipped - kept) / (1 - 2 * FLIP_PROBABILITY)).mean()
 
 
+@row()
 def ipo(chosen_logps: Tensor, rejected_logps: Tensor, ref_chosen_logps: Tensor, ref_rejected_logps: Tensor) -> Tensor:
     """The squared distance of the margin from 1/(2β)."""
     margin = margins(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
     return (margin - 1 / (2 * BETA)).square().mean()
 
 
+@row()
 def bradley_terry(chosen_rewards: Tensor, rejected_rewards: Tensor) -> Tensor:
     """−log σ of the difference of the rewards."""
     return -logsigmoid(chosen_rewards - rejected_rewards).mean()
 
 
+@row()
 def grape(
     logps: Tensor, old_logps: Tensor, scores: Tensor, confidences: Tensor, weights: Tensor, mask: Tensor
 ) -> Tensor:

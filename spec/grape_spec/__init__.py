@@ -1,19 +1,19 @@
 """The mathematics of language-model post-training as claims that a machine proves.
 
-Importing this package loads every subject, in the order in which they build on each other, and checks the registry.
+Importing this package loads every subject and checks the registry.
 """
 
 from importlib import import_module
+from pkgutil import iter_modules
 
 from grape_spec.language.registry import check_registry
 from grape_spec.proof.prove import check_domains
 
-#: The subjects, a file each, in the order in which their definitions and claims are entered.
-SUBJECTS = (
-    "advantage", "policy", "aggregation", "kl", "dpo", "ppo", "kl_penalty", "reinforce", "group_advantage", "grpo",
-    "rubric_reward", "grape", "head", "sft", "best_of_n", "rejection", "reward", "trpo", "conjugate_gradient",
-    "policy_improvement",
-)  # fmt: skip
+#: What works on subjects and is none.
+TOOLS = {"evaluate", "jets", "references", "render"}
+
+#: The subjects, a file each. A file imports those that it builds on, whose entries come before its own.
+SUBJECTS = tuple(sorted({module.name for module in iter_modules(__path__) if not module.ispkg} - TOOLS))
 
 for subject in SUBJECTS:
     import_module(f"grape_spec.{subject}")

@@ -8,9 +8,10 @@ import torch
 
 import grape_verified
 from benchmarks import losses
-from benchmarks.losses import ROWS, Case, Row, Shape, batch, counts, forward_backward, inputs_of, sides, timed
+from benchmarks.losses import Case, Shape, batch, counts, forward_backward, inputs_of, sides, timed
 from benchmarks.measure import peak_memory
 from benchmarks.table import RESULTS
+from benchmarks.textbook import ROWS, Row
 
 SHAPE = Shape(16, 12)
 VARIANTS = [(name, advantages) for name, row in ROWS.items() for advantages in row.advantages]

@@ -14,27 +14,24 @@ from types import SimpleNamespace
 import torch
 
 from grape_verified import (
-    cispo_per_token,
-    dpo_per_pair,
     fused_linear_loss,
     grape_advantages,
     grpo_per_token,
     gspo_per_sequence,
-    ipo_per_pair,
     linear_token_logps,
     ppo_per_token,
     reinforce_per_token,
     rejection_sampling_loss,
-    robust_dpo_per_pair,
-    sft_per_token,
     token_logps,
-    trpo_per_token,
 )
 from grape_verified.conformance import CONTRACTS
 
 #: The head: one weight for each token, their mean 0, so that a logit moves its own log-probability by just its weight.
 WEIGHTS, TEMPERATURE = (1.0, -1.0, 2.0, -2.0), 2.0
 LOGP = -math.log(len(WEIGHTS))
+
+#: What a loss over tokens or pairs differentiates.
+LOGPS = {"logps", "chosen_logps"}
 
 #: Two tokens and three columns at once: several tiles either way.
 TILE = (2, 3)
@@ -184,23 +181,27 @@ def over_pairs(per_pair, options):
 
 
 RATIO, CLIP = ["old_logps", "advantages"], ["clip_low", "clip_high"]
-KL = ["kl_coef", "kl_estimator"]
+
+
+def unreduced(kind, over):
+    """The losses over tokens or pairs whose terms are a function of their own, and how each is fused."""
+    names = {name: f"{name}_per_{kind}" for name, contract in CONTRACTS.items() if LOGPS & set(contract.wrt)}
+    return {name: over(CONTRACTS[term]) for name, term in names.items() if term in CONTRACTS}
+
+
+def read_of(contract):
+    """The tensors that a loss over tokens reads besides its log-probabilities."""
+    return [name for name in contract.tensors if name not in contract.wrt]
+
 
 #: How each loss is fused, given its arguments.
 FUSED = {
-    "sft": over_tokens(sft_per_token),
+    **unreduced("token", lambda c: over_tokens(c.function, read_of(c), c.options)),
+    **unreduced("pair", lambda c: over_pairs(c.function, c.options)),
     "rejection_sampling": rejection_sampling,
-    "reinforce": over_tokens(reinforce_per_token, ["advantages"]),
-    "trpo": over_tokens(trpo_per_token, RATIO),
-    "ppo": over_tokens(ppo_per_token, RATIO, [*CLIP, "dual_clip"]),
-    "grpo": over_tokens(grpo_per_token, [*RATIO, "ref_logps"], [*CLIP, *KL]),
     "dapo": over_tokens(grpo_per_token, RATIO, CLIP, aggregation="token_mean"),
     "dr_grpo": over_tokens(grpo_per_token, RATIO, CLIP, aggregation="fixed_length"),
     "gspo": gspo,
-    "cispo": over_tokens(cispo_per_token, RATIO, CLIP),
-    "dpo": over_pairs(dpo_per_pair, ["beta", "label_smoothing"]),
-    "robust_dpo": over_pairs(robust_dpo_per_pair, ["beta", "flip_probability"]),
-    "ipo": over_pairs(ipo_per_pair, ["beta", "log_ratio"]),
     "grape": grape,
 }
 

@@ -1,4 +1,4 @@
-"""The error bounds that docstrings state: the constant and the scale of each, and its words."""
+"""The error bounds that docstrings state, in units of u · scale, where they are not beside the planted functions."""
 
 import math
 
@@ -8,18 +8,27 @@ from grape_verified.conformance import CONTRACTS
 from grape_verified.conformance.oracle import EXACT
 
 from .bounds import middle
+from .table import bound
 
 
+@bound("aggregate", 8, "8·u·S")
+@bound("sft", 8, "that of `aggregate`")
+@bound("rejection_sampling", 12, "12·u·S")
 def aggregate_scales(case, answer):
     """The same reduction of |x|."""
     return [answer.size()]
 
 
+@bound("sft_per_token", 0, "none, where the value")
+@bound("threshold_weights", 0, "Error: none.")
 def exact(case, answer):
     """0: no error at all."""
     return [0] * len(answer.values)
 
 
+@bound("best_of_n_weights", 1, "1/m is rounded to the nearest")
+@bound("reinforce_per_token", 1, "|error| ≤ u·|value|")
+@bound("grape_rewards", 16, "16·u·r")
 def value_scales(case, answer):
     """|value|."""
     return [abs(middle(target)) for target in answer.values]
@@ -30,12 +39,16 @@ def distances(case):
     return (case.tensors["logps"].double() - case.tensors["old_logps"].double()).abs()
 
 
+@bound("trpo_per_token", 4, "4·u·(|logp − old_logp| + 1)·|value|")
+@bound("ppo_per_token", 4, "4·u·(|logp − old_logp| + 1)·|value|")
+@bound("cispo_per_token", 4, "4·u·(|logp − old_logp| + 1)·|value|")
 def ratio_scales(case, answer):
     """(|logp − old_logp| + 1)·|value|."""
     spread = (distances(case) + 1).flatten().tolist()
     return [d * abs(middle(target)) for d, target in zip(spread, answer.values, strict=True)]
 
 
+@bound("value_loss_per_token", 4, "4·u·(value + √(2·value)·(|V_old| + c))")
 def clipped_value_scales(case, answer):
     """value + √(2·value)·(|V_old| + c), or value without a clip."""
     values, clip = value_scales(case, answer), case.options["clip"]
@@ -45,6 +58,7 @@ def clipped_value_scales(case, answer):
     return [value + math.sqrt(2 * value) * (old + clip) for value, old in zip(values, old_values, strict=True)]
 
 
+@bound("gspo_per_sequence", 4, "4·u·(mean of |logp − old_logp| + 1)·|value|")
 def sequence_scales(case, answer):
     """(mean of |logp − old_logp| + 1)·|value|."""
     counted = case.tensors["mask"].double()
@@ -52,6 +66,7 @@ def sequence_scales(case, answer):
     return [(d + 1) * abs(middle(target)) for d, target in zip(means.tolist(), answer.values, strict=True)]
 
 
+@bound("grpo_per_token", 4, "4·u·((|logp − old_logp| + 1)·|first term| + β·(|d| + 2)·(exp(d) + |d| + 1))")
 def grpo_scales(case, answer):
     """That of the first term, and of the divergence for k3."""
     first = ratio_scales(case, CONTRACTS["grpo_per_token"].oracle(case.with_options(kl_coef=0.0), EXACT))
@@ -61,12 +76,14 @@ def grpo_scales(case, answer):
     return [math.inf if case.options["kl_estimator"] != "k3" else a + b for a, b in zip(first, second, strict=True)]
 
 
+@bound("token_logps", 4, "4·u·(|log π(y)| + H + 1)")
 def logp_scales(case, answer):
     """|log π(y)| + H + 1."""
     entropies = CONTRACTS["token_entropies"].oracle(case, EXACT).values
     return [abs(middle(x)) + middle(H) + 1 for x, H in zip(answer.values, entropies, strict=True)]
 
 
+@bound("token_entropies", 4, "4·u·(1 + H + S)")
 def entropy_scales(case, answer):
     """1 + H + S with the spread S = Σ_v π_v |log π_v| |log π_v + H|."""
     shape = case.tensors["logits"].shape
@@ -78,6 +95,8 @@ def entropy_scales(case, answer):
     return scales
 
 
+@bound("linear_token_logps", 2, "2·u·(width + 4)·Z + 4·u·(|log π(y)| + H + 1)")
+@bound("linear_token_entropies", 2, "2·u·(width + 4)·Z·(1 + S) + 4·u·(1 + H + S)")
 def head_scales(case, answer):
     """(width + 4)·Z + 2·(|log π(y)| + H + 1), and for an entropy (width + 4)·Z·(1 + S) + 2·(1 + H + S).
 
@@ -97,6 +116,7 @@ def head_scales(case, answer):
     return (torch.stack(asked, -1) * mask.unsqueeze(-1)).flatten().tolist()
 
 
+@bound("kl_estimate", 4, "4·u·((|x| + 1)·|exp(x) − 1| + |x|)")
 def estimate_scales(case, answer):
     """(|x| + 1)·|exp(x) − 1| + |x| for k3, |value| for k2 and a quarter of it for k1."""
     estimator = case.options["estimator"]
@@ -107,6 +127,7 @@ def estimate_scales(case, answer):
     return ((x.abs() + 1) * x.expm1().abs() + x.abs()).tolist()
 
 
+@bound("categorical_kl", 4, "4·u·Σ_v W_v (|π_v − q_v| + q_v − π_v + π_v d_v + u·π_v W_v)")
 def divergence_scales(case, answer):
     """Σ_v W_v (|π_v − q_v| + q_v − π_v + π_v d_v + u·π_v W_v) with W_v = |log π_v| + |log q_v| + 1."""
     logp, logq = (case.tensors[name].double().log_softmax(-1).flatten(0, -2) for name in ("logits", "other_logits"))
@@ -117,6 +138,7 @@ def divergence_scales(case, answer):
     return (weights * terms).sum(-1).tolist()
 
 
+@bound("group_advantages", 8, '|error| ≤ 8·u·(|A_i| + 1), with scale "none" |error| ≤ 8·u·(|A_i| + s)')
 def advantage_scales(case, answer):
     """|A_i| + 1 with scale "std", |A_i| + s with "none"."""
     values, size = value_scales(case, answer), case.options["group_size"]
@@ -128,6 +150,7 @@ def advantage_scales(case, answer):
     return [max(value + s, 2.0**-200) for value, s in zip(values, spreads, strict=True)]
 
 
+@bound("acceptance_probabilities", 4, "4·u·((|r| + |r_max|)/β + 1)·value")
 def acceptance_scales(case, answer):
     """((|r| + |r_max|)/β + 1)·value."""
     sizes = (case.tensors["rewards"].double().abs() + abs(case.options["max_reward"])) / case.options["beta"] + 1
@@ -140,54 +163,23 @@ def log_ratios(case):
     return [(pairs[f"{side}_logps"] - pairs[f"ref_{side}_logps"]).abs() for side in ("chosen", "rejected")]
 
 
+@bound("dpo_per_pair", 8, "8·u·(β|l_w − l_w^ref| + β|l_l − l_l^ref| + 1)")
 def dpo_scales(case, answer):
     """β|l_w − l_w^ref| + β|l_l − l_l^ref| + 1."""
     chosen, rejected = log_ratios(case)
     return (case.options["beta"] * (chosen + rejected) + 1).tolist()
 
 
+@bound("robust_dpo_per_pair", 8, "8·u·(β|l_w − l_w^ref| + β|l_l − l_l^ref| + 1) / (1−2ε)")
 def robust_scales(case, answer):
     """(β|l_w − l_w^ref| + β|l_l − l_l^ref| + 1) / (1−2ε)."""
     return [scale / (1 - 2 * case.options["flip_probability"]) for scale in dpo_scales(case, answer)]
 
 
+@bound("ipo_per_pair", 8, "8·u·(|l_w − l_w^ref|/n_w + |l_l − l_l^ref|/n_l + 1/(2β))²")
 def ipo_scales(case, answer):
     """(|l_w − l_w^ref|/n_w + |l_l − l_l^ref|/n_l + 1/(2β))²."""
     chosen, rejected = log_ratios(case)
     if case.options["log_ratio"] == "mean":
         chosen, rejected = chosen / case.tensors["chosen_lengths"], rejected / case.tensors["rejected_lengths"]
     return ((chosen + rejected + 1 / (2 * case.options["beta"])) ** 2).tolist()
-
-
-#: Constant, scale and text of the bound in the docstring of a kernel.
-STATED = {
-    "token_logps": (4, logp_scales, "4·u·(|log π(y)| + H + 1)"),
-    "token_entropies": (4, entropy_scales, "4·u·(1 + H + S)"),
-    "linear_token_logps": (2, head_scales, "2·u·(width + 4)·Z + 4·u·(|log π(y)| + H + 1)"),
-    "linear_token_entropies": (2, head_scales, "2·u·(width + 4)·Z·(1 + S) + 4·u·(1 + H + S)"),
-    "kl_estimate": (4, estimate_scales, "4·u·((|x| + 1)·|exp(x) − 1| + |x|)"),
-    "categorical_kl": (4, divergence_scales, "4·u·Σ_v W_v (|π_v − q_v| + q_v − π_v + π_v d_v + u·π_v W_v)"),
-    "aggregate": (8, aggregate_scales, "8·u·S"),
-    "group_advantages": (
-        8, advantage_scales, '|error| ≤ 8·u·(|A_i| + 1), with scale "none" |error| ≤ 8·u·(|A_i| + s)',
-    ),
-    "sft_per_token": (0, exact, "none, where the value"),
-    "sft": (8, aggregate_scales, "that of `aggregate`"),
-    "best_of_n_weights": (1, value_scales, "1/m is rounded to the nearest"),
-    "threshold_weights": (0, exact, "Error: none."),
-    "acceptance_probabilities": (4, acceptance_scales, "4·u·((|r| + |r_max|)/β + 1)·value"),
-    "rejection_sampling": (12, aggregate_scales, "12·u·S"),
-    "reinforce_per_token": (1, value_scales, "|error| ≤ u·|value|"),
-    "trpo_per_token": (4, ratio_scales, "4·u·(|logp − old_logp| + 1)·|value|"),
-    "ppo_per_token": (4, ratio_scales, "4·u·(|logp − old_logp| + 1)·|value|"),
-    "value_loss_per_token": (4, clipped_value_scales, "4·u·(value + √(2·value)·(|V_old| + c))"),
-    "grpo_per_token": (
-        4, grpo_scales, "4·u·((|logp − old_logp| + 1)·|first term| + β·(|d| + 2)·(exp(d) + |d| + 1))",
-    ),
-    "gspo_per_sequence": (4, sequence_scales, "4·u·(mean of |logp − old_logp| + 1)·|value|"),
-    "cispo_per_token": (4, ratio_scales, "4·u·(|logp − old_logp| + 1)·|value|"),
-    "dpo_per_pair": (8, dpo_scales, "8·u·(β|l_w − l_w^ref| + β|l_l − l_l^ref| + 1)"),
-    "robust_dpo_per_pair": (8, robust_scales, "8·u·(β|l_w − l_w^ref| + β|l_l − l_l^ref| + 1) / (1−2ε)"),
-    "ipo_per_pair": (8, ipo_scales, "8·u·(|l_w − l_w^ref|/n_w + |l_l − l_l^ref|/n_l + 1/(2β))²"),
-    "grape_rewards": (16, value_scales, "16·u·r"),
-}  # fmt: skip

@@ -40,6 +40,9 @@ class Planted:
 WRONG: list[Planted] = []
 CORRECT: list[Planted] = []
 
+#: Constant, scale and text of the bound in the docstring of a kernel.
+STATED: dict[str, tuple[float, Callable[..., Any], str]] = {}
+
 
 def wrong(contract, name="", *, must, may=(), options=None):
     """Plant a function with one mistake; a property that is in neither list must not fail."""
@@ -61,12 +64,31 @@ def correct(contract, name=""):
     return plant
 
 
+def bound(contract, constant, text):
+    """State the error bound of a kernel: the constant, the words of the docstring, and a function for the scales."""
+
+    def state(scales):
+        STATED[contract] = (constant, scales, text)
+        return scales
+
+    return state
+
+
 def load():
     """Import every module of planted functions, and return the table: the wrong ones and the correct ones."""
-    files = sorted(Path(__file__).parent.glob("planted*.py"))
-    modules = [import_module(f"{__package__}.{file.stem}") for file in files]
-    names = {id(x): name for module in modules for name, x in vars(module).items() if callable(x)}
+    names = {id(x): name for module in _modules("planted*.py") for name, x in vars(module).items() if callable(x)}
     return tuple([_named(entry, names) for entry in table] for table in (WRONG, CORRECT))
+
+
+def stated():
+    """Import every module that states bounds, and return them by contract."""
+    _modules("stated.py")
+    _modules("planted*.py")
+    return STATED
+
+
+def _modules(pattern):
+    return [import_module(f"{__package__}.{file.stem}") for file in sorted(Path(__file__).parent.glob(pattern))]
 
 
 def _named(entry, names):

@@ -16,8 +16,9 @@ from grape_verified.conformance.strategies import Case, Regime
 
 from . import bounds
 from .bounds import EXAMPLES, middle, subject_of
-from .stated import STATED
+from .table import stated
 
+STATED = stated()
 PROMISES = [(name, prop) for name, contract in CONTRACTS.items() for prop in contract.properties if prop != "signature"]
 
 

@@ -22,8 +22,7 @@ from grape_verified.conformance.strategies import Case, Regime
 from grape_verified.conformance.subject import Violation
 
 from ..conformance.bounds import subject_of
-from ..conformance.stated import STATED
-from .cases import DTYPES, Entry, factor_of, larger, load, save
+from .cases import DTYPES, STATED, Entry, factor_of, larger, load, save
 
 #: How many inputs are drawn before it climbs, and from how many of them.
 DRAWN, STARTS = 100, 3

@@ -4,9 +4,8 @@ import pytest
 
 from grape_verified.conformance import CONTRACTS
 
-from ..conformance.stated import STATED
 from . import cases, search
-from .cases import DTYPES, Entry, load, save
+from .cases import DTYPES, STATED, Entry, load, save
 
 ENTRIES = load()
 

@@ -34,15 +34,19 @@ from .mutants import Key, Mutant, mutants
 ROOT = Path(__file__).parents[2]
 ACCEPTED = Path(__file__).with_name("survivors.toml")
 
+#: The losses that have a file of tests by their name.
+_LOSSES = [path.stem[5:-5] for path in sorted(ROOT.glob("tests/losses/test_*_loss.py"))]
+
 #: The tests of a module that are written by hand, besides those of its arguments.
 TESTS = {
+    f"grape_verified.losses.{name}": (f"tests/losses/test_{name}_loss.py",)
+    for name in _LOSSES
+    if (ROOT / f"grape_verified/losses/{name}.py").exists()
+} | {
     "grape_verified.advantage": ("tests/test_advantage.py",),
     "grape_verified.aggregation": ("tests/test_aggregation.py",),
     "grape_verified.kl": ("tests/test_kl.py",),
     "grape_verified.numerics": ("tests/test_numerics.py", "tests/logprobs"),
-    "grape_verified.losses.dpo": ("tests/losses/test_dpo_loss.py",),
-    "grape_verified.losses.grape": ("tests/losses/test_grape_loss.py",),
-    "grape_verified.losses.grpo": ("tests/losses/test_grpo_loss.py",),
     "grape_verified.losses.ppo": (
         "tests/losses/test_ppo_loss.py",
         "tests/losses/test_value_loss.py",
@@ -50,11 +54,6 @@ TESTS = {
     ),
     "grape_verified.losses.output": ("tests/losses/test_sft_loss.py", "tests/losses/test_dpo_loss.py"),
     "grape_verified.losses.ratio": ("tests/losses/test_ppo_loss.py", "tests/losses/test_trpo_loss.py"),
-    "grape_verified.losses.reinforce": ("tests/losses/test_reinforce_loss.py",),
-    "grape_verified.losses.rejection": ("tests/losses/test_rejection_loss.py",),
-    "grape_verified.losses.reward": ("tests/losses/test_reward_loss.py",),
-    "grape_verified.losses.sft": ("tests/losses/test_sft_loss.py",),
-    "grape_verified.losses.trpo": ("tests/losses/test_trpo_loss.py",),
     "grape_verified.natural_gradient.conjugate_gradient": ("tests/natural_gradient/test_conjugate_gradient.py",),
     "grape_verified.natural_gradient.fisher": ("tests/natural_gradient",),
     "grape_verified.natural_gradient.policy": ("tests/natural_gradient",),

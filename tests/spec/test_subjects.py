@@ -14,7 +14,6 @@ def test_every_file_that_enters_definitions_or_claims_is_a_subject():
     entry = re.compile(r"^(\w+ = define|claim)\(", re.MULTILINE)
     enters = {path.stem for path in FILES if entry.search(path.read_text("utf-8"))}
     assert enters == set(grape_spec.SUBJECTS)
-    assert len(grape_spec.SUBJECTS) == len(enters)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
