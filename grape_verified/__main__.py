@@ -2,7 +2,7 @@
 
 
 def main() -> None:
-    """Run the command line, or say in one line what is not installed."""
+    """Run the command line, or name the missing package in one line."""
     try:
         from grape_verified.cli import app
     except ModuleNotFoundError as missing:

@@ -33,13 +33,13 @@ from grape_verified.conformance import check as check_function
 from grape_verified.conformance.ledger import Ledger, NotALedger, read, write
 from grape_verified.docs.mathematics import BrokenMathematics
 
-#: Where `verify` writes what it saw, and where `list` and `show` look for it.
+#: The ledger that `verify` writes, and that `list` and `show` read.
 LEDGER = Path("grape-verified-ledger.json")
 
-#: How the documentation is built.
+#: The default configuration of the documentation.
 MKDOCS = Path("mkdocs.yml")
 
-#: Exit status: all that was asked for holds; something does not; the call was wrong.
+#: Exit status: everything holds; something does not; the call was wrong.
 HOLDS, FAILS, WRONG_CALL = 0, 1, 2
 
 app = typer.Typer(
@@ -176,7 +176,7 @@ def show_contexts(
     full: Annotated[bool, typer.Option("--full", help="Also compile with inductor.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Call every public function in every context that training has, and compare with a plain call."""
+    """Call every public function in every context of training, and compare with a plain call."""
     try:
         cells = contexts.table(tuple(names or ()), full=full)
     except ValueError as unknown:
@@ -216,7 +216,7 @@ def docs_serve(config: Config = MKDOCS, ledger: LedgerPath = LEDGER) -> None:
 
 @contextmanager
 def _errors_in_a_line() -> Iterator[None]:
-    """Report an error in a ledger, a chapter or a formula without a traceback."""
+    """Report an error in a ledger, a chapter or a formula in one line, without a traceback."""
     try:
         yield
     except NotALedger as wrong:
@@ -229,7 +229,7 @@ def _errors_in_a_line() -> Iterator[None]:
 def _site(config: Path) -> ModuleType:
     """The module that builds the site; its dependencies come with the extra `docs`."""
     if not config.is_file():
-        _refuse(f"--config: there is no {config}: the documentation is built from a checkout")
+        _refuse(f"--config: {config} does not exist; the documentation is built from a checkout")
     try:
         return importlib.import_module("grape_verified.docs.site")
     except ModuleNotFoundError as missing:
@@ -249,7 +249,7 @@ def _print_json(data: object) -> None:
 
 
 def _refuse_unwritable(ledger: Path) -> None:
-    """Say that the ledger cannot be written before the work, not after."""
+    """Fail before the work if the ledger cannot be written."""
     there = ledger.exists()
     try:
         ledger.open("a", encoding="utf-8").close()

@@ -1,4 +1,4 @@
-"""What the commands print for people to read."""
+"""The output of the commands for people."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def print_statuses(rows: Iterable[tuple[str, str, str]]) -> None:
 
 
 def print_run(run: Ledger, path: Path) -> None:
-    """What a run saw: claims, kernels, everything that does not hold, and the summary."""
+    """A run: claims, kernels, everything that does not hold, and the summary."""
     out = _out()
     out.print(_claim_table(run.claims))
     out.print()
@@ -90,7 +90,7 @@ def print_report(report: Report, options: Mapping[str, Any]) -> None:
     for finding in report.properties:
         if finding.counterexample and finding.status == "failed":
             out.print(f"\n[bold]{finding.name}[/]: smallest counterexample found")
-            print(finding.counterexample)  # as it is, so that it can be pasted from any width of terminal
+            print(finding.counterexample)  # unwrapped, so that it can be pasted
     at_defaults = [name for name in report.not_offered if name not in options]
     if at_defaults:
         out.print(f"\nOptions it does not take, checked at their defaults only: {', '.join(at_defaults)}.")
@@ -99,7 +99,7 @@ def print_report(report: Report, options: Mapping[str, Any]) -> None:
 
 
 def _out() -> Console:
-    """The terminal; where output is piped, wide enough that nothing is cut."""
+    """The console, wide enough that piped output is not cut."""
     console = Console()
     return console if console.is_terminal else Console(width=160)
 
@@ -132,7 +132,7 @@ def _claim_table(claims: Sequence[ClaimRecord]) -> Table:
 
 
 def _scope(scopes: Sequence[str]) -> str:
-    """The scopes of the parts of a claim, those at chosen sizes only counted."""
+    """The scopes of the parts of a claim; those at chosen sizes are only counted."""
     general = [scope for scope in scopes if scope == GENERAL]
     sized = len(scopes) - len(general)
     return " and ".join([*general, *([f"{sized} choices of sizes"] if sized else [])])
@@ -153,7 +153,7 @@ def _kernel_table(kernels: Sequence[KernelRecord]) -> Table:
 
 
 def _shortcomings(run: Ledger) -> Iterator[str]:
-    """A line for everything that keeps the run from holding."""
+    """A line for everything that does not hold."""
     for record in run.claims:
         for part in record.parts:
             where = f"{record.id} [{part.name}]" if part.name else record.id

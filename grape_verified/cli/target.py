@@ -1,4 +1,4 @@
-"""The function that `check` is pointed at: its import, its output, and the options fixed for it."""
+"""The target of `check`: its import, its output, and the options fixed for it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def imported(target: str) -> Callable[..., Any]:
     sys.path.insert(0, os.getcwd())
     try:
         found = importlib.import_module(module_name)
-    except (Exception, SystemExit) as failure:  # a stranger's module may raise anything
+    except (Exception, SystemExit) as failure:  # a module of the user may raise anything
         reason = str(failure).strip().split("\n")[0]
         raise WrongCall(f"cannot import {module_name}: {type(failure).__name__}: {reason}") from failure
     for attribute in name.split("."):
@@ -54,7 +54,7 @@ def option(text: str) -> tuple[str, Any]:
 
 @contextmanager
 def output_to_stderr() -> Iterator[None]:
-    """Send what a function prints to standard error, including what it or a child process writes past `sys.stdout`."""
+    """Redirect standard output to standard error, including writes that bypass `sys.stdout` and those of children."""
     kept = os.dup(1)
     for stream in (sys.stdout, sys.__stdout__):
         if stream is not None:

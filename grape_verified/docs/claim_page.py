@@ -35,7 +35,7 @@ from grape_verified.docs.reference import contracts_of, implementing
 
 
 def claim_page(claim: Claim, ledger: Ledger, site: str) -> str:
-    """Everything about one claim; site is the address at which the site is published, or nothing."""
+    """Everything about one claim; `site` is the published address, or empty."""
     shown, record = render.as_dict(claim), ledger.of(claim)
     subject = SUBJECTS[subject_of(claim.id)]
     place = f"{standing(claim, ledger)} · chapter [{subject.title}](../chapters/{subject.chapter}.md)"
@@ -97,7 +97,7 @@ def _definitions(definitions: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def _assumptions(shown: dict[str, Any], record: ClaimRecord | None) -> Iterator[str]:
-    """The conditions beyond the domains; and whether the proof was found to need each, domains included."""
+    """The conditions beyond the domains, and which conditions and domains the proof needs."""
     stated = [(part["name"], c) for part in shown["parts"] for c in part["assuming_latex"]]
     if stated:
         yield "\n".join(f"- {f'{name}: ' if name else ''}${condition}$" for name, condition in stated)
@@ -134,7 +134,7 @@ def _lemmas(lemmas: Sequence[str]) -> Iterator[str]:
 
 
 def _evidence(ledger: Ledger, record: ClaimRecord | None) -> Iterator[str]:
-    """The record of a claim, part by part, straight from the ledger."""
+    """The record of a claim in the ledger, part by part."""
     if record is None:
         yield "No run of the checker is recorded for this version of the claim."
         return
@@ -165,7 +165,7 @@ def _evidence_row(part: PartRecord) -> tuple[str, ...]:
 
 
 def _wrong(variants: Sequence[dict[str, Any]], record: ClaimRecord | None) -> Iterator[str]:
-    """What somebody has trained a model with, or might; and where it was found false."""
+    """Plausible errors, each with the point at which it was found false."""
     seen = {variant.text: variant for variant in record.wrong} if record else {}
     for variant in variants:
         found = seen.get(variant["text"])
@@ -186,7 +186,7 @@ def _relations(shown: dict[str, Any]) -> str:
 
 
 def _kernels(id: str, ledger: Ledger) -> str:
-    """The functions that implement the claim, with the verdict on each under its contracts."""
+    """The functions that implement the claim, with their verdicts under their contracts."""
     rows = []
     for name in implementing(id):
         verdicts = (f"`{c.name}`: {kernel_verdict(c.name, ledger)}" for c in contracts_of(name))
@@ -197,7 +197,7 @@ def _kernels(id: str, ledger: Ledger) -> str:
 
 
 def _conventions(id: str, definitions: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """What was chosen here where the mathematics leaves a choice, and what other trainers choose."""
+    """Our conventions that affect the claim, and those of other trainers."""
     chosen = [entry["id"] for entry in definitions if entry["convention"]]
     if chosen:
         yield f"Chosen here where the mathematics leaves a choice: {links(chosen)}."

@@ -1,4 +1,4 @@
-"""On what trainers differ, and who does what, as read in the sources of the versions that are named."""
+"""Conventions on which trainers differ, as read in the sources of the named versions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ READ = {"TRL": "trl 1.16.0", "verl": "verl 0.9.1", "Liger": "liger-kernel 0.8.5"
 
 
 class Convention(NamedTuple):
-    """A choice that the mathematics leaves open: ours, those of others, and which definitions or claims it touches."""
+    """A choice that the mathematics leaves open: ours, those of others, and the ids that it affects."""
 
     name: str
     here: str
@@ -83,6 +83,6 @@ CONVENTIONS = (
 
 
 def conventions_about(ids: Iterable[str]) -> list[Convention]:
-    """The conventions that touch any of these definitions or claims."""
+    """The conventions that affect any of these definitions or claims."""
     wanted = set(ids)
     return [convention for convention in CONVENTIONS if wanted.intersection(convention.about)]

@@ -1,6 +1,6 @@
 """Draws curves as an SVG embedded in a page, in the font and colours of the page, light or dark.
 
-Matplotlib draws with colours that stand for others: ink becomes `currentColor`, the k-th line `var(--figure-k)`.
+Matplotlib draws with placeholder colours: ink becomes `currentColor`, the k-th line `var(--figure-k)`.
 """
 
 import re
@@ -16,7 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from torch import Tensor
 
-#: How many lines can be told apart; `docs/assets/figures.css` has a colour for each.
+#: The number of lines with different colours, which are in `docs/assets/figures.css`.
 COLOURS = 4
 
 _INK = "#0b0c0d"
@@ -27,7 +27,7 @@ _MARKERS = ("o", "s", "^", "D")
 _SVG = "http://www.w3.org/2000/svg"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 
-#: Width, height and size of the letters by the number of panels: on a phone a page is about 340 pixels wide.
+#: Width, height and font size by the number of panels; on a phone a page is about 340 pixels wide.
 _SIZES = {1: (470, 340, 16), 2: (640, 400, 20)}
 
 _STYLE: Any = {
@@ -61,8 +61,8 @@ class Line(NamedTuple):
 class Panel(NamedTuple):
     """One pair of axes.
 
-    Thin lines stand upright at the values `guides` of x and lie at the value `level` of y. `logarithmic` names the
-    axes that are: "x", "y" or "xy". Where `in_legend` is false the title says which line is which.
+    There are thin vertical lines at the values `guides` of x and a horizontal one at the value `level` of y.
+    `logarithmic` names the logarithmic axes: "x", "y" or "xy". Without `in_legend`, the title identifies the lines.
     """
 
     x_label: str
@@ -152,7 +152,7 @@ def _draw_legend(figure: Figure, axes: Sequence[Axes]) -> None:
 
 
 def _power_of_ten(value: float, _position: int | None = None) -> str:
-    """A tick of a logarithmic axis, in characters: matplotlib's own would be set in a font that the page has not."""
+    """A tick of a logarithmic axis as text: matplotlib's own would need a font that the page does not have."""
     if 0.01 <= value <= 1000:
         return f"{value:g}"
     exponent = f"{value:.0e}".partition("e")[2]
@@ -160,7 +160,7 @@ def _power_of_ten(value: float, _position: int | None = None) -> str:
 
 
 def _for_a_page(text: str, name: str, title: str, description: str) -> str:
-    """Matplotlib's document as an element of a page: no size, no style for others, no id that another may bear."""
+    """Matplotlib's document as an element of a page: without a size, global styles, or ids that may clash."""
     ElementTree.register_namespace("", _SVG)
     root = ElementTree.fromstring(text)
     for parent in list(root.iter()):

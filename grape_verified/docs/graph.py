@@ -1,7 +1,7 @@
-"""The graph of all claims: which rests on which, and what the checker has of each.
+"""The graph of all claims: which rests on which, and the status of each.
 
-A column holds whole subjects, to the right of the subjects whose claims they use. Within a subject the claims stand in
-the order of the spec, and one that uses claims of its own subject is moved in by a step for each that lies below it.
+A column holds whole subjects, to the right of the subjects whose claims they use. Within a subject the claims are in
+the order of the spec, each indented by its depth among the claims of its own subject that it uses.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from grape_spec.language.registry import CLAIMS
 
 from grape_verified.conformance.subjects import subject_of
 
-#: Every status that a claim may have, and the sign that tells it apart without colours.
+#: Every status of a claim, and its sign for readers who do not see colours.
 STATUSES = {
     "fully proved": "●",
     "proved": "◐",
@@ -29,7 +29,7 @@ _MARGIN, _COLUMN, _GAP, _ROW, _BOX, _INDENT, _TOP = 30, 216, 60, 25, 20, 14, 64
 
 
 class Place(NamedTuple):
-    """Where a claim stands: the left upper corner of its box, and its column."""
+    """The place of a claim: the upper left corner of its box, and its column."""
 
     x: float
     y: float
@@ -37,9 +37,9 @@ class Place(NamedTuple):
 
 
 def claim_graph(statuses: Mapping[str, str]) -> str:
-    """The SVG of all claims and of what they use, each claim a link to its page, in the class of its status.
+    """The SVG of all claims and their uses; each claim links to its page and has the class of its status.
 
-    Raises a ValueError for a status that is none, and where the ids are not those of all claims.
+    Raises: ValueError for an unknown status, and if the ids are not those of all claims.
     """
     _check(statuses)
     heads, places = layout()
@@ -60,7 +60,7 @@ def claim_graph(statuses: Mapping[str, str]) -> str:
 
 
 def depths() -> dict[str, int]:
-    """How many claims of its own subject lie below a claim, one under the other."""
+    """The length of the longest chain of uses below each claim within its own subject."""
     found: dict[str, int] = {}
     for id, claim in CLAIMS.items():
         found[id] = max((found[use] + 1 for use in claim.uses if subject_of(use) == subject_of(id)), default=0)
@@ -68,7 +68,7 @@ def depths() -> dict[str, int]:
 
 
 def columns() -> dict[str, int]:
-    """The column of each subject: to the right of all that it uses; one that none uses goes where most room is left."""
+    """The column of each subject: to the right of all that it uses; an unused one goes where there is most room."""
     below: dict[str, set[str]] = {subject_of(id): set() for id in CLAIMS}
     for id, claim in CLAIMS.items():
         below[subject_of(id)] |= {subject_of(use) for use in claim.uses} - {subject_of(id)}
@@ -112,16 +112,16 @@ def _check(statuses: Mapping[str, str]) -> None:
         if status not in STATUSES:
             raise ValueError(f"statuses: got {status!r} for {id}, expected one of {', '.join(STATUSES)}")
     if odd := statuses.keys() ^ CLAIMS.keys():
-        raise ValueError(f"statuses: expected one for each claim, got these too many or too few: {sorted(odd)}")
+        raise ValueError(f"statuses: got extra or missing ids {sorted(odd)}, expected one status for each claim")
 
 
 def status_class(status: str) -> str:
-    """The class by which a status gets its colour."""
+    """The CSS class of a status."""
     return f"status-{status.replace(' ', '-')}"
 
 
 def _legend(statuses: Mapping[str, str]) -> list[str]:
-    """What the signs mean and how many claims have each."""
+    """The signs with their meanings and counts."""
     counts = Counter(statuses.values())
     entries, left = [], float(_MARGIN)
     for status, sign in STATUSES.items():

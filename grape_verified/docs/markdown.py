@@ -18,12 +18,12 @@ from grape_verified.docs.reference import page_of
 
 
 def address_of(id: str) -> str:
-    """Where a claim or a definition is found, from the root of the site; it never changes."""
+    """The permanent address of a claim or a definition, from the root of the site."""
     return f"claims/{id}/" if id in CLAIMS or id in RETIRED else f"definitions/{subject_of(id)}/#{id}"
 
 
 def link(id: str) -> str:
-    """A Markdown link to a claim or a definition, from any page that lies in a folder, as all do that have one."""
+    """A Markdown link to a claim or a definition, from any page in a folder, as all pages with links are."""
     page = f"../claims/{id}.md" if id in CLAIMS else f"../definitions/{subject_of(id)}.md#{id}"
     return f"[`{id}`]({page})"
 
@@ -34,24 +34,24 @@ def links(ids: Iterable[str]) -> str:
 
 
 def reference_link(name: str) -> str:
-    """A Markdown link to a public name in the reference, from any page that lies in a folder."""
+    """A Markdown link to a public name in the reference, from any page in a folder."""
     return f"[`{name}`](../reference/{page_of(name)}.md#grape_verified.{name})"
 
 
 def status_mark(status: str) -> str:
-    """A status, with the class by which it gets its colour."""
+    """A status with the CSS class of its colour."""
     return f'<span class="status {status_class(status)}">{status}</span>'
 
 
 def standing(claim: Claim, ledger: Ledger) -> str:
-    """The status of a claim, and whether a part of it holds for chosen sizes only."""
+    """The status of a claim, and whether some parts are proved at chosen sizes only."""
     record, status = ledger.of(claim), ledger.status(claim)
     in_part = status == FULLY_PROVED and record is not None and record.scope != (GENERAL,)
     return status_mark(status) + (" with parts at chosen sizes" if in_part else "")
 
 
 def kernel_verdict(contract: str, ledger: Ledger) -> str:
-    """What the ledger says of our kernel under a contract."""
+    """The verdict of the ledger on our kernel under a contract."""
     record = ledger.of_kernel(contract)
     if record is None:
         return NOT_RUN
@@ -70,7 +70,7 @@ def displayed(formula: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table. A bar would end a cell: formulas get the LaTeX of it, text its entity."""
+    """A Markdown table, with bars escaped, as LaTeX in formulas and as entities in text."""
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     return "\n".join([*lines, *(f"| {' | '.join(map(_cell, row))} |" for row in rows)])
 
@@ -98,12 +98,12 @@ def symbols_table(symbols: Iterable[dict[str, str]]) -> str:
 
 
 def convention_mark(is_convention: bool) -> str:
-    """What tells a convention from a definition that is derived."""
+    """The mark of a convention."""
     return " *A convention.*" if is_convention else ""
 
 
 def page(title: str, description: str, sections: Iterable[str], hide: str = "") -> str:
-    """A page of Markdown; hide names what of the theme is left out."""
+    """A page of Markdown; `hide` names parts of the theme to leave out."""
     head = f"---\ntitle: {json.dumps(title)}\ndescription: {json.dumps(description, ensure_ascii=False)}\n"
     head += f"hide: [{hide}]\n---\n" if hide else "---\n"
     return "\n\n".join([head, *(section for section in sections if section)]) + "\n"

@@ -1,4 +1,4 @@
-"""Every formula of a built site, rendered by the same KaTeX that its readers get."""
+"""A check of every formula of a built site, by the KaTeX that the site uses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class BrokenMathematics(Exception):
-    """KaTeX finds fault with formulas of the site."""
+    """KaTeX rejects formulas of the site."""
 
 
 class Formula(NamedTuple):
@@ -22,7 +22,7 @@ class Formula(NamedTuple):
 
 
 class _Formulas(HTMLParser):
-    """Collects what the Markdown extension `arithmatex` has marked: \\(…\\) in a span, \\[…\\] in a div."""
+    """Collects the formulas that the extension `arithmatex` has marked: \\(…\\) in a span, \\[…\\] in a div."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -54,7 +54,7 @@ def formulas(site: Path) -> Iterator[Formula]:
 
 
 def faults(found: Iterator[Formula], katex: Path) -> list[str]:
-    """A line for each formula in which KaTeX, at its strictest, finds fault; katex is its script."""
+    """A line for each formula that KaTeX rejects in strict mode; `katex` is its script."""
     from py_mini_racer import MiniRacer
 
     seen: dict[tuple[str, bool], str] = {}

@@ -29,7 +29,7 @@ from grape_verified.docs.markdown import (
 )
 from grape_verified.docs.reference import contracts_of, implemented_by, implementing, names_of
 
-#: Parts of a claim that a chapter shows, the last among them, which is often what the others lead up to.
+#: The number of parts of a claim that a chapter shows, including the last, to which the others often lead up.
 PARTS_IN_A_CHAPTER = 3
 
 

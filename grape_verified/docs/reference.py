@@ -1,4 +1,4 @@
-"""The reference: the public functions of each subject, and what each says and was found to implement."""
+"""The reference: the public functions of each subject, and the claims and definitions that they implement."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def role_of(name: str) -> str:
 
 
 def claims_of(name: str) -> list[str]:
-    """The ids that the docstring of a public name gives under Claims."""
+    """The claims that the docstring of a public name lists."""
     docstring = inspect.getdoc(getattr(grape_verified, name)) or ""
     stated = re.search(r"^Claims: (.*?)(?:\n\n|\Z)", docstring, re.DOTALL | re.MULTILINE)
     return re.findall(r"[a-z]\w*(?:\.\w+)+", stated[1]) if stated else []
@@ -49,7 +49,7 @@ def contracts_of(name: str) -> list[Contract]:
 
 @cache
 def implemented_by(name: str) -> tuple[str, ...]:
-    """The ids that a public name implements: those of its docstring, and those that its contracts evaluate."""
+    """The ids that a public name implements: the claims in its docstring, and what its contracts evaluate."""
     return tuple(dict.fromkeys([*claims_of(name), *(id for c in contracts_of(name) for id in c.rests_on)]))
 
 

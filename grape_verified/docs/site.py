@@ -23,15 +23,15 @@ from grape_verified.docs.markdown import address_of
 
 SCHEMA = 1
 
-#: Where mkdocs looks for what chapters pull in, as its configuration says, beside that configuration.
+#: The folder of snippets for the chapters, relative to the configuration of mkdocs, which names it.
 SNIPPETS = Path(".snippets")
 
-#: What is written into the folder of the chapters, so that a page whose claim has gone goes, too.
+#: Generated files in the folder of the chapters; they are deleted first, so that no outdated page stays.
 GENERATED = ("claims", "definitions", "reference", "graph.md", "equations.json", "objects.inv")
 
 
 def write(config_file: Path, ledger_file: Path) -> None:
-    """Write every generated page, the snippets that chapters pull in, equations.json and objects.inv.
+    """Write every generated page, the snippets for the chapters, equations.json and objects.inv.
 
     Raises: NotALedger.
     """
@@ -109,7 +109,7 @@ def equations(ledger: Ledger, site: str) -> dict[str, Any]:
 
 
 def inventory() -> sphobjinv.Inventory:
-    """What other sites can link to by name: claims and definitions as labels, public names as Python objects."""
+    """The inventory for links from other sites: claims and definitions as labels, public names as Python objects."""
     found = sphobjinv.Inventory()
     found.project, found.version = "grape_verified", __version__
     texts = {id: claim.text for id, claim in CLAIMS.items()} | {id: entry.text for id, entry in DEFINITIONS.items()}
@@ -139,7 +139,7 @@ def build(config_file: Path, site: Path, ledger: Path) -> None:
 
 
 def serve(config_file: Path, ledger: Path) -> None:
-    """Write the generated pages and serve the site, which follows what is changed in the chapters."""
+    """Write the generated pages and serve the site, which is rebuilt when a chapter changes."""
     write(config_file, ledger)
     _mkdocs("serve", "--config-file", str(config_file))
 

@@ -1,4 +1,4 @@
-"""What surrounds GRAPE's mathematics: rubrics, verifiers, critics, and from responses to the tensors that it reads.
+"""The inputs of GRAPE: rubrics, verifiers, critics, and the tensors that they make of responses.
 
 Nothing here is imported by `import grape_verified`. YAML files need the package PyYAML, `LanguageModelCritic` a model
 and a tokenizer of `transformers`; both come with `pip install 'grape-verified[transformers]'`.

@@ -1,4 +1,4 @@
-"""Critics: callables that judge items which no program can verify, and one that reads a language model's logits."""
+"""Critics: callables that judge items without a verifier, and one that reads the logits of a language model."""
 
 import inspect
 import math
@@ -40,7 +40,7 @@ Score:
 
 
 class Verdict(NamedTuple):
-    """What a critic says of one response and one item: score and confidence in [0, 1], and why."""
+    """A critic's judgement of one response on one item: score and confidence in [0, 1], and the reason."""
 
     score: float
     confidence: float
@@ -59,34 +59,34 @@ class LanguageModelCritic:
 
         score = Σ_k p_k·v_k        confidence = 1 − H/log K        H = −Σ_k p_k·log p_k
 
-    The confidence is 1 exactly where the model is certain of one answer, and 0 exactly where it tells no answer from
-    another. The variance of the answer would not do: of a uniform distribution over the values 0/9, …, 9/9 it is only
-    41 % of the largest possible, so that a model which knows nothing would be 59 % confident. The price: two answers of
-    equal probability cost as much confidence where their values are neighbours as where they are far apart.
+    The confidence is 1 exactly if the model is certain of one answer, and 0 exactly if all answers are equally likely.
+    The variance would be no substitute: for a uniform distribution over the values 0/9, …, 9/9 it is only 41 % of the
+    largest possible, so a model that knows nothing would be 59 % confident. The price is that two equally likely
+    answers reduce the confidence by the same amount whether their values are close or far apart.
 
-    Nothing is generated or drawn. The model runs without gradients and in evaluation mode, and is then put back into
-    the mode it was in. The responses are padded on the left, with attention mask and positions, so a verdict does not
-    depend on its batch, up to rounding; that does not hold for models that ignore the mask, such as recurrent ones.
-    One call is one forward pass: `evaluate` cuts its batches.
+    Nothing is generated or sampled. The model runs without gradients in evaluation mode, and its mode is restored
+    afterwards. Responses are padded on the left, with attention mask and positions, so a verdict does not depend on its
+    batch, up to rounding, unless the model ignores the mask, as recurrent ones do. One call is one forward pass;
+    `evaluate` makes the batches.
 
-    The response is text in the critic's prompt: it may argue with the critic, and what looks like a special token in
-    it is read as one.
+    The response is part of the critic's prompt: it may try to persuade the critic, and special tokens in its text are
+    read as such.
 
     Arguments:
         model: a causal language model of `transformers`, on any device.
         tokenizer: its tokenizer.
-        answers: v_k in [0, 1] for the text of each answer, two or more, such as {"yes": 1.0, "no": 0.0}. Each has to
-            be one token of its own right after the question. By default the digits, of which 9 is worth 1.
-        system_prompt: what kind of judge the model is.
-        question: a format string with the fields {prompt}, {response}, {item} (its text) and, if you like, {answers};
-            other braces are doubled. It ends in text: the answer comes right after it.
-        chat: whether to hand the system prompt and the question to the tokenizer's chat template, as the messages of
-            the system and of the user; else they are written one after the other.
+        answers: v_k in [0, 1] for the text of each answer, two or more, such as {"yes": 1.0, "no": 0.0}. Each must be a
+            single token right after the question. By default the digits, with 9 worth 1.
+        system_prompt: the instructions of the judge.
+        question: a format string with the fields {prompt}, {response}, {item} (its text) and optionally {answers};
+            double other braces. It must end in text, right after which the answer is expected.
+        chat: whether to apply the tokenizer's chat template to the system prompt and the question; else they are
+            concatenated.
 
-    Returns (when called): a list of Verdict; a reason gives the distribution in words.
+    Returns (when called): a list of Verdict, with the distribution in words as the reason.
 
-    Raises: TypeError or ValueError for a wrong type or option, an answer that is not a single token in its place, and
-    when called for sequences of unequal lengths, a text longer than the model's context, and logits that are NaN.
+    Raises: TypeError or ValueError for a wrong type or option and an answer that is not a single token in its place;
+    when called, also for sequences of unequal lengths, a text longer than the model's context, and NaN logits.
     """
 
     def __init__(
@@ -133,12 +133,12 @@ class LanguageModelCritic:
         return text
 
     def _tokens(self, text: str) -> list[int]:
-        """A chat template writes its special tokens itself."""
+        """The tokens of a text; a chat template has already added special tokens."""
         tokens: list[int] = self.tokenizer(text, add_special_tokens=not self.chat)["input_ids"]
         return tokens
 
     def _answer_ids(self) -> list[int]:
-        """The token of each answer, found where it will stand: a tokenizer may join it to what is before."""
+        """The token of each answer in its place, since a tokenizer may merge it with the preceding text."""
         text = self.render("prompt", "response", RubricItem("criterion", 1.0))
         before = self._tokens(text)
         ids: dict[int, str] = {}
@@ -182,7 +182,7 @@ class LanguageModelCritic:
         return [Verdict(*verdict) for verdict in zip(scores, confidences, reasons, strict=True)]
 
     def _reason(self, probabilities: Sequence[float], share: float) -> str:
-        """The distribution, most probable answers first, and how much of the model's own one it is."""
+        """The distribution, most probable answers first, and the total probability of the answers."""
         ranked = sorted(zip(self.answers, probabilities, strict=True), key=lambda pair: -pair[1])
         shown = ", ".join(f"{answer!r} {p:.3f}" for answer, p in ranked[:3])
         others = f", others {sum(p for _, p in ranked[3:]):.3f}" if len(ranked) > 3 else ""
@@ -191,7 +191,7 @@ class LanguageModelCritic:
 
 @contextmanager
 def _evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
-    """Dropout off; afterwards each module is in the mode that it was in, which need not be one for all."""
+    """Evaluation mode; afterwards each module is back in its own mode."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -202,7 +202,7 @@ def _evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
 
 
 def _accepted(model: torch.nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs that a model takes: not every one has positions, or can leave out the logits that nobody reads."""
+    """The inputs that a model accepts: not every one takes positions, or can skip unused logits."""
     parameters = inspect.signature(model.forward).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return dict(inputs)
@@ -210,7 +210,7 @@ def _accepted(model: torch.nn.Module, inputs: Mapping[str, Any]) -> dict[str, An
 
 
 def _in_words(answers: Mapping[str, float]) -> str:
-    """The answers as the question asks for them, from the worst to the best."""
+    """The answers as the question lists them, from worst to best."""
     ranked = sorted(answers, key=lambda answer: answers[answer])
     return f"one of {', '.join(ranked)}, from {ranked[0]} (not at all) to {ranked[-1]} (fully)"
 

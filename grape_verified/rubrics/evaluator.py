@@ -1,4 +1,4 @@
-"""From responses and rubrics to the tensors that GRAPE reads."""
+"""Evaluation of responses on rubrics, as the tensors that GRAPE reads."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral, Real
@@ -16,11 +16,10 @@ __all__ = ["Evaluation", "evaluate"]
 
 
 class Evaluation(NamedTuple):
-    """What verifiers and critic say of every response, padded with 0 to the longest rubric among the prompts.
+    """The judgements of verifiers and critic on every response, padded with 0 to the longest rubric among the prompts.
 
     scores, confidences: s and c in [0, 1], fp32. weights: w >= 0, fp32. item_mask: True where a prompt has an item.
-    categories: for each prompt the position of its category in `rubrics`. reasons: by prompt, response and item, not
-    padded.
+    categories: the position in `rubrics` of each prompt's category. reasons: by prompt, response and item, not padded.
     """
 
     scores: Float[Tensor, "prompts group items"]
@@ -58,7 +57,7 @@ def evaluate(
     """Score every response to every prompt on every item of the rubric of the prompt's category.
 
     A verifiable item is scored by its verifier, with confidence 1. All other items of all responses go to the critic,
-    in ⌈number / `batch_size`⌉ calls. `grape_rewards` takes what comes out:
+    in ⌈number / `batch_size`⌉ calls. `grape_rewards` takes the result:
 
         found = evaluate(prompts, responses, rubrics, categories, critic=critic)
         grape_rewards(found.scores, found.confidences, found.weights, item_mask=found.item_mask)
@@ -68,16 +67,16 @@ def evaluate(
         responses: for each prompt a group of G texts; G is the same for all.
         rubrics: by category, as `load_rubrics` returns them.
         categories: for each prompt the category that it belongs to.
-        references: for each prompt what its verifiers compare with (an answer, unit tests); None for none.
-        critic: what judges the items without a verifier; None if there are no such items.
-        batch_size: the largest number of judgements to ask for in one call of the critic.
+        references: for each prompt the reference of its verifiers (an answer, unit tests); None for no references.
+        critic: the judge of items without a verifier; None if there are no such items.
+        batch_size: the largest number of judgements in one call of the critic.
 
     Returns: Evaluation(scores, confidences, weights, item_mask, categories, reasons), on the CPU.
 
     Raises: TypeError or ValueError for a wrong type, number, category or batch size and for an item without a verifier
-    where there is no critic, before any work; and for a score or a confidence that is not a number in [0, 1].
-    RuntimeError where a verifier or the critic raises: that is never a score of 0. Errors name prompt, response and
-    item, counted from 1.
+    if there is no critic, before any work; and for a score or a confidence that is not a number in [0, 1]. RuntimeError
+    if a verifier or the critic raises, which is never a score of 0. Errors name prompt, response and item, counted
+    from 1.
     """
     _check_responses(prompts, responses)
     chosen = _chosen(rubrics, categories, len(prompts))
@@ -125,7 +124,7 @@ def _verified(question: Question) -> Verdict:
 
 
 def _judged(questions: Sequence[Question], critic: Critic) -> Iterator[tuple[tuple[int, int, int], Verdict]]:
-    """What the critic says of one batch, checked."""
+    """The checked verdicts of the critic on one batch."""
     batch = f"{questions[0]} to {questions[-1]}"
     prompts, responses, items = ([getattr(q, name) for q in questions] for name in ("prompt", "response", "item"))
     try:
@@ -152,7 +151,7 @@ def _checked(question: Question, verdict: object) -> Verdict:
 def _tensors(
     verdicts: Mapping[tuple[int, int, int], Verdict], chosen: Sequence[Rubric], positions: Sequence[int], group: int
 ) -> Evaluation:
-    """Put everything in its place; what nothing is put into stays 0."""
+    """The tensors of all verdicts, padded with 0."""
     prompts, longest = len(chosen), max(len(rubric.items) for rubric in chosen)
     scores, confidences = torch.zeros(2, prompts, group, longest)
     where = torch.tensor(list(verdicts)).unbind(1)
@@ -230,7 +229,7 @@ def _check_length(name: str, values: Sequence[Any], prompts: int) -> None:
 
 
 def _check_sequence(name: str, values: object) -> None:
-    """A text is a sequence, too, but never the one that is meant."""
+    """Check a sequence; a str is refused, although it is one."""
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise TypeError(f"{name}: got {type(values).__name__}, expected a sequence")
 

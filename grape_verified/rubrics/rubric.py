@@ -1,4 +1,4 @@
-"""Rubrics: for each capability category the items that its responses are scored on, and the files that hold them."""
+"""Rubrics: the items on which responses of a capability category are scored, and files of them."""
 
 import os
 import tomllib
@@ -16,10 +16,10 @@ __all__ = ["Rubric", "RubricItem", "load_rubrics"]
 
 @dataclass(frozen=True)
 class RubricItem:
-    """One concrete demand on a response, with its importance.
+    """One concrete requirement on a response, with its importance.
 
     Arguments:
-        text: what is demanded, in words; a critic reads it.
+        text: the requirement in words, which a critic reads.
         weight: w_q, a finite number >= 0.
         verifier: a callable (prompt, response, reference) that scores the item, which is then verifiable; or None for
             an item that a critic judges.
@@ -40,7 +40,7 @@ class RubricItem:
 
     @property
     def verifiable(self) -> bool:
-        """Whether a verifier scores the item, and no critic."""
+        """Whether the item is scored by a verifier rather than a critic."""
         return self.verifier is not None
 
 
@@ -50,7 +50,7 @@ class Rubric:
 
     Arguments:
         category: its name.
-        items: one or more, no two with the same text (up to whitespace), at least one of a weight > 0.
+        items: at least one, with different texts (up to whitespace), not all of weight 0.
 
     Raises: TypeError or ValueError for a wrong type or value. Items are counted from 1.
     """
@@ -95,14 +95,13 @@ def load_rubrics(path: str | os.PathLike[str], *, verifiers: Mapping[str, Verifi
 
     Arguments:
         path: with the suffix .toml, .yaml or .yml. YAML needs the package PyYAML, and is read by its safe loader.
-        verifiers: by name, verifiers of your own that the file may name beside those of `VERIFIERS`. They take no
-            options.
+        verifiers: your own verifiers by name, which the file may use beside those of `VERIFIERS`. They take no options.
 
     Returns: a dict from category to Rubric.
 
-    Raises: ValueError for a file that is not TOML or YAML (with the line), and for whatever it holds that is unknown,
-    missing, given twice, or wrong: with the file, the rubric, the item and the key. Rubrics and items are counted from
-    1. ModuleNotFoundError for YAML without PyYAML; OSError for a file that cannot be read.
+    Raises: ValueError for a file that is not TOML or YAML (with the line), and for unknown, missing, duplicate or
+    invalid entries (with the file, the rubric, the item and the key, counted from 1). ModuleNotFoundError for YAML
+    without PyYAML; OSError for a file that cannot be read.
     """
     makers = _makers({} if verifiers is None else verifiers)
     document = _table(_parse(Path(path)), str(path), required=("rubrics",))
@@ -121,7 +120,7 @@ def load_rubrics(path: str | os.PathLike[str], *, verifiers: Mapping[str, Verifi
 
 
 def check_text(name: str, value: object) -> None:
-    """Check that a value is a text, and not a blank one."""
+    """Check that a value is a str that is not blank."""
     if not isinstance(value, str):
         raise TypeError(f"{name}: got {type(value).__name__}, expected a str")
     if not value.strip():
@@ -129,7 +128,7 @@ def check_text(name: str, value: object) -> None:
 
 
 def item_place(position: int, text: object) -> str:
-    """How an error names an item: its position, counted from 1, and the beginning of its text."""
+    """The name of an item in errors: its position, counted from 1, and the beginning of its text."""
     if not isinstance(text, str):
         return f"item {position}"
     return f"item {position} ({text if len(text) <= 60 else text[:59] + '…'!r})"
@@ -139,7 +138,7 @@ def item_place(position: int, text: object) -> str:
 
 
 def _makers(verifiers: Mapping[str, Verifier]) -> dict[str, Callable[[Mapping[str, object]], Verifier]]:
-    """For each name that a file may give: what makes the verifier from its options."""
+    """Functions that make a verifier from its options, by the names that a file may use."""
     if not isinstance(verifiers, Mapping):
         raise TypeError(f"verifiers: got {type(verifiers).__name__}, expected a mapping from names to verifiers")
     for name, verifier in verifiers.items():
@@ -201,7 +200,7 @@ def _verifier(table: dict[str, Any], place: str, makers: Mapping[str, Callable[.
 
 
 def _placed(place: str, make: Callable[..., Any], *arguments: object) -> Any:
-    """Make something; what is wrong with it becomes an error that names the place in the file."""
+    """Make something, with the place in the file added to its errors."""
     try:
         return make(*arguments)
     except (TypeError, ValueError) as error:
@@ -231,7 +230,7 @@ def _list(value: object, place: str) -> list[Any]:
 
 
 def _kind(value: object) -> str:
-    """What a file holds, in its own words."""
+    """The kind of a value, in the terms of the file."""
     kinds = {dict: "a table", list: "a list", type(None): "nothing"}
     return kinds.get(type(value), repr(value))
 
@@ -256,7 +255,7 @@ def _parse(path: Path) -> object:
 def _parse_toml(path: Path, text: str) -> object:
     try:
         return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # beside its own, that of an integer of too many digits
+    except (ValueError, RecursionError) as error:  # ValueError also for integers with too many digits
         raise ValueError(f"{path}: got no TOML: {error}") from None
 
 
@@ -270,7 +269,7 @@ def _parse_yaml(path: Path, text: str) -> object:
         ) from None
 
     class Loader(yaml.SafeLoader):
-        """The safe loader; but where that takes the last of two equal keys, this one refuses them."""
+        """The safe loader, but duplicate keys are errors."""
 
         def compose_mapping_node(self, anchor: Any) -> Any:
             node = super().compose_mapping_node(anchor)
@@ -290,10 +289,5 @@ def _parse_yaml(path: Path, text: str) -> object:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise ValueError(f"{path}, line {line}: got no YAML: {error.reason}") from None
-    except (
-        ValueError,
-        KeyError,
-        AttributeError,
-        RecursionError,
-    ) as error:  # of values that are not what they look like
+    except (ValueError, KeyError, AttributeError, RecursionError) as error:  # such as invalid dates
         raise ValueError(f"{path}: got no YAML: {error}") from None

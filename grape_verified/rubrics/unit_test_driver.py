@@ -1,6 +1,6 @@
 """The program of the process that `UnitTests` starts: a response, and then its unit tests. Nothing imports it.
 
-The job comes on standard input. What it reports goes to a pipe: that it started, and after the tests the job's token.
+It reads the job from standard input. It reports to a pipe that it started and, after the tests, the token of the job.
 """
 
 import json
@@ -25,11 +25,11 @@ def main() -> None:
     os.write(report, job["token"].encode())
     with suppress(Exception):  # the response may have closed it
         sys.stdout.flush()
-    os._exit(0)  # what the response left for the exit (handlers, threads) does not count
+    os._exit(0)  # without exit handlers or threads that the response may have left
 
 
 def run(name: str, source: str, names: dict[str, Any]) -> dict[str, Any]:
-    """Run source code, which sees the given names, as a module that can be looked up by its name; returns its names."""
+    """Run source code with the given names as an importable module; return its names."""
     module = sys.modules[name] = ModuleType(name)
     module.__dict__.update(names | {"__name__": name})
     exec(compile(source, f"<{name}>", "exec", dont_inherit=True), module.__dict__)
@@ -47,7 +47,7 @@ def limit(seconds: float, memory: int, file_size: int) -> None:
         kind = getattr(resource, name)
         _, hard = resource.getrlimit(kind)
         lowest = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        with suppress(ValueError, OSError):  # macOS knows a limit of the address space and does not let it be set
+        with suppress(ValueError, OSError):  # macOS does not allow setting RLIMIT_AS
             resource.setrlimit(kind, (lowest, lowest))
 
 

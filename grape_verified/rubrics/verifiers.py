@@ -1,7 +1,7 @@
 """Verifiers: callables (prompt, response, reference) that score a verifiable item without a model.
 
-A verifier returns a bool or a number in [0, 1]. It raises where it cannot tell, such as without a reference that it
-needs: that is a fault of the data or of the verifier, and never a score of 0.
+A verifier returns a bool or a number in [0, 1]. It raises if it cannot decide, such as without a required reference:
+that is a fault of the data or of the verifier, never a score of 0.
 """
 
 import ast
@@ -28,32 +28,32 @@ Verifier = Callable[[str, str, Any], bool | float]
 
 DRIVER = Path(__file__).with_name("unit_test_driver.py")
 
-#: What the driver reports before the response runs; after the tests, it adds the token.
+#: The report of the driver before the response runs; after the tests it adds the token.
 STARTED = b"started "
 
-#: No file that unit tests write, their output included, grows beyond this many bytes.
+#: The largest size in bytes of a file that unit tests write, and of their output.
 OUTPUT_LIMIT = 2**24
 
-#: As many bytes of the output are kept, from its end.
+#: The number of bytes of the output that are kept, from its end.
 OUTPUT_KEPT = 10_000
 
 FENCED = re.compile(r"^ {0,3}```[ \t]*(\w*)[^\n]*\n(.*?)^ {0,3}```[ \t\r]*$", re.DOTALL | re.MULTILINE)
 PYTHON = ("", "py", "python", "python3")
 
-#: What only defines names. A reference of nothing else tests nothing.
+#: Statements that only define names. A reference of nothing else tests nothing.
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 
 
 @dataclass(frozen=True)
 class ExactAnswer:
-    """Whether the answer is the reference, character by character after whitespace is normalised.
+    """Whether the answer equals the reference up to whitespace.
 
-    Whitespace at the ends goes, and every run of it within becomes one space. Nothing else is normalised: 0.5 is not
-    1/2, and two Unicode spellings of a letter differ.
+    Whitespace at the ends is removed, and every run of it within becomes one space. Nothing else is normalised: 0.5 is
+    not 1/2, and two Unicode spellings of a letter differ.
 
     Arguments:
-        pattern: None for the whole response as the answer; or a regular expression with one group, which is the
-            answer in its last match. A response in which it does not match, or without the group, is wrong.
+        pattern: None to take the whole response as the answer, or a regular expression whose only group, in its last
+            match, is the answer. A response without a match of the group is wrong.
         ignore_case: whether upper and lower case are the same (by `str.casefold`).
 
     Raises: TypeError or ValueError for a wrong option; when called, for a reference that is not a str or is blank.
@@ -90,15 +90,15 @@ class ExactAnswer:
 
 @dataclass(frozen=True)
 class RegularExpression:
-    r"""Whether a regular expression matches somewhere in the response; the reference is not read.
+    r"""Whether a regular expression matches somewhere in the response. The reference is ignored.
 
     Anchors and flags are written in the pattern: `\A`, `\Z`, `(?i)`, `(?s)`. There is no time limit: a pattern with
-    nested repetitions, such as `(a+)+b`, can take exponential time on a response made for it.
+    nested repetitions, such as `(a+)+b`, can take exponential time on an adversarial response.
 
     Arguments:
         pattern: a regular expression of Python's `re`.
 
-    Raises: TypeError or ValueError for a pattern that is none.
+    Raises: TypeError or ValueError for an invalid pattern.
     """
 
     pattern: str
@@ -111,7 +111,7 @@ class RegularExpression:
 
 
 class UnitTestRun(NamedTuple):
-    """One run of unit tests: whether they passed, in words how the process ended, and the end of its output."""
+    """One run of unit tests: whether they passed, how the process ended, and the end of its output."""
 
     passed: bool
     ending: str
@@ -120,30 +120,29 @@ class UnitTestRun(NamedTuple):
 
 @dataclass(frozen=True)
 class UnitTests:
-    """Whether a response passes the unit tests that its reference is, run with it in a process of their own.
+    """Whether a response passes unit tests, which are its reference, in a separate process.
 
-    **This is no sandbox.** The process may read what this user may read, reach the network, and leave a child behind
-    that makes itself a session of its own. The limits below hold back accidents, not attacks; for responses that are
-    not trusted, run the whole evaluation inside a container or a virtual machine. Code that sets out to deceive the
-    tests, by comparing equal to everything or by searching the stack of its caller, can.
+    **This is not a sandbox.** The process can read what this user can read, reach the network, and leave a child behind
+    in a session of its own. The limits below guard against accidents, not attacks; for untrusted responses, run the
+    whole evaluation in a container or a virtual machine. Code that sets out to deceive the tests, by comparing equal to
+    everything or by inspecting the stack of its caller, can do so.
 
-    The code is the last Markdown code block of the response that is labelled as Python or not labelled; the whole
-    response, if it has no code block at all. It runs as the module `response`. Then the tests run: Python code that
-    sees the names of the response and raises where a test fails, such as `assert` statements. The tests pass if they
-    reach their end in time: a response that ends the process before fails. `unittest.main()` ends it, too, and
-    functions that nobody calls test nothing.
+    The code is the last Markdown code block of the response that is labelled as Python or not labelled, or the whole
+    response if it has no code block. It runs as the module `response`. Then the tests run: Python code that sees the
+    names of the response and raises if a test fails, such as `assert` statements. The tests pass if they reach their
+    end in time. A response that ends the process earlier fails, as does `unittest.main()`, and functions that are never
+    called test nothing.
 
-    The process: `python -I` in a new temporary folder, stdin closed, without the environment of this process, in a
-    process group of its own that is killed with all its children at the end or on time-out. Its address space, its
-    CPU time and the size of its files and of its output (16 MiB) are limited where the system can limit them. POSIX
-    only.
+    The process is `python -I` in a new temporary folder, with stdin closed, without the environment of this process, in
+    its own process group, which is killed with all its children at the end or on time-out. Address space, CPU time and
+    the size of files and output (16 MiB) are limited where the system supports it. POSIX only.
 
     Arguments:
-        time_limit: seconds, of the wall clock, > 0, the start of the interpreter included.
+        time_limit: seconds of wall-clock time > 0, including the start of the interpreter.
         memory_limit: MiB of address space for each process, > 0.
 
-    Raises: TypeError or ValueError for a wrong option; when called, for a reference that is not a str, is no Python or
-    does nothing but define names; RuntimeError where the process did not come so far as to run the response.
+    Raises: TypeError or ValueError for a wrong option; when called, for a reference that is not a str, is not Python or
+    only defines names; RuntimeError if the process failed before it ran the response.
     """
 
     time_limit: float = 10.0
@@ -157,12 +156,12 @@ class UnitTests:
         return self.run(response, reference).passed
 
     def run(self, response: str, reference: str) -> UnitTestRun:
-        """The same with more to say: how the process ended, and the end of what it printed."""
+        """Run the tests; return the verdict, how the process ended, and the end of its output."""
         tests = _text_reference(reference, "the unit tests, as Python code")
         _check_tests(tests)
         if os.name != "posix":
             raise RuntimeError(f"unit tests: got the system {os.name}, expected one with process groups (POSIX)")
-        # The response does not know the token, so it cannot say by itself that the tests reached their end.
+        # The response does not know the token, so it cannot report that the tests reached their end.
         token = secrets.token_hex(16)
         job = {
             "response": python_code(response),
@@ -174,7 +173,7 @@ class UnitTests:
         }
         ending, report, output = _run_driver(json.dumps(job).encode(), self.time_limit)
         if not report.startswith(STARTED):
-            raise RuntimeError(f"unit tests: the process did not come as far as the response: {ending}: {output}")
+            raise RuntimeError(f"unit tests: the process ended before the response ran: {ending}: {output}")
         return UnitTestRun(report == STARTED + token.encode(), ending, output)
 
 
@@ -187,7 +186,7 @@ VERIFIERS: Mapping[str, type[ExactAnswer] | type[RegularExpression] | type[UnitT
 
 
 def python_code(response: str) -> str:
-    """The last code block of a response that is labelled as Python or not at all; without any block, all of it."""
+    """The last code block of a response labelled as Python or not labelled; without any block, the whole response."""
     blocks = [(label.lower(), code) for label, code in FENCED.findall(response)]
     if not blocks:
         return response
@@ -195,7 +194,7 @@ def python_code(response: str) -> str:
 
 
 def _run_driver(job: bytes, seconds: float) -> tuple[str, bytes, str]:
-    """Run the driver on a job: how it ended, what it reported, and the end of what was printed."""
+    """Run the driver on a job; return how it ended, its report, and the end of its output."""
     read, write = os.pipe()
     # A process that escaped its group may still be writing to the folder.
     with (
@@ -220,8 +219,8 @@ def _run_driver(job: bytes, seconds: float) -> tuple[str, bytes, str]:
 
 
 def _start(folder: str, order: IO[bytes], output: IO[bytes], report: int) -> subprocess.Popen[bytes]:
-    """Start the driver; it replaces its standard input, the job, by nothing before the response runs."""
-    # Not the environment of a trainer, which holds its credentials.
+    """Start the driver with the job as its standard input."""
+    # The environment of a trainer holds its credentials.
     environment = {"PATH": os.defpath, "HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8"}
     if "LD_LIBRARY_PATH" in os.environ:  # an interpreter may not start without it
         environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
@@ -238,23 +237,23 @@ def _start(folder: str, order: IO[bytes], output: IO[bytes], report: int) -> sub
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> str:
-    """Wait for a process, end all that is left of its group, and say in words how it ended."""
+    """Wait for a process, kill what is left of its group, and return how it ended."""
     try:
         status = process.wait(seconds)
     except subprocess.TimeoutExpired:
         return f"killed after {seconds:g} s"
     finally:
-        with suppress(ProcessLookupError, PermissionError):  # nobody is left; macOS says so in the second way
+        with suppress(ProcessLookupError, PermissionError):  # the group is empty; macOS raises PermissionError
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     return f"exit status {status}" if status >= 0 else f"ended by signal {-status}"
 
 
 def _check_tests(tests: str) -> None:
-    """Check that unit tests are Python and do something, so that what fails is the response."""
+    """Check that unit tests are Python and do something, so that only the response can fail."""
     try:
         statements = ast.parse(tests).body
-        compile(tests, "<tests>", "exec", dont_inherit=True)  # finds what the parser does not, such as a lone return
+        compile(tests, "<tests>", "exec", dont_inherit=True)  # finds more than the parser, such as a lone return
     except (SyntaxError, ValueError) as error:
         raise ValueError(f"reference: got no Python, expected the unit tests: {error}") from None
     if all(isinstance(statement, DEFINITIONS) or _is_constant(statement) for statement in statements):

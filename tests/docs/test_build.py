@@ -58,7 +58,7 @@ def test_without_a_checkout_there_is_nothing_to_build(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = built()
     assert result.exit_code == 2
-    assert "--config: there is no mkdocs.yml: the documentation is built from a checkout" in result.stderr
+    assert "--config: mkdocs.yml does not exist; the documentation is built from a checkout" in result.stderr
 
 
 def test_what_is_no_ledger_is_refused(tmp_path, monkeypatch):

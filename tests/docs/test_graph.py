@@ -76,12 +76,12 @@ def test_a_status_that_is_none():
 def test_a_claim_without_status():
     rest = statuses()
     del rest["ppo.clip.gradient"]
-    with pytest.raises(ValueError, match=r"too many or too few: \['ppo\.clip\.gradient'\]"):
+    with pytest.raises(ValueError, match=r"extra or missing ids \['ppo\.clip\.gradient'\]"):
         claim_graph(rest)
 
 
 def test_a_status_without_claim():
-    with pytest.raises(ValueError, match=r"too many or too few: \['ppo\.nothing'\]"):
+    with pytest.raises(ValueError, match=r"extra or missing ids \['ppo\.nothing'\]"):
         claim_graph(statuses(**{"ppo.nothing": "proved"}))
 
 

@@ -248,7 +248,7 @@ def test_tests_that_are_none_are_not_the_fault_of_the_response(reference, error,
 
 
 def test_a_process_that_does_not_come_as_far_as_the_response():
-    with pytest.raises(RuntimeError, match=r"the process did not come as far as the response: killed after 0\.001 s"):
+    with pytest.raises(RuntimeError, match=r"the process ended before the response ran: killed after 0\.001 s"):
         UnitTests(time_limit=0.001)("prompt", RIGHT, TESTS)
 
 

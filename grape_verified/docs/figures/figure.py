@@ -1,4 +1,4 @@
-"""What a figure is, and what the figures of several chapters are computed with."""
+"""Figures, and functions that the figures of several chapters share."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
