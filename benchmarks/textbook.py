@@ -19,6 +19,7 @@ CLIP = 0.2
 DAPO_CLIP = 0.28
 GSPO_CLIP = 3e-4, 4e-4
 CISPO_CLIP = 4.0
+SAPO_TEMPERATURES = torch.tensor(1.0, dtype=torch.float64), torch.tensor(1.05, dtype=torch.float64)
 KL_COEF = 0.04
 VALUE_CLIP = 0.2
 BETA = 0.1
@@ -146,6 +147,14 @@ def cispo(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) ->
     """−w·A·logp, w the ratio clipped from above and held constant."""
     weight = (logps - old_logps).detach().exp().clamp(max=1 + CISPO_CLIP)
     return token_mean(-weight * by_token(advantages) * logps, mask)
+
+
+@row(advantages=BOTH)
+def sapo(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
+    """−(4/τ)·σ(τ(ρ − 1))·A, with a temperature for each sign."""
+    tau = torch.where(by_token(advantages) > 0, *SAPO_TEMPERATURES).to(logps.dtype)
+    gate = 4 / tau * torch.sigmoid(tau * ((logps - old_logps).exp() - 1))
+    return sequence_mean(-gate * by_token(advantages), mask)
 
 
 def margins(

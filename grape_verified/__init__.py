@@ -31,7 +31,7 @@ from grape_verified.logprobs import from_hidden, from_logits, fused_loss
 from grape_verified.logprobs.from_hidden import *
 from grape_verified.logprobs.from_logits import *
 from grape_verified.logprobs.fused_loss import *
-from grape_verified.losses import dpo, grape, grpo, output, ppo, reinforce, rejection, reward, sft, trpo
+from grape_verified.losses import dpo, grape, grpo, output, ppo, reinforce, rejection, reward, sapo, sft, trpo
 from grape_verified.losses.dpo import *
 from grape_verified.losses.grape import *
 from grape_verified.losses.grpo import *
@@ -40,6 +40,7 @@ from grape_verified.losses.ppo import *
 from grape_verified.losses.reinforce import *
 from grape_verified.losses.rejection import *
 from grape_verified.losses.reward import *
+from grape_verified.losses.sapo import *
 from grape_verified.losses.sft import *
 from grape_verified.losses.trpo import *
 from grape_verified.natural_gradient import conjugate_gradient as _conjugate_gradient
@@ -65,6 +66,7 @@ __all__ += ppo.__all__
 __all__ += reinforce.__all__
 __all__ += rejection.__all__
 __all__ += reward.__all__
+__all__ += sapo.__all__
 __all__ += sft.__all__
 __all__ += trpo.__all__
 __all__ += _conjugate_gradient.__all__

@@ -74,6 +74,16 @@ CONVENTIONS = (
         ("aggregation.fixed_length", "grpo.dr_grpo"),
     ),
     Convention(
+        "temperatures of SAPO",
+        "`temperature_pos=1.0`, `temperature_neg=1.05`, which A = 0 takes",
+        {
+            "TRL": "`sapo_temperature_pos`, `sapo_temperature_neg`: the same",
+            "verl": "`tau_pos`, `tau_neg`: the same; the log-ratio is clamped to ±20",
+            "Liger": "`sapo_temperature_pos`, `sapo_temperature_neg`: the same",
+        },
+        ("sapo.temperature", "sapo.objective"),
+    ),
+    Convention(
         "label smoothing",
         "`label_smoothing`",
         {"TRL": "ignored for the loss type `sigmoid`", "Liger": "ignored for the loss type `sigmoid`"},
