@@ -255,8 +255,8 @@ def ipo_loss(
     """IPO's loss: the sum of `ipo_per_pair` over the pairs, divided by D.
 
     Arguments:
-        chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta, log_ratio, chosen_lengths,
-            rejected_lengths: as in `ipo_per_pair`.
+        chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps: as in `ipo_per_pair`.
+        beta, log_ratio, chosen_lengths, rejected_lengths: as in `ipo_per_pair`.
         denominator: D, as in `dpo_loss`.
 
     Returns: PairLossOutput(loss, per_pair, metrics), with the metrics of `dpo_loss` for the log-ratios that
