@@ -1,4 +1,4 @@
-"""Two tiers of tests, and what tests of several folders share.
+"""Two tiers of tests, and shared fixtures.
 
 The default tier leaves out the tests marked `full` and tries the kernels on fewer inputs; `pytest --full` runs all.
 """
@@ -18,7 +18,7 @@ from grape_spec.proof.refute import _lines, _loose_axes
 from grape_spec.proof.smt import _normal_form, _shown_positive
 from hypothesis import settings
 
-#: What is remembered of expressions, which a test may define anew.
+#: Caches of expressions, which a test may redefine.
 REMEMBERED = (
     code_of, condition_of, reads_of, _unfolded, _lines, _loose_axes, _normal_form, _shown_positive, needs_of,
     positions_of, resolve,
@@ -76,7 +76,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture
 def scratch_registry():
-    """A test may declare, define and claim what it likes: the tables are put back afterwards."""
+    """Restore the tables of symbols, definitions and claims after a test."""
     tables = (DECLARATIONS, _BY_NAME, DEFINITIONS, CLAIMS, RETIRED)
     before = [dict(table) for table in tables]
     yield

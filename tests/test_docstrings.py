@@ -1,4 +1,4 @@
-"""Every public function has a runnable example, and its docstring says nothing that the package's says for all."""
+"""Every public function has a runnable example, and a docstring with its parts in one order."""
 
 import doctest
 import inspect

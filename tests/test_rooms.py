@@ -1,4 +1,4 @@
-"""The rooms are readable: short functions, and the spec and the losses of a method side by side."""
+"""The code is readable: short functions, and the same order in the spec and the losses of a method."""
 
 import ast
 import inspect

@@ -1,4 +1,4 @@
-"""The mathematics of language-model post-training as claims that a machine proves.
+"""The mathematics of language-model post-training as machine-proved claims.
 
 Importing this package loads every subject and checks the registry.
 """

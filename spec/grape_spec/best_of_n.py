@@ -1,4 +1,4 @@
-"""Best of n: the distribution of the best of n samples, its divergence from the policy, and the worth of more samples.
+"""Best of n: the distribution of the best of n samples, its divergence from the policy, and the value of more samples.
 
 A. Beirami et al., Theoretical Guarantees on the Best-of-n Alignment Policy, arXiv:2401.01879.
 """

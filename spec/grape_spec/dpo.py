@@ -1,4 +1,4 @@
-"""Direct preference optimisation: the policy that a reward implies, and the loss that follows from it.
+"""Direct preference optimisation: the policy implied by a reward, and the loss that follows from it.
 
 R. Rafailov et al., Direct Preference Optimization, arXiv:2305.18290. The responses to one prompt form a finite set, and
 every policy gives each of them a positive probability.

@@ -37,7 +37,7 @@ from grape_spec.language.definitions import Definition
 from grape_spec.language.expressions import Apply, At, Diff, OneSided, bound_things, occurring
 from grape_spec.language.symbols import DECLARATIONS, declared_name
 
-#: Bits of precision when none are asked for.
+#: The default precision in bits.
 PRECISION = 256
 
 

@@ -1,4 +1,4 @@
-"""The linear head: from a hidden state to the policy, computed without holding all logits at once.
+"""The linear head: from a hidden state to the policy, without all logits in memory at once.
 
 Logits are z = (W·h + b)/τ. Log-probability and entropy depend on two sums over the vocabulary, which combine from the
 sums over its parts; their gradients on one slope for each token, which is known as soon as the sums are.

@@ -1,7 +1,8 @@
 """Rejection sampling: draw responses, keep some of them, and fine-tune on those.
 
-Best of n keeps the best of n samples. A threshold keeps every sample that is good enough. Acceptance sampling keeps a
-sample with a probability that turns samples of the reference into samples of the optimum of the KL-regularised reward.
+Best of n keeps the best of n samples. A threshold keeps every sample whose reward reaches it. Acceptance sampling keeps
+a sample with a probability that turns samples of the reference into samples of the optimum of the KL-regularised
+reward.
 """
 
 from sympy import Lambda, Max, exp, log

@@ -1,4 +1,4 @@
-"""Trust region policy optimisation: the surrogate, and the step that a constraint on the KL divergence allows.
+"""Trust region policy optimisation: the surrogate, and the step under a constraint on the KL divergence.
 
 J. Schulman et al., Trust Region Policy Optimization, arXiv:1502.05477. The step maximises a linear model of the gain,
 gᵀd, where a quadratic model of the divergence, ½ dᵀFd, is at most δ. F is written as LLᵀ, as every Fisher matrix can

@@ -1,4 +1,4 @@
-"""Each cell computes what its column says, so that no time is measured of something else."""
+"""Each cell computes what its column says, so that times measure nothing else."""
 
 import math
 
@@ -100,7 +100,7 @@ def test_so_does_torch(task):
 
 
 def test_so_does_liger():
-    """Its losses are compiled, which takes long: for them, what the kept results say has to do."""
+    """Compiling the losses is slow, so their stored results are checked instead."""
     found = errors(row("liger"), "logps", TINY, torch.float32, "masked", "cpu", seed=1)
     assert max(found["hidden"], found["weight"], found["loss"]) < 2e-5
 

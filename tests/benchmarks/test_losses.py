@@ -90,7 +90,7 @@ def test_times_come_in_turns(monkeypatch):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux records the peak")
 def test_peak_memory_includes_the_gradient():
-    """2x takes 16 MiB, which are free again when the backward pass makes a gradient of 16 MiB."""
+    """2x takes 16 MiB, which are freed before the backward pass allocates a gradient of 16 MiB."""
     x = torch.ones(2**22, requires_grad=True)
     found = peak_memory(lambda: forward_backward(lambda x: (2 * x).sum(), {"x": x}), "cpu")
     assert found / 2**20 == pytest.approx(16, abs=1.5)

@@ -1,4 +1,4 @@
-"""How time, memory and rates are measured, and that a whole run holds together."""
+"""The measurement of time, memory and rates, and a whole run."""
 
 import json
 import sys

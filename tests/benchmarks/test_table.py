@@ -1,4 +1,4 @@
-"""From numbers to tables: formulas, words, and the README in step with what is kept."""
+"""Tables of results: formulas, words, and a README that agrees with the stored results."""
 
 import pytest
 

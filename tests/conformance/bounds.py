@@ -1,4 +1,4 @@
-"""The bound in a docstring is the bound that is asserted: what the tests of all methods share."""
+"""Assertions of the bounds in docstrings, shared by the tests of all methods."""
 
 import math
 import os
@@ -11,25 +11,25 @@ from grape_verified.conformance.oracle import EXACT
 from grape_verified.conformance.strategies import Case, Regime
 from grape_verified.conformance.subject import read
 
-#: Inputs for each property; more of them by night.
+#: Inputs for each property; nightly runs use more.
 EXAMPLES = int(os.environ.get("GRAPE_VERIFIED_EXAMPLES", "120"))
 
 
 def subject_of(name):
-    """Our own kernel of a contract, held to everything that it promises."""
+    """Our own kernel of a contract, checked strictly."""
     contract = CONTRACTS[name]
     return read(contract.function, contract, {}, strict=True)
 
 
 def middle(target):
-    """The expected number, which is all but exact here."""
+    """The expected number, nearly exact here."""
     return float(target.ball.mid())
 
 
 def factors(subject, scales, case):
     """|error| of each number that a kernel returns, in units of u · scale; underflow aside.
 
-    ``scales(case, answer)`` gives one scale for each number; where it is 0, nothing but the exact result will do.
+    ``scales(case, answer)`` gives one scale for each number; where it is 0, the result must be exact.
     """
     got = subject.call(case, case.tensors)
     numbers = torch.finfo(got.dtype)
@@ -42,7 +42,7 @@ def factors(subject, scales, case):
 
 
 def largest_error(name, constant, scales, text, numbers="ordinary"):
-    """Assert |error| ≤ constant · u · scale, as the docstring says in these words; the largest factor by dtype."""
+    """Assert |error| ≤ constant · u · scale, with the text in the docstring; return the largest factor by dtype."""
     contract, subject = CONTRACTS[name], subject_of(name)
     assert text in " ".join(contract.function.__doc__.split())
     regime = Regime((torch.float64, torch.float32, torch.bfloat16), numbers=numbers)

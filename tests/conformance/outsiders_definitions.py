@@ -1,4 +1,4 @@
-"""What somebody outside adds to the spec for a loss of their own; read by test_outsiders_contract.py."""
+"""Definitions that a user adds to the spec for their own loss; imported by test_outsiders_contract.py."""
 
 from grape_spec.language import Positive, define, symbol
 from grape_spec.ppo import advantage, rho

@@ -40,7 +40,7 @@ def log_space_ppo(logps, old_logps, advantages, mask, *, clip_low=0.2, clip_high
 
 
 def _tokens(logps, old_logps, advantages, mask):
-    """Inputs in the compute dtype, with 0 behind the mask; the starting point of every wrong function below."""
+    """Inputs in the compute dtype, 0 where masked; the starting point of every wrong function below."""
     dtype = torch.promote_types(logps.dtype, torch.float32)
     if advantages.ndim == 1:
         advantages = advantages[:, None].expand_as(logps)
@@ -79,7 +79,7 @@ def _ppo(per_token=lambda d, a, low, high, dual: -_clipped(_safe_ratio(d), a, lo
 
 @wrong("ppo", must=("extremes",))
 def textbook_ppo(logps, old_logps, advantages, mask, *, clip_low=0.2, clip_high=0.2, dual_clip=None, denominator=None):
-    """What everybody writes. Right, but its gradient is NaN where the ratio overflows on the side not taken."""
+    """The usual code. Right, but its gradient is NaN where the ratio overflows on the branch not taken."""
     new, old, gains, keep = _tokens(logps, old_logps, advantages, mask)
     ratio = (new - old).exp()
     objective = torch.min(ratio * gains, ratio.clamp(1 - clip_low, 1 + clip_high) * gains)
@@ -146,7 +146,7 @@ first_column_twice = wrong("ppo", must=("value", "padding"), may=KINKED)(
 
 @wrong("ppo", must=("masked values",))
 def mask_times_nan(logps, old_logps, advantages, mask, *, clip_low=0.2, clip_high=0.2):
-    """Multiplies with the mask what may be NaN."""
+    """Multiplies values that may be NaN by the mask."""
     dtype = torch.promote_types(logps.dtype, torch.float32)
     gains = (advantages if advantages.ndim == 2 else advantages[:, None]).to(dtype)
     per_token = -_clipped(_safe_ratio(logps.to(dtype) - old_logps.to(dtype)), gains, clip_low, clip_high, None)
@@ -183,13 +183,13 @@ def gradient_behind_the_mask(logps, old_logps, advantages, mask):
 
 @wrong("ppo", must=("inputs",))
 def writes_into_inputs(logps, old_logps, advantages, mask):
-    """Puts zeros behind the mask of its argument."""
+    """Writes zeros to masked entries of its argument."""
     old_logps[mask == 0] = 0.25
     return correct_ppo(logps, old_logps, advantages, mask)
 
 
 def half_precision(logps, old_logps, advantages, mask):
-    """Computes in the dtype that comes in."""
+    """Computes in the dtype of its input."""
     if advantages.ndim == 1:
         advantages = advantages[:, None].expand_as(logps)
     log_ratio, gains = (torch.where(mask.bool(), x, 0) for x in (logps - old_logps, advantages))
@@ -198,12 +198,12 @@ def half_precision(logps, old_logps, advantages, mask):
 
 
 def always_single_precision(logps, old_logps, advantages, mask):
-    """Right, in fp32 for whatever comes in."""
+    """Right, in fp32 for every input."""
     return correct_ppo(logps.float(), old_logps.float(), advantages.float(), mask)
 
 
 def half_precision_dpo(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, *, beta=0.1):
-    """As it is most often written: right, in the dtype that comes in."""
+    """The most common code: right, in the dtype of its input."""
     policy, reference = chosen_logps - rejected_logps, ref_chosen_logps - ref_rejected_logps
     return -logsigmoid(beta * (policy - reference)).mean()
 
@@ -223,12 +223,12 @@ def branching_ppo(logps, old_logps, advantages, mask):
 
 
 def misreads_float_masks(logps, old_logps, advantages, mask):
-    """Right for masks of bool alone."""
+    """Right for bool masks only."""
     return correct_ppo(logps, old_logps, advantages, mask) * (1 if mask.dtype == torch.bool else 3)
 
 
 class AsModule(torch.nn.Module):
-    """A correct function as a module, which takes anything by the look of its signature."""
+    """A correct function as a module, whose signature accepts anything."""
 
     def forward(self, logps, old_logps, advantages, mask):
         return correct_ppo(logps, old_logps, advantages, mask)
@@ -243,12 +243,12 @@ _calls = itertools.count()
 
 
 def noisy(logps, old_logps, advantages, mask):
-    """Another result each time."""
+    """A different result each time."""
     return correct_ppo(logps, old_logps, advantages, mask) + 0.001 * next(_calls)
 
 
 def rarely_noisy(logps, old_logps, advantages, mask):
-    """Another result now and then."""
+    """A different result now and then."""
     return correct_ppo(logps, old_logps, advantages, mask) + (0.5 if next(_calls) % 97 == 96 else 0)
 
 
@@ -323,7 +323,7 @@ def pairwise_dpo(policy_chosen, policy_rejected, reference_chosen, reference_rej
 
 
 def _dpo(loss, reduce=torch.mean):
-    """A DPO loss from the loss of one pair, given β, the log-ratio of the chosen and that of the rejected answer."""
+    """A DPO loss from the loss of one pair, given β, the log-ratio of the chosen and that of the rejected response."""
 
     def dpo(chosen, rejected, ref_chosen, ref_rejected, *, beta=0.1, label_smoothing=0.0):
         dtype = torch.promote_types(chosen.dtype, torch.float32)
@@ -373,7 +373,7 @@ def reference_swapped(ref_chosen, ref_rejected, chosen, rejected, *, beta=0.1, l
 
 
 class _FirstCotangent(torch.autograd.Function):
-    """The identity, whose backward pass multiplies with the first upstream gradient alone."""
+    """The identity, with a backward pass that uses only the first upstream gradient."""
 
     @staticmethod
     def forward(ctx, x):
@@ -419,13 +419,13 @@ def overflowing_logps(logits, targets, *, temperature=1.0):
 
 @wrong("ppo", must=("padding",))
 def wrong_when_wide(logps, old_logps, advantages, mask):
-    """Wrong for more columns than are drawn, and so only once something is put in."""
+    """Wrong for more columns than are drawn, so only after padding."""
     return correct_ppo(logps, old_logps, advantages, mask) * (2 if logps.shape[1] > 6 else 1)
 
 
 @wrong("ppo", must=("kinks",))
 def kink_shared_wrongly(logps, old_logps, advantages, mask, *, clip_low=0.2, clip_high=0.2):
-    """Exactly at the upper kink the slope is three times what it may be."""
+    """Exactly at the upper kink the slope is three times the allowed one."""
     new, old, gains, keep = _tokens(logps, old_logps, advantages, mask)
     d = new - old
     at_kink = (d - math.log1p(clip_high)).abs() < 4 * torch.finfo(d.dtype).eps
@@ -449,18 +449,18 @@ def empty_rows_left_out(
     return per_token.sum() / (usual if denominator is None else denominator)
 
 
-# -- constants that are none ------------------------------------------------------------------------------------------
+# -- constants that are differentiated --------------------------------------------------------------------------------
 
 
 def returns_not_held_constant(values, returns, mask):
-    """Half the squared error, in which the returns are learnt, too."""
+    """Half the squared error, with a gradient in the returns."""
     keep = mask.bool()
     error = torch.where(keep, values, 0) - torch.where(keep, returns, 0)
     return (error**2 / 2).sum() / keep.sum().clamp(min=1)
 
 
 def reference_not_held_constant(logps, ref_logps):
-    """k3, which pulls the reference, too."""
+    """k3 with a gradient in the reference."""
     distance = ref_logps - logps
     return torch.expm1(distance) - distance
 

@@ -98,12 +98,12 @@ hinge = wrong("ipo", must=("extremes",), may=SPEC)(_ipo(lambda h, beta: (1 / (2 
 
 @wrong("ipo", must=("options",), may=("extremes",))
 def sums_for_means(*pairs, beta=0.1, log_ratio="sum", chosen_lengths=None, rejected_lengths=None):
-    """The lengths are taken and not used."""
+    """Takes lengths and ignores them."""
     return pair_by_pair(*pairs, beta=beta)
 
 
 @wrong("ipo", must=("value", "gradient"), may=SPEC)
 def without_reference(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, *, beta=0.1):
-    """The difference of the policy's log-probabilities alone."""
+    """The difference of the policy's log-probabilities only."""
     zero = torch.zeros_like(ref_chosen_logps)
     return pair_by_pair(chosen_logps, rejected_logps, zero, zero, beta=beta)

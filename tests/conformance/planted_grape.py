@@ -71,7 +71,7 @@ def looped_grape(logps, old_logps, scores, confidences, weights, mask, *, aggreg
 
 
 def _present(scores, confidences, weights, item_mask):
-    """Verdicts in the compute dtype, with 0 for the items that a prompt lacks: where every wrong function starts."""
+    """Verdicts in the compute dtype, 0 for items that a prompt lacks; the starting point of every wrong function."""
     dtype = torch.promote_types(scores.dtype, torch.float32)
     keep = item_mask.bool()
     verdicts = (torch.where(keep.unsqueeze(1), x.to(dtype), 0) for x in (scores, confidences))
@@ -86,21 +86,21 @@ def _weighted_mean(trust, scores):
 
 @correct("grape_rewards")
 def correct_rewards(scores, confidences, weights, *, item_mask):
-    """What the wrong ones are made from."""
+    """The parts of the wrong functions."""
     scores, confidences, weights, _ = _present(scores, confidences, weights, item_mask)
     return _weighted_mean((weights * confidences.mean(1)).unsqueeze(1).expand_as(scores), scores)
 
 
 @wrong("grape_rewards", must=("value",), may=("options",))
 def own_confidence(scores, confidences, weights, *, item_mask):
-    """Weighs each score by the confidence in it, and not by the average over the responses."""
+    """Weights each score by its own confidence instead of the average over the responses."""
     scores, confidences, weights, _ = _present(scores, confidences, weights, item_mask)
     return _weighted_mean(weights.unsqueeze(1) * confidences, scores)
 
 
 @wrong("grape_rewards", must=("value",), may=("options",))
 def not_normalised(scores, confidences, weights, *, item_mask):
-    """Adds up what should be averaged."""
+    """Sums instead of averaging."""
     scores, confidences, weights, _ = _present(scores, confidences, weights, item_mask)
     return ((weights * confidences.mean(1)).unsqueeze(1) * scores).sum(-1)
 
@@ -113,7 +113,7 @@ def padded_items(scores, confidences, weights, *, item_mask):
 
 @wrong("grape_rewards", must=("value",), may=("options",))
 def averaged_over_items(scores, confidences, weights, *, item_mask):
-    """Averages confidences over the items of a response, and not over the responses of an item."""
+    """Averages confidences over the items of a response instead of the responses of an item."""
     scores, confidences, weights, keep = _present(scores, confidences, weights, item_mask)
     average = confidences.sum(-1, keepdim=True) / keep.sum(-1).clamp(min=1).reshape(-1, 1, 1)
     return _weighted_mean(weights.unsqueeze(1) * average, scores)
@@ -121,13 +121,13 @@ def averaged_over_items(scores, confidences, weights, *, item_mask):
 
 @wrong("grape_rewards", must=("value",), may=("options",))
 def confidence_ignored(scores, confidences, weights, *, item_mask):
-    """Weighs items by their importance alone."""
+    """Weights items by their importance only."""
     return correct_rewards(scores, torch.ones_like(confidences), weights, item_mask=item_mask)
 
 
 @wrong("grape_rewards", must=("masked items",))
 def items_times_nan(scores, confidences, weights, *, item_mask):
-    """Multiplies with the mask over items; right as long as nothing but numbers stands behind it."""
+    """Multiplies by the mask over items; right as long as masked entries are finite."""
     dtype = torch.promote_types(scores.dtype, torch.float32)
     trust = item_mask.to(dtype) * weights.to(dtype) * confidences.to(dtype).mean(1)
     return _weighted_mean(trust.unsqueeze(1).expand_as(scores), scores.to(dtype))
@@ -158,7 +158,7 @@ def categories_ignored(
 
 @correct("grape_advantages")
 def correct_advantages(scores, confidences, weights, *, item_mask, baseline="leave_one_out"):
-    """What the wrong ones are made from."""
+    """The parts of the wrong functions."""
     rewards = correct_rewards(scores, confidences, weights, item_mask=item_mask)
     centred = rewards - rewards.mean(1, keepdim=True)
     group = rewards.shape[1]
@@ -167,7 +167,7 @@ def correct_advantages(scores, confidences, weights, *, item_mask, baseline="lea
 
 @wrong("grape_advantages", must=("value",), may=("options",))
 def mean_for_others(scores, confidences, weights, *, item_mask, baseline="leave_one_out"):
-    """Takes the mean of the whole group for that of the others."""
+    """Uses the mean of the whole group instead of that of the others."""
     return correct_advantages(scores, confidences, weights, item_mask=item_mask, baseline="mean")
 
 
@@ -188,7 +188,7 @@ def sum_over_others(scores, confidences, weights, *, item_mask):
 
 @wrong("grape_advantages", must=("options",))
 def own_spread(scores, confidences, weights, *, item_mask, scale="none", ddof=1, eps=1e-6):
-    """Divides by the standard deviation of the advantages, and not by that of the rewards."""
+    """Divides by the standard deviation of the advantages instead of the rewards."""
     plain = looped_advantages(scores, confidences, weights, item_mask=item_mask)
     if scale == "none" or plain.shape[1] == 1:
         return plain

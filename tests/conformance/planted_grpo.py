@@ -53,7 +53,7 @@ def sequence_by_sequence(logps, old_logps, advantages, mask, *, clip_low=3e-4, c
 
 @correct("cispo")
 def weights_first(logps, old_logps, advantages, mask, *, clip_low=1.0, clip_high=4.0, denominator=None):
-    """CISPO, its weights worked out before anything is differentiated."""
+    """CISPO, with weights computed before anything is differentiated."""
     logps, old_logps, gains, keep = _tokens(logps, old_logps, advantages, mask)
     with torch.no_grad():
         weights = gains * _safe_exp(logps - old_logps).clip(1 - clip_low, 1 + clip_high)
@@ -77,11 +77,11 @@ def group_by_group(rewards, *, group_size, baseline="mean", scale="std", ddof=1,
     return torch.tensor(every, dtype=torch.promote_types(rewards.dtype, torch.float32))
 
 
-# -- what the wrong ones are made from --------------------------------------------------------------------------------
+# -- parts of the wrong functions -------------------------------------------------------------------------------------
 
 
 def _tokens(logps, old_logps, advantages, mask):
-    """Inputs in the compute dtype, with 0 behind the mask."""
+    """Inputs in the compute dtype, 0 where masked."""
     dtype = torch.promote_types(logps.dtype, torch.float32)
     gains = advantages[:, None].expand_as(logps) if advantages.ndim == 1 else advantages
     keep = mask.bool()
@@ -149,7 +149,7 @@ divergence_clamped = wrong("grpo", must=("value", "gradient", "extremes"), may=K
 
 @wrong("grpo", must=("value", "masked values", "padding"), may=(*KINKED, "empty batch"), options={"kl_coef": 0.1})
 def divergence_outside_the_mask(logps, old_logps, advantages, mask, *, ref_logps=None, kl_coef=0.0):
-    """The divergence is averaged over every position, padding included."""
+    """The KL penalty is averaged over every position, padding included."""
     loss = correct_grpo(logps, old_logps, advantages, mask)
     if ref_logps is None:
         return loss
@@ -161,7 +161,7 @@ def divergence_outside_the_mask(logps, old_logps, advantages, mask, *, ref_logps
 
 @wrong("dapo", must=("value", "gradient"), may=KINKED)
 def dapo_as_grpo(logps, old_logps, advantages, mask):
-    """One edge for both sides."""
+    """The same clip on both sides."""
     return mean_over_all_tokens(logps, old_logps, advantages, mask)
 
 

@@ -1,6 +1,6 @@
 """Functions of hidden states to check: correct ones in another style than the kernel, and wrong ones, with one mistake.
 
-Those with a single result are held to `linear_token_logps`, those with two to `linear_token_entropies`.
+Those with a single result are checked against `linear_token_logps`, those with two against `linear_token_entropies`.
 """
 
 import itertools
@@ -77,7 +77,7 @@ def _of_logps(
     cleaned=_cleaned,
     masked=_where,
 ):
-    """Log-probabilities with one piece exchanged."""
+    """Log-probabilities with one part replaced."""
 
     def linear_token_logps(hidden, weight, targets, *, bias, mask, temperature=1.0):
         hidden, targets, keep = cleaned(hidden, targets, mask)
@@ -145,7 +145,7 @@ def _of_both(
     entropy=_entropy,
     returned=lambda logps, entropies: (logps, entropies),
 ):
-    """Both with one piece exchanged."""
+    """Both results, with one part replaced."""
 
     def linear_token_entropies(hidden, weight, targets, *, bias, temperature, mask, with_entropy=False):
         hidden, targets, keep = _cleaned(hidden, targets, mask)

@@ -32,14 +32,14 @@ def polynomial_estimate(logps, ref_logps, estimator="k3"):
 
 @correct("kl_estimate")
 def textbook_estimate(logps, ref_logps, estimator="k3"):
-    """What everybody writes. Right, but a ratio that overflows gives inf."""
+    """The usual code. Right, but a ratio that overflows gives inf."""
     logps, ref_logps = _wide(logps, ref_logps)
     x = ref_logps - logps
     return {"k1": -x, "k2": x**2 / 2, "k3": x.exp() - x - 1}[estimator]
 
 
 def _estimate(k1=lambda x: -x, k2=lambda x: x * x / 2, k3=lambda x: x.expm1() - x):
-    """An estimate with some of the three exchanged, given x = log ref − log π."""
+    """An estimate with some of the three replaced, given x = log ref − log π."""
 
     def kl_estimate(logps, ref_logps, estimator="k3"):
         logps, ref_logps = _wide(logps, ref_logps)
@@ -106,7 +106,7 @@ def forbidden_tokens_are_nan(logits, other_logits):
 
 @wrong("categorical_kl", must=("forbidden tokens", "extremes"), may=("value", "gradient", "cotangents"))
 def log_of_softmax(logits, other_logits):
-    """The logarithm of what has underflowed."""
+    """The logarithm of a probability that has underflowed."""
     dtype = torch.promote_types(logits.dtype, torch.float32)
     own, other = (torch.softmax(x.to(dtype), -1) for x in (logits, other_logits))
     terms = own * (own / other).log()

@@ -85,7 +85,7 @@ returns_without_value = wrong("gae", must=("value",), may=("options",))(
 
 @wrong("gae", must=("value", "masked values", "padding"), may=("options", "empty batch"))
 def masked_by_product(rewards, values, mask, *, discount=1.0, lam=0.95):
-    """Multiplies with the mask, so that NaN behind it stays NaN."""
+    """Multiplies by the mask, so that masked NaN stays NaN."""
     return correct_gae(rewards * mask, values * mask, torch.ones_like(mask), discount=discount, lam=lam)
 
 
@@ -263,7 +263,7 @@ def looping_kl_shaped_rewards(rewards, logps, ref_logps, mask, *, kl_coef, estim
 
 
 def _kl_shaped_rewards(sign=-1, place=lambda keep: keep & (keep.flip(1).cumsum(1).flip(1) == 1), masked=True):
-    """Rewards of tokens, the answer's where ``place`` puts it."""
+    """Rewards of tokens, with that of the response at ``place``."""
 
     def kl_shaped_rewards(rewards, logps, ref_logps, mask, *, kl_coef, estimator="k1"):
         keep = mask.bool()

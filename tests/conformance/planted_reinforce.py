@@ -59,7 +59,7 @@ without_gradient = wrong("reinforce", must=("gradient", "empty batch", "expectat
 
 @wrong("reinforce", must=("masked values",))
 def mask_times_nan(logps, advantages, mask):
-    """Multiplies with the mask what may be NaN."""
+    """Multiplies values that may be NaN by the mask."""
     dtype = torch.promote_types(logps.dtype, torch.float32)
     gains = (advantages[:, None] if advantages.ndim == 1 else advantages).to(dtype)
     return (-gains * logps.to(dtype) * mask).sum() / len(logps)
@@ -67,7 +67,7 @@ def mask_times_nan(logps, advantages, mask):
 
 @wrong("reinforce", must=("options", "partition"), may=("expectation", "extremes"))
 def denominator_ignored(logps, advantages, mask, *, denominator=None):
-    """The mean over the rows that it was given, whatever the whole batch holds."""
+    """The mean over its own rows, ignoring the shared denominator."""
     return token_by_token(logps, advantages, mask)
 
 

@@ -26,7 +26,7 @@ def sorting_best_of_n(rewards, *, group_size):
 
 @correct("threshold_weights")
 def subtracting_threshold(rewards, *, threshold):
-    """The sign of what is left of a reward."""
+    """The sign of the reward minus the threshold."""
     return torch.heaviside(rewards.to(_wide(rewards)) - threshold, torch.ones((), dtype=_wide(rewards)))
 
 
@@ -48,7 +48,7 @@ def logarithmic_acceptance(rewards, uniforms, *, beta, max_reward):
 def filtering_sampler(
     logps, rewards, mask, *, group_size=None, keep="best", threshold=None, denominator=None
 ):  # fmt: skip
-    """Goes through the groups, and adds up what it keeps."""
+    """Loops over the groups, and sums what it keeps."""
     wide = logps.to(_wide(logps))
     loss, size = 0 * wide.nan_to_num(0, 0, 0).sum(), 0.0
     width = group_size if keep == "best" else 1
@@ -68,14 +68,14 @@ def filtering_sampler(
 
 @wrong("best_of_n_weights", must=("value",), may=WEIGHTS)
 def first_of_the_best(rewards, *, group_size):
-    """argmax: the first of those that tie takes all."""
+    """argmax: the first of tied samples gets the whole weight."""
     best = rewards.reshape(-1, group_size).argmax(1)
     return torch.nn.functional.one_hot(best, group_size).flatten().to(_wide(rewards))
 
 
 @wrong("best_of_n_weights", must=("value",), may=WEIGHTS)
 def every_best_whole(rewards, *, group_size):
-    """Each of those that tie weighs 1."""
+    """Each tied sample has weight 1."""
     grouped = rewards.reshape(-1, group_size)
     return (grouped == grouped.amax(1, keepdim=True)).flatten().to(_wide(rewards))
 
@@ -101,7 +101,7 @@ def best_of_the_batch(rewards, *, group_size):
 
 @wrong("threshold_weights", must=("value",), may=WEIGHTS)
 def above_threshold(rewards, *, threshold):
-    """Leaves out a reward at the threshold."""
+    """Drops a reward at the threshold."""
     return (rewards > threshold).to(_wide(rewards))
 
 
@@ -125,13 +125,13 @@ def threshold_ignored(rewards, *, threshold):
 
 @wrong("acceptance_probabilities", must=("options",), may=WEIGHTS)
 def times_beta(rewards, *, beta, max_reward):
-    """Multiplies with β instead of dividing."""
+    """Multiplies by β instead of dividing."""
     return ((rewards.to(_wide(rewards)) - max_reward) * beta).exp()
 
 
 @wrong("acceptance_probabilities", must=("value",), may=WEIGHTS)
 def batch_maximum(rewards, *, beta, max_reward):
-    """Takes the largest reward that was drawn for the largest there is."""
+    """Uses the largest drawn reward instead of the largest possible one."""
     wide = rewards.to(_wide(rewards))
     return ((wide - wide.max()) / beta).exp()
 
@@ -161,7 +161,7 @@ tossed_without_maximum = wrong("acceptance_weights", must=("value",), may=WEIGHT
 
 @wrong("acceptance_weights", must=("value",), may=WEIGHTS)
 def refused(rewards, uniforms, *, beta, max_reward):
-    """Keeps what should be refused."""
+    """Keeps what should be rejected."""
     return 1 - logarithmic_acceptance(rewards, uniforms, beta=beta, max_reward=max_reward)
 
 
@@ -202,7 +202,7 @@ no_filter = wrong("rejection_sampling", must=("value", "gradient"), may=(*SPEC, 
 
 @wrong("rejection_sampling", must=("value", "gradient"), may=(*SPEC, "empty batch"))
 def reward_weighted(logps, rewards, mask, *, group_size=None, denominator=None):
-    """Weighs the kept sequences by their rewards, too."""
+    """Also weights the kept sequences by their rewards."""
     weights = sorting_best_of_n(rewards, group_size=group_size).to(_wide(logps)) * rewards
     wide = torch.where(mask.bool() & (weights != 0)[:, None], logps.to(_wide(logps)), 0)
     return -(weights[:, None] * wide).sum() / (denominator or (weights[:, None] * mask).sum().clamp(min=1))
@@ -210,14 +210,14 @@ def reward_weighted(logps, rewards, mask, *, group_size=None, denominator=None):
 
 @wrong("rejection_sampling", must=("options",), may=("extremes",))
 def threshold_ignored_by_the_loss(logps, rewards, mask, *, group_size=None, keep="best", threshold=None):
-    """Keeps everything where a threshold is asked for."""
+    """Keeps everything with keep "threshold"."""
     least = None if threshold is None else -math.inf
     return filtering_sampler(logps, rewards, mask, group_size=group_size, keep=keep, threshold=least)
 
 
 @wrong("rejection_sampling", must=("masked values",), may=("padding",))
 def zero_times_nan(logps, rewards, mask, *, group_size=None, denominator=None):
-    """Multiplies with the mask what may be NaN."""
+    """Multiplies values that may be NaN by the mask."""
     present = mask.bool().any(1)
     lowest = torch.where(present, rewards, -math.inf)
     weights = sorting_best_of_n(lowest, group_size=group_size).to(_wide(logps)) * present

@@ -72,13 +72,13 @@ def shifted_again(logps, mask, *, denominator=None):
 
 @wrong("sft", must=("masked values",), may=("padding",))
 def mask_times_nan(logps, mask, *, denominator=None):
-    """Multiplies with the mask what may be NaN."""
+    """Multiplies values that may be NaN by the mask."""
     wide = logps.to(torch.promote_types(logps.dtype, torch.float32))
     return -(wide * mask).sum() / (denominator or mask.sum().clamp(min=1))
 
 
 def half_precision(logps, mask, *, denominator=None):
-    """Sums in the dtype that it is given."""
+    """Sums in the dtype of its input."""
     return -torch.where(mask.bool(), logps, 0).sum() / (denominator or mask.sum().clamp(min=1))
 
 
@@ -97,12 +97,12 @@ def summed_gradient(logps):
 
 @wrong("sft_per_token", must=("extremes",))
 def clamped_per_token(logps):
-    """Cuts the loss of unlikely tokens off, and with it their gradient."""
+    """Clamps the loss of unlikely tokens, and so removes their gradient."""
     return -logps.to(torch.promote_types(logps.dtype, torch.float32)).clamp(min=-100)
 
 
 class _UpstreamIgnored(torch.autograd.Function):
-    """The mean, whose backward pass returns its own gradient whatever it is multiplied with."""
+    """The mean, with a backward pass that ignores the upstream gradient."""
 
     @staticmethod
     def forward(ctx, logps, mask):

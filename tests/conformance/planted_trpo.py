@@ -63,7 +63,7 @@ zero_over_zero = wrong("trpo", must=("empty batch",))(
 
 @wrong("trpo", must=("masked values",))
 def mask_times_nan(logps, old_logps, advantages, mask):
-    """Multiplies with the mask what may be NaN."""
+    """Multiplies values that may be NaN by the mask."""
     dtype = torch.promote_types(logps.dtype, torch.float32)
     gains = (advantages if advantages.ndim == 2 else advantages[:, None]).to(dtype)
     return (-_ratio(logps.to(dtype) - old_logps.to(dtype)) * gains * mask).sum() / mask.sum().clamp(min=1)

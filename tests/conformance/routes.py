@@ -1,4 +1,4 @@
-"""Three ways for the log-probabilities of a loss to come about: from logits, from hidden states, and in one pass.
+"""Three routes to the log-probabilities of a loss: from logits, from hidden states, and in one pass.
 
 A contract draws log-probabilities. For each ℓ of them there is a hidden state that is 0 and whose derivative in ℓ is 1:
 ℓ less a constant. Its logits are all 0, so that the log-probability of every target is −log V, and the head is such
@@ -36,7 +36,7 @@ LOGPS = {"logps", "chosen_logps"}
 #: Two tokens and three columns at once: several tiles either way.
 TILE = (2, 3)
 
-#: A sequence of a pair: its log-probability is the sum of two tokens, with a third behind the mask between them.
+#: A sequence of a pair: its log-probability is the sum of two tokens, with a third, masked one between them.
 PAIR_MASK = torch.tensor([True, False, True])
 
 
@@ -104,7 +104,7 @@ def _as_tokens(logps):
 
 
 def fused(a, loss_fn, inputs, logps, mask, **options):
-    """`fused_linear_loss` of the head that goes with some log-probabilities."""
+    """`fused_linear_loss` with the head of some log-probabilities."""
     inputs = {name: x.detach() for name, x in inputs.items()}
     return fused_linear_loss(
         *head(logps),

@@ -68,7 +68,7 @@ def sequence_scales(case, answer):
 
 @bound("grpo_per_token", 4, "4·u·((|logp − old_logp| + 1)·|first term| + β·(|d| + 2)·(exp(d) + |d| + 1))")
 def grpo_scales(case, answer):
-    """That of the first term, and of the divergence for k3."""
+    """The scale of the first term, and of the KL penalty for k3."""
     first = ratio_scales(case, CONTRACTS["grpo_per_token"].oracle(case.with_options(kl_coef=0.0), EXACT))
     x = (case.tensors["ref_logps"].double() - case.tensors["logps"].double()).flatten().tolist()
     coefficient = case.options["kl_coef"]
@@ -146,7 +146,7 @@ def advantage_scales(case, answer):
         return [value + 1 for value in values]
     groups = case.tensors["rewards"].double().reshape(-1, size)
     spreads = groups.std(1, correction=int(size > 1)).repeat_interleave(size).tolist()
-    # A third is not exact in a ball either, so that the oracle's 0 is not quite one.
+    # A third is not exact in a ball either, so the oracle's 0 is not exactly 0.
     return [max(value + s, 2.0**-200) for value, s in zip(values, spreads, strict=True)]
 
 

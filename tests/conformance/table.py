@@ -1,4 +1,4 @@
-"""The table of planted functions: each is registered where it is written, with what a check has to say of it."""
+"""The table of planted functions: each is registered where it is written, with the verdict that a check must give."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-#: Properties that often fail together, as a mistake shows in all of them: of a loss, of one with kinks, of a constant.
+#: Properties that often fail together: of a loss, of one with kinks, of a constant.
 SPEC = ("value", "gradient", "options", "extremes")
 KINKED = (*SPEC, "kinks")
 TERMS = (*SPEC, "cotangents")
@@ -33,7 +33,7 @@ class Planted:
 
     @property
     def id(self) -> str:
-        """How a test on it is called."""
+        """The id of its tests."""
         return "-".join([self.contract, self.name, *(f"{name}={value}" for name, value in self.options.items())])
 
 

@@ -16,7 +16,7 @@ from . import planted, planted_grape, planted_head, planted_kl, planted_sft
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Fewer attempts to make a counterexample smaller, where only the verdict matters."""
+    """Fewer reductions of counterexamples, where only the verdict matters."""
     monkeypatch.setattr(run, "REDUCTIONS", 10)
 
 
@@ -185,7 +185,7 @@ def test_an_interrupt_passes_through():
         check(planted.interrupted, "ppo")
 
 
-# -- what is offered --------------------------------------------------------------------------------------------------
+# -- options of the function ------------------------------------------------------------------------------------------
 
 
 def test_options_that_are_not_taken_are_reported_and_held():

@@ -1,4 +1,4 @@
-"""What an oracle reads of the spec is recorded, and the docstring of the function names its theorems."""
+"""The entries of the spec that an oracle reads are recorded, and the docstring of the function names the claims."""
 
 import inspect
 import re

@@ -34,7 +34,7 @@ def test_accepts_a_correct_function_in_another_style(planted, full):
 
 @pytest.mark.parametrize("planted", WRONG, ids=lambda planted: planted.id)
 def test_rejects_a_wrong_function_by_the_right_properties(planted, full, monkeypatch):
-    """By default it is tried on the properties that must or may fail; in full, on every one."""
+    """By default only the properties that must or may fail are tried, in the full tier all."""
     monkeypatch.setattr(run, "REDUCTIONS", 3)
     contract, allowed = CONTRACTS[planted.contract], {*planted.must, *planted.may}
     names = [name for name in contract.properties if full or name == "signature" or name in allowed]

@@ -1,4 +1,4 @@
-"""Somebody outside writes a contract for a loss of their own: definitions in one file, the contract in another."""
+"""A user writes a contract for their own loss: definitions in one file, the contract in another."""
 
 import runpy
 from pathlib import Path
@@ -15,7 +15,7 @@ PAIR = ("chosen_logps", "rejected_logps", "ref_chosen_logps", "ref_rejected_logp
 
 
 def damped_per_token(logps, old_logps, advantages, *, cap=1.0):
-    """The loss of each token, of somebody outside."""
+    """The user's loss of each token."""
     dtype = torch.promote_types(logps.dtype, torch.float32)
     gains = (advantages if advantages.ndim == 2 else advantages[:, None]).detach().to(dtype)
     return -gains * (1 + cap) * torch.sigmoid(logps.to(dtype) - old_logps.detach().to(dtype) - torch.tensor(cap).log())
@@ -34,12 +34,12 @@ def cap_ignored(logps, old_logps, advantages, mask, *, cap=1.0, denominator=None
 
 
 def without_gradient(logps, old_logps, advantages, *, cap=1.0):
-    """Right, but nothing is learnt from it."""
+    """The right value, but without a gradient."""
     return damped_per_token(logps, old_logps, advantages, cap=cap).detach() + 0 * logps
 
 
 def contracts():
-    """The contracts of somebody outside, in one call: it says what the spec says, and what is drawn."""
+    """The user's contracts, in one call that names the definitions and the drawn values."""
     return token_loss(
         "damped",
         term=Formula("damped.objective", inner={"rho": "ppo.ratio"}, absolute=("logp", "old_logp"), objective=True),
@@ -146,7 +146,7 @@ def test_a_loss_over_sequences():
 
 
 def squared_log_ratio(logps, ref_logps):
-    """An estimator of somebody outside: twice k2."""
+    """A user's estimator: twice k2."""
     dtype = torch.promote_types(logps.dtype, torch.float32)
     return (logps.to(dtype) - ref_logps.detach().to(dtype)).square() / 2
 

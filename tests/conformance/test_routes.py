@@ -1,4 +1,4 @@
-"""The losses keep their contracts whichever way their log-probabilities come about."""
+"""The losses keep their contracts on every route to their log-probabilities."""
 
 from functools import cache
 
@@ -11,8 +11,8 @@ from grape_verified.logprobs import from_logits, fused_loss, one_pass, two_stage
 
 from .routes import FUSED, ROUTES, by_route
 
-#: Inputs for each property of each loss on each route. The same losses are held to the same properties more often by
-#: themselves; what is new here is the route, which all of them share.
+#: Inputs for each property of each loss on each route. Other tests check the losses themselves on more inputs; what is
+#: new here is the route, which all of them share.
 EXAMPLES = 6
 
 #: The losses whose contracts differentiate log-probabilities.
@@ -21,7 +21,7 @@ LOSSES = [name for name, c in CONTRACTS.items() if c.reduced and {"logps", "chos
 
 @cache
 def subject_of(name, route):
-    """A loss by a route, held to everything that our kernels promise."""
+    """A loss by a route, checked strictly."""
     return read(by_route(name, route), CONTRACTS[name], {}, strict=True)
 
 
@@ -45,11 +45,11 @@ def test_a_loss_keeps_its_contract_by_every_route(name, route):
         assert finding.status == "passed", f"{prop}: {finding.text}\n{finding.counterexample}"
 
 
-# -- a mistake in a route is seen -------------------------------------------------------------------------------------
+# -- an error in a route is detected ----------------------------------------------------------------------------------
 
 
 def turned_at_the_target(tile, position, values):
-    """Puts the slope of the target with the wrong sign."""
+    """Writes the slope of the target with the wrong sign."""
     return put_at(tile, position, -values)
 
 
@@ -81,7 +81,7 @@ def equal_weights(counted, *others):
 put_at, blocks, token_logps = one_pass.put_at, one_pass.blocks, from_logits._TokenLogps
 packed, token_weights = fused_loss._packed, fused_loss._token_weights
 
-#: A mistake: the module, what is exchanged in it, the route, a loss and the properties that see it.
+#: An error: the module, what is replaced in it, the route, a loss and the properties that detect it.
 MISTAKES = [
     (from_logits, "_TokenLogps", TurnedAtTheTarget, "logits", "sft", {"gradient"}),
     (two_stage, "put_at", turned_at_the_target, "hidden", "sft", {"gradient"}),

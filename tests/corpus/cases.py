@@ -36,7 +36,7 @@ class Entry:
         return STATED[self.contract][0]
 
     def measured(self) -> float:
-        """The factor, here and now."""
+        """The factor of the current code."""
         return factor_of(self.contract, self.case)
 
 
@@ -54,7 +54,7 @@ def load(path: Path = FILE) -> dict[tuple[str, str], Entry]:
 
 
 def save(entries: dict[tuple[str, str], Entry], path: Path = FILE) -> None:
-    """Write every entry, a line for each. Numbers are written so that they read back."""
+    """Write every entry, a line for each. Numbers round-trip."""
     lines = [json.dumps(_data(entry), ensure_ascii=False) for entry in entries.values()]
     path.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
 

@@ -24,7 +24,7 @@ from grape_verified.conformance.subject import Violation
 from ..conformance.bounds import subject_of
 from .cases import DTYPES, STATED, Entry, factor_of, larger, load, save
 
-#: How many inputs are drawn before it climbs, and from how many of them.
+#: The numbers of inputs that are drawn, and from which it climbs.
 DRAWN, STARTS = 100, 3
 
 Range = tuple[float, float]
@@ -96,7 +96,7 @@ def _changed(case: Case, ranges: dict[str, Range], chance: random.Random) -> Cas
 
 
 def search(contracts: Sequence[str], minutes: float, number: int) -> Iterator[tuple[Entry, Entry | None]]:
-    """What was found for each contract and dtype, and what is in the file, which is rewritten where it is larger."""
+    """The errors found for each contract and dtype, and those in the file, which is updated with larger ones."""
     jobs = [(contract, dtype) for contract in contracts for dtype in DTYPES]
     for contract, dtype in jobs:
         new = worst(contract, dtype, 60 * minutes / len(jobs), number)

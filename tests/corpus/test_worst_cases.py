@@ -1,4 +1,4 @@
-"""The worst cases found so far keep the bounds of the docstrings, and are as bad as the file says."""
+"""The worst cases found so far keep the bounds of the docstrings, and have the recorded errors."""
 
 import pytest
 

@@ -22,7 +22,7 @@ from grape_verified.conformance.ledger import summarise, write
 ROOT = Path(__file__).parents[2]
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
-#: What is in the ledger that the site is built from; of all other claims it has to say "not run".
+#: What is in the ledger that the site is built from; all other claims must be shown as "not run".
 RECORDED = ("ppo.ratio.gradient", "ppo.clip.gradient")
 
 
@@ -33,7 +33,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @contextmanager
 def served(folder):
-    """The address of a folder, served as long as the context lasts."""
+    """The address of a folder that is served during the context."""
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}/"
@@ -95,7 +95,7 @@ def browser(folder, *, width=1300, height=900, dark=False):
 
 
 def troubles(driver, origin):
-    """What went wrong since the last call: requests that failed or left this machine, and errors on the console."""
+    """Problems since the last call: requests that failed or left this machine, and errors on the console."""
     found = [entry["message"] for entry in driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
     for entry in driver.get_log("performance"):
         message = json.loads(entry["message"])["message"]

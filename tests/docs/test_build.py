@@ -1,4 +1,4 @@
-"""`grape-verified docs build`: what is broken in a page fails it, and a wrong call is told in a line."""
+"""`grape-verified docs build`: a broken page fails it, and a wrong call is reported in one line."""
 
 import shutil
 from pathlib import Path

@@ -22,7 +22,7 @@ ELSEWHERE = {"rubrics.md"}
 
 PAGES = [page for folder in (DOCS, DOCS / "chapters", DOCS / "guide") for page in sorted(folder.glob("*.md"))]
 
-#: A line that stands for lines which a page leaves out.
+#: A line that stands for omitted lines.
 LEFT_OUT = "[…]"
 
 _FENCE = re.compile(
@@ -95,7 +95,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def forget(folder):
-    """Let what was imported from a folder be read again."""
+    """Forget the modules imported from a folder."""
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", None) or "").startswith(str(folder)):
             del sys.modules[name]

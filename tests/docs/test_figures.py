@@ -1,4 +1,4 @@
-"""The figures: what they show against first principles, and that they stand in a page of any colour."""
+"""The figures: their values from first principles, and their colours on light and dark pages."""
 
 import math
 import re

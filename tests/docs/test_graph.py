@@ -1,4 +1,4 @@
-"""The graph of claims: each claim once, each use once, in an order that can be followed."""
+"""The graph of claims: each claim and each use once, in a readable order."""
 
 import re
 from collections import Counter

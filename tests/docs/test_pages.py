@@ -1,4 +1,4 @@
-"""Generated pages: one for each claim, statuses from the ledger and from nowhere else."""
+"""Generated pages: one for each claim, with statuses from the ledger only."""
 
 import json
 import re
@@ -225,7 +225,7 @@ def test_a_page_says_who_does_what():
 
 
 def test_no_plugin_that_zensical_would_ignore():
-    """It rebuilds a list of plugins of its own, and silently skips any other."""
+    """It rebuilds its own list of plugins, and silently skips all others."""
     config = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Loader)
     names = {plugin if isinstance(plugin, str) else next(iter(plugin)) for plugin in config["plugins"]}
     assert names <= {"search", "mkdocstrings"}

@@ -18,7 +18,7 @@ pytestmark = [
 
 SECONDS = 15
 
-#: What is wrong with the page that is shown: mathematics that is not rendered or is red, and what overflows.
+#: Problems of the current page: mathematics that is not rendered or is red, and overflowing elements.
 FAULTS = """
 const found = []
 for (const element of document.querySelectorAll(".arithmatex"))
@@ -99,7 +99,7 @@ def test_as_many_pages_of_claims_as_claims(published):
 
 
 def faults(driver, site, paths):
-    """What is wrong with each of these pages, where anything is."""
+    """The problems of each of these pages."""
     found = {}
     for path in paths:
         driver.get(site + path)
@@ -117,7 +117,7 @@ def test_every_page_opens_without_the_network(site, pages, driver, share):
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_nothing_overflows_on_a_phone(site, pages, tmp_path, dark):
-    """Every page but those of claims, of which one stands for all; in the dark one page of each kind."""
+    """Every page, with one for all claims; in dark mode one page of each kind."""
     one_of_each = [f"{__version__}/{path}" for path in ("", "chapters/ppo/", "graph/", f"claims/{RECORDED[0]}/")]
     chosen = one_of_each if dark else [page for page in pages if "/claims/" not in page] + one_of_each[-1:]
     with browser(tmp_path / "profile", dark=dark) as driver:

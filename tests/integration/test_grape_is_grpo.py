@@ -8,7 +8,7 @@ import grape_verified as gv
 
 PROMPTS, GROUP, TIME, VOCAB = 3, 4, 7, 23
 
-#: Both sides differ only in how the advantages are rounded: a few u of each, which the gradients carry on.
+#: Both sides differ only in the rounding of the advantages: a few u of each, which propagate to the gradients.
 ROUNDINGS = 64
 
 

@@ -1,4 +1,4 @@
-"""`check` on functions of an installed third-party package, and what it found, as found.
+"""`check` on functions of an installed third-party package, with its findings.
 
 Each finding is repeated by hand, without the checker: a direct assertion on the third-party function. When a new
 version makes one of these tests fail, read the report again and write down what it says then.
@@ -61,7 +61,7 @@ def liger_ppo(
     told of, or by the rows of the whole batch's mask. Its `delta`, an upper bound on the ratio, is given the dual clip.
     """
     if advantages.ndim != 1:
-        raise ValueError("Liger documents advantages of shape (batch,); others it broadcasts without a word")
+        raise ValueError("Liger documents advantages of shape (batch,); it silently broadcasts others")
     whole_mask = mask if denominator is None or aggregation == "token_mean" else mask.new_ones(denominator, 1)
     loss, _ = LigerFusedLinearGRPOFunction.ppo_loss_fn(
         logps,
@@ -157,7 +157,7 @@ def test_liger_ppo_is_right_where_nothing_is_masked_or_extreme(held):
     delta as a dual clip above 1 + clip_high. Two aggregations, sequence_sum and token_sum, have no name in it.
 
     - signature: advantages per sequence only.
-    - masked values: mask · NaN is NaN, so that NaN or inf behind the mask makes loss and gradients NaN.
+    - masked values: mask · NaN is NaN, so masked NaN or inf makes loss and gradients NaN.
     - extremes: where the ratio overflows, from a log-ratio of 89 on in fp32, the gradient is NaN for A > 0: the clipped
       side is selected, and 0 · ∞ comes back from the other. The loss is finite and does not show it.
     - constants (noted): a gradient reaches the old log-probabilities and the advantages where they ask for one.

@@ -62,7 +62,7 @@ def logits_of(model, batch):
 
 
 def logps_of(model, batch):
-    """Log-probabilities of the responses; what is behind the mask has a target of its own, and does not count."""
+    """Log-probabilities of the responses; masked positions have targets of their own and do not count."""
     return gv.token_logps(logits_of(model, batch), batch.targets.masked_fill(~batch.mask, 0))
 
 
@@ -229,14 +229,14 @@ METHODS = {
     "grape": train_grape,
 }
 
-#: What the probability of the right answer must reach.
+#: The probability of the right answer that training must reach.
 IMPROVES = dict.fromkeys(METHODS, 0.5)
 
 #: What it may not reach with a random signal: the best that ignores the signal is a guess of the first digit.
 BY_CHANCE = 0.1
 
 
-#: Those that are tried by day: with a critic, with pairs, with items.
+#: The methods of the default tier: with a critic, with pairs, with items.
 SHORT = ("ppo", "dpo", "grape")
 LONG = pytest.mark.full("13 of 16 trainings")
 

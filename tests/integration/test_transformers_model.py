@@ -1,4 +1,4 @@
-"""Real input: losses through the logits of a Llama model, against fp64 from first principles.
+"""Realistic inputs: losses through the logits of a Llama model, against fp64 from first principles.
 
 The kernels see a padded batch, shifted and masked as in a trainer. The reference sees one sequence at a time, without
 padding, in a model in double precision, and visits the tokens that count in Python loops; none of our kernels is in it.
@@ -171,7 +171,7 @@ def dpo_with_kernels(logits, ref_logits, batch, **options):
 
 
 def distributions(model, row):
-    """For each token of a sequence that counts: the distribution that it was drawn from, and the token."""
+    """For each counted token of a sequence: the distribution that it was drawn from, and the token."""
     logits = model(input_ids=torch.tensor([row.tokens])).logits[0]
     return chosen_from(logits[:-1], row)
 
@@ -232,7 +232,7 @@ def dpo_from_principles(logps, ref_logps, beta=0.1, label_smoothing=0.0):
 
 @pytest.mark.parametrize("side", SIDES)
 def test_padding_does_not_reach_the_logits_of_real_tokens(models, side):
-    """The premise of the others: the batch is put together as the model wants it."""
+    """The premise of the other tests: the batch is assembled as the model expects it."""
     model, rows = in_dtype(models[0], torch.float64), sequences()
     batch = pad(rows, side)
     padded = model(**batch.inputs).logits

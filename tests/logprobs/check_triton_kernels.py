@@ -14,7 +14,7 @@ from grape_verified.logprobs.tiles import SLACK, Logits, Sums
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
 UNIT_ROUNDOFF = 2.0**-24
-#: The interpreter cuts digits off where the hardware rounds.
+#: The interpreter truncates where the hardware rounds.
 OF_HALF = {torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7, torch.float32: 4e-6}
 
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value encountered")
@@ -425,7 +425,7 @@ def test_one_pass_against_fp64(tile, dtype):
 
 
 def test_one_number_for_all_rows_and_a_bias_with_gaps():
-    """Which is how the gradient of a sum comes, and what `expand` makes of a temperature."""
+    """As the gradient of a sum is, and a temperature after `expand`."""
     hidden, weight, bias, _, targets = problem(torch.float32)
     results = []
     for dtype in (torch.float32, torch.float64):

@@ -49,12 +49,12 @@ def problem(dtype):
 
 
 def part(x, rank, ranks):
-    """What one rank has of a tensor."""
+    """The part of a tensor that one rank holds."""
     return x.chunk(ranks)[rank]
 
 
 def vocabulary_parallel(dtype, rank, ranks, group):
-    """Everything that a rank finds: values, and gradients by name."""
+    """All results of a rank: values, and gradients by name."""
     leaves, constants = problem(dtype)
     leaves |= {name: part(leaves[name], rank, ranks) for name in ("weight", "bias")}
     leaves = {name: x.clone().requires_grad_() for name, x in leaves.items()}
@@ -123,13 +123,13 @@ def resident():
 
 
 def watch(done, seen):
-    """Look at it every millisecond."""
+    """Sample it every millisecond."""
     while not done.wait(1e-3):
         seen.append(resident())
 
 
 def unequal(rank, group):
-    """What is said where parts differ in size."""
+    """The error for parts of different sizes."""
     try:
         linear_token_logps(torch.ones(1, 2), torch.ones(3 + rank, 2), torch.tensor([0]), group=group)
     except ValueError as error:

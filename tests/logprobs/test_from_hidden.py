@@ -26,7 +26,7 @@ def problem(dtype=torch.float64, positions=(2, 3), width=4, vocab=11):
 
 
 def dense(hidden, weight, targets, bias, temperature, mask):
-    """The definitions, with all logits in memory and no care for rounding; 0 where masked."""
+    """The definitions, with all logits in memory and without care for rounding; 0 where masked."""
     scores = (hidden @ weight.T + bias) / temperature.unsqueeze(-1)
     logps = scores - scores.exp().sum(-1, keepdim=True).log()
     chosen = logps.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
@@ -199,7 +199,7 @@ def test_a_logit_far_above_those_of_earlier_tiles():
         assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-# -- what is masked, forbidden, or asked for by nobody ----------------------------------------------------------------
+# -- masked tokens, forbidden tokens and upstream gradients of 0 ------------------------------------------------------
 
 
 @pytest.mark.parametrize("hidden_value", [math.nan, math.inf, 1e38])
@@ -254,7 +254,7 @@ def test_nothing_but_forbidden_tokens_is_no_distribution():
 
 
 def test_rows_without_an_upstream_gradient_are_left_out():
-    """With the same gradients as if they were not, and no weight read for them."""
+    """The gradients are unchanged, and no weight is read for them."""
     hidden, weight, targets, bias, temperature = problem(positions=(6,))
     inputs = (hidden, weight, bias, temperature)
     upstream = torch.tensor([1.0, 0.0, 0.0, -2.0, 0.0, 0.5], dtype=torch.float64)

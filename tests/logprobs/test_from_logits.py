@@ -194,7 +194,7 @@ def test_compiled_by_default_without_a_python_loop():
 
 @pytest.fixture(params=[1, 2, 3])
 def threads(request):
-    """So many threads, whatever the other tests use."""
+    """This many threads, independently of other tests."""
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield request.param

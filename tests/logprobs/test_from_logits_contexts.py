@@ -1,4 +1,4 @@
-"""`token_logps` and `token_entropies` with a mask, without a distribution, and in the contexts that training has."""
+"""`token_logps` and `token_entropies` with a mask, without a distribution, and in the contexts of training."""
 
 import math
 from functools import partial
@@ -207,7 +207,7 @@ def test_targets_out_of_range_are_refused_only_where_they_count():
             token_logps(logits, targets, mask=mask)
 
 
-# -- what training does around them -----------------------------------------------------------------------------------
+# -- contexts of training ---------------------------------------------------------------------------------------------
 
 
 def value_and_gradient(function, logits, around=None, around_backward=None):
@@ -266,7 +266,7 @@ def test_checkpointing_changes_no_bit(function, reentrant):
 
 @pytest.fixture(params=["default dtype fp64", "deterministic", "two threads"])
 def setting(request):
-    """A global setting, put back afterwards."""
+    """A global setting, restored afterwards."""
     threads = torch.get_num_threads()
     set_to = {
         "default dtype fp64": (torch.set_default_dtype, torch.float64, torch.float32),
@@ -297,7 +297,7 @@ def test_two_backward_passes_add_up(function):
 
 
 class Marked(torch.Tensor):
-    """A tensor of a class of its own."""
+    """A subclass of tensors."""
 
 
 def test_parameters_and_subclasses(function):

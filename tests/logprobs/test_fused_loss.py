@@ -1,4 +1,4 @@
-"""Losses straight from hidden states: the same as through log-probabilities, value and gradients."""
+"""Losses directly from hidden states: value and gradients are those through log-probabilities."""
 
 import math
 from functools import partial
@@ -271,7 +271,7 @@ def test_several_backward_passes_add_up():
 
 
 def test_the_gradients_are_not_copied():
-    """Where nothing multiplies the loss, what was computed becomes the gradient of the leaf."""
+    """If nothing multiplies the loss, the computed tensor becomes the gradient of the leaf."""
     p = Problem()
     fused = p.fused(sft_per_token)
     computed = fused.loss.grad_fn.saved_tensors[1].data_ptr()

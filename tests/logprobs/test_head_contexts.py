@@ -1,4 +1,4 @@
-"""`linear_token_logps` and `fused_linear_loss` in the contexts that training has."""
+"""`linear_token_logps` and `fused_linear_loss` in the contexts of training."""
 
 import math
 from functools import partial
@@ -148,7 +148,7 @@ def test_targets_and_masks_made_in_inference_mode_go_into_a_loss(route):
     assert_equal(run(problem, route), expected)
 
 
-# -- what training does around them -----------------------------------------------------------------------------------
+# -- contexts of training ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
@@ -159,7 +159,7 @@ def test_checkpointing_changes_no_bit(route, reentrant):
 
 @pytest.fixture(params=["default dtype fp64", "deterministic", "two threads"])
 def setting(request):
-    """A global setting, put back afterwards."""
+    """A global setting, restored afterwards."""
     threads = torch.get_num_threads()
     set_to = {
         "default dtype fp64": (torch.set_default_dtype, torch.float64, torch.float32),
@@ -233,7 +233,7 @@ def test_a_weight_that_made_the_hidden_states_gets_both_gradients():
 
 def test_parameters_and_subclasses(route):
     class Marked(torch.Tensor):
-        """A tensor of a class of its own."""
+        """A subclass of tensors."""
 
     problem = Problem(batch=2)
     expected = getattr(problem, route)(*problem.leaves)

@@ -18,7 +18,7 @@ SPEC.loader.exec_module(one)
 
 @pytest.fixture(scope="module", params=[2, 4])
 def several(request, tmp_path_factory):
-    """What each of several processes found."""
+    """The results of several processes."""
     folder = tmp_path_factory.mktemp("ranks")
     started = [
         subprocess.Popen([sys.executable, str(SCRIPT), str(rank), str(request.param), str(folder)])

@@ -1,4 +1,4 @@
-"""The Triton kernels: in the interpreter, on CUDA if there is a device, and what happens where they cannot be used.
+"""The Triton kernels: in the interpreter, on CUDA if there is a device, and what happens if they cannot be used.
 
 Triton reads once, when it is imported, whether to interpret: what is interpreted runs in a process of its own.
 """

@@ -27,7 +27,7 @@ TYPES = {FP32: "*fp32", FP16: "*fp16", BF16: "*bf16", torch.int64: "*i64"}
 
 
 def room(*shape, dtype=FP32):
-    """A tensor of which only shape and dtype are looked at."""
+    """A tensor of which only shape and dtype are read."""
     return torch.empty(shape, dtype=dtype, device="meta")
 
 
@@ -87,7 +87,7 @@ def launches(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def empty_cache(monkeypatch, tmp_path):
-    """Nothing comes from an earlier run."""
+    """Use no cache of an earlier run."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
 
 

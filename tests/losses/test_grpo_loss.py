@@ -35,7 +35,7 @@ def plain(loss):
 
 
 def gspo(logps, old_logps, advantages, ref_logps, mask, **options):
-    wide = {"clip_low": 1.0, "clip_high": 9.0}  # so that some slope is left
+    wide = {"clip_low": 1.0, "clip_high": 9.0}  # so that some slopes are not 0
     return gspo_loss(logps, old_logps, advantages[:, -1], mask, **wide, **options)
 
 
@@ -68,7 +68,7 @@ def clipped(ratio, advantage, low, high):
 
 
 def divergence(logp, ref_logp, estimator):
-    """The estimate of the divergence at one token and its slope in logp."""
+    """The estimate of the KL at one token and its slope in logp."""
     x = logp - ref_logp
     return {"k1": (x, 1.0), "k2": (x * x / 2, x), "k3": (math.exp(-x) - 1 + x, 1 - math.exp(-x))}[estimator]
 

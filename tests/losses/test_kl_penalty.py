@@ -1,4 +1,4 @@
-"""The KL penalty in the reward, and the coefficient that follows the divergence: by hand, masks, and refusals."""
+"""The KL penalty in the reward, and its adaptive coefficient: by hand, masks, and errors."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Rejection sampling: what is kept and how much it weighs, its denominators, and inputs at the edge of the floats."""
+"""Rejection sampling: which samples are kept and their weights, denominators, and inputs at the edge of the floats."""
 
 import math
 from fractions import Fraction

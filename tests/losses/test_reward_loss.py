@@ -1,4 +1,4 @@
-"""The Bradley-Terry loss: values and slopes worked out by hand, inputs at the edge of the floats, refusals."""
+"""The Bradley-Terry loss: values and slopes worked out by hand, inputs at the edge of the floats, and errors."""
 
 import math
 

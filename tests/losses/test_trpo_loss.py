@@ -1,4 +1,4 @@
-"""TRPO's surrogate: by hand, behind masks, and at the edge of the floats."""
+"""TRPO's surrogate: by hand, with masks, and at the edge of the floats."""
 
 import math
 import re

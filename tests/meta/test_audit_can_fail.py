@@ -73,7 +73,7 @@ def record(id="t.planted", statement=None, by=None, **kwargs):
 
 
 def test_a_sound_claim_is_sound(w):
-    """So that the failures below mean something."""
+    """The baseline of the failures below."""
     found, part = record(statement=equals((w.x + w.y) ** 2, w.x**2 + 2 * w.x * w.y + w.y**2), by=algebra())
     assert found.status == "proved"
     assert found.sound

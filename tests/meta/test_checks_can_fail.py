@@ -1,4 +1,4 @@
-"""Each property can fail, and the oracle owes nothing to the kernels."""
+"""Each property can fail, and the oracle does not use the kernels."""
 
 import ast
 from pathlib import Path

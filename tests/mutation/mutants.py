@@ -47,7 +47,7 @@ COMPARISONS = {
     ast.In: (ast.NotIn,), ast.NotIn: (ast.In,),
 }  # fmt: skip
 
-#: Functions that are taken for each other.
+#: Functions that are easily confused.
 TAKEN_FOR = {
     "min": "max", "max": "min", "amin": "amax", "amax": "amin", "sum": "mean", "mean": "sum", "any": "all",
     "all": "any", "expm1": "exp", "log1p": "log", "zeros_like": "ones_like", "ones_like": "zeros_like",
@@ -64,7 +64,7 @@ FORGOTTEN = {
 ALONG = {"sum", "mean", "flip", "cumsum", "unsqueeze", "squeeze", "gather", "scatter", "argmax", "amax", "softmax"}
 SYMMETRIC = {"min", "max", "hypot", "equal", "compute_dtype"}
 
-#: Names of options that are taken for each other.
+#: Names of options that are easily confused.
 OPTIONS = {
     "token_mean": "sequence_mean", "sequence_mean": "token_mean", "sequence_sum": "token_sum",
     "token_sum": "sequence_sum", "fixed_length": "sequence_mean", "k1": "k2", "k2": "k1", "k3": "k2",

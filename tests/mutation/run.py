@@ -276,7 +276,7 @@ def _ended(child: _Child, seconds: int) -> Verdict:
 
 
 def _forked(work: Callable[[], Verdict], seconds: int) -> tuple[int, int]:
-    """A process that does some work in silence, and a pipe that its verdict comes from."""
+    """A process that works without output, and a pipe for its verdict."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid:

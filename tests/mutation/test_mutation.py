@@ -1,4 +1,4 @@
-"""The command that kills mutants: it makes those it should, judges them one by one, and can fail."""
+"""The command that kills mutants: it makes the expected ones, judges each, and can fail."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Small models, what they read, and what a Fisher product and a step refuse alike."""
+"""Small models, their inputs, and inputs that both a Fisher product and a step refuse."""
 
 import math
 
@@ -118,7 +118,7 @@ class Forbidding(Module):
 
 
 class Fixed(Module):
-    """Gives what it was built with, whatever comes."""
+    """Returns fixed logits for every input."""
 
     def __init__(self, output):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What surrounds a step or a Fisher product: nothing that torch keeps between two evaluations gets into the result."""
+"""Contexts of a step or a Fisher product: no state that torch keeps between evaluations affects the result."""
 
 import contextlib
 import copy
@@ -85,7 +85,7 @@ class Casting(Module):
 
 
 class Recomputed(Module):
-    """A model that keeps nothing for its backward pass but its input."""
+    """A model that saves only its input for the backward pass."""
 
     def __init__(self, inner):
         super().__init__()
@@ -95,7 +95,7 @@ class Recomputed(Module):
         return checkpoint(self.inner, **inputs, use_reentrant=False)
 
 
-# -- what changes nothing, bit for bit ---------------------------------------------------------------------------------
+# -- contexts without effect, bit for bit ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_tensors_made_in_inference_mode_may_be_read():
 
 
 def test_a_compiled_model_takes_the_step_of_the_model():
-    """Evaluated as it is compiled, and differentiated as it is written: aot_autograd has no second derivative."""
+    """Evaluated compiled and differentiated eagerly: aot_autograd has no second derivative."""
     assert same(outcomes(torch.compile(llama(), backend="aot_eager")), outcomes(llama()))
 
 

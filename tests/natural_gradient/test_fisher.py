@@ -76,7 +76,7 @@ def test_the_fisher_matrix_of_a_single_token():
 
 
 def test_the_fisher_matrix_is_the_hessian_of_the_mean_divergence():
-    """An independent road to it: differentiate KL(old‖new) twice, without the Gauss-Newton form."""
+    """An independent computation: differentiate KL(old‖new) twice, without the Gauss-Newton form."""
     model, inputs = Sequential(Embedding(VOCAB, 3, dtype=torch.float64), torch.nn.Tanh(), linear()), tokens(3, 4)
     values = {name: parameter.detach() for name, parameter in model.named_parameters()}
     old = model(inputs).detach()[MASK].log_softmax(-1)

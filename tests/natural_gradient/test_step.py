@@ -107,7 +107,7 @@ def test_reported_numbers_are_those_of_plain_loops():
 
 
 def test_shorter_fractions_are_tried_in_turn():
-    """A full step whose divergence is far above the bound, as the quadratic model is no good at this length."""
+    """A full step whose KL is far above the bound, as the quadratic model is inaccurate at this length."""
     results = {}
     for backtracks in (0, 1, 20, 10**30):
         model, inputs, targets, advantages = linear_case()
@@ -179,7 +179,7 @@ def test_a_step_with_a_forbidden_token():
 
 
 def test_steps_in_a_row_learn():
-    """Reward for one token: its probability rises, step by step, and no step goes further than it may."""
+    """Reward for one token: its probability rises step by step, within the bound of each step."""
     model, (inputs, _) = llama(), llama_batch()
     targets = torch.full((3, 4), 3)
 
@@ -211,7 +211,7 @@ def test_half_precision_parameters_are_measured_as_they_are_stored():
 
 
 class Recomputed(Module):
-    """A Llama that keeps nothing for its backward pass but its input: everything is computed again there."""
+    """A Llama that saves only its input for the backward pass, which recomputes everything."""
 
     def __init__(self):
         super().__init__()
@@ -273,7 +273,7 @@ def test_an_advantage_for_each_sequence_is_that_of_each_of_its_tokens():
     assert results[0] == results[1]
 
 
-# -- nothing to do, or nothing that may be done ------------------------------------------------------------------------
+# -- no step -----------------------------------------------------------------------------------------------------------
 
 
 class Backwards(Module):

@@ -47,7 +47,7 @@ TOLERANCE = 1e-5
 
 
 class Fixed(torch.nn.Module):
-    """A model that says the same wherever it is asked, and takes no positions."""
+    """A model with the same output at every position, which takes no positions."""
 
     config = SimpleNamespace(max_position_embeddings=None)
     device = torch.device("cpu")
@@ -135,7 +135,7 @@ def test_by_hand(tokenizer, logits, score, confidence):
 
 
 def test_only_the_answers_count(tokenizer):
-    """What the model would rather say changes the reason, and not the verdict."""
+    """The probability of other tokens changes the reason, not the verdict."""
     logits = {"yes": 1.0, "no": 0.0}
     options = {"answers": {"yes": 1.0, "no": 0.0}}
     likely, unlikely = (verdict(tokenizer, logits, elsewhere, **options) for elsewhere in (-80.0, 9.0))

@@ -1,4 +1,4 @@
-"""From a file and responses to rewards: real unit tests, a real model, and every number worked out beside."""
+"""From a file and responses to rewards: real unit tests, a real model, and every number computed independently."""
 
 import subprocess
 import sys
@@ -54,7 +54,7 @@ RESPONSES = [
     ["Answer: 4", "Answer:  4 ", "Answer: 4, I think."],
 ]
 
-#: What the verifiers have to say, by hand; None where an item is judged.
+#: The expected scores of the verifiers; None where a critic judges the item.
 VERIFIED = [
     [[1, None], [0, None], [0, None]],
     [[1, None, 0, None], [0, None, 1, None], [1, None, 1, None]],

@@ -15,7 +15,7 @@ def length(prompt, response, reference):
 
 
 def told(prompt, response, reference):
-    """A verifier that says what its reference says, whatever that is."""
+    """A verifier that returns its reference."""
     return reference
 
 
@@ -38,7 +38,7 @@ REFERENCES = ["42", None, "42"]
 
 
 class Recording:
-    """A critic that keeps what it was asked, and gives each question a score and a confidence of its own."""
+    """A critic that records its calls, and gives each question its own score and confidence."""
 
     def __init__(self):
         self.calls = []

@@ -1,4 +1,4 @@
-"""What docs/rubrics.md says is so: its files are read, and its Python runs from top to bottom."""
+"""docs/rubrics.md is right: its files are read, and its Python runs from top to bottom."""
 
 import re
 from pathlib import Path

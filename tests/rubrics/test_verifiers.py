@@ -1,4 +1,4 @@
-"""Verifiers: answers, patterns, and programs that do not mean well by whoever runs them."""
+"""Verifiers: answers, patterns, and hostile programs."""
 
 import os
 import sys
@@ -156,7 +156,7 @@ def alive(pid):
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
 @pytest.mark.parametrize("end", ["while True: pass", "raise SystemExit"])
 def test_no_child_is_left(tmp_path, end):
-    """On time-out as at the end; the child ignores what a polite end would send it."""
+    """On time-out as at the end; the child ignores SIGTERM."""
     pids = tmp_path / "pids"
     response = f"""
 import os, signal, sys, time

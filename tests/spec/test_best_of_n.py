@@ -1,4 +1,4 @@
-"""What the claims of best of n speak of is what every tuple of samples, one after the other, comes to."""
+"""The quantities in the claims of best of n, against an enumeration of all tuples of samples."""
 
 import itertools
 import math

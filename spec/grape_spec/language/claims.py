@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """One statement of a claim with the proof of it; `holds` makes one.
+    """One statement of a claim with its proof; `holds` makes one.
 
     Arguments:
         statement: the formula that holds wherever the assumptions do.
         by: the rule, or chain of steps, that proves it.
         assuming: conditions beyond the domains of the symbols.
         name: which part of the claim this is, where there are several.
-        equivalent: mutants of the statement that hold as well and that no engine can show to, each with the reason.
+        equivalent: mutants of the statement that also hold but that no engine can prove, each with the reason.
     """
 
     statement: Boolean
@@ -39,12 +39,12 @@ class Part:
 
     @cached_property
     def speaks_of(self) -> frozenset:
-        """Everything declared that the statement itself speaks of."""
+        """The declared symbols in the statement itself."""
         return frozenset(symbols_of(self.statement))
 
     @cached_property
     def symbols(self) -> frozenset:
-        """The same, and what only its assumptions speak of."""
+        """The declared symbols in the statement and its assumptions."""
         found: set = set()
         for formula in (self.statement, *self.assuming):
             found |= symbols_of(formula)
@@ -100,5 +100,5 @@ def holds(
 
 
 def wrong(text: str, statement: Boolean, *, assuming: Sequence[Boolean] = ()) -> Wrong:
-    """A false variant of a claim: the mistake in a few words, and the statement that the mistake makes."""
+    """A false variant of a claim: the error in a few words, and the statement that it leads to."""
     return Wrong(text, statement, tuple(assuming))

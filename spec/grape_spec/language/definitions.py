@@ -27,7 +27,7 @@ class Definition:
     source: Source
 
     def __call__(self, *arguments: Any, **by_name: Any) -> Apply:
-        """Apply it: leading arguments by position, others by the name of the symbol; what is not given stays itself."""
+        """Apply it: leading arguments by position, others by the name of the symbol; the rest stay as they are."""
         if len(arguments) > len(self.of):
             raise TypeError(f"{self.id}: got {len(arguments)} arguments, expected at most {len(self.of)}")
         values = dict(zip(self.of, arguments, strict=False))

@@ -124,7 +124,7 @@ def _keeps_sign(parameter: Any, argument: Any) -> bool:
 
 
 def _keeps_values(parameter: Any, argument: Any) -> bool:
-    """Whether an argument is a mask or a row where its parameter is one; the sign alone does not tell."""
+    """Whether an argument is a mask or a row if its parameter is one, which its sign does not show."""
     entry = DECLARATIONS[parameter]
     if not isinstance(entry.domain, OneOf | RowDomain):
         return True
@@ -177,9 +177,9 @@ def _over(kind: Any, body: Any, axes: tuple[sp.Symbol, ...]) -> sp.Expr:
 
 
 def _bound_over(kind: Any, body: sp.Expr, *limits: Any) -> sp.Expr:
-    """A sum or product, refused where SymPy changes what it is over: it folds cases out of inner sums, which unbinds.
+    """A sum or product, unless SymPy rewrites it: it moves cases out of inner sums, which unbinds variables.
 
-    Raises: TypeError if it does.
+    Raises: TypeError if SymPy does.
     """
     node = kind(body, *limits)
     if isinstance(node, kind) and node.function == body:
@@ -235,7 +235,7 @@ def iff(left: Any, right: Any) -> Boolean:
 
 
 def bound_things(expr: sp.Basic) -> set[Any]:
-    """What the outermost node binds in its first argument: it is the node's own, not the caller's."""
+    """The variables that the outermost node binds in its first argument."""
     if isinstance(expr, ExprWithLimits):
         return {limit[0] for limit in expr.limits}
     if isinstance(expr, sp.Lambda):
@@ -261,7 +261,7 @@ def occurring(expr: sp.Basic) -> set[Any]:
 
 
 def symbols_of(expr: sp.Basic) -> set[Declarable]:
-    """Every symbol, family and function that occurs free in an expression, with the sizes that belong to them."""
+    """Every symbol, family and function that occurs free in an expression, with their sizes."""
     found = occurring(expr)
     while True:
         sizes = {s for thing in found if thing in DECLARATIONS for s in _sizes(thing)}
@@ -278,7 +278,7 @@ def _sizes(thing: Declarable) -> set[sp.Symbol]:
 
 
 def rebuild(expr: sp.Basic, args: list[sp.Basic]) -> sp.Basic:
-    """The same node over other arguments; formulas, cases and extrema, slow to evaluate, are left as they are."""
+    """The same node with other arguments; formulas, cases and extrema are not evaluated, which is slow."""
     if isinstance(expr, Relational | BooleanFunction | sp.Piecewise | sp.Min | sp.Max):
         return expr.func(*args, evaluate=False)
     if isinstance(expr, sp.Sum | sp.Product):
@@ -287,7 +287,7 @@ def rebuild(expr: sp.Basic, args: list[sp.Basic]) -> sp.Basic:
 
 
 def walk(expr: sp.Basic, change: Callable[[sp.Basic], sp.Basic | None]) -> sp.Basic:
-    """The tree with every node, leaves first, put through ``change``, which gives None to leave a node alone."""
+    """Apply ``change`` to every node of the tree, leaves first; None leaves a node unchanged."""
     if expr.args and not isinstance(expr, sp.IndexedBase):
         args = [walk(arg, change) for arg in expr.args]
         if any(new is not old for new, old in zip(args, expr.args, strict=True)):
@@ -297,7 +297,7 @@ def walk(expr: sp.Basic, change: Callable[[sp.Basic], sp.Basic | None]) -> sp.Ba
 
 
 def unfold(expr: sp.Basic, only: Callable[[Apply], bool] = lambda node: True) -> sp.Basic:
-    """The expression with every definition (or only those chosen) replaced by what it stands for."""
+    """The expression with every definition, or only the chosen ones, replaced by its body."""
 
     def open_up(node: sp.Basic) -> sp.Basic | None:
         return unfold(node.unfold(), only) if isinstance(node, Apply) and only(node) else None

@@ -1,4 +1,4 @@
-"""The registry: every definition and claim under its permanent id, and the refusals that keep it sound."""
+"""The registry: every definition and claim under its permanent id, and the checks that keep it sound."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def claim(
 
     Arguments:
         id: permanent slug; never reused, never changing its meaning.
-        text: the claim in one sentence of plain words.
-        parts: what is claimed, each with its proof.
+        text: the claim in one plain sentence.
+        parts: the statements, each with its proof.
         uses: claims that this one rests on beyond those that its proofs name.
         source: where it comes from.
         wrong: plausible false variants.
@@ -121,7 +121,7 @@ def _refuse_claim(claim: Claim) -> None:
 
 
 def check_registry() -> None:
-    """Refuse what only the complete registry shows: circular uses, and symbols that nothing uses."""
+    """Check the complete registry for circular uses and unused symbols."""
     for id in CLAIMS:
         all_uses(id)
     used: set[Declarable] = set()
@@ -138,7 +138,7 @@ def check_registry() -> None:
 
 
 def all_uses(id: str, _path: tuple[str, ...] = ()) -> set[str]:
-    """Every claim that a claim rests on, directly or not; a circle is refused."""
+    """Every claim that a claim rests on, directly or indirectly; a circle raises."""
     if id in _path:
         raise RegistryError(f"the uses of {id} lead back to it: {' → '.join((*_path, id))}")
     found: set[str] = set()

@@ -29,5 +29,5 @@ class Source:
         return f"[{self.key}]{place}" + ("" if self.checked else " (not checked against the source)")
 
 
-#: A statement that is worked out here, from the definitions alone.
+#: A statement that is derived here, from the definitions alone.
 DERIVED = Source("derived", "worked out here", checked=True)

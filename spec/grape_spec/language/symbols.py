@@ -1,6 +1,6 @@
 """Declaring symbols: a name, its domain, what it means and how it is printed.
 
-A *family* is a symbol with indices, ``logits[v]``; its sizes are symbols too, so that a statement speaks of every size.
+A *family* is a symbol with indices, ``logits[v]``; its sizes are symbols too, so that a statement covers every size.
 """
 
 from __future__ import annotations

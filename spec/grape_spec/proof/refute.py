@@ -36,7 +36,7 @@ TIGHT = arb(2) ** -40
 #: Points of a search that are kept for the mutants of its statement.
 KEPT = 30
 
-#: Points drawn for each one that is asked for, before the search gives up on the assumptions.
+#: Points drawn for each requested one, before the search gives up on the assumptions.
 PATIENCE = 60
 
 
@@ -172,7 +172,7 @@ def _smooth_function(domain: SmoothDomain, random: Random) -> Any:
 
     @lru_cache
     def coefficients(*index: int) -> list[Fraction]:
-        own = Random(f"{seed} {index}")  # whatever is asked for first, and however often
+        own = Random(f"{seed} {index}")  # whatever the order and number of calls
         return [Fraction(own.randint(-16, 16), 8) for _ in range(3)]
 
     def value(*arguments: Any) -> Any:
