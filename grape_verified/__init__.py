@@ -6,7 +6,7 @@ before reduction (`*_per_token`, `*_per_sequence`, `*_per_pair`), and the reduct
 
 What holds for every function, unless its docstring says otherwise:
 
-- **Dtypes.** Tensors may have any floating-point dtype. Results are computed and returned in fp32, or in fp64 if the
+- **Dtypes.** Tensors may be fp64, fp32, bf16 or fp16. Results are computed and returned in fp32, or in fp64 if the
   differentiated tensor is fp64; where nothing is differentiated, the rewards, values or scores decide. Gradients have
   the dtype of their argument. Autocast has no effect.
 - **Masks.** `mask` is 1 or True where a token counts: bool, or numbers that are only 0 and 1. Masked entries may hold
@@ -16,9 +16,9 @@ What holds for every function, unless its docstring says otherwise:
   Other tensors are constants, whether they require a gradient or not. Arguments are never modified.
 - **Micro-batches.** If every micro-batch is given the `denominator` of the whole batch, their losses add up to the loss
   of the whole batch, and so do the gradients. The mean of the micro-batch means is another number.
-- **Range.** Values that would leave the range of the dtype saturate at ± finfo.max · 2⁻²⁴ and keep their slope:
-  gradients are finite, have the right sign and are never cut to 0.
-- **Error bounds.** u is the unit roundoff of the dtype that is computed in: 2⁻²⁴ in fp32, 2⁻⁵³ in fp64.
+- **Range.** Log-ratios, ratios and estimates that would leave the range of the dtype saturate at ± finfo.max · 2⁻²⁴ and
+  keep their slope. With advantages, coefficients and numbers of tokens whose product is below 2²⁴, losses and gradients
+  are finite, of the right sign, and never cut to 0. A gradient that is too large for a half-precision argument is ±inf.
 - **Errors.** A wrong type, dtype, shape, device, value or option raises a TypeError or a ValueError before any work. It
   names the argument, what it was and what was expected. Values are not checked while a compiler traces.
 """

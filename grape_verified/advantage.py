@@ -63,7 +63,8 @@ def group_advantages(
 
     Returns: (batch,).
 
-    Error: with scale "std" |error| ≤ 8·u·(|A_i| + 1), with scale "none" |error| ≤ 8·u·(|A_i| + s) with s at ddof 1.
+    Error: with scale "std" |error| ≤ (8 + log₂ G)·u·(|A_i| + 1), with scale "none" |error| ≤ (8 + log₂ G)·u·(|A_i| + s)
+    with s at ddof 1, where no reward or difference of two is subnormal.
 
     Claims: grpo.advantage.zero_sum, grpo.advantage.unit_variance, grpo.advantage.affine, grpo.advantage.degenerate,
     reinforce.leave_one_out.identity.

@@ -19,7 +19,7 @@ from grape_verified.arguments import (
     check_tensor,
     counted_tokens,
 )
-from grape_verified.numerics import compute_dtype, only
+from grape_verified.numerics import compute_dtype, only, savable
 
 __all__ = ["aggregate", "aggregation_denominator"]
 
@@ -160,4 +160,4 @@ def aggregation_denominator(
 
 def divide(whole: Tensor, denominator: float | int | Tensor) -> Tensor:
     """whole / denominator in the dtype of whole; the denominator is a constant."""
-    return whole / (denominator.detach().to(whole) if isinstance(denominator, Tensor) else denominator)
+    return whole / (savable(denominator.detach()).to(whole) if isinstance(denominator, Tensor) else denominator)

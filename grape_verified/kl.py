@@ -18,7 +18,7 @@ from grape_verified.arguments import (
     check_logits,
     check_same_shape,
 )
-from grape_verified.numerics import compute_dtype, difference, log_softmax, saturate_, value_limit
+from grape_verified.numerics import compute_dtype, difference, log_softmax, saturate_, savable, value_limit
 
 __all__ = ["categorical_kl", "kl_estimate"]
 
@@ -119,7 +119,7 @@ def categorical_kl(
     check_logits(logits)
     check_floating("other_logits", other_logits)
     check_same_shape("other_logits", other_logits, "logits", logits)
-    return _CategoricalKL.apply(logits, other_logits)  # type: ignore[no-any-return, no-untyped-call]
+    return _CategoricalKL.apply(savable(logits), savable(other_logits))  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _CategoricalKL(torch.autograd.Function):

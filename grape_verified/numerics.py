@@ -1,11 +1,13 @@
 """Floating-point building blocks: the dtype to compute in, and functions that saturate instead of overflowing."""
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 # exp underflows to 0 long before this in every dtype. Without the floor, a forbidden token gives 0 · ∞ in an entropy.
 EXP_IS_ZERO = -1e4
@@ -42,6 +44,12 @@ def has_values(tensor: Tensor) -> bool:
         return tensor.untyped_storage().device.type != "meta"
     except NotImplementedError:
         return False
+
+
+def savable(x: Tensor) -> Tensor:
+    """A tensor that autograd can save: a copy of one made in inference mode, else the tensor."""
+    copied = not torch.compiler.is_compiling() and x.is_inference() and not torch.is_inference_mode_enabled()
+    return x.clone() if copied else x
 
 
 def exp_(x: Tensor) -> Tensor:
@@ -82,23 +90,64 @@ def log_softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
     return others.scatter_(-1, top, 0).sub_(log_total + nowhere)
 
 
-def with_values_(x: Tensor, values: Tensor) -> Tensor:
-    """Overwrite the values of x and keep its derivative.
+def is_traced() -> bool:
+    """Whether operations are being recorded: by torch.compile, torch.export, torch.jit or make_fx."""
+    if torch.compiler.is_compiling():
+        return True
+    return torch._C._is_tracing() or torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
 
-    Autograd does not see the change, so x must be the fresh result of an operation whose backward pass does not read
-    it, such as a difference or a product, and must have no other users.
+
+def with_values_(x: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
+    """Replace the values of x by a function of x and keep the derivative of x.
+
+    Eager mode and `torch.compile` overwrite x, and reverse-mode autograd does not see the change: x must be the fresh
+    result of an operation whose backward pass does not read it, such as a difference or a product, and must have no
+    other users. torch.func and forward-mode derivatives would see it, so they get a function with that derivative. A
+    trace (torch.jit, make_fx) cannot hold it: there the derivative is that of the values.
     """
+    if is_traced() and not torch.compiler.is_compiling():
+        return of(x)
     with torch.no_grad():
-        return x.copy_(values)
+        values = of(x)
+        if torch.compiler.is_compiling() or not _has_transforms():
+            return x.copy_(values)
+    return _WithValues.apply(x, values)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _has_transforms() -> bool:
+    """Whether a transform of torch.func or a forward-mode derivative is active."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0  # type: ignore[attr-defined]
+
+
+class _WithValues(torch.autograd.Function):
+    """`values` with derivative 1 in x, in every mode."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, values: Tensor) -> Tensor:
+        return values.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        """Nothing to save: the derivative is 1."""
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: Tensor | None) -> Tensor:
+        return tangent.clone()
 
 
 def saturate_(x: Tensor, low: float | None = None, high: float | None = None) -> Tensor:
-    """Clamp x to [low, high] in place, by default to ± `value_limit`, with derivative 1 everywhere.
+    """Clamp x to [low, high], by default to ± `value_limit`, with derivative 1 everywhere.
 
     Slopes are never cut to 0, and NaN stays NaN. `with_values_` says what x must be.
     """
     limit = value_limit(x.dtype)
-    return with_values_(x, x.detach().clamp(-limit if low is None else low, limit if high is None else high))
+    return with_values_(x, lambda x: x.clamp(-limit if low is None else low, limit if high is None else high))
 
 
 def bounded(x: Tensor) -> Tensor:
@@ -109,20 +158,34 @@ def bounded(x: Tensor) -> Tensor:
 def only(x: Tensor, counted: Tensor) -> Tensor:
     """x where a token counts and 0 elsewhere, whatever x holds there; its derivative likewise.
 
-    On a CPU a select branches, and a ragged mask makes the branch mispredict: up to 100 times the time of a product. So
-    x is multiplied by the mask, and the NaN of 0 · NaN and 0 · inf is cleared bitwise.
+    On a CPU a select branches, and a ragged mask makes the branch mispredict: it takes up to 100 times as long as a
+    product. So the bits of what does not count are cleared.
     """
-    if not x.is_cpu or x.numel() < SMALL or not (values_are_readable(x) and values_are_readable(counted)):
-        return x.masked_fill(~counted, 0)
-    kept, integer = x * counted.to(x.dtype), _INTEGER[x.dtype]
-    with torch.no_grad():
-        kept.view(integer).bitwise_and_(counted.to(integer).neg_())
-    return kept
+    if x.is_cpu and x.numel() >= SMALL and values_are_readable(x) and values_are_readable(counted) and not is_traced():
+        return _Only.apply(x, counted)  # type: ignore[no-any-return, no-untyped-call]
+    return x.masked_fill(~counted, 0)
+
+
+class _Only(torch.autograd.Function):
+    """Linear in x, and its own derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, counted: Tensor) -> Tensor:
+        ctx.counted, integer = counted, _INTEGER[x.dtype]
+        return x.view(integer).bitwise_and(counted.to(integer).neg_()).view(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return only(grad, ctx.counted), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        return only(tangent, ctx.counted)
 
 
 def select(condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """x where the condition holds and y elsewhere, both finite; `only` says what a select costs on a CPU."""
-    if torch.compiler.is_compiling():
+    if is_traced():
         return torch.where(condition, x, y)
     return torch.lerp(y, x, condition.to(x.dtype))
 

@@ -13,6 +13,7 @@ from grape_verified.logprobs.inputs import head_inputs
 from grape_verified.logprobs.parallel import ranks
 from grape_verified.logprobs.tiles import checked_tile, two_stage_tile
 from grape_verified.logprobs.two_stage import TwoStage
+from grape_verified.numerics import savable
 
 __all__ = ["linear_token_logps"]
 
@@ -90,7 +91,16 @@ def linear_token_logps(
     each, every = (tokens.temperature, 1.0) if isinstance(tokens.temperature, Tensor) else (None, tokens.temperature)
     name = None if group is None else group.group_name
     logps, _, entropies = TwoStage.apply(  # type: ignore[no-untyped-call]
-        tokens.hidden, weight, bias, each, every, tokens.targets, tokens.counted, *size, name, with_entropy
+        savable(tokens.hidden),
+        savable(weight),
+        bias,
+        each,
+        every,
+        tokens.targets,
+        tokens.counted,
+        *size,
+        name,
+        with_entropy,
     )
-    logps = logps.view(targets.shape)
-    return (logps, entropies.view(targets.shape)) if with_entropy else logps
+    logps = logps.view(targets.shape).clone()  # the backward pass reads what is cloned: callers may write into the copy
+    return (logps, entropies.view(targets.shape).clone()) if with_entropy else logps

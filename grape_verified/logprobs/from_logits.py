@@ -21,9 +21,9 @@ from grape_verified.arguments import (
 )
 from grape_verified.logprobs.dispatch import in_transform, triton_kernels_for
 from grape_verified.logprobs.from_logits_triton import TritonTokenEntropies, TritonTokenLogps
-from grape_verified.logprobs.inputs import check_targets, counted_positions, savable
+from grape_verified.logprobs.inputs import check_targets, counted_positions
 from grape_verified.logprobs.tiles import blocks
-from grape_verified.numerics import EXP_IS_ZERO, compute_dtype, log_softmax
+from grape_verified.numerics import EXP_IS_ZERO, compute_dtype, log_softmax, savable
 
 __all__ = ["token_entropies", "token_logps"]
 
@@ -79,7 +79,8 @@ def token_logps(
         logps = TritonTokenLogps.apply(logits, targets, temperature, kernels, _TokenLogps)  # type: ignore
     else:
         logps = _TokenLogps.apply(logits, targets, temperature)[0]  # type: ignore[no-untyped-call]
-    return logps if counted is None else logps.masked_fill(~counted, 0)  # type: ignore[no-any-return]
+    # The backward pass reads the result: callers may write into a copy.
+    return logps.clone() if counted is None else logps.masked_fill(~counted, 0)  # type: ignore[no-any-return]
 
 
 def token_entropies(
@@ -122,7 +123,7 @@ def token_entropies(
         entropies = TritonTokenEntropies.apply(logits, temperature, kernels, _TokenEntropies)  # type: ignore
     else:
         entropies = _TokenEntropies.apply(logits, temperature)[0]  # type: ignore[no-untyped-call]
-    return entropies if counted is None else entropies.masked_fill(~counted, 0)  # type: ignore[no-any-return]
+    return entropies.clone() if counted is None else entropies.masked_fill(~counted, 0)  # type: ignore[no-any-return]
 
 
 class _TokenLogps(torch.autograd.Function):

@@ -22,12 +22,11 @@ from grape_verified.logprobs.inputs import (
     check_with_values,
     checked_terms,
     head_inputs,
-    savable,
 )
 from grape_verified.logprobs.one_pass import Loss, OnePass, Part
 from grape_verified.logprobs.parallel import first_token, ranks
 from grape_verified.logprobs.tiles import Head, blocks, checked_tile, one_pass_tile
-from grape_verified.numerics import compute_dtype
+from grape_verified.numerics import compute_dtype, savable
 
 __all__ = ["FusedLossOutput", "fused_linear_loss"]
 

@@ -28,7 +28,7 @@ from grape_verified.arguments import (
     values_are_readable,
 )
 from grape_verified.logprobs.dispatch import in_transform
-from grape_verified.numerics import compute_dtype
+from grape_verified.numerics import compute_dtype, savable
 
 Separable = Literal["token", "sequence", "pair"]
 
@@ -134,12 +134,6 @@ def counted_positions(mask: Tensor, logits: Tensor) -> Bool[Tensor, "*positions"
             "last dimension"
         )
     return as_bool("mask", mask)
-
-
-def savable(x: Tensor) -> Tensor:
-    """A tensor that autograd can save: a copy of one made in inference mode, else the tensor."""
-    copied = not torch.compiler.is_compiling() and x.is_inference() and not torch.is_inference_mode_enabled()
-    return x.clone() if copied else x
 
 
 def check_separable(

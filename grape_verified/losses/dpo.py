@@ -24,7 +24,7 @@ from grape_verified.arguments import (
     check_values,
 )
 from grape_verified.losses.output import PairLossOutput, mean_of_rows, means_over_rows
-from grape_verified.numerics import compute_dtype, difference, saturate_
+from grape_verified.numerics import compute_dtype, difference, saturate_, savable
 
 __all__ = ["dpo_loss", "dpo_per_pair", "ipo_loss", "ipo_per_pair", "robust_dpo_loss", "robust_dpo_per_pair"]
 
@@ -312,8 +312,7 @@ def _smoothed(margins: Tensor, smoothing: float) -> Tensor:
 
 def _robust(log_ratios: tuple[Tensor, Tensor], beta: float, flipped: float) -> Tensor:
     """As L(−m) = L(m) + m, the loss is L(m) − ε·m/(1−2ε), which subtracts no large numbers."""
-    chosen, rejected = log_ratios
-    margins = beta * (chosen - rejected)
+    margins = _margins(log_ratios, beta)
     return saturate_(-logsigmoid(margins) - flipped / (1 - 2 * flipped) * margins)
 
 
@@ -354,7 +353,7 @@ def _lengths(name: str, lengths: Tensor, like: Tensor) -> Tensor:
     check_same_shape(name, lengths, "chosen_logps", like)
     wide = lengths.to(torch.float64)
     check_values(name, lengths, (wide >= 1) & (wide <= LARGEST), "finite lengths >= 1")
-    return lengths.detach().to(like.dtype)
+    return savable(lengths.detach()).to(like.dtype)
 
 
 @torch.no_grad()

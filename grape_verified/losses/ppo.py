@@ -26,7 +26,7 @@ from grape_verified.arguments import (
 from grape_verified.kl import check_estimator, estimate
 from grape_verified.losses.output import LossOutput, means_over
 from grape_verified.losses.ratio import RatioTokens, counted_ratio_tokens, ratio_output, ratio_tokens
-from grape_verified.numerics import difference, saturate_, select, with_values_
+from grape_verified.numerics import difference, is_traced, only, saturate_, select, with_values_
 
 __all__ = [
     "adaptive_kl_coef",
@@ -158,12 +158,11 @@ def clipped_surrogate(tokens: RatioTokens, clip: Clip) -> tuple[Tensor, Tensor]:
 
 def clipped_ratio(ratio: Tensor, advantages: Tensor, clip: Clip) -> Tensor:
     """The ratio, clipped on the side that the advantage selects, with slope 1 where it is not, kinks included."""
-    if torch.compiler.is_compiling():
+    if is_traced():
         return _clipped(ratio, advantages, clip)
     with torch.no_grad():
         clipped = _clipped(ratio, advantages, clip)
-        kept = (clipped == ratio).to(ratio.dtype)
-    return with_values_(ratio * kept, clipped)  # the same values, and a backward pass of one product
+    return with_values_(only(ratio, clipped == ratio), lambda _: clipped)  # one product in the backward pass
 
 
 def _clipped(ratio: Tensor, advantages: Tensor, clip: Clip) -> Tensor:

@@ -11,8 +11,8 @@ from grape_verified.arguments import (
     check_floating,
     check_has_values,
     check_integer,
+    check_like,
     check_number,
-    check_same_shape,
 )
 from grape_verified.numerics import compute_dtype
 
@@ -73,7 +73,8 @@ def conjugate_gradient(
     norm = first_norm = torch.linalg.vector_norm(residual)
     for step in range(1, steps + 1):
         image = product(direction)
-        check_same_shape("product", image, "target", target)
+        check_like("product", image, "target", target)
+        image = image.to(target.dtype)
         curvature = (direction * image).sum()
         if not curvature > 0:
             raise NonPositiveCurvature(
@@ -93,6 +94,8 @@ def conjugate_gradient(
 def _check_target(target: Tensor) -> None:
     """Check the right-hand side of a system."""
     check_floating("target", target, "(parameters,)")
+    if target.numel() == 0:
+        raise ValueError("target: got shape (0,), expected at least one entry")
     check_has_values("target", target)
     if not target.isfinite().all():
         raise ValueError("target: got a value that is not finite, expected finite numbers")
