@@ -167,7 +167,7 @@ wrong("dpo_per_pair", "hinge", must=("value", "gradient"), may=TERMS)(
     _of_pairs(lambda h, beta: (1 - beta * h).clamp(min=0))
 )
 
-ipo = correct("ipo_per_pair")(_of_pairs(lambda h, beta: h * h - h / beta + 1 / (4 * beta * beta)))
+ipo = correct("ipo_per_pair")(_of_pairs(lambda h, beta: (2 * beta * h - 1).square() / (4 * beta * beta)))
 wrong("ipo_per_pair", "target of 1/β", must=("value", "gradient"), may=TERMS)(
     _of_pairs(lambda h, beta: (h - 1 / beta) ** 2)
 )
