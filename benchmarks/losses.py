@@ -26,8 +26,8 @@ import grape_verified
 from benchmarks import textbook
 from benchmarks.measure import clocked, in_a_word, keep_freed_memory, peak_memory
 from benchmarks.run import machine, versions
-from benchmarks.table import MIB, NONE, markdown, with_spread
-from benchmarks.textbook import ROWS
+from benchmarks.table import MIB, markdown, with_spread
+from benchmarks.textbook import NONE, ROWS
 
 SHAPES = ("8x128", "256x4096")
 MODES = ("eager", "compiled")

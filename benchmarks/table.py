@@ -10,12 +10,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import problems
+from benchmarks.problems import Shape
+from benchmarks.textbook import NONE
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
-NONE = "—"
 LIBRARIES = ("torch", "trl", "liger-kernel")
 MIB = 2**20
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -35,12 +35,12 @@ TASK_LABELS = {"logps": "log π", "entropy": "log π and H", "sft": "SFT", "grpo
 Cell = dict[str, Any]
 
 
-def floor(shape: problems.Shape, dtype: str) -> int:
+def floor(shape: Shape, dtype: str) -> int:
     """Bytes of the two gradients, (V + N)·d numbers: the least that must be held."""
     return (shape.vocab + shape.tokens) * shape.width * BYTES[dtype]
 
 
-def flop(shape: problems.Shape) -> int:
+def flop(shape: Shape) -> int:
     """6NVd: logits and two gradients."""
     return 6 * shape.tokens * shape.vocab * shape.width
 
@@ -55,7 +55,7 @@ def ratios(cell: Cell, other: Cell, kind: str = "flat", other_kind: str = "flat"
     return [mine / theirs for mine, theirs in zip(times(cell, kind), times(other, other_kind), strict=False)]
 
 
-def shares(cell: Cell, shape: problems.Shape) -> list[float]:
+def shares(cell: Cell, shape: Shape) -> list[float]:
     """6NVd/(P·t) of each round, P the rate of matrix products measured around t."""
     return [flop(shape) / (found["rate"] * found["seconds"]) for found in cell.get("times", {}).get("flat", [])]
 
@@ -114,7 +114,7 @@ class Results:
     """Results by task and row."""
 
     def __init__(self, results: dict[str, Any]) -> None:
-        self.raw, self.shape = results, problems.Shape(*results["shape"])
+        self.raw, self.shape = results, Shape(*results["shape"])
         self.cells = {(cell["task"], cell["row"]): cell for cell in results["cells"]}
         self.tasks = list(dict.fromkeys(task for task, _ in self.cells))
         self.rows = list(dict.fromkeys(name for _, name in self.cells))

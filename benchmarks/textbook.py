@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from benchmarks.table import NONE
+#: What a table shows where there is nothing, such as advantages.
+NONE = "—"
 
 CLIP = 0.2
 DAPO_CLIP = 0.28
