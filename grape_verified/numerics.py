@@ -33,9 +33,16 @@ def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, enabled=False) if available else nullcontext()
 
 
+def is_traced() -> bool:
+    """Whether operations are being recorded: by torch.compile, torch.export, torch.jit or make_fx."""
+    if torch.compiler.is_compiling():
+        return True
+    return torch._C._is_tracing() or torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
+
+
 def values_are_readable(tensor: Tensor) -> bool:
-    """Whether the values of a tensor can be read: not while a compiler traces, and not if it has none."""
-    return not torch.compiler.is_compiling() and has_values(tensor)
+    """Whether the values of a tensor can be read: not while operations are recorded, and not if it has none."""
+    return not is_traced() and has_values(tensor)
 
 
 def has_values(tensor: Tensor) -> bool:
@@ -88,13 +95,6 @@ def log_softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
     log_total = others.exp().sum(-1, keepdim=True).log1p()
     nowhere = highest - highest  # NaN where the largest is infinite or NaN, else 0
     return others.scatter_(-1, top, 0).sub_(log_total + nowhere)
-
-
-def is_traced() -> bool:
-    """Whether operations are being recorded: by torch.compile, torch.export, torch.jit or make_fx."""
-    if torch.compiler.is_compiling():
-        return True
-    return torch._C._is_tracing() or torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
 
 
 def with_values_(x: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:

@@ -8,10 +8,12 @@ import re
 
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import grape_verified
 from grape_verified.conformance import CONTRACTS
 from grape_verified.conformance.calls import calls
+from grape_verified.numerics import SMALL
 
 DIFFERENTIATED = [name for name, contract in CONTRACTS.items() if contract.wrt]
 LOSSES = [name for name, contract in CONTRACTS.items() if contract.reduced and name != "aggregate"]
@@ -48,6 +50,73 @@ def test_the_gradient_is_that_of_the_value(name):
             return call({**call.tensors, **dict(zip(call.wrt, given, strict=True))})
 
         assert torch.autograd.gradcheck(value, leaves)
+
+
+#: What refuses a forward-mode derivative: functions from logits or hidden states, which have only a backward pass.
+WITHOUT_FORWARD_MODE = {
+    "token_logps", "token_entropies", "linear_token_logps", "linear_token_entropies", "categorical_kl",
+}  # fmt: skip
+FORWARD_MODE = [name for name in DIFFERENTIATED if name not in WITHOUT_FORWARD_MODE]
+
+
+def total_of(call):
+    """The sum of what a call returns, as a function of what is differentiated, and where."""
+
+    def total(*given):
+        return call({**call.tensors, **dict(zip(call.wrt, given, strict=True))}).sum()
+
+    return total, tuple(call.tensors[n] for n in call.wrt)
+
+
+@pytest.mark.parametrize("name", FORWARD_MODE)
+def test_forward_mode_and_reverse_mode_agree(name):
+    for total, at in map(total_of, map(off_the_kinks, calls(name))):
+        tangents = tuple(torch.linspace(-1, 2, x.numel(), dtype=x.dtype).view_as(x) for x in at)
+        slopes = torch.func.grad(total, argnums=tuple(range(len(at))))(*at)
+        expected = sum((slope * tangent).sum() for slope, tangent in zip(slopes, tangents, strict=True))
+        torch.testing.assert_close(torch.func.jvp(total, at, tangents)[1], expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", FORWARD_MODE)
+def test_the_hessian_is_the_same_by_either_mode(name):
+    total, at = total_of(off_the_kinks(first(name)))
+    forward_over_reverse = torch.func.hessian(total)(*at)
+    reverse_over_reverse = torch.func.jacrev(torch.func.jacrev(total))(*at)
+    torch.testing.assert_close(forward_over_reverse, reverse_over_reverse, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT_FORWARD_MODE))
+def test_a_forward_mode_derivative_that_is_not_there_is_refused(name):
+    total, at = total_of(off_the_kinks(first(name)))
+    with pytest.raises((NotImplementedError, RuntimeError)):
+        torch.func.jvp(total, at, at)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_trace_has_the_gradient(name):
+    """What make_fx records is differentiated later, without the tricks of eager mode."""
+    total, at = total_of(off_the_kinks(first(name)))
+    leaves = [x.clone().requires_grad_() for x in at]
+    traced = torch.autograd.grad(make_fx(total)(*at)(*leaves), leaves)
+    torch.testing.assert_close(traced, torch.func.grad(total, argnums=tuple(range(len(at))))(*at), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if "mask" in CONTRACTS[name].tensors])
+def test_masked_gradients_are_0_for_an_upstream_of_nan_in_large_batches_too(name):
+    """Above some size another path is taken; 0 · NaN is not 0."""
+    call = first(name)
+    rows = -(-2 * SMALL // call.tensors["mask"].numel())
+    if name in {"rejection_sampling", "grape"}:
+        pytest.skip("groups of rows are not to be repeated")
+    large = call.mapped(lambda t: t.repeat(rows, *[1] * (t.ndim - 1)))
+    result, leaves = output(large)
+    masked = large.tensors["mask"] == 0
+    if result[1].ndim == 1:
+        pytest.skip("its terms are sequences")
+    upstream = torch.ones_like(result[1]).masked_fill(masked, torch.nan)
+    gradients = torch.autograd.grad(result[1], leaves, upstream)
+    assert not any(gradient[masked].any() for gradient in gradients)
+    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
