@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 from grape_verified.numerics import (
     SMALL,
@@ -130,6 +131,15 @@ class TestEach:
         compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
         assert torch.equal(compiled(x), function(x))
         assert torch.equal(torch.autograd.grad(compiled(x).sum(), x)[0], torch.autograd.grad(function(x).sum(), x)[0])
+
+    def test_forward_mode(self, function):
+        """By torch.func and by dual numbers, where the function saturates too."""
+        x = every_kind_of_float(torch.float32).detach()
+        slopes = torch.func.vmap(torch.func.grad(function))(x)
+        assert torch.equal(torch.func.jvp(function, (x,), (torch.ones_like(x),))[1], slopes)
+        with forward_ad.dual_level():
+            tangent = forward_ad.unpack_dual(function(forward_ad.make_dual(x, torch.ones_like(x)))).tangent
+        assert torch.equal(tangent, slopes)
 
     def test_function_transforms(self, function):
         x = every_kind_of_float(torch.float32)
