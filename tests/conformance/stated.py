@@ -138,16 +138,20 @@ def divergence_scales(case, answer):
     return (weights * terms).sum(-1).tolist()
 
 
-@bound("group_advantages", 8, '|error| ≤ 8·u·(|A_i| + 1), with scale "none" |error| ≤ 8·u·(|A_i| + s)')
+@bound(
+    "group_advantages", 1,
+    '|error| ≤ (8 + log₂ G)·u·(|A_i| + 1), with scale "none" |error| ≤ (8 + log₂ G)·u·(|A_i| + s)',
+)  # fmt: skip
 def advantage_scales(case, answer):
-    """|A_i| + 1 with scale "std", |A_i| + s with "none"."""
+    """8 + log₂ G times |A_i| + 1 with scale "std", |A_i| + s with "none"."""
     values, size = value_scales(case, answer), case.options["group_size"]
+    factor = 8 + math.log2(size)
     if case.options["scale"] == "std":
-        return [value + 1 for value in values]
+        return [factor * (value + 1) for value in values]
     groups = case.tensors["rewards"].double().reshape(-1, size)
     spreads = groups.std(1, correction=int(size > 1)).repeat_interleave(size).tolist()
     # A third is not exact in a ball either, so the oracle's 0 is not exactly 0.
-    return [max(value + s, 2.0**-200) for value, s in zip(values, spreads, strict=True)]
+    return [factor * max(value + s, 2.0**-200) for value, s in zip(values, spreads, strict=True)]
 
 
 @bound("acceptance_probabilities", 4, "4·u·((|r| + |r_max|)/β + 1)·value")
