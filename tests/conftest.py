@@ -40,6 +40,7 @@ LEFT_OUT = (
     "13 of 16 trainings",
     "contexts that compile",
     "the second SMT solver",
+    "losses on every route, on several processes and beside other libraries",
 )
 
 

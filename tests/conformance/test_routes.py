@@ -11,6 +11,8 @@ from grape_verified.logprobs import from_logits, fused_loss, one_pass, two_stage
 
 from .routes import FUSED, ROUTES, by_route
 
+pytestmark = pytest.mark.full("losses on every route, on several processes and beside other libraries")
+
 #: Inputs for each property of each loss on each route. Other tests check the losses themselves on more inputs; what is
 #: new here is the route, which all of them share.
 EXAMPLES = 6

@@ -14,6 +14,8 @@ from liger_kernel.chunked_loss.grpo_loss import LigerFusedLinearGRPOFunction
 
 from grape_verified.conformance import CONTRACTS, check
 
+pytestmark = pytest.mark.full("losses on every route, on several processes and beside other libraries")
+
 EXAMPLES = 40
 
 LOSS_TYPES = {"token_mean": "dapo", "sequence_mean": "grpo", "fixed_length": "dr_grpo"}

@@ -10,6 +10,8 @@ import torch
 
 from grape_verified import aggregate, aggregation_denominator, linear_token_logps
 
+pytestmark = pytest.mark.full("losses on every route, on several processes and beside other libraries")
+
 SCRIPT = Path(__file__).with_name("ranks.py")
 SPEC = importlib.util.spec_from_file_location("ranks", SCRIPT)
 one = importlib.util.module_from_spec(SPEC)
