@@ -161,7 +161,7 @@ def only(x: Tensor, counted: Tensor) -> Tensor:
     On a CPU a select branches, and a ragged mask makes the branch mispredict: it takes up to 100 times as long as a
     product. So the bits of what does not count are cleared.
     """
-    if x.is_cpu and x.numel() >= SMALL and values_are_readable(x) and values_are_readable(counted) and not is_traced():
+    if x.is_cpu and x.numel() >= SMALL and values_are_readable(x) and values_are_readable(counted):
         return _Only.apply(x, counted)  # type: ignore[no-any-return, no-untyped-call]
     return x.masked_fill(~counted, 0)
 

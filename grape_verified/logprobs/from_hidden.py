@@ -90,17 +90,9 @@ def linear_token_logps(
     size = two_stage_tile(hidden, weight) if tile is None else checked_tile(tile)
     each, every = (tokens.temperature, 1.0) if isinstance(tokens.temperature, Tensor) else (None, tokens.temperature)
     name = None if group is None else group.group_name
+    head = (None if x is None else savable(x) for x in (tokens.hidden, weight, bias, each))
     logps, _, entropies = TwoStage.apply(  # type: ignore[no-untyped-call]
-        savable(tokens.hidden),
-        savable(weight),
-        bias,
-        each,
-        every,
-        tokens.targets,
-        tokens.counted,
-        *size,
-        name,
-        with_entropy,
+        *head, every, tokens.targets, tokens.counted, *size, name, with_entropy
     )
     logps = logps.view(targets.shape).clone()  # the backward pass reads what is cloned: callers may write into the copy
     return (logps, entropies.view(targets.shape).clone()) if with_entropy else logps

@@ -128,3 +128,21 @@ def test_bad_arguments_of_conjugate_gradient(given, error, text):
     with pytest.raises(error) as raised:
         conjugate_gradient(**{"product": lambda vector: vector, "target": torch.ones(2)} | given)
     assert str(raised.value).startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("product", "target", "error", "message"),
+    [
+        (lambda v: None, torch.ones(2), TypeError, "product: got NoneType, expected a tensor"),
+        (lambda v: v * 1j, torch.ones(2), TypeError, "product: got dtype torch.complex64, expected a floating-point"),
+        (lambda v: v, torch.ones(0), ValueError, "target: got shape (0,), expected at least one entry"),
+    ],
+)
+def test_a_product_or_target_of_another_kind_is_refused(product, target, error, message):
+    with pytest.raises(error) as caught:
+        conjugate_gradient(product, target)
+    assert message in str(caught.value)
+
+
+def test_the_target_decides_the_dtype():
+    assert conjugate_gradient(lambda v: v.double(), torch.ones(2)).dtype == torch.float32

@@ -126,6 +126,13 @@ def test_shorter_fractions_are_tried_in_turn():
     assert results[10**30] == taken
 
 
+@pytest.mark.parametrize("buffer", [torch.eye(2).to_sparse(), torch.ones(2, device="meta")], ids=["sparse", "meta"])
+def test_buffers_that_cannot_be_compared_do_not_stop_a_step(buffer):
+    model, inputs, targets, advantages = linear_case()
+    model.register_buffer("table", buffer)
+    assert trpo_step(model, inputs, targets, advantages, MASK).accepted
+
+
 def test_a_step_is_not_shortened_to_nothing():
     """However many fractions are allowed, the search ends with the last that is not 0."""
     model, inputs, targets, advantages = linear_case()
