@@ -8,21 +8,9 @@ import os
 import grape_spec  # noqa: F401 - the registry is full before any test adds to it
 import pytest
 import torch
-from grape_spec.evaluate import code_of, condition_of, reads_of
-from grape_spec.language.expressions import _unfolded
-from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
-from grape_spec.language.symbols import _BY_NAME, DECLARATIONS
-from grape_spec.proof.derivatives import resolve
-from grape_spec.proof.needs import needs_of, positions_of
-from grape_spec.proof.refute import _lines, _loose_axes
-from grape_spec.proof.smt import _normal_form, _shown_positive
 from hypothesis import settings
 
-#: Caches of expressions, which a test may redefine.
-REMEMBERED = (
-    code_of, condition_of, reads_of, _unfolded, _lines, _loose_axes, _normal_form, _shown_positive, needs_of,
-    positions_of, resolve,
-)  # fmt: skip
+from tests.tables import restored
 
 torch.set_num_threads(1)  # the tensors are small, and tests that run side by side share the cores
 
@@ -78,11 +66,5 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture
 def scratch_registry():
     """Restore the tables of symbols, definitions and claims after a test."""
-    tables = (DECLARATIONS, _BY_NAME, DEFINITIONS, CLAIMS, RETIRED)
-    before = [dict(table) for table in tables]
-    yield
-    for table, saved in zip(tables, before, strict=True):
-        table.clear()
-        table.update(saved)
-    for remembered in REMEMBERED:
-        remembered.cache_clear()
+    with restored():
+        yield

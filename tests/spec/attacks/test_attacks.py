@@ -1,0 +1,120 @@
+"""No attack is proved, none crashes the prover, and none takes long."""
+
+import re
+import signal
+from contextlib import contextmanager
+from importlib import import_module
+
+import pytest
+from grape_spec.language import claim
+from grape_spec.language.registry import CLAIMS
+from grape_spec.proof.prove import prove_claim
+from grape_spec.proof.refute import refutes
+
+from tests.spec.attacks.world import ATTACKS, ID, entered
+
+KINDS = (
+    "circles", "sizes", "no_value", "derivatives", "sums", "assumptions", "bindings", "order", "declarations",
+)  # fmt: skip
+for kind in KINDS:
+    import_module(f"tests.spec.attacks.{kind}")
+
+#: Seconds of processor time that an attack may take, whatever it does; the solver gives up after ten.
+LIMIT = 15
+
+#: Attacks that succeed: what the language and the prover still have to learn. An entry that is no longer needed fails.
+SUCCEED: set[str] = {
+    "a claim as its own fact, in from_minimum",
+    "a claim as its own fact, for −x² ≥ 0",
+    "count(5 − n) = 5 − n",
+    "triangle(5 − n) > 0",
+    "a size put in by At",
+    "partial sums of positive numbers",
+    "more entries than there are",
+    "a size that is any real number",
+    "induction over the positive reals",
+    "the first of no numbers",
+    "the first of n − 1 numbers",
+    "every size is at most 5",
+    "0 · |x|′ = 0",
+    "0 · ∂max(x, y) = 0, by smt",
+    "cases without an else, less themselves",
+    "a slope at a point without a value, 1/x",
+    "0 · a slope of log at −1",
+    "0 · a slope of |x| at 0 from above of √",
+    "Γ(x) − Γ(x) = 0",
+    "|asin x|² = (asin x)²",
+    "mixed derivatives of what is declared differentiable commute",
+    "a second derivative of what is declared differentiable",
+    "a definition that nests sums over one index, put under that index",
+    "the same, as a bound that the audit finds sound",
+    "a function put in that is not defined everywhere",
+    "a definition that calls itself positive",
+    "a definition of itself",
+    "a rule that somebody wrote, under the name of another",
+    "a definition that changes",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def world():
+    """What the attacks speak of is declared."""
+    with entered():
+        yield
+
+
+@contextmanager
+def limited():
+    """Within: an error after some seconds."""
+
+    def stop(*_):
+        raise TimeoutError(f"more than {LIMIT} s")
+
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, LIMIT)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+def every_attack():
+    """Every attack under its name; those that succeed are expected to."""
+    for attack in ATTACKS:
+        marks = [pytest.mark.xfail(strict=True)] if attack.name in SUCCEED else []
+        yield pytest.param(attack, id=f"{attack.kind}: {attack.name}", marks=marks)
+
+
+def written(attack):
+    """The claim of an attack, entered in place of the last one."""
+    CLAIMS.pop(ID, None)
+    parts = attack.parts()
+    return claim(ID, attack.name, *(parts if isinstance(parts, list) else [parts]))
+
+
+@pytest.mark.parametrize("attack", list(every_attack()))
+def test_it_is_not_proved(attack):
+    """It is refused when it is written, in the words that it names, or the verdict is unknown with a reason."""
+    with limited():
+        if attack.refused:
+            with pytest.raises((TypeError, ValueError, KeyError), match=re.escape(attack.refused)):
+                written(attack)
+        else:
+            *_, last = prove_claim(written(attack))
+            assert (last.status, bool(last.reason)) == ("unknown", True)
+
+
+@pytest.mark.parametrize("attack", [pytest.param(attack, id=attack.name) for attack in ATTACKS if attack.at])
+def test_it_is_false_at_the_point_that_it_names(attack):
+    """Otherwise it would be no attack."""
+    if not attack.refused:
+        part = written(attack).parts[-1]
+        assert refutes(part.statement, part.assuming, attack.at)
+
+
+def test_names_are_different():
+    """Each attack has a name of its own, and the list of those that succeed names attacks."""
+    names = [attack.name for attack in ATTACKS]
+    assert len(set(names)) == len(names)
+    assert set(names) >= SUCCEED

@@ -1,0 +1,35 @@
+"""The tables of the language, which a test may add to and must not leave changed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from grape_spec.evaluate import code_of, condition_of, reads_of
+from grape_spec.language.expressions import _unfolded
+from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
+from grape_spec.language.symbols import _BY_NAME, DECLARATIONS
+from grape_spec.proof.derivatives import resolve
+from grape_spec.proof.needs import needs_of, positions_of
+from grape_spec.proof.refute import _lines, _loose_axes
+from grape_spec.proof.smt import _normal_form, _shown_positive
+
+TABLES = (DECLARATIONS, _BY_NAME, DEFINITIONS, CLAIMS, RETIRED)
+
+#: Caches of expressions, which a test may redefine.
+REMEMBERED = (
+    code_of, condition_of, reads_of, _unfolded, _lines, _loose_axes, _normal_form, _shown_positive, needs_of,
+    positions_of, resolve,
+)  # fmt: skip
+
+
+@contextmanager
+def restored() -> Iterator[list[dict]]:
+    """Within: whatever is declared, defined or claimed. Afterwards: the tables as they were, and nothing remembered."""
+    before = [dict(table) for table in TABLES]
+    try:
+        yield before
+    finally:
+        for table, saved in zip(TABLES, before, strict=True):
+            table.clear()
+            table.update(saved)
+        for remembered in REMEMBERED:
+            remembered.cache_clear()
