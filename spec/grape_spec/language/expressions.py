@@ -79,7 +79,7 @@ class At(_RealNode):
     """An expression, derivatives in it already taken, with a symbol or family replaced: f′ at the point."""
 
     def __new__(cls, expr: Any, replaced: sp.Expr, value: Any) -> At:
-        if not isinstance(replaced, sp.Symbol | sp.IndexedBase | UndefinedFunction):
+        if not isinstance(replaced, sp.Symbol | sp.IndexedBase):
             raise TypeError(f"replaced: got {replaced}, expected a symbol or a family")
         return sp.Expr.__new__(cls, sp.sympify(expr), replaced, sp.sympify(value))
 
@@ -358,7 +358,7 @@ def _under_binder(expr: sp.Basic, mapping: dict[Any, Any]) -> sp.Basic:
     bound = bound_things(expr)
     inner = {old: new for old, new in mapping.items() if old not in bound}
     incoming: set[Any] = set().union(*(occurring(new) for new in inner.values()))
-    renamed = {b: _fresh(b, incoming | occurring(expr)) for b in bound & incoming}
+    renamed = _renamed(bound & incoming, incoming | bound | occurring(expr))
     inner = {**inner, **renamed}
     if isinstance(expr, ExprWithLimits):
         limits = [
@@ -371,6 +371,14 @@ def _under_binder(expr: sp.Basic, mapping: dict[Any, Any]) -> sp.Basic:
     return expr.func(
         _substitute(body, inner), renamed.get(variable, variable), _substitute(outside, mapping), *map(int, side)
     )
+
+
+def _renamed(clash: set[Any], taken: set[Any]) -> dict[Any, Any]:
+    """A name of its own for each bound variable that clashes: two indices of one sum must not become one."""
+    fresh: dict[Any, Any] = {}
+    for thing in sorted(clash, key=str):
+        fresh[thing] = _fresh(thing, taken | set(fresh.values()))
+    return fresh
 
 
 def _fresh(thing: Any, taken: set[Any]) -> Any:
@@ -394,7 +402,7 @@ def avoid(expr: sp.Basic, taken: set[Any]) -> sp.Basic:
         clash = bound_things(node) & taken
         if not clash or not isinstance(node, ExprWithLimits):
             return None
-        fresh = {b: _fresh(b, taken | occurring(node.function)) for b in clash}
+        fresh = _renamed(clash, taken | bound_things(node) | occurring(node.function))
         limits = [(fresh.get(limit[0], limit[0]), *limit[1:]) for limit in node.limits]
         return node.func(substitute(node.function, fresh), *limits)
 

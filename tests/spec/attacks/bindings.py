@@ -79,4 +79,5 @@ attack(
     "a function put in that is not defined everywhere",
     "y ≤ 0",
     lambda: holds(greater(y, 0), by=smt(given=[fact("at.positive", at_x=At(f(y), f, Lambda(z, log(z))))])),
+    refused="expected a symbol or a family",
 )
