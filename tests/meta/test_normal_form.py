@@ -15,8 +15,7 @@ from grape_spec.evaluate import Evaluator
 from grape_spec.jets import value_of
 from grape_spec.language import Open, Positive, Real, Simplex, Size, delta, equals, family, index, sum_over, symbol
 from grape_spec.language.expressions import substitute
-from grape_spec.language.registry import CLAIMS, DEFINITIONS
-from grape_spec.language.symbols import _BY_NAME, DECLARATIONS
+from grape_spec.language.symbols import DECLARATIONS
 from grape_spec.proof.context import Context
 from grape_spec.proof.derivatives import NotAlgebraic
 from grape_spec.proof.field import is_zero
@@ -24,6 +23,8 @@ from grape_spec.proof.normal_form import NormalForm, to_expr
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sympy import Max, exp, log
+
+from tests.tables import TABLES, restored
 
 
 def declared():
@@ -47,22 +48,17 @@ def declared():
     )
 
 
-_TABLES = (DECLARATIONS, _BY_NAME, DEFINITIONS, CLAIMS)
-_BEFORE = [dict(table) for table in _TABLES]
-W = declared()
-_MINE = {thing: entry for thing, entry in DECLARATIONS.items() if thing not in _BEFORE[0]}
-for _table, _saved in zip(_TABLES, _BEFORE, strict=True):
-    _table.clear()
-    _table.update(_saved)
+with restored():
+    W = declared()
+    _MINE = dict(DECLARATIONS)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def symbols_of_this_module():
     """Declared while these tests run, and no longer."""
-    DECLARATIONS.update(_MINE)
-    yield
-    for thing in _MINE:
-        DECLARATIONS.pop(thing, None)
+    with restored():
+        TABLES[0].update(_MINE)
+        yield
 
 
 INDICES = (W.i, W.j, W.k)

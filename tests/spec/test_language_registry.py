@@ -18,6 +18,7 @@ from grape_spec.language import (
     wrong,
 )
 from grape_spec.language.registry import (
+    _CLAIMED,
     CLAIMS,
     DEFINITIONS,
     RETIRED,
@@ -79,7 +80,7 @@ def test_a_circle_of_uses_is_refused(words):
     plain_claim(words, "t.first")
     plain_claim(words, "t.second", uses=["t.first"])
     first = CLAIMS["t.first"]
-    CLAIMS["t.first"] = type(first)("t.first", "", first.parts, ("t.second",), first.source, ())
+    _CLAIMED["t.first"] = type(first)("t.first", "", first.parts, ("t.second",), first.source, ())
     with pytest.raises(RegistryError, match=r"lead back to it: t\.first → t\.second → t\.first"):
         all_uses("t.first")
 
@@ -216,7 +217,7 @@ def test_the_version_of_a_claim_follows_its_meaning(words):
     """Two claims that differ in a number, an assumption or a domain differ in their hash; the words do not count."""
 
     def version(statement, assuming=(), text="text"):
-        CLAIMS.pop("t.version", None)
+        _CLAIMED.pop("t.version", None)
         return claim("t.version", text, holds(statement, by=smt(), assuming=assuming)).hash
 
     base = version(greater(words.x, 0))

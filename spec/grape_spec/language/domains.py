@@ -19,6 +19,11 @@ from sympy.logic.boolalg import Boolean
 SAMPLE_BITS = 6
 
 
+def _refuse(wrong: bool, got: str, expected: str) -> None:
+    if wrong:
+        raise ValueError(f"domain: got {got}, expected {expected}")
+
+
 @dataclass(frozen=True)
 class Domain:
     """A set of numbers; the subclasses say which."""
@@ -51,6 +56,24 @@ class Interval(Domain):
     high: Fraction | None = None
     low_closed: bool = False
     high_closed: bool = False
+
+    def __post_init__(self) -> None:
+        low, high = self.low, self.high
+        _refuse(not (low is None or high is None or low < high), f"the interval from {low} to {high}", "low < high")
+        _refuse(self.name != self._text(), f"the name {self.name!r}", f"what the interval is: {self._text()!r}")
+
+    def _text(self) -> str:
+        """What a page calls the interval, so that a name cannot promise what the ends do not keep."""
+        low, high = self.low, self.high
+        if low is None and high is None:
+            return "real"
+        if high is None:
+            if low == 0:
+                return "non-negative" if self.low_closed else "positive"
+            return f"at least {low}" if self.low_closed else f"greater than {low}"
+        if low is None:
+            return f"at most {high}" if self.high_closed else f"less than {high}"
+        return f"in {'[' if self.low_closed else '('}{low}, {high}{']' if self.high_closed else ')'}"
 
     @property
     def assumptions(self) -> dict[str, bool]:
@@ -104,6 +127,11 @@ class Naturals(Domain):
 
     low: int = 1
 
+    def __post_init__(self) -> None:
+        _refuse(not (isinstance(self.low, int) and self.low >= 0), f"the lowest number {self.low}", "an integer ≥ 0")
+        expected = {0: "whole number", 1: "positive integer"}.get(self.low, f"integer of at least {self.low}")
+        _refuse(self.name != expected, f"the name {self.name!r}", repr(expected))
+
     @property
     def assumptions(self) -> dict[str, bool]:
         return {"integer": True, "positive": True} if self.low > 0 else {"integer": True, "nonnegative": True}
@@ -137,6 +165,12 @@ class OneOf(Domain):
     """A finite set of numbers, such as the values 0 and 1 of a mask."""
 
     values: tuple[int, ...] = (0, 1)
+
+    def __post_init__(self) -> None:
+        whole = bool(self.values) and all(isinstance(value, int) for value in self.values)
+        _refuse(not whole, f"the values {self.values}", "one integer or more")
+        expected = " or ".join(map(str, self.values))
+        _refuse(self.name != expected, f"the name {self.name!r}", repr(expected))
 
     @property
     def assumptions(self) -> dict[str, bool]:
@@ -217,8 +251,9 @@ SmoothPositive = SmoothDomain("differentiable and positive", positive=True)
 
 def Open(low: int | Fraction, high: int | Fraction | None = None) -> Interval:  # noqa: N802 - reads as a set
     """The open interval (low, high); without ``high`` it has no upper end."""
-    name = f"in ({low}, {high})" if high is not None else f"greater than {low}"
-    return Interval(name, Fraction(low), None if high is None else Fraction(high))
+    first, last = Fraction(low), None if high is None else Fraction(high)
+    name = "positive" if (first, last) == (0, None) else f"greater than {first}"
+    return Interval(name if last is None else f"in ({first}, {last})", first, last)
 
 
 def Mask() -> OneOf:  # noqa: N802 - reads as a set

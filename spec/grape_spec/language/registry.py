@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any
 
 import sympy as sp
 from sympy.logic.boolalg import Boolean
@@ -16,8 +18,12 @@ from grape_spec.language.expressions import Apply, bound_things, symbols_of
 from grape_spec.language.sources import DERIVED, Source
 from grape_spec.language.symbols import DECLARATIONS, Declarable
 
-DEFINITIONS: dict[str, Definition] = {}
-CLAIMS: dict[str, Claim] = {}
+_DEFINED: dict[str, Definition] = {}
+_CLAIMED: dict[str, Claim] = {}
+
+#: Every definition and claim, to be read: `define` and `claim` add to them, and nothing takes away or replaces.
+DEFINITIONS: Mapping[str, Definition] = MappingProxyType(_DEFINED)
+CLAIMS: Mapping[str, Claim] = MappingProxyType(_CLAIMED)
 
 #: Ids of former claims, with the reason for their removal; an id is never used again.
 RETIRED: dict[str, str] = {}
@@ -65,7 +71,7 @@ def define(
         raise RegistryError(f"{id}: {thing} occurs in the body but is not an argument")
     for thing in set(of) - symbols_of(body):
         raise RegistryError(f"{id}: the argument {thing} does not occur in the body")
-    DEFINITIONS[id] = entry
+    _DEFINED[id] = entry
     return entry
 
 
@@ -95,7 +101,7 @@ def claim(
     every = tuple(dict.fromkeys([*uses, *(use for use in named if use != id)]))
     entry = Claim(id, text, parts, every, source, tuple(wrong))
     _refuse_claim(entry)
-    CLAIMS[id] = entry
+    _CLAIMED[id] = entry
     return entry
 
 
@@ -177,7 +183,7 @@ def select(names: tuple[str, ...]) -> list[Claim]:
     return [claim for id, claim in CLAIMS.items() if not names or id in chosen]
 
 
-def _lookup(id: str, table: dict, kind: str):
+def _lookup(id: str, table: Mapping[str, Any], kind: str) -> Any:
     if id in table:
         return table[id]
     near = get_close_matches(id, table, n=3, cutoff=0.4)
@@ -185,7 +191,7 @@ def _lookup(id: str, table: dict, kind: str):
     raise KeyError(f"there is no {kind} {id!r}{hint}")
 
 
-def _refuse_id(id: str, table: dict) -> None:
+def _refuse_id(id: str, table: Mapping[str, Any]) -> None:
     if not _SLUG.fullmatch(id):
         raise RegistryError(f"id: got {id!r}, expected lower-case words joined by dots, such as ppo.clip.gradient")
     if id in table:

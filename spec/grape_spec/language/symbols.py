@@ -5,13 +5,26 @@ A *family* is a symbol with indices, ``logits[v]``; its sizes are symbols too, s
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeAlias
 
 import sympy as sp
 from sympy.core.function import UndefinedFunction
 
-from grape_spec.language.domains import Domain, IndexUpTo, Naturals
+from grape_spec.language.domains import (
+    Domain,
+    IndexUpTo,
+    Interval,
+    Naturals,
+    OneHot,
+    OneOf,
+    Simplex,
+    Smooth,
+    SmoothPositive,
+)  # fmt: skip
 
 Declarable: TypeAlias = "sp.Symbol | sp.IndexedBase | UndefinedFunction"
 
@@ -27,40 +40,80 @@ class Declaration:
     sizes: tuple[sp.Expr, ...] = ()
 
 
-DECLARATIONS: dict[Declarable, Declaration] = {}
+_DECLARED: dict[Declarable, Declaration] = {}
 _BY_NAME: dict[str, Declarable] = {}
+
+#: Every declaration, to be read; `symbol`, `index`, `family` and `function` add to them.
+DECLARATIONS: Mapping[Declarable, Declaration] = MappingProxyType(_DECLARED)
 
 
 def _declare(thing: Declarable, declaration: Declaration) -> Declarable:
-    if declaration.name in _BY_NAME:
-        raise ValueError(f"symbol {declaration.name!r} is declared twice")
-    _BY_NAME[declaration.name] = thing
-    DECLARATIONS[thing] = declaration
+    name = declaration.name
+    if name in _BY_NAME:
+        raise ValueError(f"symbol {name!r} is declared twice: take another name, or import the one that there is")
+    if not name.isidentifier():
+        raise ValueError(f"name: got {name!r}, expected letters, digits and underscores")
+    _BY_NAME[name] = thing
+    _DECLARED[thing] = declaration
     return thing
+
+
+@contextmanager
+def declared_for_now(thing: Declarable, declaration: Declaration) -> Iterator[None]:
+    """Within: one more declaration, under a name that no file can take."""
+    _DECLARED[thing] = declaration
+    try:
+        yield
+    finally:
+        del _DECLARED[thing]
+
+
+def _refuse_domain(name: str, domain: Domain, fits: bool, expected: str) -> None:
+    """A domain of somebody's own could promise SymPy what its constraint does not say."""
+    if not fits:
+        raise TypeError(f"{name}: got the domain {getattr(domain, 'name', domain)}, expected {expected}")
+
+
+def _refuse_size(name: str, size: sp.Expr) -> None:
+    """The size of an axis is at least 1, whatever its value: a sum over it is never empty."""
+    entry = DECLARATIONS.get(size)
+    declared = entry is not None and isinstance(entry.domain, Naturals) and entry.domain.low >= 1
+    if not declared and not (isinstance(size, sp.Integer | int) and size >= 1):
+        raise TypeError(f"{name}: got the size {size}, expected a symbol of domain Size or a positive integer")
 
 
 def symbol(name: str, domain: Domain, text: str, *, tex: str | None = None) -> sp.Symbol:
     """Declare one number."""
+    fits = type(domain) in (Interval, OneOf, Naturals)
+    _refuse_domain(name, domain, fits, "Real, Positive, NonNegative, Open(low, high), Mask() or Size")
+    return _number(name, domain, text, tex)
+
+
+def _number(name: str, domain: Domain, text: str, tex: str | None) -> sp.Symbol:
     return _declare(sp.Symbol(name, **domain.assumptions), Declaration(name, domain, text, tex or name))
 
 
 def index(name: str, size: sp.Expr, text: str, *, tex: str | None = None) -> sp.Symbol:
     """Declare a position on an axis of the given size, counted from 1: a declared size, or a number."""
-    entry = DECLARATIONS.get(size)
-    declared = entry is not None and isinstance(entry.domain, Naturals) and entry.domain.low >= 1
-    if not declared and not (isinstance(size, sp.Integer) and size >= 1):
-        raise TypeError(f"{name}: got the size {size}, expected a symbol of domain Size or a positive integer")
-    return symbol(name, IndexUpTo(f"in 1..{size}", size), text, tex=tex)
+    _refuse_size(name, size)
+    return _number(name, IndexUpTo(f"in 1..{size}", sp.sympify(size)), text, tex)
 
 
 def family(name: str, domain: Domain, *sizes: sp.Expr, text: str, tex: str | None = None) -> sp.IndexedBase:
     """Declare numbers with one index for each size: ``logits[v]`` for v = 1..V."""
+    fits = type(domain) in (Interval, OneOf) or domain in (Simplex, OneHot)
+    _refuse_domain(name, domain, fits, "Real, Positive, NonNegative, Open(low, high), Mask(), Simplex or OneHot")
+    if not sizes:
+        raise TypeError(f"{name}: got no sizes, expected one for each index (a single number is a symbol)")
+    for size in sizes:
+        _refuse_size(name, size)
     base = sp.IndexedBase(name, **domain.assumptions)
-    return _declare(base, Declaration(name, domain, text, tex or name, sizes))
+    return _declare(base, Declaration(name, domain, text, tex or name, tuple(map(sp.sympify, sizes))))
 
 
 def function(name: str, domain: Domain, text: str, *, tex: str | None = None) -> UndefinedFunction:
     """Declare a differentiable function of the parameters."""
+    _refuse_domain(name, domain, domain in (Smooth, SmoothPositive), "Smooth or SmoothPositive")
     return _declare(sp.Function(name, **domain.assumptions), Declaration(name, domain, text, tex or name))
 
 

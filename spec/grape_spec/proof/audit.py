@@ -20,7 +20,7 @@ from sympy.logic.boolalg import Boolean
 from grape_spec.language.claims import Part
 from grape_spec.language.domains import Domain, IndexUpTo, Naturals, Real, Smooth, SmoothDomain
 from grape_spec.language.expressions import equals, implies, rebuild, substitute
-from grape_spec.language.symbols import DECLARATIONS
+from grape_spec.language.symbols import DECLARATIONS, declared_for_now
 from grape_spec.proof.context import Context, Unknown
 from grape_spec.proof.derivatives import NotAlgebraic
 from grape_spec.proof.mutate import mutants
@@ -156,16 +156,13 @@ def _widened(part: Part, thing: Any, domain: Domain) -> Iterator[Part]:
     """The part with one symbol on a wider domain, which is declared only within the context."""
     twin = _twin(thing, domain)
     change = _replacing({thing: twin})
-    DECLARATIONS[twin] = replace(DECLARATIONS[thing], domain=domain)
-    try:
+    with declared_for_now(twin, replace(DECLARATIONS[thing], domain=domain)):
         yield replace(
             part,
             statement=change(part.statement),
             assuming=tuple(change(f) for f in part.assuming),
             by=part.by.change(change),
         )
-    finally:
-        del DECLARATIONS[twin]
 
 
 def _twin(thing: Any, domain: Domain) -> Any:

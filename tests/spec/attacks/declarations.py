@@ -2,12 +2,15 @@
 
 The prover believes what is declared: the language has to see that it is so, and that it stays so."""
 
-from grape_spec.language import Apply, Positive, at_most, equals, holds, symbol
+from fractions import Fraction
+
+from grape_spec.language import Apply, Open, Positive, Simplex, Smooth, at_most, equals, family, holds, index, symbol
+from grape_spec.language.domains import Interval, OneOf
 from grape_spec.language.registry import DEFINITIONS
 from grape_spec.proof.rules import GENERAL, Rule, algebra, smt
 
 from tests.spec.attacks import world as w
-from tests.spec.attacks.world import FAR, attacks_on, of, x
+from tests.spec.attacks.world import FAR, attacks_on, n, of, x
 
 attack = attacks_on("declarations")
 
@@ -22,6 +25,14 @@ attack(
     "f(x) = f(x) + x",
     lambda: holds(equals(of("itself", (x,), Apply("at.itself", x) + x)(), x + Apply("at.itself", x) + x), by=algebra()),
 )
+
+
+class Liar(Interval):
+    """An interval whose symbols SymPy takes for positive."""
+
+    @property
+    def assumptions(self):
+        return {"positive": True}
 
 
 class Lies(Rule):
@@ -49,7 +60,7 @@ def redefined():
     return holds(equals(of("changed", (x,), x + 1)(x), x), by=algebra())
 
 
-attack("a definition that changes", "everywhere", redefined)
+attack("a definition that changes", "everywhere", redefined, refused="mappingproxy")
 attack(
     "a symbol of two declarations",
     "refused",
@@ -57,3 +68,22 @@ attack(
     refused="declared twice",
 )
 attack("a float", "refused", lambda: holds(equals(x, x + 0.5), by=algebra()), refused="floating-point")
+
+for name, write, refused in (
+    ("an interval without a number", lambda: Open(2, 1), "expected low < high"),
+    ("an interval of a single number that it leaves out", lambda: Open(1, 1), "expected low < high"),
+    ("a choice among no numbers", lambda: OneOf("", ()), "expected one integer or more"),
+    ("an interval under the name of another", lambda: Interval("positive", Fraction(-1)), "greater than -1"),
+    ("a domain that promises what it does not keep", lambda: symbol("at_liar", Liar("real"), ""), "got the domain"),
+    (
+        "a subclass of a domain that promises more",
+        lambda: family("at_liars", Liar("real"), n, text=""),
+        "got the domain",
+    ),
+    ("a row that is a number", lambda: symbol("at_lonely", Simplex, ""), "got the domain"),
+    ("a family of functions", lambda: family("at_functions", Smooth, n, text=""), "got the domain"),
+    ("a family without an index", lambda: family("at_single", Positive, text=""), "expected one for each index"),
+    ("an index over a real number", lambda: index("at_stray", x, ""), "expected a symbol of domain Size"),
+    ("a name that a renamed index takes", lambda: index("at_j′", w.c, ""), "expected letters, digits and underscores"),
+):
+    attack(name, "nothing is of such a kind", write, refused=refused)
