@@ -23,6 +23,7 @@ from grape_spec.aggregation import (
     row,
     row_count,
     sequence_mean,
+    sequence_sum,
     token_count,
     token_mean,
     weight,
@@ -52,6 +53,7 @@ from grape_spec.language import (
     function,
     greater,
     holds,
+    iff,
     substitute,
     sum_over,
     symbol,
@@ -290,14 +292,19 @@ written_out = Min(
 
 claim(
     "grpo.dr_grpo",
-    "Dr. GRPO drops the KL penalty and the standard deviation, and divides by one fixed length in place of each "
-    "response's own.",
+    "Dr. GRPO drops the KL penalty, the standard deviation and the division by each response's own length. Its "
+    "objective divides by no length at all; its code divides by one fixed length, which changes the scale alone.",
     holds(
         equals(
             fixed_length(no_divergence, denominator=B),
             sum_over(sum_over(mask[i, t] * written_out, t), i) / (B * max_length),
         ),
         name="loss",
+        by=finite_sum(),
+    ),
+    holds(
+        equals(max_length * fixed_length(no_divergence), sequence_sum(no_divergence)),
+        name="the objective, but for its scale",
         by=finite_sum(),
     ),
     holds(
@@ -540,8 +547,15 @@ held = At(Diff(cispo_objective(), logp), constant_weight, cispo_weight(ratio()))
 
 claim(
     "grpo.cispo.gradient",
-    "Every token keeps its slope, weighted by the clipped ratio: clipping removes no token.",
+    "Every token keeps its slope, weighted by the clipped ratio. The weight is positive, so clipping removes no token: "
+    "a slope is zero only where the advantage is.",
     holds(equals(held, cispo_weight(ratio()) * advantage), name="in the log-probability", by=algebra()),
+    holds(greater(cispo_weight(), 0), name="the weight is positive", by=smt()),
+    holds(
+        iff(equals(cispo_weight() * advantage, 0), equals(advantage, 0)),
+        name="no token is removed",
+        by=smt(),
+    ),
     holds(
         at_most(abs(cispo_weight() * advantage), upper_edge * abs(advantage)),
         name="cap",

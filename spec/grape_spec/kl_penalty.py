@@ -1,9 +1,11 @@
 """The KL penalty: subtracted from the reward at every token, with a coefficient that adapts to the measured divergence.
 
-D. M. Ziegler et al., Fine-Tuning Language Models from Human Preferences, arXiv:1909.08593, section 2.2.
+D. M. Ziegler et al., Fine-Tuning Language Models from Human Preferences, arXiv:1909.08593, section 2.2. The paper has
+numbers where the coefficient here has symbols: a gain of 0.1, and a clip at ±0.2. The gain n/h, samples over a horizon,
+is that of the code published with the paper.
 """
 
-from sympy import Lambda, log
+from sympy import Lambda, Rational, log
 
 from grape_spec.language import (
     Mask,
@@ -123,7 +125,7 @@ largest_error = symbol("largest_error", Positive, "where the relative error is c
 
 adapted_kl_coef = define(
     "ppo.adapted_kl_coef",
-    "The next coefficient: changed by a share of the clipped relative error.",
+    "The next coefficient: changed by the clipped relative error times a gain, n/h.",
     (coefficient, measured_kl, target_kl, horizon, steps, largest_error),
     coefficient * (1 + clip(measured_kl / target_kl - 1, -largest_error, largest_error) * steps / horizon),
     tex=r"\beta'",
@@ -135,7 +137,8 @@ move = coefficient * largest_error * steps / horizon
 claim(
     "ppo.adaptive_kl",
     "The coefficient rises if the divergence is above its target, falls if it is below, and stays at the target; one "
-    "update changes it by a share of at most c·n/h, so it stays positive while n·c < h.",
+    "update changes it by a share of at most c·n/h, so it stays positive while n·c < h. The gain n/h is that of the "
+    "authors' code; the paper has a gain of 0.1 and c = 0.2.",
     holds(iff(greater(adapted_kl_coef(), coefficient), greater(measured_kl, target_kl)), name="rises", by=smt()),
     holds(iff(less(adapted_kl_coef(), coefficient), less(measured_kl, target_kl)), name="falls", by=smt()),
     holds(equals(adapted_kl_coef(measured_kl=target_kl), coefficient), name="stays", by=smt()),
@@ -147,6 +150,14 @@ claim(
         assuming=[less(steps * largest_error, horizon)],
         by=smt(),
     ),
+    holds(
+        equals(
+            adapted_kl_coef(steps=horizon / 10, largest_error=Rational(1, 5)),
+            coefficient * (1 + clip((measured_kl - target_kl) / target_kl, -Rational(1, 5), Rational(1, 5)) / 10),
+        ),
+        name="the update of the paper",
+        by=smt(),
+    ),
     source=ZIEGLER.section("2.2"),
     wrong=[
         wrong(
@@ -154,5 +165,12 @@ claim(
             iff(greater(adapted_kl_coef(), coefficient), less(measured_kl, target_kl)),
         ),
         wrong("positive whatever the horizon", greater(adapted_kl_coef(), 0)),
+        wrong(
+            "the error not relative to its target",
+            equals(
+                adapted_kl_coef(),
+                coefficient * (1 + clip(measured_kl - target_kl, -largest_error, largest_error) * steps / horizon),
+            ),
+        ),
     ],
 )

@@ -236,8 +236,9 @@ claim(
 
 claim(
     "policy.temperature.slope",
-    "A higher temperature raises the log-probability of tokens whose surprisal exceeds the entropy, and lowers that "
-    "of the others; the slope of the entropy is the variance of the log-probability over τ.",
+    "The slope of a log-probability in the temperature is the surprisal of its token less the entropy, divided by τ: "
+    "a higher temperature raises the tokens whose surprisal exceeds the entropy, and lowers those below it. The slope "
+    "of the entropy is the variance of the log-probability, divided by τ.",
     holds(
         equals(Diff(tempered, temperature), -(tempered + entropy()) / temperature),
         name="log-probability",

@@ -6,7 +6,7 @@ et al., Trust Region Policy Optimization, arXiv:1502.05477.
 
 from sympy import Add, Expr, IndexedBase, Integer, Lambda, Rational, log, sqrt
 
-from grape_spec.kl import divergence, n, p, q, y
+from grape_spec.kl import divergence, n, p, q, x, y
 from grape_spec.language import (
     Open,
     Positive,
@@ -28,7 +28,7 @@ from grape_spec.language import (
     wrong,
 )
 from grape_spec.policy import P, T, V, j, next_token, prefixes, t, v
-from grape_spec.proof.rules import algebra, fact, finite_sum, induction, smt, termwise
+from grape_spec.proof.rules import algebra, fact, finite_sum, from_minimum, induction, smt, termwise
 from grape_spec.trpo import SCHULMAN, max_kl, multiplier
 
 KAKADE = Source("kakade2002approximately", "lemma 6.1")
@@ -147,51 +147,40 @@ total_variation = define(
     source=SCHULMAN.section(3),
 )
 
-root_distance = (sqrt(p[y]) - sqrt(q[y])) ** 2
-excess = multiplier / 2 * p[y] * log(p[y] / q[y]) + (p[y] + q[y]) / multiplier - abs(p[y] - q[y])
+below_log = (x - 1) * (5 * x + 1) / (2 * x * (x + 2))
+excess = multiplier / 2 * p[y] * log(p[y] / q[y]) + (p[y] + 2 * q[y]) / (3 * multiplier) - abs(p[y] - q[y])
 
 claim(
     "trpo.pinsker",
-    "The square of the total variation is at most the divergence.",
+    "The square of the total variation is at most half the divergence: Pinsker's inequality.",
     holds(
-        at_least(p[y] * log(p[y] / q[y]), root_distance + p[y] - q[y]),
-        name="a term of the divergence",
-        by=smt(given=[fact("kl.log_bound", part="bound", x=sqrt(q[y] / p[y]))]),
-        equivalent={
-            "right: 2 → 3": "true and weaker, as no probability is above 1",
-            "right: 2 → 4": "true and weaker, as no probability is above 1",
-            "right: -q[y] → -1": "true and weaker, as no probability is above 1",
-        },
+        at_least(log(x), below_log),
+        name="the logarithm",
+        by=from_minimum(of=log(x) - below_log, over=x, at=1),
     ),
     holds(
-        at_most(abs(p[y] - q[y]), multiplier / 2 * root_distance + (p[y] + q[y]) / multiplier),
-        name="a term of the total variation",
-        by=smt(),
-        equivalent={
-            "right: multiplier*(sqrt(p[y]) - sqrt(q[y]))**2/2 → multiplier/2": "true and weaker, as no root is above 1",
-            "right: sqrt(p[y]) → 1/sqrt(p[y])": "true and weaker, as 1/√p is at least 1, and so farther from √q",
-            "right: sqrt(q[y]) → 1/sqrt(q[y])": "true and weaker, as 1/√q is at least 1, and so farther from √p",
-        },
+        at_least((2 * x + 4) * (x * log(x) - x + 1), 3 * (x - 1) ** 2),
+        name="times x",
+        by=smt(given=[fact("trpo.pinsker", part="the logarithm")]),
+    ),
+    holds(
+        at_least(excess - multiplier / 2 * (p[y] - q[y]), 0),
+        name="a term",
+        by=smt(given=[fact("trpo.pinsker", part="times x", x=p[y] / q[y])]),
     ),
     holds(
         at_least(sum_over(excess, y), 0),
         name="summed",
-        by=termwise(
-            multiplier / 2 * (p[y] - q[y]),
-            given=[
-                fact("trpo.pinsker", part="a term of the divergence"),
-                fact("trpo.pinsker", part="a term of the total variation"),
-            ],
-        ),
+        by=termwise(multiplier / 2 * (p[y] - q[y]), given=[fact("trpo.pinsker", part="a term")]),
     ),
     holds(
-        equals(sum_over(excess, y), multiplier / 2 * divergence() + 2 / multiplier - 2 * total_variation()),
+        equals(sum_over(excess, y), multiplier / 2 * divergence() + 1 / multiplier - 2 * total_variation()),
         name="what the sum is",
         by=finite_sum(),
     ),
     holds(at_least(total_variation(), 0), name="not negative", by=termwise(Rational(0))),
     holds(
-        at_least(multiplier / 2 * divergence() + 2 / multiplier, 2 * total_variation()),
+        at_least(multiplier / 2 * divergence() + 1 / multiplier, 2 * total_variation()),
         name="for every multiplier",
         by=smt(
             given=[
@@ -202,13 +191,13 @@ claim(
         ),
     ),
     holds(
-        at_most(total_variation() ** 2, divergence()),
+        at_most(total_variation() ** 2, divergence() / 2),
         name="where the distributions differ",
         assuming=[greater(total_variation(), 0)],
-        by=smt(given=[fact("trpo.pinsker", part="for every multiplier", multiplier=2 / total_variation())]),
+        by=smt(given=[fact("trpo.pinsker", part="for every multiplier", multiplier=1 / total_variation())]),
     ),
     holds(
-        at_most(total_variation() ** 2, divergence()),
+        at_most(total_variation() ** 2, divergence() / 2),
         name="everywhere",
         by=smt(
             given=[
@@ -221,6 +210,7 @@ claim(
     source=SCHULMAN.section(3),
     wrong=[
         wrong("without the square", at_most(total_variation(), divergence())),
+        wrong("a third of the divergence", at_most(total_variation() ** 2, divergence() / 3)),
         wrong("the other way round", at_least(total_variation() ** 2, divergence())),
     ],
 )
