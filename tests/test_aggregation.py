@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+import torch.distributed as dist
 
-from grape_verified import aggregate
+from grape_verified import aggregate, aggregation_denominator
 
 # Row sums over counted tokens: 1 + 2 = 3 of two tokens, 6 of one token.
 VALUES = [[1.0, 2.0, 100.0], [6.0, 100.0, 100.0]]
@@ -146,3 +147,66 @@ def test_compiled_transposed_and_untouched(mode, options):
     torch.testing.assert_close(compiled(values, mask, mode, **options), expected)
     assert torch.equal(values, before[0])
     assert torch.equal(mask, before[1])
+
+
+# -- the denominator of all ranks together; that of several processes is in tests/logprobs/test_parallel.py -----------
+
+TOKENS, ROWS = 3, 4
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [("token_mean", TOKENS), ("sequence_mean", ROWS), ("sequence_sum", ROWS), ("fixed_length", ROWS)],
+)
+def test_the_denominator_of_this_process_by_hand(mode, expected):
+    mask = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]])
+    found = aggregation_denominator(mask, mode)
+    assert (found.item(), found.dtype, found.shape) == (expected, torch.int64, ())
+
+
+@pytest.mark.parametrize("mode", ["token_mean", "sequence_mean"])
+def test_a_denominator_is_at_least_1(mode):
+    empty = torch.zeros(0, 3) if mode == "sequence_mean" else torch.zeros(2, 3)
+    assert aggregation_denominator(empty, mode) == 1
+
+
+def test_a_denominator_is_summed_over_the_group_that_is_given(monkeypatch, tmp_path):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        group = dist.new_group([0])
+        monkeypatch.setattr(dist, "all_reduce", lambda count, group: count.mul_(5 if group is chosen else 0))
+        chosen = group
+        assert aggregation_denominator(torch.ones(2, 3), "token_mean", group=group) == 30
+        assert aggregation_denominator(torch.ones(2, 3), "token_mean") == 6
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "error", "text"),
+    [
+        ((torch.ones(2, 3), "token_sum"), {}, ValueError, "mode: got 'token_sum', expected one of 'token_mean', "),
+        ((torch.ones(2), "token_mean"), {}, ValueError, "mask: got shape (2,), expected shape (batch, time)"),
+        ((torch.ones(2, 3) * 2, "token_mean"), {}, ValueError, "mask: got the value 2.0, expected only 0 and 1"),
+        (([1.0], "token_mean"), {}, TypeError, "mask: got list, expected a tensor"),
+        (
+            (torch.ones(2, 3), "token_mean"), {"group": "world"},
+            TypeError, "group: got str, expected a torch.distributed.ProcessGroup or None",
+        ),
+    ],
+)  # fmt: skip
+def test_bad_arguments_of_a_denominator(given, options, error, text):
+    with pytest.raises(error) as raised:
+        aggregation_denominator(*given, **options)
+    assert str(raised.value).startswith(text)
+
+
+@pytest.mark.parametrize("length", [1, 2**24])
+def test_the_shortest_and_a_long_length(length):
+    found = aggregate(torch.ones(1, 2), torch.ones(1, 2), "fixed_length", max_length=length)
+    assert found.item() == 2 / length
+
+
+def test_a_length_of_0_is_refused():
+    with pytest.raises(ValueError, match="max_length: got 0, expected an integer > 0"):
+        aggregate(torch.ones(1, 2), torch.ones(1, 2), "fixed_length", max_length=0)

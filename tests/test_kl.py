@@ -297,6 +297,28 @@ def test_a_position_without_a_distribution_is_nan(bad):
     assert categorical_kl(torch.zeros(2, 2), logits).isnan().tolist() == [True, False]
 
 
+@pytest.mark.parametrize("bad", [-math.inf, math.inf, math.nan])
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_position_without_a_distribution_has_gradients_of_0_for_an_upstream_of_0_only(bad, side):
+    given = [torch.tensor([[0.5, 2.0], [0.5, 2.0], [0.0, 1.0]], dtype=torch.float64) for _ in range(2)]
+    given[side][:2, 0], given[side][:2, 1] = bad, bad if bad == -math.inf else 0.0
+    leaves = [x.requires_grad_() for x in given]
+    upstream = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
+    for gradient in torch.autograd.grad(categorical_kl(*leaves), leaves, upstream):
+        assert gradient[[0, 2]].tolist() == [[0, 0], [0, 0]]
+        assert gradient[1].isnan().any()
+
+
+def test_an_upstream_of_0_does_not_touch_other_positions():
+    logits, other = (torch.tensor(x, requires_grad=True) for x in ([[0.0, -math.inf], [0.0, 1.0]], [[0.0, 1.0]] * 2))
+    upstream = torch.tensor([1.0, 1.0])
+    gradients = torch.autograd.grad(categorical_kl(logits, other), (logits, other), upstream)
+    p, q = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]).softmax(0)
+    torch.testing.assert_close(gradients[0][0], torch.zeros(2))
+    torch.testing.assert_close(gradients[1][0], q - p)
+    torch.testing.assert_close(gradients[1][1], torch.zeros(2))
+
+
 @pytest.mark.parametrize("forbidden", [False, True])
 def test_divergence_gradients_of_both_orders(forbidden):
     generator = torch.Generator().manual_seed(0)

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from grape_verified.numerics import (
     SMALL,
@@ -13,6 +14,8 @@ from grape_verified.numerics import (
     difference,
     exp_,
     exp_limit,
+    is_traced,
+    log_softmax,
     only,
     value_limit,
     with_values_,
@@ -154,3 +157,46 @@ def test_the_exponential_in_place_keeps_its_bound():
     assert (error <= 2.0**-24 * (2 * x.abs() + 3)).all()
     assert exp_(torch.tensor([-math.inf, -1e38, 0.0])).tolist() == [0, 0, 1]
     assert exp_(torch.tensor([math.nan])).isnan()
+
+
+def test_the_exponential_in_place_in_fp64_is_that_of_torch_at_every_position():
+    x = torch.linspace(-700, 700, 1001, dtype=torch.float64)
+    assert torch.equal(exp_(x.clone()), x.exp())
+    assert torch.equal(torch.cat([exp_(x[i : i + 1].clone()) for i in range(len(x))]), x.exp())
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_log_softmax_of_a_temperature(temperature):
+    logits = torch.tensor([[0.0, 1.0, -2.0], [3.0, 3.0, -math.inf]], dtype=torch.float64, requires_grad=True)
+    found, expected = log_softmax(logits, temperature), (logits / temperature).log_softmax(-1)
+    torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-14)
+    weights = torch.tensor([[1.0, -2.0, 0.5], [0.25, 1.0, 0.0]], dtype=torch.float64)
+    slopes = [torch.autograd.grad(x.where(weights != 0, 0), logits, weights)[0] for x in (found, expected)]
+    torch.testing.assert_close(*slopes, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "record", [make_fx, lambda function: lambda x: torch.jit.trace(function, x, check_trace=False)]
+)
+def test_what_is_recorded_is_known(record):
+    seen = []
+
+    def function(x):
+        seen.append(is_traced())
+        return x + 1
+
+    record(function)(torch.ones(2))
+    assert all(seen)
+    assert seen
+    assert not is_traced()
+
+
+@pytest.mark.parametrize(
+    "record", [make_fx, lambda function: lambda x: torch.jit.trace(function, x, check_trace=False)]
+)
+def test_a_recording_of_other_values_keeps_their_own_derivative(record):
+    """It cannot hold a derivative that differs from that of the values."""
+    x = torch.tensor([-2.0, 0.5], requires_grad=True)
+    recorded = record(lambda x: with_values_(x.clone(), lambda y: y * 3))(torch.ones(2))
+    assert recorded(x).tolist() == [-6, 1.5]
+    assert torch.autograd.grad(recorded(x).sum(), x)[0].tolist() == [3, 3]

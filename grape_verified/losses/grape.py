@@ -46,7 +46,6 @@ class _Items:
     counted: Bool[Tensor, "prompts items"]
 
 
-@torch.no_grad()
 def grape_rewards(
     scores: Float[Tensor, "prompts group items"],
     confidences: Float[Tensor, "prompts group items"],
@@ -96,7 +95,6 @@ def grape_rewards(
     return _rewards(items, _trust(items, categories, normalisation), normalisation)
 
 
-@torch.no_grad()
 def grape_advantages(
     scores: Float[Tensor, "prompts group items"],
     confidences: Float[Tensor, "prompts group items"],

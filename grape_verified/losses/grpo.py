@@ -150,7 +150,7 @@ def grpo_loss(
     assert tokens.counted is not None
     divergence = estimate(logps, ref_logps, kl_estimator, tokens.counted)
     per_token = per_token + saturate_(beta * divergence) if beta else per_token
-    return ratio_output(per_token, tokens, reduction, clip_fraction=clipped, kl=divergence.detach())
+    return ratio_output(per_token, tokens, reduction, clip_fraction=clipped, kl=divergence)
 
 
 def dapo_loss(

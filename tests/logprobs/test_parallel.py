@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from grape_verified import aggregate, aggregation_denominator, linear_token_logps
+from grape_verified import aggregate, linear_token_logps
 
 pytestmark = pytest.mark.full("losses on every route, on several processes and beside other libraries")
 
@@ -91,39 +91,6 @@ def test_parts_of_unequal_size_are_refused_on_every_rank(several):
         assert rank["unequal"].startswith(f"weight: got {3 + place} rows on this rank and 3 to {most} on all, expected")
 
 
-def test_a_denominator_of_this_process_alone():
-    mask = torch.tensor([[1, 1, 0], [0, 0, 0]])
-    found = {mode: aggregation_denominator(mask, mode).item() for mode in one.MODES}
-    assert found == {"token_mean": 2, "sequence_mean": 2, "sequence_sum": 2, "fixed_length": 2}
-    assert aggregation_denominator(torch.zeros(1, 3), "token_mean") == 1
-
-
-BAD = [
-    (
-        (torch.ones(2, 3), "token_sum"),
-        ValueError,
-        "mode: got 'token_sum', expected one of 'token_mean', ",
-    ),
-    ((torch.ones(2), "token_mean"), ValueError, "mask: got shape (2,), expected shape (batch, time)"),
-    ((torch.ones(2, 3) * 2, "token_mean"), ValueError, "mask: got the value 2.0, expected only 0 and 1"),
-    (([1.0], "token_mean"), TypeError, "mask: got list, expected a tensor"),
-]
-
-
-@pytest.mark.parametrize(("given", "error", "text"), BAD)
-def test_bad_arguments(given, error, text):
-    with pytest.raises(error) as raised:
-        aggregation_denominator(*given)
-    assert str(raised.value).startswith(text)
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        lambda group: aggregation_denominator(torch.ones(2, 3), "token_mean", group=group),
-        lambda group: linear_token_logps(torch.ones(1, 2), torch.ones(3, 2), torch.tensor([0]), group=group),
-    ],
-)
-def test_a_group_is_a_process_group(function):
+def test_a_group_is_a_process_group():
     with pytest.raises(TypeError, match=r"group: got str, expected a torch.distributed.ProcessGroup or None"):
-        function("world")
+        linear_token_logps(torch.ones(1, 2), torch.ones(3, 2), torch.tensor([0]), group="world")

@@ -107,6 +107,8 @@ def test_the_divergence_is_inside_the_mask_and_the_mean_of_each_sequence():
         rows.append(sum(row) / len(row) if row else 0)
     assert output.loss.item() == pytest.approx(sum(rows) / 3)
     assert output.metrics["kl"].item() == pytest.approx(total / 4)
+    without = ppo_loss(logps, old_logps, advantages, MASK).metrics
+    assert {name: metric for name, metric in output.metrics.items() if name != "kl"} == without
 
 
 def test_without_a_reference_it_is_ppo_with_the_mean_of_each_sequence():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from grape_verified import aggregate, reinforce_loss, reinforce_per_token, token_logps
+from grape_verified.numerics import value_limit
 
 LARGEST = torch.finfo(torch.float32).max
 MASK = torch.tensor([[1, 1, 0], [1, 0, 1], [0, 0, 0]])
@@ -68,6 +69,13 @@ def test_an_advantage_for_each_sequence_is_that_of_each_of_its_tokens():
     per_sequence = torch.tensor([1.0, -2.0, 0.5])
     per_token = per_sequence.unsqueeze(1).expand(3, 3)
     assert torch.equal(reinforce_per_token(logps, per_sequence), reinforce_per_token(logps, per_token))
+
+
+def test_an_impossible_token_has_a_finite_loss_and_none_without_an_advantage():
+    logps = torch.tensor([[-math.inf, -math.inf]], requires_grad=True)
+    loss = reinforce_per_token(logps, torch.tensor([[2.0, 0.0]]))
+    assert loss.tolist() == [[2 * value_limit(torch.float32), 0]]
+    assert torch.autograd.grad(loss.sum(), logps)[0].tolist() == [[-2, 0]]
 
 
 @pytest.mark.parametrize("logp", [-200.0, -1e30, -LARGEST, LARGEST, -math.inf])

@@ -60,7 +60,8 @@ TESTS = {
     "grape_verified.natural_gradient.step": ("tests/natural_gradient/test_step.py",),
 }
 
-ARGUMENTS = "tests/test_arguments.py"
+#: The tests of all functions that are cheap, and those that are drawn over all contracts.
+OF_ALL, OVER_CONTRACTS = ("tests/test_arguments.py", "tests/test_defaults.py"), "tests/test_every_loss.py"
 
 #: The properties that are tried before the tests, and those of the rest after them.
 FIRST = ("value", "gradient", "options")
@@ -138,7 +139,8 @@ def judge(mutant: Mutant | None, module: str) -> Verdict:
     contracts = _contracts_on(module, mutant.key.function if mutant else "")
     steps: list[Callable[[], Verdict | None]] = [
         *(lambda name=name: _by_contract(name, FIRST) for name in contracts),
-        lambda: _by_tests([*(str(ROOT / path) for path in (*TESTS[module], ARGUMENTS)), "-k", "not compile"]),
+        lambda: _by_tests((*TESTS[module], *OF_ALL), "not compile"),
+        lambda: _by_tests((OVER_CONTRACTS,), f"({' or '.join(contracts) or None}) and not compile"),
         *(lambda name=name: _by_contract(name, ()) for name in contracts),
     ]
     return next((verdict for step in steps if (verdict := step())), Verdict(""))
@@ -201,8 +203,8 @@ def _by_contract(name: str, properties: Sequence[str]) -> Verdict | None:
     return None
 
 
-def _by_tests(arguments: Sequence[str]) -> Verdict | None:
-    """The first test that fails; one that cannot be collected fails, too, and no test at all is no failure."""
+def _by_tests(paths: Sequence[str], chosen: str) -> Verdict | None:
+    """The first of the chosen tests that fails; one that cannot be collected fails, too; no test is no failure."""
     import pytest
 
     class First:
@@ -215,8 +217,8 @@ def _by_tests(arguments: Sequence[str]) -> Verdict | None:
             self.failed = self.failed or (report.nodeid if report.failed else "")
 
     first = First()
-    options = ["-x", "-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
-    code = pytest.main([*options, *arguments], plugins=[first])
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT), "-k", chosen]
+    code = pytest.main([*options, *(str(ROOT / path) for path in paths)], plugins=[first])
     if code in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         return None
     return Verdict("tests", first.failed or f"pytest: {code!r}")
