@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
@@ -11,12 +11,12 @@ from typing import Any
 import sympy as sp
 from sympy.logic.boolalg import Boolean
 
-from grape_spec.language.domains import RowDomain, SimplexDomain
+from grape_spec.language.domains import Naturals, RowDomain, SimplexDomain
 from grape_spec.language.expressions import Apply, substitute, unfold, walk
 from grape_spec.language.symbols import DECLARATIONS, size_of_axis
-from grape_spec.proof.derivatives import NotAlgebraic, resolve
+from grape_spec.proof.derivatives import NotAlgebraic, exists_by_form, resolve
 from grape_spec.proof.field import is_zero
-from grape_spec.proof.needs import Need, needs_of, positions_of
+from grape_spec.proof.needs import Kind, Need, needs_of, positions_of
 from grape_spec.proof.normal_form import NormalForm, add, is_positive, scale, to_expr
 from grape_spec.proof.smt import TIME_LIMIT, Solver
 
@@ -27,20 +27,29 @@ class Unknown(Exception):
 
 @dataclass
 class Context:
-    """The assumptions of a proof, the symbols of its statement, earlier parts of the claim, and the queries so far."""
+    """The assumptions of a proof, the symbols of its statement, earlier parts of the claim, and the queries so far.
+
+    Arguments:
+        defined: derivatives and slopes that a proof shows to exist, their definitions unfolded.
+    """
 
     assumptions: tuple[Boolean, ...] = ()
     speaks_of: frozenset = frozenset()
     parts: Mapping[str, Any] = field(default_factory=dict)
     queries: list[str] = field(default_factory=list)
     milliseconds: int = TIME_LIMIT
+    defined: set[sp.Basic] = field(default_factory=set)
     _forms: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     _nonzero: set[sp.Basic] = field(default_factory=set, init=False, repr=False, compare=False)
     _entailed: dict[Any, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def anywhere(self) -> Context:
         """The same without any assumption."""
-        return replace(self, assumptions=())
+        return self.where()
+
+    def where(self, *assumptions: Boolean) -> Context:
+        """The same under other assumptions."""
+        return replace(self, assumptions=assumptions, defined=set())
 
     def solver(self) -> Solver:
         """A solver with the assumptions that it can translate; those on sums also with every definition unfolded."""
@@ -91,21 +100,39 @@ class Context:
             if not _is_on_axis(position, axis, sizes or {}):
                 return "a position of its axis", position
         for kind, needed in needs_of(expr):
-            sized = substitute(needed, sizes or {})
-            here = self.at_sizes(sized, sizes or {})
-            shown = {
-                "positive": here.is_positive,
-                "non-negative": here.is_nonnegative,
-                "nonzero": here.differs_from_zero,
-            }
-            if not shown[kind](on_the_simplex(sized, sizes or {})):
+            if kind == "defined":
+                met = self._is_defined(needed)
+            else:
+                sized = substitute(needed, sizes or {})
+                met = self.at_sizes(sized, sizes or {}).meets(kind, on_the_simplex(sized, sizes or {}))
+            if not met:
                 return kind, needed
         return None
 
-    def keeps(self, kind: str, needed: sp.Expr) -> bool:
-        """Whether an expression is shown to be positive, non-negative or nonzero."""
-        shown = {"positive": self.is_positive, "non-negative": self.is_nonnegative, "nonzero": self.differs_from_zero}
+    def meets(self, kind: Kind, needed: sp.Basic) -> bool:
+        """Whether a need of an expression is shown to be met here."""
+        shown: dict[Kind, Callable[[Any], bool]] = {
+            "positive": self.is_positive,
+            "non-negative": self.is_nonnegative,
+            "nonzero": self.differs_from_zero,
+            "an integer at least 1": self._is_size,
+            "true": self.entails,
+            "defined": self._is_defined,
+        }
         return shown[kind](needed)
+
+    def learn(self, formula: Boolean) -> None:
+        """Take the derivatives and slopes of a proved formula to exist; those of a conclusion if its condition holds."""
+        nodes = [unfold(needed) for kind, needed in needs_of(formula) if kind == "defined"]
+        if nodes and (not isinstance(formula, sp.Implies) or self.entails(formula.args[0])):
+            self.defined.update(nodes)
+
+    def _is_size(self, value: sp.Expr) -> bool:
+        return bool(value.is_integer) and (bool(value.is_positive) or self.entails(sp.Ge(value, 1, evaluate=False)))
+
+    def _is_defined(self, node: sp.Basic) -> bool:
+        """Whether a derivative exists, by the form of the function or by a proof."""
+        return exists_by_form(node) or unfold(node) in self.defined
 
     def at_sizes(self, expr: sp.Basic, sizes: Mapping[sp.Symbol, int]) -> Context:
         """The same where the last entry of every row of a simplex is known to be positive."""
@@ -141,10 +168,18 @@ class Context:
 def _is_on_axis(position: sp.Expr, axis: sp.Expr, sizes: Mapping[sp.Symbol, int]) -> bool:
     """Whether a position is an index of its axis or a number within it; the first position always exists."""
     length = substitute(axis, sizes)
+    if not _is_length(length):
+        return False
     if position.is_Integer:
         return bool(position == 1 or (length.is_Integer and 1 <= position <= length))
     own = size_of_axis(position)
     return length == substitute(position if own is None else own, sizes)
+
+
+def _is_length(length: sp.Expr) -> bool:
+    entry = DECLARATIONS.get(length)
+    declared = entry is not None and isinstance(entry.domain, Naturals) and entry.domain.low >= 1
+    return declared or (length.is_Integer and bool(length >= 1))
 
 
 def _is_readable(formula: Boolean) -> bool:

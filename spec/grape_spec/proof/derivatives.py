@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import sympy as sp
 from sympy.core.function import AppliedUndef
 
-from grape_spec.language.expressions import At, Diff, avoid, occurring, substitute, unfold, walk
+from grape_spec.language.expressions import Apply, At, Diff, avoid, occurring, substitute, unfold, walk
 
 
 class NotAlgebraic(ValueError):
@@ -15,6 +16,44 @@ class NotAlgebraic(ValueError):
 
 
 _KINKED = (sp.Min, sp.Max, sp.Abs, sp.Piecewise)
+_SMOOTH = (sp.Add, sp.Mul, sp.Pow, sp.exp, sp.log, AppliedUndef)
+
+
+class Partial(sp.Expr):
+    """A partial derivative of a declared function at its arguments, by the places of the arguments that are varied.
+
+    SymPy names the variable in place of the argument, and loses it where two arguments become the same. The order of
+    the places does not matter: a declared function is smooth.
+    """
+
+    is_commutative = True
+
+    def __new__(cls, applied: sp.Basic, places: sp.Tuple) -> Partial:
+        if not isinstance(applied, AppliedUndef):
+            raise NotAlgebraic(f"cannot evaluate the derivative of an unknown function: {applied} is put in for it")
+        return sp.Expr.__new__(cls, applied, places)
+
+    def _eval_is_extended_real(self) -> bool:
+        return True
+
+    _eval_is_real = _eval_is_extended_real
+
+    def _eval_derivative(self, variable: Any) -> sp.Expr:
+        applied, places = self.args
+        return sp.Add(
+            *(
+                sp.diff(argument, variable) * Partial(applied, sp.Tuple(*sorted((*places, sp.Integer(place)))))
+                for place, argument in enumerate(applied.args)
+            )
+        )
+
+
+def _as_partial(node: sp.Basic) -> sp.Basic | None:
+    return Partial(node, sp.Tuple()) if isinstance(node, AppliedUndef) else None
+
+
+def _as_function(node: sp.Basic) -> sp.Basic | None:
+    return node.args[0] if isinstance(node, Partial) and not node.args[1] else None
 
 
 @lru_cache(maxsize=10_000)
@@ -25,8 +64,6 @@ def resolve(expr: sp.Basic) -> sp.Basic:
         if isinstance(node, Diff):
             return derivative(node.expr, node.variable)
         if isinstance(node, At):
-            if any(node.replaced in occurring(d) for d in node.expr.atoms(sp.Derivative)):
-                raise NotAlgebraic(f"cannot evaluate the derivative of an unknown function at a point: {node}")
             return substitute(node.expr, {node.replaced: node.value})
         return None
 
@@ -51,7 +88,7 @@ def _without_sign(node: sp.Basic) -> sp.Basic | None:
         own = plain(node.replaced)
         return None if own == node.replaced else At(substitute(node.expr, {node.replaced: own}), own, node.value)
     if isinstance(node, Diff):
-        thing = node.variable.base if isinstance(node.variable, sp.Indexed) else node.variable
+        thing = varied(node.variable)
         own = plain(thing)
         if own == thing or _label(thing).is_positive:  # positive: an open domain
             return None
@@ -78,10 +115,9 @@ def derivative(expr: sp.Expr, variable: sp.Expr) -> sp.Expr:
         return stand_ins.setdefault(node, _stand_in(node))
 
     smooth = walk(expr, set_aside)
-    result = sp.diff(smooth, variable)
-    untaken = (node for node in result.atoms(sp.Derivative) if not isinstance(node.expr, AppliedUndef))
-    if (node := next(untaken, None)) is not None:
-        raise NotAlgebraic(f"{node} is not shown to exist")
+    result = walk(sp.diff(walk(smooth, _as_partial), variable), _as_function)
+    if untaken := result.atoms(sp.Derivative, sp.Subs):
+        raise NotAlgebraic(f"{min(untaken, key=str)} is not shown to exist")
     if not stand_ins:
         return result
     back = {stand_in: node for node, stand_in in stand_ins.items()}
@@ -97,4 +133,43 @@ def _stand_in(node: sp.Basic) -> sp.Basic:
 
 
 def _depends(node: sp.Basic, variable: sp.Expr) -> bool:
-    return (variable.base if isinstance(variable, sp.Indexed) else variable) in occurring(node)
+    return varied(variable) in occurring(node)
+
+
+@lru_cache(maxsize=10_000)
+def is_smooth(expr: sp.Basic, thing: sp.Basic) -> bool:
+    """Whether an expression is smooth in a symbol or family wherever its parts have values around the point.
+
+    Its nodes show it: whatever depends on the symbol is arithmetic, an exponential, a logarithm, a declared function, or
+    a sum, a product or a derivative of such.
+    """
+    if thing not in occurring(expr) or expr == thing:
+        return True
+    if isinstance(expr, sp.Indexed):
+        return not any(thing in occurring(position) for position in expr.indices)
+    if isinstance(expr, Apply):
+        return is_smooth(expr.unfold(), thing)
+    if isinstance(expr, Diff):
+        return is_smooth(expr.expr, thing) and is_smooth(expr.expr, varied(expr.variable))
+    if isinstance(expr, At):
+        body, replaced, value = expr.args
+        inner = thing in occurring(value)
+        through = is_smooth(body, replaced) and is_smooth(value, thing) if inner else True
+        return through and (replaced == thing or is_smooth(body, thing))
+    if isinstance(expr, sp.Sum | sp.Product | sp.Lambda):
+        ends = expr.limits if not isinstance(expr, sp.Lambda) else ()
+        inside = expr.expr if isinstance(expr, sp.Lambda) else expr.function
+        return not any(thing in occurring(end) for limit in ends for end in limit[1:]) and is_smooth(inside, thing)
+    return isinstance(expr, _SMOOTH) and all(is_smooth(arg, thing) for arg in expr.args)
+
+
+def exists_by_form(node: sp.Basic) -> bool:
+    """Whether a derivative, or one at a point, exists wherever the parts of the function have values around it."""
+    while isinstance(node, At):
+        node = node.expr
+    return isinstance(node, Diff) and is_smooth(node.expr, varied(node.variable))
+
+
+def varied(variable: sp.Expr) -> sp.Basic:
+    """The symbol, or the family of the entry, that a derivative varies."""
+    return variable.base if isinstance(variable, sp.Indexed) else variable

@@ -34,11 +34,12 @@ class Fact:
         """The statement with its symbols bound; each value is shown to lie in the domain of its symbol."""
         part = part_of(self.claim, self.part, context)
         statement = instance(part.statement, self.bindings, context)
-        if not part.assuming:
-            return statement
-        conditions = [_bind(condition, self.bindings) for condition in part.assuming]
-        refuse_loose(part, self.bindings, context)
-        return implies(sp.And(*conditions, evaluate=False), statement)
+        if part.assuming:
+            conditions = [_bind(condition, self.bindings) for condition in part.assuming]
+            refuse_loose(part, self.bindings, context)
+            statement = implies(sp.And(*conditions, evaluate=False), statement)
+        context.learn(statement)
+        return statement
 
     def change(self, f: Callable[[Any], Any]) -> Fact:
         """The same fact with every expression in it put through ``f``."""

@@ -1,62 +1,103 @@
-"""What an expression needs to be defined: nonzero divisors, positive arguments of logarithms and roots.
+"""What an expression needs to have a value, such as nonzero divisors and derivatives that exist.
 
-SymPy cancels x/x when an argument is substituted, so definitions and arguments are inspected separately, beforehand.
+SymPy cancels x/x when an argument is substituted, so definitions and arguments are inspected separately, beforehand. The
+kinds of nodes that may occur are listed here, each with what it needs: whatever else occurs is refused.
+
+Each need is a kind and an expression:
+
+- ``positive``, ``non-negative``, ``nonzero``: the sign of a number, for a logarithm, a root, a real power or a divisor;
+- ``an integer at least 1``: what is put in for a size;
+- ``true``: a condition, that one of the cases of a `Piecewise` without an ``else`` applies;
+- ``defined``: a derivative or one-sided slope that exists. It is a `Diff` or a `OneSided`, or one within `At` where its
+  variable has a value; the function in it is smooth there, or a proof states the derivative.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Literal
 
 import sympy as sp
-from sympy.concrete.expr_with_limits import ExprWithLimits
+from sympy.core.function import AppliedUndef, UndefinedFunction
 from sympy.core.symbol import Str
 
-from grape_spec.language.expressions import Apply, At, Diff, OneSided, bound_things, occurring, substitute
+from grape_spec.language.domains import Naturals, SmoothDomain
+from grape_spec.language.expressions import Apply, At, Diff, OneSided, bound_things, occurring, substitute, symbols_of
 from grape_spec.language.symbols import DECLARATIONS, size_of_axis
 from grape_spec.proof.derivatives import NotAlgebraic
 
-Need = tuple[Literal["positive", "non-negative", "nonzero", "a position of its axis"], sp.Expr]
+Kind = Literal["positive", "non-negative", "nonzero", "an integer at least 1", "true", "defined"]
+Need = tuple[Kind, sp.Basic]
 
 
 @lru_cache(maxsize=10_000)
 def needs_of(expr: sp.Basic) -> tuple[Need, ...]:
-    """What has to be positive, non-negative or nonzero for an expression to be defined.
+    """What has to be shown for every part of an expression to have a value.
 
-    The inside of a one-sided slope is left to the rule for slopes, which asks for a value around the point.
+    The inside of a one-sided slope is asked for at the point; the rule for slopes asks for it around the point.
 
     Raises:
-        NotAlgebraic: a sum, or the entries of a family, do not run over the range that their index was declared with.
+        NotAlgebraic: a kind of node that is not listed here, or an index that does not run over its declared range.
     """
     return tuple(dict.fromkeys(_needs_of(expr)))
 
 
 def _needs_of(expr: sp.Basic) -> Iterator[Need]:
-    if isinstance(expr, OneSided):
-        return
-    if isinstance(expr, At):
-        yield from _put(needs_of(expr.expr), {expr.replaced: expr.value})
-        yield from needs_of(expr.value)
-        return
-    if isinstance(expr, ExprWithLimits | sp.Lambda):
-        yield from _needs_under(expr)
-        return
-    if isinstance(expr, Diff):
-        yield from (_around(need, expr.variable) for need in needs_of(expr.expr))
-        return
-    if isinstance(expr, Apply):
-        mapping = _arguments(expr)
-        yield from _put(needs_of(expr.definition.body), mapping)
-    elif isinstance(expr, sp.Pow) and not expr.exp.is_Integer:
-        yield "non-negative" if expr.exp.is_positive and expr.exp.is_Rational else "positive", expr.base
-    elif isinstance(expr, sp.Pow) and expr.exp < 0:
-        yield "nonzero", expr.base
-    elif isinstance(expr, sp.log):
-        yield "positive", expr.args[0]
-    for arg in expr.args:
-        if not isinstance(arg, sp.IndexedBase | Str):
+    if isinstance(expr, AppliedUndef):
+        yield from _of_function(expr)
+    elif type(expr) in _OWN:
+        yield from _OWN[type(expr)](expr)
+    elif type(expr) in _INSIDE:
+        for arg in expr.args:
             yield from needs_of(arg)
+    elif type(expr) not in _LEAVES:
+        raise NotAlgebraic(f"{type(expr).__name__} is no part of the language: {expr}")
+
+
+def _of_function(expr: AppliedUndef) -> Iterator[Need]:
+    entry = DECLARATIONS.get(expr.func)
+    if entry is None or not isinstance(entry.domain, SmoothDomain):
+        raise NotAlgebraic(f"{expr.func} is not declared as a function")
+    for arg in expr.args:
+        yield from needs_of(arg)
+
+
+def _of_entry(expr: sp.Indexed) -> Iterator[Need]:
+    for position in expr.indices:
+        yield from needs_of(position)
+
+
+def _of_power(expr: sp.Pow) -> Iterator[Need]:
+    if not expr.exp.is_Integer:
+        yield "non-negative" if expr.exp.is_positive and expr.exp.is_Rational else "positive", expr.base
+    elif expr.exp < 0:
+        yield "nonzero", expr.base
+    yield from needs_of(expr.base)
+    yield from needs_of(expr.exp)
+
+
+def _of_logarithm(expr: sp.log) -> Iterator[Need]:
+    yield "positive", expr.args[0]
+    yield from needs_of(expr.args[0])
+
+
+def _of_cases(expr: sp.Piecewise) -> Iterator[Need]:
+    conditions = [branch.cond for branch in expr.args]
+    if sp.true not in conditions:
+        yield "true", sp.Or(*conditions, evaluate=False)
+    for branch in expr.args:
+        yield from needs_of(branch.expr)
+        yield from needs_of(branch.cond)
+
+
+def _of_derivative(expr: Diff) -> Iterator[Need]:
+    variable = expr.variable
+    if type(variable) not in (sp.Symbol, sp.Dummy, sp.Indexed) or variable.is_integer:
+        raise NotAlgebraic(f"there is no derivative with respect to {variable}")
+    yield from needs_of(variable)
+    yield "defined", expr
+    yield from (_around(need, variable) for need in needs_of(expr.expr))
 
 
 def _around(need: Need, variable: sp.Expr) -> Need:
@@ -64,6 +105,89 @@ def _around(need: Need, variable: sp.Expr) -> Need:
     kind, needed = need
     varied = variable.base if isinstance(variable, sp.Indexed) else variable
     return ("positive", needed) if kind == "non-negative" and varied in occurring(needed) else need
+
+
+def _of_slope(expr: OneSided) -> Iterator[Need]:
+    yield from needs_of(expr.point)
+    yield "defined", expr
+    yield from _put(needs_of(expr.expr), {expr.variable: expr.point})
+
+
+def _of_point(expr: At) -> Iterator[Need]:
+    if isinstance(expr.replaced, UndefinedFunction):
+        raise NotAlgebraic(f"a function cannot be put in for {expr.replaced}")
+    if expr.replaced not in DECLARATIONS and not isinstance(expr.replaced, sp.Dummy):
+        raise NotAlgebraic(f"{expr.replaced} is not declared")
+    yield from needs_of(expr.value)
+    yield from _of_values({expr.replaced: expr.value})
+    lost = [thing for thing in symbols_of(expr.expr) if thing in DECLARATIONS and expr.replaced in _axes(thing)]
+    if lost:
+        raise NotAlgebraic(f"{expr.replaced} is the length of {lost[0]} and cannot be replaced alone")
+    yield from _put(needs_of(expr.expr), {expr.replaced: expr.value})
+
+
+def _of_definition(expr: Apply) -> Iterator[Need]:
+    mapping = _arguments(expr)
+    for value in mapping.values():
+        if not isinstance(value, sp.IndexedBase):
+            yield from needs_of(value)
+    yield from _of_values(mapping)
+    yield from _put(needs_of(expr.definition.body), mapping)
+
+
+def _of_values(mapping: dict[Any, Any]) -> Iterator[Need]:
+    """What is put in for a size is one; what is put in for a family runs over the same axes."""
+    for thing, value in mapping.items():
+        entry = DECLARATIONS.get(thing)
+        if entry is not None and isinstance(entry.domain, Naturals) and value != thing:
+            yield "an integer at least 1", value - entry.domain.low + 1
+        if isinstance(value, sp.Lambda) and not runs_over_axes_of(thing, value, mapping):
+            raise NotAlgebraic(f"{value} is not indexed by the axes of {thing}")
+
+
+def _of_terms(expr: sp.Sum | sp.Product) -> Iterable[Need]:
+    for bound, low, high in expr.limits:
+        if low != 1 or size_of_axis(bound) != high:
+            raise NotAlgebraic(f"{bound} does not run over its declared range in {expr}")
+    return _of_any(expr.function, expr)
+
+
+def _of_entries(expr: sp.Lambda) -> Iterable[Need]:
+    return _of_any(expr.expr, expr)
+
+
+def _of_any(body: sp.Basic, binder: sp.Basic) -> Iterable[Need]:
+    """The needs of a body for any value of its bound variables, under names that no assumption mentions."""
+    own = {bound: sp.Dummy("bound", integer=True, positive=True) for bound in bound_things(binder)}
+    return needs_of(substitute(body, own))
+
+
+def _put(needs: Iterable[Need], mapping: dict[Any, Any]) -> Iterator[Need]:
+    return ((kind, substitute(needed, mapping)) for kind, needed in needs)
+
+
+#: Nodes that have a value by themselves, nodes that have one where their arguments have, and nodes with own needs.
+_LEAVES = frozenset(
+    {sp.Symbol, sp.Dummy, sp.IndexedBase, Str, type(sp.true), type(sp.false), sp.Integer, sp.Rational}
+    | {type(number) for number in (sp.S.Zero, sp.S.One, sp.S.NegativeOne, sp.S.Half, sp.E, sp.pi)}
+)
+_INSIDE = frozenset({
+    sp.Add, sp.Mul, sp.exp, sp.Abs, sp.Min, sp.Max, sp.KroneckerDelta,
+    sp.Eq, sp.Ne, sp.Lt, sp.Le, sp.Gt, sp.Ge, sp.And, sp.Or, sp.Not, sp.Implies, sp.Equivalent,
+})  # fmt: skip
+_OWN: dict[type, Callable[[Any], Iterable[Need]]] = {
+    sp.Indexed: _of_entry,
+    sp.Pow: _of_power,
+    sp.log: _of_logarithm,
+    sp.Piecewise: _of_cases,
+    sp.Sum: _of_terms,
+    sp.Product: _of_terms,
+    sp.Lambda: _of_entries,
+    Apply: _of_definition,
+    At: _of_point,
+    Diff: _of_derivative,
+    OneSided: _of_slope,
+}
 
 
 @lru_cache(maxsize=10_000)
@@ -75,42 +199,31 @@ def positions_of(expr: sp.Basic) -> tuple[tuple[sp.Expr, sp.Expr], ...]:
 def _positions_of(expr: sp.Basic) -> Iterator[tuple[sp.Expr, sp.Expr]]:
     if isinstance(expr, sp.Indexed) and expr.base in DECLARATIONS:
         yield from zip(expr.indices, DECLARATIONS[expr.base].sizes, strict=True)
-    put = [(expr.replaced, expr.value)] if isinstance(expr, At) else []
+    put = {expr.replaced: expr.value} if isinstance(expr, At) else {}
     if isinstance(expr, Apply):
-        put = list(zip(expr.definition.of, expr.arguments, strict=True))
+        put = _arguments(expr)
         yield from positions_of(expr.definition.body)
-    for thing, value in put:
+    for thing, value in put.items():
         if size_of_axis(thing) is not None:
-            yield value, size_of_axis(thing)
+            yield value, substitute(size_of_axis(thing), put)
         if isinstance(value, sp.IndexedBase) and value in DECLARATIONS:
-            yield from zip(DECLARATIONS[value].sizes, DECLARATIONS[thing].sizes, strict=True)
+            yield from zip(DECLARATIONS[value].sizes, _axes(thing, put), strict=True)
     for arg in expr.args:
         if not isinstance(arg, sp.IndexedBase | Str):
             yield from positions_of(arg)
 
 
-def _put(needs: Iterable[Need], mapping: dict[Any, Any]) -> Iterator[Need]:
-    return ((kind, substitute(needed, mapping)) for kind, needed in needs)
-
-
-def _needs_under(expr: ExprWithLimits | sp.Lambda) -> Iterable[Need]:
-    """The needs of a body for any value of its bound variables, under names that no assumption mentions."""
-    if isinstance(expr, ExprWithLimits):
-        for bound, low, high in expr.limits:
-            if low != 1 or size_of_axis(bound) != high:
-                raise NotAlgebraic(f"{bound} does not run over its declared range in {expr}")
-    own = {bound: sp.Dummy("bound", integer=True, positive=True) for bound in bound_things(expr)}
-    return needs_of(substitute(expr.function if isinstance(expr, ExprWithLimits) else expr.expr, own))
+def _axes(thing: Any, sizes: dict[Any, Any] | None = None) -> tuple[sp.Expr, ...]:
+    """The sizes of the axes of a family, or that of an index, once those of its definition are put in."""
+    own = size_of_axis(thing)
+    axes = DECLARATIONS[thing].sizes if own is None else (own,)
+    return tuple(substitute(axis, sizes or {}) for axis in axes)
 
 
 def _arguments(expr: Apply) -> dict[Any, Any]:
-    mapping = dict(zip(expr.definition.of, expr.arguments, strict=True))
-    for thing, value in mapping.items():
-        if isinstance(value, sp.Lambda) and not runs_over_axes_of(thing, value):
-            raise NotAlgebraic(f"{value} is not indexed by the axes of {thing}")
-    return mapping
+    return dict(zip(expr.definition.of, expr.arguments, strict=True))
 
 
-def runs_over_axes_of(thing: Any, value: sp.Lambda) -> bool:
-    """Whether a substituted family has the same index ranges as the family it replaces."""
-    return tuple(size_of_axis(bound) for bound in value.signature) == DECLARATIONS[thing].sizes
+def runs_over_axes_of(thing: Any, value: sp.Lambda, sizes: dict[Any, Any] | None = None) -> bool:
+    """Whether a substituted family has the same index ranges as the family it replaces, at the sizes put in."""
+    return tuple(size_of_axis(bound) for bound in value.signature) == _axes(thing, sizes)

@@ -33,7 +33,7 @@ from sympy.core.function import AppliedUndef
 from grape_spec.language.domains import OneHotDomain, OneOf, RowDomain
 from grape_spec.language.expressions import Apply, At, Diff, substitute
 from grape_spec.language.symbols import DECLARATIONS, size_of_axis
-from grape_spec.proof.derivatives import NotAlgebraic, resolve
+from grape_spec.proof.derivatives import NotAlgebraic, Partial, resolve
 
 Monomial = tuple[tuple[sp.Expr, int], ...]
 Polynomial = dict[Monomial, Fraction]
@@ -103,7 +103,7 @@ class NormalForm:
         """The normal form of an expression."""
         if isinstance(expr, sp.Rational):
             return _constant(Fraction(int(expr.p), int(expr.q)))
-        if isinstance(expr, sp.Symbol | sp.Indexed | sp.KroneckerDelta | AppliedUndef | sp.Derivative):
+        if isinstance(expr, sp.Symbol | sp.Indexed | sp.KroneckerDelta | AppliedUndef | Partial):
             return self._atom(expr)
         key = (expr, *((name, self._ranges.get(name)) for name in dummies_in(expr)))
         if key not in self._known:

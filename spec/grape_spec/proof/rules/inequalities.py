@@ -71,13 +71,13 @@ class FromMinimum(Rule):
         up, down = (sp.Gt, sp.Lt) if self.strict else (sp.Ge, sp.Le)
         rises = implies(sp.Gt(self.over, self.at, evaluate=False), up(slope, 0, evaluate=False))
         falls = implies(sp.Lt(self.over, self.at, evaluate=False), down(slope, 0, evaluate=False))
-        anywhere = Context(speaks_of=context.speaks_of, queries=context.queries)
+        anywhere = context.anywhere()
         facts = [fact.instance(anywhere) for fact in self.given]
         if not anywhere.entails(rises, facts):
             raise Unknown("the function is not shown to increase after the point")
         from_here = sp.Ge(self.over, self.at, evaluate=False)
         above = context.entails(from_here)
-        on_the_way = Context((from_here,)) if above else anywhere
+        on_the_way = context.where(from_here) if above else anywhere
         if on_the_way.unmet_need(self.of) is not None:
             raise Unknown("the function is not shown to be defined all the way")
         if not above and not anywhere.entails(falls, facts):

@@ -13,10 +13,10 @@ from typing import Any
 import sympy as sp
 from sympy.logic.boolalg import Boolean
 
-from grape_spec.language.expressions import Apply, At, Diff, OneSided, implies, substitute, symbols_of, unfold
+from grape_spec.language.expressions import Apply, At, Diff, OneSided, implies, occurring, substitute, symbols_of, unfold
 from grape_spec.language.symbols import DECLARATIONS
 from grape_spec.proof.context import Context, Unknown
-from grape_spec.proof.derivatives import plain, resolve
+from grape_spec.proof.derivatives import exists_by_form, plain, resolve
 from grape_spec.proof.facts import Fact, lies_in_domain, part_of, refuse_loose
 from grape_spec.proof.needs import needs_of
 from grape_spec.proof.rules.rule import GENERAL, Rule, refuse_without_value, sides
@@ -49,6 +49,7 @@ class Slope(Rule):
         close = sp.And(sp.Abs(h) < self.radius, allowed)
         if not context.entails(implies(close, sp.Eq(rise, slope * h, evaluate=False))):
             raise Unknown("the difference quotient is not shown to equal the slope")
+        context.defined.add(unfold(left))
         return GENERAL
 
 
@@ -83,6 +84,7 @@ class Near(Rule):
             raise Unknown("the function is not shown to equal the smooth function near the point")
         if not context.agree(At(Diff(form, own), own, x), result):
             raise Unknown("the derivative of the smooth function is not shown to be the right side")
+        context.defined.add(unfold(left))
         return GENERAL
 
 
@@ -95,8 +97,16 @@ def has_values_near(expr: sp.Expr, x: sp.Symbol, there: sp.Expr, near: Boolean, 
     """Refuse an expression that is not shown to be defined throughout a neighbourhood."""
     relations = {"positive": sp.Gt, "non-negative": sp.Ge, "nonzero": sp.Ne}
     for kind, needed in needs_of(expr):
-        wanted = relations[kind](substitute(needed, {x: there}), 0, evaluate=False)
-        if not context.entails(implies(near, wanted)):
+        moved = substitute(needed, {x: there})
+        if x not in occurring(needed):
+            met = context.meets(kind, needed)
+        elif kind in relations:
+            met = context.entails(implies(near, relations[kind](moved, 0, evaluate=False)))
+        elif kind == "true":
+            met = context.entails(implies(near, moved))
+        else:
+            met = kind == "defined" and exists_by_form(needed)
+        if not met:
             raise Unknown(f"{needed} is not shown to be {kind} near the point")
 
 
@@ -117,6 +127,7 @@ class ByTerms(Rule):
         slopes = [self._slope(term, left.variable, known, context) for term in sp.Add.make_args(expr)]
         if not context.entails(sp.Eq(result, sp.Add(*slopes), evaluate=False)):
             raise Unknown("the sum of the slopes is not shown to be the right side")
+        context.defined.add(unfold(left))
         return GENERAL
 
     def _slope_given(self, fact: Fact, variable: sp.Expr, context: Context) -> tuple[sp.Expr, sp.Expr]:
@@ -187,6 +198,7 @@ class ChainRule(Rule):
         product = substitute(outside_slope, {variable: value}) * inside_slope
         if not context.entails(sp.Eq(result, product, evaluate=False)):
             raise Unknown("the product of the two slopes is not shown to be the right side")
+        context.defined.add(unfold(left))
         return GENERAL
 
     def uses(self) -> tuple[str, ...]:
