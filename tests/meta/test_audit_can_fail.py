@@ -34,7 +34,7 @@ from grape_spec.proof.context import Unknown
 from grape_spec.proof.examine import examine
 from grape_spec.proof.prove import Proof
 from grape_spec.proof.refute import Search, refute
-from grape_spec.proof.rules import GENERAL, Rule, algebra, fact, finite_sum, smt
+from grape_spec.proof.rules import GENERAL, RULES, Rule, algebra, fact, finite_sum, smt
 
 from grape_verified.conformance.ledger import summarise
 
@@ -65,6 +65,12 @@ class Lying(Rule):
         return GENERAL
 
 
+@pytest.fixture
+def planted_rules(monkeypatch):
+    """The rules of this file count as rules of the package."""
+    monkeypatch.setattr("grape_spec.proof.prove.RULES", RULES | {Lying, Only})
+
+
 def record(id="t.planted", statement=None, by=None, **kwargs):
     """The ledger's record of a claim with one part, and of its part."""
     entered = claim(id, "text", holds(statement, by=by, **kwargs))
@@ -91,7 +97,7 @@ def test_assumptions_that_either_engine_finds_contradictory_are_reported(w):
     assert audit.assumptions_can_hold(fine, refute(fine.statement, fine.assuming, points=2))
 
 
-def test_a_prover_that_lies_is_a_contradiction(w):
+def test_a_prover_that_lies_is_a_contradiction(w, planted_rules):
     """Proved by a broken rule and refuted at a point: neither proved nor sound."""
     found, part = record(statement=equals(w.x, w.x + w.y), by=Lying())
     assert part.contradiction
@@ -118,7 +124,7 @@ def test_every_engine_that_is_forced_to_say_proved_is_contradicted(w, monkeypatc
 
 def test_a_prover_that_never_answers_proves_nothing(w, monkeypatch):
     """Unknown is not proved."""
-    monkeypatch.setattr(examination, "prove", lambda *args, **kwargs: Proof("unknown", reason="forced"))
+    monkeypatch.setattr("grape_spec.proof.prove.prove", lambda *args, **kwargs: Proof("unknown", reason="forced"))
     found, _ = record(statement=equals(w.x + w.y, w.y + 1 * w.x + 0 * w.r), by=algebra())
     assert found.status == "unknown"
     assert not found.sound
@@ -177,7 +183,7 @@ class Only(Rule):
         return GENERAL
 
 
-def test_a_mutant_that_is_true_and_not_shown_survives_until_it_is_listed(w):
+def test_a_mutant_that_is_true_and_not_shown_survives_until_it_is_listed(w, planted_rules):
     """x ≤ log(1 + exp x) holds with 2(1 + exp x), too, but no engine can tell."""
     statement = at_most(w.x, sp.log(1 + sp.exp(w.x)))
     survivors = [m.text for m in audit_mutants(holds(statement, by=Only(statement))) if m.fate == "survived"]
@@ -256,7 +262,7 @@ def test_the_registry_is_whole_after_an_audit():
     check_registry()
 
 
-def test_what_rests_on_an_unsound_claim_is_not_fully_proved(w):
+def test_what_rests_on_an_unsound_claim_is_not_fully_proved(w, planted_rules):
     """It waits for it, by name."""
     claim("t.base", "text", holds(equals(w.x, w.x + w.y), by=Lying()))
     claim("t.top", "text", holds(equals(w.y + 0 * w.x, 0), by=smt(given=[fact("t.base")])))

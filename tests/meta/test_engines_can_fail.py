@@ -41,6 +41,7 @@ from grape_spec.proof.prove import check_domains, prove, prove_claim
 from grape_spec.proof.refute import refute
 from grape_spec.proof.rules import (
     GENERAL,
+    RULES,
     Rule,
     algebra,
     chain,
@@ -697,9 +698,13 @@ class Lying(Rule):
         return GENERAL
 
 
-def test_a_prover_that_lies_is_contradicted_by_the_refuter(w):
-    """Proved and refuted at once is what a broken prover looks like."""
+def test_a_prover_that_lies_is_contradicted_by_the_refuter(w, monkeypatch):
+    """Proved and refuted at once is what a broken prover looks like; a rule from elsewhere is not even tried."""
     statement = equals(w.x, w.x + 1)
+    for lie in (Lying(), chain(step(w.x + 1, by=Lying()))):
+        outcome = prove(holds(statement, by=lie))
+        assert (outcome.status, outcome.reason) == ("unknown", "Lying is no rule of the package")
+    monkeypatch.setattr("grape_spec.proof.prove.RULES", RULES | {Lying})
     assert prove(holds(statement, by=Lying())).status == "proved"
     assert refute(statement).refuted
 

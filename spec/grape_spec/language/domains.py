@@ -230,7 +230,11 @@ class OneHotDomain(RowDomain):
 
 @dataclass(frozen=True)
 class SmoothDomain(Domain):
-    """Differentiable functions of the parameters; ``positive`` ones have positive values."""
+    """Smooth functions of the parameters; ``positive`` ones have positive values.
+
+    Smooth means that every partial derivative in real arguments exists, of any order, so that their order does not
+    matter. Integer arguments are indices.
+    """
 
     positive: bool = False
 
@@ -245,8 +249,8 @@ NonNegative = Interval("non-negative", low=Fraction(0), low_closed=True)
 Size = Naturals("positive integer")
 Simplex = SimplexDomain("on the interior of the simplex")
 OneHot = OneHotDomain("one-hot along the last axis")
-Smooth = SmoothDomain("differentiable")
-SmoothPositive = SmoothDomain("differentiable and positive", positive=True)
+Smooth = SmoothDomain("smooth")
+SmoothPositive = SmoothDomain("smooth and positive", positive=True)
 
 
 def Open(low: int | Fraction, high: int | Fraction | None = None) -> Interval:  # noqa: N802 - reads as a set

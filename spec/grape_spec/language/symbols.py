@@ -112,7 +112,7 @@ def family(name: str, domain: Domain, *sizes: sp.Expr, text: str, tex: str | Non
 
 
 def function(name: str, domain: Domain, text: str, *, tex: str | None = None) -> UndefinedFunction:
-    """Declare a differentiable function of the parameters."""
+    """Declare a smooth function of the parameters: it has derivatives of every order."""
     _refuse_domain(name, domain, domain in (Smooth, SmoothPositive), "Smooth or SmoothPositive")
     return _declare(sp.Function(name, **domain.assumptions), Declaration(name, domain, text, tex or name))
 

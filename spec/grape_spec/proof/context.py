@@ -27,15 +27,20 @@ class Unknown(Exception):
 
 @dataclass
 class Context:
-    """The assumptions of a proof, the symbols of its statement, earlier parts of the claim, and the queries so far.
+    """The assumptions of a proof, the symbols of its statement, its place in the registry, and the queries so far.
 
     Arguments:
+        claim: the id of the claim that is proved; a proof may use what was entered before it.
+        parts: the earlier parts of that claim.
+        used: the claims whose statements were used.
         defined: derivatives and slopes that a proof shows to exist, their definitions unfolded.
     """
 
     assumptions: tuple[Boolean, ...] = ()
     speaks_of: frozenset = frozenset()
+    claim: str = ""
     parts: Mapping[str, Any] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
     queries: list[str] = field(default_factory=list)
     milliseconds: int = TIME_LIMIT
     defined: set[sp.Basic] = field(default_factory=set)
@@ -118,14 +123,9 @@ class Context:
             "an integer at least 1": self._is_size,
             "true": self.entails,
             "defined": self._is_defined,
+            "a position of its axis": lambda needed: False,
         }
         return shown[kind](needed)
-
-    def learn(self, formula: Boolean) -> None:
-        """Take the derivatives and slopes of a proved formula to exist; those of a conclusion if its condition holds."""
-        nodes = [unfold(needed) for kind, needed in needs_of(formula) if kind == "defined"]
-        if nodes and (not isinstance(formula, sp.Implies) or self.entails(formula.args[0])):
-            self.defined.update(nodes)
 
     def _is_size(self, value: sp.Expr) -> bool:
         return bool(value.is_integer) and (bool(value.is_positive) or self.entails(sp.Ge(value, 1, evaluate=False)))

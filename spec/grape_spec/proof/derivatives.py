@@ -29,6 +29,8 @@ class Partial(sp.Expr):
     is_commutative = True
 
     def __new__(cls, applied: sp.Basic, places: sp.Tuple) -> Partial:
+        if isinstance(applied, Partial):
+            applied, places = applied.args[0], sp.Tuple(*sorted((*applied.args[1], *places)))
         if not isinstance(applied, AppliedUndef):
             raise NotAlgebraic(f"cannot evaluate the derivative of an unknown function: {applied} is put in for it")
         return sp.Expr.__new__(cls, applied, places)
@@ -39,11 +41,10 @@ class Partial(sp.Expr):
     _eval_is_real = _eval_is_extended_real
 
     def _eval_derivative(self, variable: Any) -> sp.Expr:
-        applied, places = self.args
         return sp.Add(
             *(
-                sp.diff(argument, variable) * Partial(applied, sp.Tuple(*sorted((*places, sp.Integer(place)))))
-                for place, argument in enumerate(applied.args)
+                sp.diff(argument, variable) * Partial(self, sp.Tuple(place))
+                for place, argument in enumerate(self.args[0].args)
             )
         )
 
@@ -140,8 +141,8 @@ def _depends(node: sp.Basic, variable: sp.Expr) -> bool:
 def is_smooth(expr: sp.Basic, thing: sp.Basic) -> bool:
     """Whether an expression is smooth in a symbol or family wherever its parts have values around the point.
 
-    Its nodes show it: whatever depends on the symbol is arithmetic, an exponential, a logarithm, a declared function, or
-    a sum, a product or a derivative of such.
+    Its nodes show it: whatever depends on the symbol is arithmetic, an exponential, a logarithm, a declared function,
+    or a sum, a product or a derivative of such.
     """
     if thing not in occurring(expr) or expr == thing:
         return True

@@ -22,7 +22,7 @@ from grape_spec.proof.audit import (
     audit_mutants,
     two_sides_differ,
 )
-from grape_spec.proof.prove import prove
+from grape_spec.proof.prove import Proof, prove_claim, proved_of
 from grape_spec.proof.refute import refute
 from grape_spec.proof.rules import GENERAL
 from grape_spec.render import latex_assuming, unicode
@@ -191,6 +191,7 @@ def examine(claim_id: str) -> ClaimRecord:
     """Prove, attack and audit one claim."""
     claim = claim_of(claim_id)
     start = perf_counter()
+    proofs = prove_claim(claim)
     return ClaimRecord(
         id=claim.id,
         text=claim.text,
@@ -198,17 +199,18 @@ def examine(claim_id: str) -> ClaimRecord:
         source=str(claim.source),
         uses=claim.uses,
         lemmas=tuple(sorted({lemma for part in claim.parts for lemma in part.by.lemmas})),
-        parts=tuple(_examine_part(claim, position) for position in range(len(claim.parts))),
+        parts=tuple(
+            _examine_part(claim.id, part, proof, proved_of(claim, proofs[:position]))
+            for position, (part, proof) in enumerate(zip(claim.parts, proofs, strict=True))
+        ),
         wrong=tuple(map(_examine_wrong, claim.wrong)),
         seconds=perf_counter() - start,
     )
 
 
-def _examine_part(claim: Claim, position: int) -> PartRecord:
-    part, earlier = claim.parts[position], claim.parts[:position]
-    proof = prove(part, claim_id=claim.id, earlier=earlier)
+def _examine_part(claim_id: str, part: Part, proof: Proof, earlier: tuple[Part, ...]) -> PartRecord:
     search = refute(part.statement, part.assuming, sizes=part.by.at_sizes(), points=POINTS)
-    mutants = audit_mutants(part, claim_id=claim.id, earlier=earlier, search=search)
+    mutants = audit_mutants(part, claim_id=claim_id, earlier=earlier, search=search)
     proved = proof.status == "proved"
     return PartRecord(
         name=part.name,
@@ -227,7 +229,7 @@ def _examine_part(claim: Claim, position: int) -> PartRecord:
         points=Points(search.drawn, search.effective),
         witness=search.witness,
         mutants=_counted(mutants, part),
-        conditions=tuple(audit_conditions(part, claim_id=claim.id, earlier=earlier)) if proved else (),
+        conditions=tuple(audit_conditions(part, claim_id=claim_id, earlier=earlier)) if proved else (),
     )
 
 
@@ -261,8 +263,7 @@ def settled(records: Iterable[ClaimRecord]) -> tuple[ClaimRecord, ...]:
 def write_queries(claim: Claim, folder: Path) -> int:
     """Write every SMT query that the proofs of a claim ask, as SMT-LIB files; the number of them."""
     count = 0
-    for position, part in enumerate(claim.parts):
-        proof = prove(part, claim_id=claim.id, earlier=claim.parts[:position])
+    for position, proof in enumerate(prove_claim(claim)):
         for query in proof.queries:
             (folder / f"{claim.id}.{position + 1}.{count + 1}.smt2").write_text(query, encoding="utf-8")
             count += 1

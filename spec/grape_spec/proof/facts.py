@@ -15,7 +15,7 @@ from sympy.logic.boolalg import Boolean
 
 from grape_spec.language.domains import Interval, Naturals, OneOf, Positive, Real, SimplexDomain
 from grape_spec.language.expressions import implies, substitute, symbols_of
-from grape_spec.language.registry import claim_of
+from grape_spec.language.registry import CLAIMS, claim_of
 from grape_spec.language.symbols import DECLARATIONS, declared_name, size_of_axis
 from grape_spec.proof.context import Context, Unknown
 from grape_spec.proof.needs import runs_over_axes_of
@@ -34,12 +34,11 @@ class Fact:
         """The statement with its symbols bound; each value is shown to lie in the domain of its symbol."""
         part = part_of(self.claim, self.part, context)
         statement = instance(part.statement, self.bindings, context)
-        if part.assuming:
-            conditions = [_bind(condition, self.bindings) for condition in part.assuming]
-            refuse_loose(part, self.bindings, context)
-            statement = implies(sp.And(*conditions, evaluate=False), statement)
-        context.learn(statement)
-        return statement
+        if not part.assuming:
+            return statement
+        conditions = [_bind(condition, self.bindings) for condition in part.assuming]
+        refuse_loose(part, self.bindings, context)
+        return implies(sp.And(*conditions, evaluate=False), statement)
 
     def change(self, f: Callable[[Any], Any]) -> Fact:
         """The same fact with every expression in it put through ``f``."""
@@ -52,15 +51,24 @@ def fact(claim: str, *, part: str = "", **bindings: Any) -> Fact:
 
 
 def part_of(claim: str, name: str, context: Context) -> Any:
-    """A part of an earlier claim, or an earlier part of the claim being proved."""
-    own = claim in context.parts
-    parts = context.parts[claim] if own else {part.name: part for part in claim_of(claim).parts}
+    """A part of an earlier claim, or an earlier part of the claim being proved: nothing rests on itself."""
+    own = claim in ("", context.claim)
+    parts = context.parts if own else _parts_before(claim, context)
     found = next(iter(parts.values())) if not name and len(parts) == 1 else parts.get(name)
     if found is None:
         raise Unknown(f"{claim or 'the claim'} has no part {name!r} to use; it has {sorted(parts)}")
     if found.by.at_sizes():
         raise Unknown(f"{claim} ({found.name}) is proved at chosen sizes only")
+    context.used.add(claim or context.claim)
     return found
+
+
+def _parts_before(claim: str, context: Context) -> dict[str, Any]:
+    parts = {part.name: part for part in claim_of(claim).parts}
+    order = list(CLAIMS)
+    if context.claim in CLAIMS and order.index(claim) > order.index(context.claim):
+        raise Unknown(f"{claim} comes after {context.claim}, which may use earlier claims only")
+    return parts
 
 
 def refuse_loose(part: Any, bindings: tuple[tuple[str, Any], ...], context: Context) -> None:

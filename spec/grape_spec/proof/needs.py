@@ -1,15 +1,17 @@
 """What an expression needs to have a value, such as nonzero divisors and derivatives that exist.
 
-SymPy cancels x/x when an argument is substituted, so definitions and arguments are inspected separately, beforehand. The
-kinds of nodes that may occur are listed here, each with what it needs: whatever else occurs is refused.
+SymPy cancels x/x when an argument is substituted, so definitions and arguments are inspected separately, beforehand.
+The kinds of nodes that may occur are listed here, each with what it needs: whatever else occurs is refused.
 
 Each need is a kind and an expression:
 
 - ``positive``, ``non-negative``, ``nonzero``: the sign of a number, for a logarithm, a root, a real power or a divisor;
 - ``an integer at least 1``: what is put in for a size;
 - ``true``: a condition, that one of the cases of a `Piecewise` without an ``else`` applies;
+- ``a position of its axis``: where a family is read; `positions_of` lists these, each with its axis;
 - ``defined``: a derivative or one-sided slope that exists. It is a `Diff` or a `OneSided`, or one within `At` where its
-  variable has a value; the function in it is smooth there, or a proof states the derivative.
+  variable has a value. The function in it is smooth by its form, or the rule that proves the statement shows that it
+  exists.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ from grape_spec.language.expressions import Apply, At, Diff, OneSided, bound_thi
 from grape_spec.language.symbols import DECLARATIONS, size_of_axis
 from grape_spec.proof.derivatives import NotAlgebraic
 
-Kind = Literal["positive", "non-negative", "nonzero", "an integer at least 1", "true", "defined"]
+Kind = Literal[
+    "positive", "non-negative", "nonzero", "an integer at least 1", "true", "defined", "a position of its axis"
+]  # fmt: skip
 Need = tuple[Kind, sp.Basic]
 
 
@@ -114,8 +118,6 @@ def _of_slope(expr: OneSided) -> Iterator[Need]:
 
 
 def _of_point(expr: At) -> Iterator[Need]:
-    if isinstance(expr.replaced, UndefinedFunction):
-        raise NotAlgebraic(f"a function cannot be put in for {expr.replaced}")
     if expr.replaced not in DECLARATIONS and not isinstance(expr.replaced, sp.Dummy):
         raise NotAlgebraic(f"{expr.replaced} is not declared")
     yield from needs_of(expr.value)
@@ -138,9 +140,11 @@ def _of_definition(expr: Apply) -> Iterator[Need]:
 def _of_values(mapping: dict[Any, Any]) -> Iterator[Need]:
     """What is put in for a size is one; what is put in for a family runs over the same axes."""
     for thing, value in mapping.items():
+        if isinstance(thing, UndefinedFunction) and value != thing:
+            raise NotAlgebraic(f"{value} cannot be put in for the function {thing}")
         entry = DECLARATIONS.get(thing)
         if entry is not None and isinstance(entry.domain, Naturals) and value != thing:
-            yield "an integer at least 1", value - entry.domain.low + 1
+            yield "an integer at least 1", value - (entry.domain.low - 1)
         if isinstance(value, sp.Lambda) and not runs_over_axes_of(thing, value, mapping):
             raise NotAlgebraic(f"{value} is not indexed by the axes of {thing}")
 

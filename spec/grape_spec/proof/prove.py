@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from time import perf_counter
-from typing import Literal
+from typing import Any, Literal
 
 from grape_spec.language.claims import Claim, Part
-from grape_spec.language.registry import DEFINITIONS, RegistryError
+from grape_spec.language.registry import CLAIMS, DEFINITIONS, RegistryError
 from grape_spec.proof.context import Context, Unknown
+from grape_spec.proof.deadline import OutOfTime, limited
 from grape_spec.proof.derivatives import NotAlgebraic
+from grape_spec.proof.facts import Fact
+from grape_spec.proof.needs import needs_of
 from grape_spec.proof.normal_form import shown_positive
+from grape_spec.proof.rules import RULES, Rule
+from grape_spec.proof.rules.rule import Step, refuse_without_value
+
+#: Seconds of processor time that the proof of one part may take.
+SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -25,18 +34,61 @@ class Proof:
 
 
 def prove(part: Part, *, claim_id: str = "", earlier: tuple[Part, ...] = ()) -> Proof:
-    """Run the proof of one part; earlier parts of the same claim may be used."""
-    known = {p.name: p for p in earlier}
-    context = Context(part.assuming, part.speaks_of, {claim_id: known, "": known})
+    """Run the proof of one part; earlier parts of the same claim may be used.
+
+    Whatever breaks an engine is no proof, and neither is what takes too long: the verdict is unknown, with the reason.
+    """
+    context = Context(part.assuming, part.speaks_of, claim_id or _claim_with(part), {p.name: p for p in earlier})
     start = perf_counter()
+    scope = reason = ""
     try:
-        scope = part.by.prove(part.statement, context)
-        unmet = context.unmet_need(part.statement, part.by.at_sizes())
-        if unmet is not None:
-            raise Unknown(f"{unmet[1]} is not shown to be {unmet[0]}, as the statement requires")
-    except (Unknown, NotAlgebraic) as failure:
-        return Proof("unknown", reason=str(failure), seconds=perf_counter() - start, queries=tuple(context.queries))
-    return Proof("proved", scope, seconds=perf_counter() - start, queries=tuple(context.queries))
+        with limited(SECONDS):
+            scope = _scope(part, context)
+    except (Unknown, NotAlgebraic, OutOfTime) as failure:
+        reason = str(failure)
+    except RecursionError:
+        reason = "its expressions nest too deeply"
+    except Exception as failure:  # an engine met what it was not made for
+        reason = f"{type(failure).__name__}: {failure}"
+    seconds, queries = perf_counter() - start, tuple(context.queries)
+    if reason:
+        return Proof("unknown", reason=reason.splitlines()[0], seconds=seconds, queries=queries)
+    return Proof("proved", scope, seconds=seconds, queries=queries)
+
+
+def _scope(part: Part, context: Context) -> str:
+    _refuse_foreign(part.by)
+    for formula in (part.statement, *part.assuming):
+        needs_of(formula)
+    if part.assuming and context.solver().satisfiable() is False:
+        raise Unknown("the assumptions contradict each other or the domains")
+    scope = part.by.prove(part.statement, context)
+    refuse_without_value(part.statement, context, part.by.at_sizes(), "the statement")
+    _refuse_unnamed(context)
+    return scope
+
+
+def _refuse_foreign(value: Any) -> None:
+    """Refuse a rule, a step or a fact that is not of this package, also within another rule."""
+    if isinstance(value, Rule | Step | Fact):
+        if type(value) not in RULES | {Step, Fact}:
+            raise Unknown(f"{type(value).__name__} is no rule of the package")
+        value = tuple(getattr(value, entry.name) for entry in fields(value))
+    if isinstance(value, tuple):
+        for item in value:
+            _refuse_foreign(item)
+
+
+def _refuse_unnamed(context: Context) -> None:
+    """Refuse a proof that rests on a claim which its own claim does not name, so that nobody waits for that one."""
+    named = {context.claim, *(CLAIMS[context.claim].uses if context.claim in CLAIMS else context.used)}
+    if unnamed := context.used - named:
+        raise Unknown(f"the proof rests on {min(unnamed)}, which is not among the uses of {context.claim}")
+
+
+def _claim_with(part: Part) -> str:
+    """The id of the claim that a part belongs to; none for a part that was not entered."""
+    return next((claim.id for claim in CLAIMS.values() if any(own is part for own in claim.parts)), "")
 
 
 def check_domains() -> None:
@@ -48,5 +100,13 @@ def check_domains() -> None:
 
 
 def prove_claim(claim: Claim) -> list[Proof]:
-    """The proofs of all parts of a claim, in order."""
-    return [prove(part, claim_id=claim.id, earlier=claim.parts[:position]) for position, part in enumerate(claim.parts)]
+    """The proofs of all parts of a claim, in order; a part may use the earlier ones that are proved."""
+    proofs: list[Proof] = []
+    for part in claim.parts:
+        proofs.append(prove(part, claim_id=claim.id, earlier=proved_of(claim, proofs)))
+    return proofs
+
+
+def proved_of(claim: Claim, proofs: Sequence[Proof]) -> tuple[Part, ...]:
+    """The parts of a claim that the proofs of its first parts prove."""
+    return tuple(part for part, proof in zip(claim.parts, proofs, strict=False) if proof.status == "proved")

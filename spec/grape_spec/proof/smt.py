@@ -19,6 +19,7 @@ from sympy.core.relational import Relational
 from grape_spec.language.domains import IndexUpTo
 from grape_spec.language.expressions import Apply, occurring
 from grape_spec.language.symbols import DECLARATIONS
+from grape_spec.proof.deadline import left
 from grape_spec.proof.derivatives import NotAlgebraic
 from grape_spec.proof.normal_form import NormalForm, Polynomial, is_positive, is_root, shown_positive
 
@@ -50,7 +51,9 @@ class Solver:
         known = [self.formula(f) for f in self.assumptions]
         facts, wanted = [self.formula(f) for f in given], self.formula(statement)
         defined = all(self._differs_from_zero(divisor, term, known) for divisor, term in self._divisors.items())
-        return defined and self._solve([*known, *facts, z3.Not(wanted)]) == z3.unsat
+        if not defined or self._solve([*known, *facts, z3.Not(wanted)]) != z3.unsat:
+            return False
+        return not facts or self._solve([*known, *facts]) != z3.unsat  # what contradicts itself implies everything
 
     def _differs_from_zero(self, divisor: sp.Basic, term: z3.ArithRef, known: list[z3.BoolRef]) -> bool:
         if divisor not in self.nonzero and self._solve([*known, term == 0]) == z3.unsat:
@@ -78,7 +81,7 @@ class Solver:
 
     def _asked(self, formulas: list[z3.BoolRef]) -> z3.Solver:
         solver = z3.Solver()
-        solver.set("timeout", self.milliseconds)
+        solver.set("timeout", max(1, int(1000 * left(self.milliseconds / 1000))))
         solver.add(*self._domains, *formulas)
         return solver
 

@@ -14,14 +14,25 @@ from tests.spec.attacks.world import attacks_on, e, f, i, j, k, l, m, n, of, p, 
 attack = attacks_on("derivatives")
 
 attack(
-    "mixed derivatives of what is declared differentiable commute",
-    "f differentiable, not twice (Peano)",
-    lambda: holds(equals(Diff(f(x, y), x, y), Diff(f(x, y), y, x)), by=algebra()),
+    "a mixed derivative for a second one",
+    "f(x, y) = xy",
+    lambda: holds(equals(Diff(f(x, y), x, y), Diff(f(x, y), x, x)), by=algebra()),
 )
 attack(
-    "a second derivative of what is declared differentiable",
-    "f(x) = x²·sin(1/x) at 0",
-    lambda: holds(equals(w.minus(Diff(f(x), x, x), Diff(f(x), x, x)), 0), by=algebra()),
+    "two arguments made one inside a derivative",
+    "i = j, f(x, y) = x + y",
+    lambda: holds(
+        equals(delta(i, j) * Diff(f(u[i], u[j]), u[i]), delta(i, j) * At(Diff(f(x, y), x), x, u[i])), by=finite_sum()
+    ),
+)
+attack(
+    "a sum over a delta that makes two arguments one",
+    "f(x, y) = x + y",
+    lambda: holds(
+        equals(sum_over(delta(i, j) * Diff(f(x * u[i], y * u[j]), x), j), Diff(f(x * u[i], x * u[i]), x)),
+        by=finite_sum(),
+        assuming=[equals(x, y)],
+    ),
 )
 attack(
     "∂(Σ u²)/∂u_k without its delta",

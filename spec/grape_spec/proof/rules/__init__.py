@@ -1,13 +1,31 @@
 """The rules by which a statement is proved, as a spec file writes them."""
 
 from grape_spec.proof.facts import fact
-from grape_spec.proof.rules.equations import algebra, chain, finite_sum, induction, rewrite
-from grape_spec.proof.rules.inequalities import from_minimum, smt, termwise
-from grape_spec.proof.rules.rule import GENERAL, Rule, step, unproved
-from grape_spec.proof.rules.slopes import by_terms, chain_rule, near, slope
+from grape_spec.proof.rules.equations import (
+    Algebra,
+    Chain,
+    FiniteSum,
+    Induction,
+    Rewrite,
+    algebra,
+    chain,
+    finite_sum,
+    induction,
+    rewrite,
+)  # fmt: skip
+from grape_spec.proof.rules.inequalities import FromMinimum, Smt, Termwise, from_minimum, smt, termwise
+from grape_spec.proof.rules.rule import GENERAL, Rule, Unproved, step, unproved
+from grape_spec.proof.rules.slopes import ByTerms, ChainRule, Near, Slope, by_terms, chain_rule, near, slope
+
+#: Every rule that may prove a statement.
+RULES: frozenset[type[Rule]] = frozenset({
+    Algebra, ByTerms, Chain, ChainRule, FiniteSum, FromMinimum, Induction, Near, Rewrite, Slope, Smt, Termwise,
+    Unproved,
+})  # fmt: skip
 
 __all__ = [
     "GENERAL",
+    "RULES",
     "Rule",
     "algebra",
     "by_terms",

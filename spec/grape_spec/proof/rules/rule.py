@@ -81,11 +81,13 @@ def _change(value: Any, f: Callable[[Any], Any]) -> Any:
     return value
 
 
-def refuse_without_value(expr: sp.Expr, context: Context, sizes: Mapping[sp.Symbol, int] | None = None) -> None:
-    """Refuse an intermediate expression of a proof that is not shown to be defined."""
+def refuse_without_value(
+    expr: sp.Basic, context: Context, sizes: Mapping[sp.Symbol, int] | None = None, name: str = ""
+) -> None:
+    """Refuse a statement, or an intermediate expression of a proof, that is not shown to be defined."""
     unmet = context.unmet_need(expr, sizes)
     if unmet is not None:
-        raise Unknown(f"{unmet[1]} is not shown to be {unmet[0]}, as {expr} requires")
+        raise Unknown(f"{unmet[1]} is not shown to be {unmet[0]}, as {name or expr} requires")
 
 
 def sides(statement: Boolean) -> tuple[sp.Expr, sp.Expr]:

@@ -13,7 +13,17 @@ from typing import Any
 import sympy as sp
 from sympy.logic.boolalg import Boolean
 
-from grape_spec.language.expressions import Apply, At, Diff, OneSided, implies, occurring, substitute, symbols_of, unfold
+from grape_spec.language.expressions import (
+    Apply,
+    At,
+    Diff,
+    OneSided,
+    implies,
+    occurring,
+    substitute,
+    symbols_of,
+    unfold,
+)
 from grape_spec.language.symbols import DECLARATIONS
 from grape_spec.proof.context import Context, Unknown
 from grape_spec.proof.derivatives import exists_by_form, plain, resolve
