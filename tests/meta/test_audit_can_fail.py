@@ -17,6 +17,7 @@ from grape_spec.language import (
     claim,
     equals,
     family,
+    grammar,
     greater,
     holds,
     index,
@@ -69,6 +70,7 @@ class Lying(Rule):
 def planted_rules(monkeypatch):
     """The rules of this file count as rules of the package."""
     monkeypatch.setattr("grape_spec.proof.prove.RULES", RULES | {Lying, Only})
+    monkeypatch.setattr("grape_spec.language.grammar._RULES", {*grammar._RULES, Lying, Only})
 
 
 def record(id="t.planted", statement=None, by=None, **kwargs):

@@ -76,7 +76,6 @@ def w(scratch_registry):
         f=function("t_f", Smooth, ""),
         size=define("t.size", "", (x,), sp.Abs(x)),
         over=define("t.over", "", (x, y), x / y),
-        power=define("t.power", "", (x, y), x**y),
         root=define("t.root", "", (x,), sp.sqrt(x)),
         e=define("t.e", "", (x,), exp(x)),
         lg=define("t.lg", "", (x,), log(x)),
@@ -233,7 +232,7 @@ def test_a_one_sided_slope_needs_values(w):
 def test_a_root_needs_a_value(w):
     """√x has none below 0, and x⁻¹ behind a definition none at 0."""
     planted(equals(w.root(w.x) ** 2, w.x), algebra(), seen=False)
-    planted(equals(w.power(w.x, -1) * w.x, 1), algebra(), seen=False)
+    planted(equals(w.over(1, w.x) * w.x, 1), algebra(), seen=False)
 
 
 # -- ranges -----------------------------------------------------------------------------------------------------

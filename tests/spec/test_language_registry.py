@@ -155,7 +155,7 @@ def test_parts_are_needed_and_told_apart(words):
 
 def test_a_definition_that_is_unknown_is_refused_in_a_statement(words):
     """A typo in an id is found when the claim is entered, and the nearest ids are named."""
-    with pytest.raises(KeyError, match=r"no definition 'ppo\.ratios'; the nearest: ppo\.ratio"):
+    with pytest.raises(RegistryError, match=r"no definition 'ppo\.ratios'; the nearest: ppo\.ratio"):
         claim("t.a", "", holds(equals(Apply("ppo.ratios", words.x), words.x), by=algebra()))
 
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sympy as sp
 from sympy.logic.boolalg import Boolean
@@ -90,15 +90,24 @@ class Claim:
 def holds(
     statement: Boolean,
     *,
-    by: Rule,
+    by: Rule | None = None,
     assuming: Sequence[Boolean] = (),
     name: str = "",
     equivalent: Mapping[str, str] | None = None,
 ) -> Part:
     """One part of a claim: a statement and its proof."""
-    return Part(statement, by, tuple(assuming), name, equivalent or {})
+    if by is None:
+        raise TypeError("by: got nothing, expected the rule that proves it, such as by=algebra()")
+    return Part(statement, by, as_tuple("assuming", assuming), name, equivalent or {})
 
 
 def wrong(text: str, statement: Boolean, *, assuming: Sequence[Boolean] = ()) -> Wrong:
     """A false variant of a claim: the error in a few words, and the statement that it leads to."""
-    return Wrong(text, statement, tuple(assuming))
+    return Wrong(text, statement, as_tuple("assuming", assuming))
+
+
+def as_tuple(argument: str, values: Any) -> tuple[Any, ...]:
+    """The entries of a list or tuple; one entry that stands alone is refused."""
+    if not isinstance(values, list | tuple):
+        raise TypeError(f"{argument}: got {values!s}, expected a list: {argument}=[…]")
+    return tuple(values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
@@ -11,10 +12,17 @@ from typing import Any
 import sympy as sp
 from sympy.logic.boolalg import Boolean
 
-from grape_spec.language.claims import Claim, Part, Wrong
+from grape_spec.language.claims import Claim, Part, Wrong, as_tuple
 from grape_spec.language.definitions import Definition
-from grape_spec.language.domains import Domain, Real
-from grape_spec.language.expressions import Apply, bound_things, symbols_of
+from grape_spec.language.domains import Domain, Positive, Real
+from grape_spec.language.expressions import bound_things, symbols_of
+from grape_spec.language.grammar import (
+    NotInLanguage,
+    instances_in,
+    refuse_foreign,
+    refuse_foreign_number,
+    refuse_foreign_rule,
+)
 from grape_spec.language.sources import DERIVED, Source
 from grape_spec.language.symbols import DECLARATIONS, Declarable
 
@@ -62,17 +70,28 @@ def define(
         RegistryError: for a malformed or used id, an undeclared symbol, a free symbol of the body that is not an
             argument, an argument that the body does not use, or a floating-point number.
     """
-    entry = Definition(id, text, tuple(of), body, tex, domain, convention, source)
+    entry = Definition(id, text, as_tuple("of", of), sp.sympify(body), tex, domain, convention, source)
     _refuse_id(id, DEFINITIONS)
-    _refuse_undeclared(id, symbols_of(body) | set(of))
-    _refuse_floats(id, body)
-    sizes = {size for thing in of for size in symbols_of(thing)}
-    for thing in symbols_of(body) - set(of) - sizes:
-        raise RegistryError(f"{id}: {thing} occurs in the body but is not an argument")
-    for thing in set(of) - symbols_of(body):
-        raise RegistryError(f"{id}: the argument {thing} does not occur in the body")
+    _refuse_definition(entry)
     _DEFINED[id] = entry
     return entry
+
+
+def _refuse_definition(entry: Definition) -> None:
+    id, of = entry.id, set(entry.of)
+    for thing in entry.of:
+        if not isinstance(thing, sp.Symbol | sp.IndexedBase):
+            raise RegistryError(f"{id}: of: got {thing}, expected symbols, indices and families")
+    if entry.domain not in (Real, Positive):
+        raise RegistryError(f"{id}: domain: got {entry.domain.name}, expected Real or Positive, which a proof can show")
+    with _named(id):
+        refuse_foreign_number(entry.body)
+    _refuse_undeclared(id, symbols_of(entry.body) | of)
+    sizes = {size for thing in of for size in symbols_of(thing)}
+    for thing in symbols_of(entry.body) - of - sizes:
+        raise RegistryError(f"{id}: {thing} occurs in the body but is not an argument: add it to of=")
+    for thing in of - symbols_of(entry.body):
+        raise RegistryError(f"{id}: the argument {thing} does not occur in the body: take it out of of=")
 
 
 def claim(
@@ -97,9 +116,14 @@ def claim(
         RegistryError: for a malformed or used id, no parts, an undeclared symbol, an unknown use, or a floating-point
             number.
     """
+    for part in parts:
+        if not isinstance(part, Part):
+            raise RegistryError(f"{id}: parts: got {part!s}, expected holds(…), holds(…), one after the other")
+        with _named(id):
+            refuse_foreign_rule(part.by)
     named = [use for part in parts for use in part.by.uses()]
-    every = tuple(dict.fromkeys([*uses, *(use for use in named if use != id)]))
-    entry = Claim(id, text, parts, every, source, tuple(wrong))
+    every = tuple(dict.fromkeys([*as_tuple("uses", uses), *(use for use in named if use != id)]))
+    entry = Claim(id, text, parts, every, source, as_tuple("wrong", wrong))
     _refuse_claim(entry)
     _CLAIMED[id] = entry
     return entry
@@ -117,13 +141,34 @@ def _refuse_claim(claim: Claim) -> None:
             raise RegistryError(
                 f"{claim.id}: uses {use!r}, which is not a claim (a claim comes after all that it uses)"
             )
+    for position, part in enumerate(claim.parts):
+        for used in instances_in(part.by):
+            _refuse_instance(claim.id, used, claim.parts[:position])
     for formula in _formulas(claim):
+        if formula in (sp.true, sp.false) and isinstance(formula, sp.Basic):
+            raise RegistryError(
+                f"{claim.id}: a statement was evaluated to {formula} when it was written: "
+                "write it with equals(), at_least(), less() and the like"
+            )
+        with _named(claim.id):
+            refuse_foreign(formula)
         _refuse_undeclared(claim.id, symbols_of(formula))
-        _refuse_floats(claim.id, formula)
-        if formula in (sp.true, sp.false):
-            raise RegistryError(f"{claim.id}: a statement was evaluated to {formula} when it was written")
-        for node in formula.atoms(Apply):
-            definition(str(node.args[0]))
+
+
+def _refuse_instance(id: str, used: Any, earlier: tuple[Part, ...]) -> None:
+    """Refuse to use a part that is not there, or not yet, and to bind what it does not speak of."""
+    own = used.claim in ("", id)
+    parts = {part.name: part for part in (earlier if own else CLAIMS[used.claim].parts)}
+    part = next(iter(parts.values())) if not used.part and len(parts) == 1 else parts.get(used.part)
+    if part is None:
+        there = f"the earlier parts of {id}" if own else f"the parts of {used.claim}"
+        raise RegistryError(f"{id}: uses the part {used.part!r}, expected one of {there}: {sorted(parts)}")
+    names = sorted(DECLARATIONS[thing].name for thing in part.symbols if thing in DECLARATIONS)
+    for name, _ in used.bindings:
+        if name not in names:
+            raise RegistryError(
+                f"{id}: binds {name!r} in {used.claim}, expected one of its symbols: {', '.join(names)}"
+            )
 
 
 def check_registry() -> None:
@@ -200,15 +245,19 @@ def _refuse_id(id: str, table: Mapping[str, Any]) -> None:
         raise RegistryError(f"the id {id!r} was retired and is never used again")
 
 
-def _refuse_floats(id: str, formula: sp.Basic) -> None:
-    if formula.atoms(sp.Float):
-        raise RegistryError(f"{id}: it holds a floating-point number: {formula.atoms(sp.Float)}")
+@contextmanager
+def _named(id: str) -> Iterator[None]:
+    """Within: what is not in the language is refused under an id."""
+    try:
+        yield
+    except NotInLanguage as failure:
+        raise RegistryError(f"{id}: {failure}") from None
 
 
 def _refuse_undeclared(id: str, things: set[Declarable]) -> None:
     for thing in things:
         if thing not in DECLARATIONS:
-            raise RegistryError(f"{id}: the symbol {thing} is not declared")
+            raise RegistryError(f"{id}: {thing} is not declared: use symbol(), index(), family() or function()")
 
 
 def _formulas(claim: Claim) -> Iterator[Boolean]:

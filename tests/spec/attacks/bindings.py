@@ -53,8 +53,18 @@ attack(
         equals(sum_over(1 / n + 0 * w.table[i, s], s), 1), by=rewrite("at.pairs", at_pairs=Lambda((s, i), 1 / n))
     ),
 )
-attack("a Lambda over another axis", "n ≠ c", lambda: holds(equals(w.total(Lambda(s, 1)), n), by=finite_sum()))
-attack("a family over another axis", "n ≠ c", lambda: holds(greater(w.partial(w.col), 0), by=smt()))
+attack(
+    "a Lambda over another axis",
+    "n ≠ c",
+    lambda: holds(equals(w.total(Lambda(s, 1)), n), by=finite_sum()),
+    refused="expected a family",
+)
+attack(
+    "a family over another axis",
+    "n ≠ c",
+    lambda: holds(greater(w.partial(w.col), 0), by=smt()),
+    refused="expected a family",
+)
 attack(
     "a size bound to 1/2",
     "n",

@@ -20,6 +20,7 @@ attack(
     "cases without an else, less themselves",
     "x = 0",
     lambda: holds(equals(w.minus(cases((x, x > 0)), cases((x, x > 0))), 0), by=algebra()),
+    refused="end with (value, True)",
 )
 attack(
     "a slope at a point without a value, 1/x",
@@ -36,11 +37,17 @@ attack(
     "√ at −1",
     lambda: holds(equals(w.mul(0, OneSided(w.root(x), x, -1, -1)), 0 * y), by=algebra()),
 )
-attack("Γ(x) − Γ(x) = 0", "x = 0: a pole", lambda: holds(equals(w.minus(sp.gamma(x), sp.gamma(x)), 0), by=algebra()))
+attack(
+    "Γ(x) − Γ(x) = 0",
+    "x = 0: a pole",
+    lambda: holds(equals(w.minus(sp.gamma(x), sp.gamma(x)), 0), by=algebra()),
+    refused="gamma",
+)
 attack(
     "|asin x|² = (asin x)²",
     "x = 2: asin 2 is not real",
     lambda: holds(equals(w.mag(sp.asin(x)) ** 2, sp.asin(x) ** 2), by=rewrite("at.mag_squared", at_x=sp.asin(x))),
+    refused="asin",
 )
 attack("x/x = 1", "x = 0", lambda: holds(equals(w.over(x, x), 1), by=algebra()))
 attack("Σ u/u = n", "u = 0", lambda: holds(equals(sum_over(w.over(u[i], u[i]), i), n), by=finite_sum()))
@@ -69,8 +76,14 @@ attack(
     "0⁰ = 1 and 0ᵉ = 1",
     "e = 0: a power that the language has not",
     lambda: holds(equals(of("power", (x, y), x**y)(e, 0), 1), by=algebra()),
+    refused="expected a number; write exp",
 )
-attack("(−1)ˣ(−1)ˣ = 1", "x = 1/2", lambda: holds(equals(of("power", (x, y), x**y)(-1, x) ** 2, 1), by=algebra()))
+attack(
+    "(−1)ˣ(−1)ˣ = 1",
+    "x = 1/2",
+    lambda: holds(equals(of("power", (x, y), x**y)(-1, x) ** 2, 1), by=algebra()),
+    refused="expected a number; write exp",
+)
 attack(
     "a root under a derivative at its end",
     "e = 0",

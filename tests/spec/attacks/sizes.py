@@ -18,18 +18,45 @@ attack(
     "n = 6: an empty sum, and −1",
     lambda: holds(equals(w.count(5 - n), 5 - n), by=finite_sum()),
     at={n: 6},
+    refused="expected a declared size",
 )
-attack("triangle(5 − n) > 0", "n = 5: an empty sum", lambda: holds(greater(w.triangle(5 - n), 0), by=smt()), at={n: 5})
-attack("a size put in by At", "n = 5", lambda: holds(greater(At(sum_over(i, i), n, 5 - n), 0), by=smt()), at={n: 5})
 attack(
-    "partial sums of positive numbers", "n = 1: an empty sum", lambda: holds(greater(w.partial(q, n - 1), 0), by=smt())
+    "triangle(5 − n) > 0",
+    "n = 5: an empty sum",
+    lambda: holds(greater(w.triangle(5 - n), 0), by=smt()),
+    at={n: 5},
+    refused="expected a declared size",
 )
-attack("more entries than there are", "c > n", lambda: holds(greater(w.partial(q, c), 0), by=smt()))
-attack("a size that is any real number", "x = −1", lambda: holds(equals(w.count(x), x), by=finite_sum()))
+attack(
+    "a size put in by At",
+    "n = 5",
+    lambda: holds(greater(At(sum_over(i, i), n, 5 - n), 0), by=smt()),
+    at={n: 5},
+    refused="replaces at_n",
+)
+attack(
+    "partial sums of positive numbers",
+    "n = 1: an empty sum",
+    lambda: holds(greater(w.partial(q, n - 1), 0), by=smt()),
+    refused="expected a family",
+)
+attack(
+    "more entries than there are",
+    "c > n",
+    lambda: holds(greater(w.partial(q, c), 0), by=smt()),
+    refused="expected a family",
+)
+attack(
+    "a size that is any real number",
+    "x = −1",
+    lambda: holds(equals(w.count(x), x), by=finite_sum()),
+    refused="expected a declared size",
+)
 attack(
     "induction over the positive reals",
     "r = 3/2: 1, and 15/8",
     lambda: holds(equals(w.triangle(r), r * (r + 1) / 2), by=induction(r)),
+    refused="expected a declared size",
 )
 attack(
     "the first of no numbers",
@@ -46,7 +73,12 @@ attack(
     lambda: holds(greater(family("at_fewer", Positive, n - 1, text="")[1], 0), by=smt()),
     refused="expected a symbol of domain Size",
 )
-attack("Σ over 1..n − 1 is positive", "n = 1", lambda: holds(greater(sp.Sum(i, (i, 1, n - 1)), 0), by=smt()))
+attack(
+    "Σ over 1..n − 1 is positive",
+    "n = 1",
+    lambda: holds(greater(sp.Sum(i, (i, 1, n - 1)), 0), by=smt()),
+    refused="not over the whole range",
+)
 attack(
     "the mean of the others is positive",
     "n = 1",
@@ -70,6 +102,7 @@ attack(
     "two sizes that an assumption makes equal",
     "reads beyond the axis",
     lambda: holds(greater(sp.Sum(w.col[s], (s, 1, n)), 0), by=smt(), assuming=[equals(n, c)]),
+    refused="not over the whole range",
 )
 
 
@@ -86,4 +119,5 @@ attack(
         holds(at_most(n, 5), name="at most 5", by=smt(given=[fact(ID, part="its square")])),
     ],
     at={n: 6},
+    refused="expected a declared size",
 )

@@ -1,6 +1,7 @@
 """The rules by which a statement is proved, as a spec file writes them."""
 
-from grape_spec.proof.facts import fact
+from grape_spec.language.grammar import rules_are
+from grape_spec.proof.facts import Fact, fact
 from grape_spec.proof.rules.equations import (
     Algebra,
     Chain,
@@ -14,7 +15,7 @@ from grape_spec.proof.rules.equations import (
     rewrite,
 )  # fmt: skip
 from grape_spec.proof.rules.inequalities import FromMinimum, Smt, Termwise, from_minimum, smt, termwise
-from grape_spec.proof.rules.rule import GENERAL, Rule, Unproved, step, unproved
+from grape_spec.proof.rules.rule import GENERAL, Rule, Step, Unproved, step, unproved
 from grape_spec.proof.rules.slopes import ByTerms, ChainRule, Near, Slope, by_terms, chain_rule, near, slope
 
 #: Every rule that may prove a statement.
@@ -22,6 +23,8 @@ RULES: frozenset[type[Rule]] = frozenset({
     Algebra, ByTerms, Chain, ChainRule, FiniteSum, FromMinimum, Induction, Near, Rewrite, Slope, Smt, Termwise,
     Unproved,
 })  # fmt: skip
+
+rules_are({*RULES, Fact, Step})
 
 __all__ = [
     "GENERAL",
