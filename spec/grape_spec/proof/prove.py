@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from time import perf_counter
 from typing import Any, Literal
 
+import sympy as sp
+
 from grape_spec.language.claims import Claim, Part
+from grape_spec.language.definitions import Definition
+from grape_spec.language.expressions import Apply
 from grape_spec.language.registry import CLAIMS, DEFINITIONS, RegistryError
 from grape_spec.proof.context import Context, Unknown
 from grape_spec.proof.deadline import OutOfTime, limited
@@ -40,7 +45,7 @@ def prove(part: Part, *, claim_id: str = "", earlier: tuple[Part, ...] = ()) -> 
     """
     context = Context(part.assuming, part.speaks_of, claim_id or _claim_with(part), {p.name: p for p in earlier})
     start = perf_counter()
-    scope = reason = ""
+    scope, reason = None, ""
     try:
         with limited(SECONDS):
             scope = _scope(part, context)
@@ -51,13 +56,15 @@ def prove(part: Part, *, claim_id: str = "", earlier: tuple[Part, ...] = ()) -> 
     except Exception as failure:  # an engine met what it was not made for
         reason = f"{type(failure).__name__}: {failure}"
     seconds, queries = perf_counter() - start, tuple(context.queries)
-    if reason:
-        return Proof("unknown", reason=reason.splitlines()[0], seconds=seconds, queries=queries)
+    if scope is None:
+        first, *_ = reason.splitlines() or ["no reason is given"]
+        return Proof("unknown", reason=first, seconds=seconds, queries=queries)
     return Proof("proved", scope, seconds=seconds, queries=queries)
 
 
 def _scope(part: Part, context: Context) -> str:
     _refuse_foreign(part.by)
+    _refuse_unshown((part.statement, part.assuming, part.by))
     for formula in (part.statement, *part.assuming):
         needs_of(formula)
     if part.assuming and context.solver().satisfiable() is False:
@@ -94,9 +101,34 @@ def _claim_with(part: Part) -> str:
 def check_domains() -> None:
     """Refuse a definition that is declared positive where its form does not show it: SymPy believes declarations."""
     for definition in DEFINITIONS.values():
-        declared = definition.domain.assumptions.get("positive", False)
-        if declared and not shown_positive(definition.body):
+        if not _is_shown(definition):
             raise RegistryError(f"{definition.id} is declared {definition.domain.name}, which its body does not show")
+
+
+def _refuse_unshown(value: Any) -> None:
+    """The same for the definitions that a proof rests on, which may have been entered since then."""
+    if isinstance(value, sp.Basic):
+        for definition in _definitions_in(value):
+            if not _is_shown(definition):
+                raise Unknown(f"{definition.id} is declared {definition.domain.name}, which its body does not show")
+    elif isinstance(value, tuple):
+        for item in value:
+            _refuse_unshown(item)
+    elif isinstance(value, Rule | Step | Fact):
+        _refuse_unshown(tuple(getattr(value, entry.name) for entry in fields(value)))
+
+
+@lru_cache(maxsize=10_000)
+def _definitions_in(expr: sp.Basic) -> frozenset[Definition]:
+    """The definitions in an expression, and those in their bodies."""
+    own = {node.definition for node in expr.atoms(Apply)}
+    return frozenset(own).union(*(_definitions_in(definition.body) for definition in own))
+
+
+@lru_cache(maxsize=10_000)
+def _is_shown(definition: Definition) -> bool:
+    declared = definition.domain.assumptions.get("positive", False)
+    return not declared or shown_positive(definition.body)
 
 
 def prove_claim(claim: Claim) -> list[Proof]:

@@ -3,7 +3,7 @@
 A rule that may use what it proves proves everything, however sound each of its steps is."""
 
 from grape_spec.language import Diff, at_least, at_most, equals, holds, less, sum_over
-from grape_spec.proof.rules import by_terms, fact, from_minimum, rewrite, smt, termwise
+from grape_spec.proof.rules import by_terms, fact, from_minimum, rewrite, smt, termwise, unproved
 
 from tests.spec.attacks import world as w
 from tests.spec.attacks.world import FAR, ID, attacks_on, i, u, x
@@ -47,3 +47,4 @@ attack(
     lambda: holds(equals(Diff(w.mag(x), x), 2), by=by_terms(fact(ID))),
     refused="expected one of the earlier parts",
 )
+attack("no proof, and nothing said", "x = 1", lambda: holds(equals(x, 0), by=unproved("")))
