@@ -15,6 +15,8 @@ from typing import Annotated, NoReturn
 
 import typer
 from grape_spec import render
+from grape_spec.coq.certify import CERTIFIED, CertificateRecord, certify_claims, write_subjects
+from grape_spec.coq.coqtop import CoqMissing
 from grape_spec.language.claims import Claim
 from grape_spec.language.definitions import Definition
 from grape_spec.language.registry import entry_of, select
@@ -78,18 +80,51 @@ def verify(
     """
     chosen = _selected(names)
     _refuse_unwritable(ledger)
-    kept = verification.still_valid(_ledger(ledger)) if names else ((), ())
+    earlier = _ledger(ledger)
+    kept = verification.still_valid(earlier) if names else ((), ())
     if smt2 is not None:
         smt2.mkdir(parents=True, exist_ok=True)
         for claim in chosen:
             write_queries(claim, smt2)
     run = _with_progress(tuple(names or ()), examples)
-    write(verification.merged(run, *kept) if any(kept) else run, ledger)
+    complete = verification.merged(run, *kept) if any(kept) else run
+    write(complete.with_certificates(earlier.certificates), ledger)
     if as_json:
         _print_json(to_json(run))
     else:
         tables.print_run(run, ledger)
     raise typer.Exit(HOLDS if run.holds else FAILS)
+
+
+@app.command()
+def certify(
+    names: Names = None,
+    out: Annotated[Path | None, typer.Option(help="Write the certified theorems to this folder, as .v files.")] = None,
+    as_json: Json = False,
+    ledger: LedgerPath = LEDGER,
+) -> None:
+    """Have Coq certify the claims, part by part, and add the certificates to the ledger.
+
+    Parts whose text has not changed since are not run again.
+    """
+    chosen = _selected(names)
+    seen = _ledger(ledger)
+    _refuse_unwritable(ledger)
+    try:
+        records = _certified_with_progress(chosen, seen)
+        complete = seen.with_certificates(records)
+        write(complete, ledger)
+        if out is not None:
+            write_subjects(complete.certificates, out)
+    except CoqMissing as missing:
+        _refuse(str(missing))
+    except OSError as failure:
+        _refuse(f"cannot write {failure.filename or out or ledger}: {failure.strerror}")
+    if as_json:
+        _print_json(to_json(records))
+    else:
+        tables.print_certificates(records, ledger)
+    raise typer.Exit(HOLDS if all(record.status == CERTIFIED for record in records) else FAILS)
 
 
 @app.command(name="list")
@@ -280,9 +315,24 @@ def _selected(names: list[str] | None) -> list[Claim]:
         _refuse(unknown.args[0])
 
 
-def _with_progress(names: tuple[str, ...], examples: int) -> Ledger:
+def _certified_with_progress(claims: list[Claim], seen: Ledger) -> tuple[CertificateRecord, ...]:
+    with _bar() as progress:
+        bar = progress.add_task("starting Coq", total=None)
+        return certify_claims(
+            claims,
+            known=seen.certificates,
+            started=lambda count: progress.update(bar, total=count),
+            finished=lambda record: progress.update(bar, advance=1, description=record.claim),
+        )
+
+
+def _bar() -> Progress:
     columns = TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _with_progress(names: tuple[str, ...], examples: int) -> Ledger:
+    with _bar() as progress:
         bar = progress.add_task("starting", total=len(verification.tasks(names)))
 
         def finished(task: verification.Task) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from grape_spec import render
+from grape_spec.coq.certify import CERTIFIED, CertificateRecord, label
 from grape_spec.language.claims import Claim
 from grape_spec.proof.examine import ClaimRecord, PartRecord
 from grape_spec.proof.rules import GENERAL
@@ -49,6 +50,38 @@ def print_run(run: Ledger, path: Path) -> None:
     for line in _shortcomings(run):
         out.print(line, markup=False)
     out.print(f"{_in_words(run.summary)} Ledger: {path}", markup=False, highlight=False)
+
+
+def print_certificates(records: Sequence[CertificateRecord], path: Path) -> None:
+    """What Coq said of parts: by subject, what is not certified and why, and the sums."""
+    out = _out()
+    table = _table("subject", "parts certified", "claims certified", "seconds")
+    by_subject: dict[str, list[CertificateRecord]] = {}
+    for record in records:
+        by_subject.setdefault(record.claim.split(".")[0], []).append(record)
+    for subject, own in by_subject.items():
+        table.add_row(subject, *_certified_counts(own), f"{sum(record.seconds for record in own):.1f}")
+    out.print(table)
+    out.print()
+    for record in records:
+        if record.status != CERTIFIED:
+            out.print(f"{label(record.claim, record.part)}: {record.reason}", markup=False, highlight=False)
+    parts, claims = _certified_counts(records)
+    coq = ", ".join(sorted({record.coq for record in records}))
+    axioms = ", ".join(sorted({axiom for record in records for axiom in record.axioms})) or "none"
+    out.print(
+        f"{parts} parts and {claims} claims certified by Coq {coq}. Axioms: {axioms}.", markup=False, highlight=False
+    )
+    out.print(f"Ledger: {path}", markup=False, highlight=False)
+
+
+def _certified_counts(records: Sequence[CertificateRecord]) -> tuple[str, str]:
+    """Parts, and claims all of whose parts are certified."""
+    whole: dict[str, bool] = {}
+    for record in records:
+        whole[record.claim] = whole.get(record.claim, True) and record.status == CERTIFIED
+    parts = sum(record.status == CERTIFIED for record in records)
+    return f"{parts} of {len(records)}", f"{sum(whole.values())} of {len(whole)}"
 
 
 def print_claim(claim: Claim, seen: Ledger) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from hashlib import sha256
@@ -19,14 +19,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import grape_spec
-from grape_spec.language.claims import Claim
+from grape_spec.coq.certify import CERTIFIED, NOT_CERTIFIED, CertificateRecord, states
+from grape_spec.language.claims import Claim, Part
+from grape_spec.language.registry import CLAIMS
 from grape_spec.proof.codec import from_json, to_json
 from grape_spec.proof.examine import TRUSTED_BASE, ClaimRecord, settled
 
 import grape_verified
 from grape_verified.conformance.report import Report
 
-SCHEMA = 1
+SCHEMA = 2
 
 NOT_RUN = "not run"
 FULLY_PROVED = "fully proved"
@@ -86,6 +88,7 @@ class Ledger:
         versions: those of Python and of the packages that a verdict depends on, and under "code" a hash of the code.
         trusted_base: the assumptions of every proof.
         claims, kernels: the records, in the order of the spec and of the contracts.
+        certificates: what Coq said of parts of claims; `certify` adds them.
         summary: their counts.
     """
 
@@ -95,6 +98,7 @@ class Ledger:
     trusted_base: tuple[str, ...] = TRUSTED_BASE
     claims: tuple[ClaimRecord, ...] = ()
     kernels: tuple[KernelRecord, ...] = ()
+    certificates: tuple[CertificateRecord, ...] = ()
     summary: Summary = Summary()
 
     DERIVED: ClassVar = ("holds",)
@@ -133,9 +137,36 @@ class Ledger:
             return "proved"
         return FULLY_PROVED if record.general else AT_SIZES
 
+    @cached_property
+    def _by_part(self) -> dict[tuple[str, str], CertificateRecord]:
+        return {(record.claim, record.part): record for record in self.certificates}
+
+    def certificate(self, claim: Claim, part: Part) -> CertificateRecord | None:
+        """What Coq said of a part as it is stated today, or None."""
+        record = self._by_part.get((claim.id, part.name))
+        return record if record is not None and record.states == states(part, claim) else None
+
+    def certified(self, claim: Claim) -> str:
+        """Whether Coq's kernel accepts every part of a claim: "certified", "not certified" or "not run"."""
+        records = [self.certificate(claim, part) for part in claim.parts]
+        if None in records:
+            return NOT_RUN
+        return CERTIFIED if all(r is not None and r.status == CERTIFIED for r in records) else NOT_CERTIFIED
+
+    def with_certificates(self, records: Iterable[CertificateRecord]) -> Ledger:
+        """The ledger with records added, in place of earlier ones of the same parts; all else is kept."""
+        by_part = {**self._by_part, **{(record.claim, record.part): record for record in records}}
+        order = {(claim.id, part.name): n for n, (claim, part) in enumerate(_parts())}
+        kept = sorted((key for key in by_part if key in order), key=order.__getitem__)
+        return replace(self, certificates=tuple(by_part[key] for key in kept))
+
     def of_kernel(self, contract: str) -> KernelRecord | None:
         """The record of a kernel under a contract, or None if there is none for this code."""
         return self._by_contract.get(contract) if self._of_this_code else None
+
+
+def _parts() -> Iterable[tuple[Claim, Part]]:
+    return ((claim, part) for claim in CLAIMS.values() for part in claim.parts)
 
 
 def summarise(claims: Iterable[ClaimRecord], kernels: Sequence[KernelRecord], seconds: float) -> Ledger:

@@ -1,0 +1,479 @@
+(** Lemmas and tactics that the proofs of the claims use. The kernel of Coq checks all of it: no statement depends on it. *)
+From Coq Require Import Reals Lra Lia Psatz Arith List FunctionalExtensionality.
+From Coquelicot Require Import Coquelicot.
+From Grape Require Export Definitions.
+Import ListNotations.
+Open Scope R_scope.
+
+(* -- sums ------------------------------------------------------------------------------------------------- *)
+
+Lemma sum1_ext n f g : (forall i, (1 <= i <= n)%nat -> f i = g i) -> sum1 n f = sum1 n g.
+Proof. induction n; simpl; intros H; auto. rewrite IHn, H by (intros; auto; try apply H; lia). auto. Qed.
+Lemma prod1_ext n f g : (forall i, (1 <= i <= n)%nat -> f i = g i) -> prod1 n f = prod1 n g.
+Proof. induction n; simpl; intros H; auto. rewrite IHn, H by (intros; auto; try apply H; lia). auto. Qed.
+Lemma sum1_plus n f g : sum1 n (fun i => f i + g i) = sum1 n f + sum1 n g.
+Proof. induction n; simpl; [ring | rewrite IHn; ring]. Qed.
+Lemma sum1_scal n c f : sum1 n (fun i => c * f i) = c * sum1 n f.
+Proof. induction n; simpl; [ring | rewrite IHn; ring]. Qed.
+Lemma sum1_zero n : sum1 n (fun _ => 0) = 0.
+Proof. induction n; simpl; [auto | rewrite IHn; ring]. Qed.
+Lemma sum1_const n c : sum1 n (fun _ => c) = INR n * c.
+Proof. induction n; [simpl; ring | change (sum1 (S n) (fun _ => c)) with (sum1 n (fun _ => c) + c); rewrite IHn, S_INR; ring]. Qed.
+Lemma sum1_swap n m f : sum1 n (fun i => sum1 m (fun j => f i j)) = sum1 m (fun j => sum1 n (fun i => f i j)).
+Proof.
+  induction n; simpl. - symmetry; apply sum1_zero. - rewrite IHn, <- sum1_plus; auto.
+Qed.
+Lemma sum1_swap_scal n m (f : nat -> R) g :
+  sum1 n (fun i => f i * sum1 m (fun j => g i j)) = sum1 m (fun j => sum1 n (fun i => f i * g i j)).
+Proof. rewrite <- (sum1_swap n m (fun i j => f i * g i j)). apply sum1_ext; intros. symmetry; apply sum1_scal. Qed.
+Lemma sum1_le n f g : (forall i, (1 <= i <= n)%nat -> f i <= g i) -> sum1 n f <= sum1 n g.
+Proof. induction n; simpl; intros H; [lra | apply Rplus_le_compat; [apply IHn; intros; apply H; lia | apply H; lia]]. Qed.
+Lemma sum1_nonneg n f : (forall i, (1 <= i <= n)%nat -> 0 <= f i) -> 0 <= sum1 n f.
+Proof. intros H. rewrite <- (sum1_zero n). apply sum1_le; auto. Qed.
+Lemma sum1_pos n f : (1 <= n)%nat -> (forall i, (1 <= i <= n)%nat -> 0 < f i) -> 0 < sum1 n f.
+Proof.
+  intros Hn H. destruct n; [lia |]. simpl. apply Rplus_le_lt_0_compat; [| apply H; lia].
+  apply sum1_nonneg; intros; left; apply H; lia.
+Qed.
+Lemma prod1_pos n f : (forall i, (1 <= i <= n)%nat -> 0 < f i) -> 0 < prod1 n f.
+Proof. induction n; simpl; intros H; [lra | apply Rmult_lt_0_compat; [apply IHn; intros; apply H; lia | apply H; lia]]. Qed.
+Lemma delta_self i : delta i i = 1.
+Proof. unfold delta; destruct (Nat.eq_dec i i); [auto | lia]. Qed.
+Lemma delta_other i j : i <> j -> delta i j = 0.
+Proof. unfold delta; destruct (Nat.eq_dec i j); [lia | auto]. Qed.
+Lemma delta_bounds i j : 0 <= delta i j /\ 0 <= 1 + - delta i j.
+Proof. unfold delta; destruct (Nat.eq_dec i j); lra. Qed.
+Lemma delta_sym i j : delta i j = delta j i.
+Proof. unfold delta; destruct (Nat.eq_dec i j), (Nat.eq_dec j i); auto; lia. Qed.
+Lemma sum1_pick_out n k f : ~ (1 <= k <= n)%nat -> sum1 n (fun i => delta i k * f i) = 0.
+Proof.
+  intros H. rewrite <- (sum1_zero n). apply sum1_ext; intros. rewrite delta_other by lia. ring.
+Qed.
+Lemma sum1_pick n k f : (1 <= k <= n)%nat -> sum1 n (fun i => delta i k * f i) = f k.
+Proof.
+  induction n; intros H; [lia |]. simpl. destruct (Nat.eq_dec k (S n)) as [-> | E].
+  - rewrite sum1_pick_out by lia. rewrite delta_self; ring.
+  - rewrite IHn by lia. rewrite delta_other by lia; ring.
+Qed.
+
+(** A certificate: what a sum is a linear combination of. *)
+Inductive item := Lin (c : R) (m : nat -> R) | Pick (c : R) (k : nat) (m : nat -> R) | Cnt (c : R).
+Definition point (t : item) (i : nat) : R :=
+  match t with Lin c m => c * m i | Pick c k m => c * (delta i k * m i) | Cnt c => c end.
+Definition total (n : nat) (t : item) : R :=
+  match t with Lin c m => c * sum1 n m | Pick c k m => c * m k | Cnt c => c * INR n end.
+Definition fits (n : nat) (t : item) : Prop := match t with Pick _ k _ => (1 <= k <= n)%nat | _ => True end.
+Fixpoint points (l : list item) (i : nat) : R := match l with [] => 0 | t :: l => point t i + points l i end.
+Fixpoint totals (n : nat) (l : list item) : R := match l with [] => 0 | t :: l => total n t + totals n l end.
+Fixpoint all_fit (n : nat) (l : list item) : Prop := match l with [] => True | t :: l => fits n t /\ all_fit n l end.
+Lemma sum_comb n f l : all_fit n l -> (forall i, (1 <= i <= n)%nat -> f i = points l i) -> sum1 n f = totals n l.
+Proof.
+  intros F H. rewrite (sum1_ext n f (points l) H). clear H. induction l as [| t l IH]; simpl.
+  - apply sum1_zero.
+  - simpl in F. destruct F as [F1 F2]. rewrite sum1_plus, IH by auto. f_equal. destruct t as [c m | c k m | c]; simpl.
+    + apply (sum1_scal n c m).
+    + etransitivity; [apply (sum1_scal n c (fun i => delta i k * m i)) | rewrite sum1_pick by auto; auto].
+    + etransitivity; [apply (sum1_const n c) | ring].
+Qed.
+
+(* -- entries ---------------------------------------------------------------------------------------------- *)
+
+Lemma upd_id z k : upd z k (z k) = z.
+Proof. apply functional_extensionality; intros i. unfold upd. destruct (Nat.eq_dec i k); subst; auto. Qed.
+Lemma upd2_id z k l : upd2 z k l (z k l) = z.
+Proof.
+  apply functional_extensionality; intros i; apply functional_extensionality; intros j. unfold upd2.
+  destruct (Nat.eq_dec i k); subst; auto. destruct (Nat.eq_dec j l); subst; auto.
+Qed.
+Lemma upd3_id z k l m : upd3 z k l m (z k l m) = z.
+Proof.
+  apply functional_extensionality; intros i; apply functional_extensionality; intros j.
+  apply functional_extensionality; intros h. unfold upd3.
+  destruct (Nat.eq_dec i k); subst; auto. destruct (Nat.eq_dec j l); subst; auto. destruct (Nat.eq_dec h m); subst; auto.
+Qed.
+Ltac back := rewrite ?upd_id, ?upd2_id, ?upd3_id.
+Lemma upd_at z k x : upd z k x k = x.
+Proof. unfold upd. destruct (Nat.eq_dec k k); [auto | lia]. Qed.
+Lemma upd_upd z k x y : upd (upd z k x) k y = upd z k y.
+Proof. apply functional_extensionality; intros i. unfold upd. destruct (Nat.eq_dec i k); auto. Qed.
+
+Ltac rring := match goal with |- @eq _ ?a ?b => change (@eq R a b) end; ring.
+
+(* -- derivatives ------------------------------------------------------------------------------------------ *)
+
+Notation der f x l := (@is_derive R_AbsRing R_NormedModule f x l).
+Lemma d_val f x l l' : der f x l -> l = l' -> der f x l'. Proof. intros H <-; auto. Qed.
+Lemma d_const c x : der (fun _ => c) x 0. Proof. apply (is_derive_const (K := R_AbsRing) (V := R_NormedModule)). Qed.
+Lemma d_id x : der (fun y => y) x 1. Proof. apply (is_derive_id (K := R_AbsRing)). Qed.
+Lemma d_plus f g x a b : der f x a -> der g x b -> der (fun y => f y + g y) x (a + b).
+Proof. intros; apply (is_derive_plus (K := R_AbsRing) (V := R_NormedModule)); auto. Qed.
+Lemma d_opp f x a : der f x a -> der (fun y => - f y) x (- a).
+Proof. intros; apply (is_derive_opp (K := R_AbsRing) (V := R_NormedModule)); auto. Qed.
+Lemma d_minus f g x a b : der f x a -> der g x b -> der (fun y => f y - g y) x (a - b).
+Proof. intros; apply (is_derive_minus (K := R_AbsRing) (V := R_NormedModule)); auto. Qed.
+Lemma d_mult f g x a b : der f x a -> der g x b -> der (fun y => f y * g y) x (a * g x + f x * b).
+Proof. intros; apply (is_derive_mult (K := R_AbsRing)); auto. intros; apply Rmult_comm. Qed.
+Lemma d_scal_l c f x a : der f x a -> der (fun y => c * f y) x (c * a).
+Proof. intros H; apply (d_val _ _ (0 * f x + c * a)); [apply (d_mult (fun _ => c) f); [apply d_const | auto] | rring]. Qed.
+Lemma d_scal_r c f x a : der f x a -> der (fun y => f y * c) x (a * c).
+Proof. intros H; apply (d_val _ _ (a * c + f x * 0)); [apply (d_mult f (fun _ => c)); [auto | apply d_const] | rring]. Qed.
+Lemma d_comp f g x a b : der f (g x) a -> der g x b -> der (fun y => f (g y)) x (b * a).
+Proof. intros; apply (is_derive_comp (K := R_AbsRing) (V := R_NormedModule) f g); auto. Qed.
+Lemma d_exp f x a : der f x a -> der (fun y => exp (f y)) x (a * exp (f x)).
+Proof. intros; apply (d_comp exp f); auto. apply is_derive_exp. Qed.
+Lemma d_ln f x a : 0 < f x -> der f x a -> der (fun y => ln (f y)) x (a * / f x).
+Proof. intros; apply (d_comp ln f); auto. apply is_derive_ln; auto. Qed.
+Lemma d_inv f x a : f x <> 0 -> der f x a -> der (fun y => / f y) x (- a * / (f x * f x)).
+Proof.
+  intros N H. apply (d_val _ _ (- a / (f x) ^ 2)).
+  - apply (is_derive_inv f x a); auto.
+  - unfold Rdiv. simpl. rewrite Rmult_1_r. auto.
+Qed.
+Lemma d_pow n f x a : der f x a -> der (fun y => f y ^ n) x (INR n * f x ^ (pred n) * a).
+Proof. intros H. apply (d_val _ _ (INR n * a * f x ^ pred n)); [apply (is_derive_pow f n x a); auto | rring]. Qed.
+Lemma d_sq f x a : der f x a -> der (fun y => f y ^ 2) x (2 * f x * a).
+Proof. intros H. apply (d_val _ _ (INR 2 * f x ^ pred 2 * a)); [apply d_pow; auto | simpl; rring]. Qed.
+Lemma d_sqrt f x a : 0 < f x -> der f x a -> der (fun y => sqrt (f y)) x (a * / (2 * sqrt (f x))).
+Proof.
+  intros P H. apply (d_comp sqrt f); auto.
+  apply (d_val _ _ (1 / (2 * sqrt (f x)))); [| unfold Rdiv; rring].
+  apply (is_derive_sqrt (fun y => y) (f x) 1); [apply d_id | auto].
+Qed.
+Lemma d_sum n f df x :
+  (forall i, (1 <= i <= n)%nat -> der (fun y => f y i) x (df i)) -> der (fun y => sum1 n (f y)) x (sum1 n df).
+Proof.
+  induction n; simpl; intros H; [apply d_const |].
+  apply (d_plus (fun y => sum1 n (f y)) (fun y => f y (S n))); [apply IHn; intros; apply H; lia | apply H; lia].
+Qed.
+Lemma d_upd z k i x : der (fun y => upd z k y i) x (delta i k).
+Proof. unfold upd, delta; destruct (Nat.eq_dec i k); [apply d_id | apply d_const]. Qed.
+Lemma d_upd2 z k l i j x : der (fun y => upd2 z k l y i j) x (delta i k * delta j l).
+Proof.
+  unfold upd2, delta; destruct (Nat.eq_dec i k), (Nat.eq_dec j l).
+  - apply (d_val _ _ 1); [apply d_id | rring]. - apply (d_val _ _ 0); [apply d_const | rring].
+  - apply (d_val _ _ 0); [apply d_const | rring]. - apply (d_val _ _ 0); [apply d_const | rring].
+Qed.
+Lemma d_upd3 z k l m i j h x : der (fun y => upd3 z k l m y i j h) x (delta i k * delta j l * delta h m).
+Proof.
+  unfold upd3, delta; destruct (Nat.eq_dec i k), (Nat.eq_dec j l), (Nat.eq_dec h m);
+    first [apply (d_val _ _ 1); [apply d_id | rring] | apply (d_val _ _ 0); [apply d_const | rring]].
+Qed.
+Lemma d_fun (F : R -> R) f x a : ex_derive F (f x) -> der f x a -> der (fun y => F (f y)) x (a * Derive F (f x)).
+Proof. intros E H. apply (d_comp F f); auto. apply Derive_correct; auto. Qed.
+Lemma d_Derive f x a : der f x a -> Derive f x = a.
+Proof. intros; apply is_derive_unique; auto. Qed.
+Lemma d_near (f g : R -> R) (x a r : R) : 0 < r -> (forall h, Rabs h < r -> f (x + h) = g (x + h)) -> der g x a -> der f x a.
+Proof.
+  intros P E H. apply (is_derive_ext_loc g); auto. exists (mkposreal r P). intros y B.
+  replace y with (x + (y - x)) by ring. symmetry; apply E. exact B.
+Qed.
+Lemma d_slope (f : R -> R) (x a r : R) : 0 < r -> (forall h, Rabs h < r -> h <> 0 -> f (x + h) - f x = a * h) -> der f x a.
+Proof.
+  intros P E. apply (d_near f (fun y => f x + a * (y - x)) x a r P).
+  - intros h B. destruct (Req_dec h 0) as [Z | N].
+    + subst h. replace (x + 0) with x by ring. lra.
+    + specialize (E h B N). replace (x + h - x) with h by ring. lra.
+  - apply (d_val _ _ (0 + a * (1 - 0))); [| rring]. apply (d_plus (fun _ => f x)); [apply d_const |].
+    apply d_scal_l. apply (d_minus (fun y => y) (fun _ => x)); [apply d_id | apply d_const].
+Qed.
+Lemma above_slope (f : R -> R) (x a r : R) : 0 < r -> (forall h, Rabs h < r -> h > 0 -> f (x + h) - f x = a * h) -> slope_above f x a.
+Proof.
+  intros P E. unfold slope_above. apply (filterlim_ext_loc (fun _ => a)); [| apply filterlim_const].
+  exists (mkposreal r P). intros h B N. assert (Rabs h < r) by (replace h with (h - 0) by ring; exact B).
+  rewrite E by (auto; lra). field. lra.
+Qed.
+Lemma below_slope (f : R -> R) (x a r : R) : 0 < r -> (forall h, Rabs h < r -> h < 0 -> f (x + h) - f x = a * h) -> slope_below f x a.
+Proof.
+  intros P E. unfold slope_below. apply (filterlim_ext_loc (fun _ => a)); [| apply filterlim_const].
+  exists (mkposreal r P). intros h B N. assert (Rabs h < r) by (replace h with (h - 0) by ring; exact B).
+  rewrite E by (auto; lra). field. lra.
+Qed.
+
+(* -- logarithms and exponentials -------------------------------------------------------------------------- *)
+
+Lemma ln_div a b : 0 < a -> 0 < b -> ln (a / b) = ln a - ln b.
+Proof. intros; unfold Rdiv. rewrite ln_mult by (auto; apply Rinv_0_lt_compat; auto). rewrite ln_Rinv by auto. ring. Qed.
+Lemma exp_opp a : exp (- a) = / exp a. Proof. apply exp_Ropp. Qed.
+Lemma exp_minus a b : exp (a - b) = exp a * / exp b.
+Proof. unfold Rminus; rewrite exp_plus, exp_Ropp; auto. Qed.
+Lemma ln_pow n a : 0 < a -> ln (a ^ n) = INR n * ln a.
+Proof.
+  intros P. induction n; [simpl; rewrite ln_1; ring |]. rewrite S_INR. simpl. rewrite ln_mult by (auto; apply pow_lt; auto).
+  rewrite IHn; ring.
+Qed.
+Lemma exp_INR n a : exp (INR n * a) = exp a ^ n.
+Proof. induction n; [simpl; rewrite Rmult_0_l; apply exp_0 |]. rewrite S_INR, Rmult_plus_distr_r, exp_plus, IHn, Rmult_1_l. simpl; ring. Qed.
+Lemma ln_prod1 n f : (forall i, (1 <= i <= n)%nat -> 0 < f i) -> ln (prod1 n f) = sum1 n (fun i => ln (f i)).
+Proof.
+  induction n; simpl; intros H; [apply ln_1 |]. rewrite ln_mult; [| apply prod1_pos; intros; apply H; lia | apply H; lia].
+  rewrite IHn; auto. intros; apply H; lia.
+Qed.
+Lemma ln_strict x : 0 < x -> x <> 1 -> ln x < x - 1.
+Proof.
+  intros P N. assert (ln x <> 0) as L. { intros Z. apply N. rewrite <- (exp_ln x P), Z. apply exp_0. }
+  pose proof (exp_ineq1 (ln x) L) as H. rewrite exp_ln in H by auto. lra.
+Qed.
+Lemma ln_bound x : 0 < x -> ln x <= x - 1.
+Proof. intros P. pose proof (exp_ineq1_le (ln x)) as H. rewrite exp_ln in H by auto. lra. Qed.
+
+(* -- tactics ---------------------------------------------------------------------------------------------- *)
+
+Lemma Rinv_lt_0_ a : 0 < / a -> 0 < a.
+Proof. intros H. rewrite <- (Rinv_involutive a); [apply Rinv_0_lt_compat; auto | intros Z; subst; rewrite Rinv_0 in H; lra]. Qed.
+Ltac rng := first [assumption | lia].
+(** Positivity, by the form of what is to be positive. *)
+Ltac pos :=
+  lazymatch goal with
+  | |- 0 < exp _ => apply exp_pos
+  | |- 0 < sqrt _ => apply sqrt_lt_R0; pos
+  | |- 0 < sum1 _ _ => first [assumption | apply sum1_pos; [rng | let i := fresh "i" in let H := fresh "H" in intros i H; cbv beta; pos]]
+  | |- 0 < prod1 _ _ => apply prod1_pos; let i := fresh "i" in let H := fresh "H" in intros i H; cbv beta; pos
+  | |- 0 < INR _ => apply lt_0_INR; lia
+  | |- 0 < ?a * ?b => first [solve [auto with real] | solve [apply Rmult_lt_0_compat; pos] | solve [known] | nra]
+  | |- 0 < ?a / ?b => first [solve [known] | apply Rdiv_lt_0_compat; pos]
+  | |- 0 < / ?a => apply Rinv_0_lt_compat; pos
+  | |- 0 < ?a ^ _ => apply pow_lt; pos
+  | |- 0 < Rmax 1 _ => apply Rlt_le_trans with 1; [lra | apply Rmax_l]
+  | |- 0 < ?a + ?b => first [solve [known] | solve [apply Rplus_lt_0_compat; pos] | solve [apply Rplus_lt_le_0_compat; [pos | nonneg]]
+                            | solve [apply Rplus_le_lt_0_compat; [nonneg | pos]] | lra]
+  | |- 0 < upd _ _ _ _ => first [solve [known] | unfold upd; destruct (Nat.eq_dec _ _); pos]
+  | |- 0 < upd2 _ _ _ _ _ _ => first [solve [known] | unfold upd2; repeat destruct (Nat.eq_dec _ _); pos]
+  | |- 0 < upd3 _ _ _ _ _ _ _ _ => first [solve [known] | unfold upd3; repeat destruct (Nat.eq_dec _ _); pos]
+  | |- 0 < _ => known
+  end
+with known :=
+  first [assumption | lra
+        | match goal with H : forall _ : nat, _ -> 0 < _ |- _ => apply H; rng end
+        | match goal with H : forall _ _ : nat, _ -> _ -> 0 < _ |- _ => apply H; rng end
+        | match goal with H : forall _ _ _ : nat, _ -> _ -> _ -> 0 < _ |- _ => apply H; rng end
+        | match goal with H : forall _ : R, 0 < _ |- _ => apply H end
+        | match goal with H : forall _ _ : R, 0 < _ |- _ => apply H end
+        | solve [match goal with H : _ |- _ => apply H; rng end]]
+with nonneg :=
+  lazymatch goal with
+  | |- 0 <= sum1 _ _ => apply sum1_nonneg; let i := fresh "i" in let H := fresh "H" in intros i H; cbv beta; nonneg
+  | |- 0 <= ?a * ?a => apply Rle_0_sqr
+  | |- 0 <= ?a ^ 2 => apply pow2_ge_0
+  | |- 0 <= ?a * ?b => first [solve [apply Rmult_le_pos; nonneg] | nra]
+  | |- 0 <= ?a / ?b => apply Rmult_le_pos; [nonneg | left; apply Rinv_0_lt_compat; pos]
+  | |- 0 <= ?a + ?b => first [solve [apply Rplus_le_le_0_compat; nonneg] | lra]
+  | |- 0 <= / ?a => left; apply Rinv_0_lt_compat; pos
+  | |- 0 <= delta ?i ?j => apply delta_bounds
+  | |- 0 <= 1 + - delta ?i ?j => apply delta_bounds
+  | |- 0 <= sqrt _ => apply sqrt_pos
+  | |- 0 <= Rabs _ => apply Rabs_pos
+  | |- 0 <= INR _ => apply pos_INR
+  | |- 0 <= _ => first [assumption | lra | left; pos
+      | match goal with H : forall _ : nat, _ -> 0 <= _ |- _ => apply H; rng end
+      | match goal with H : forall _ _ : nat, _ -> _ -> 0 <= _ |- _ => apply H; rng end
+      | match goal with H : forall _ : nat, _ -> _ = 0 \/ _ = 1 |- 0 <= _ ?i => destruct (H i); [rng | lra | lra] end
+      | match goal with H : forall _ _ : nat, _ -> _ -> _ = 0 \/ _ = 1 |- 0 <= _ ?i ?j => destruct (H i j); [rng | rng | lra | lra] end
+      | match goal with H : forall _ _ _ : nat, _ -> _ -> _ -> _ = 0 \/ _ = 1 |- 0 <= _ ?i ?j ?k =>
+          destruct (H i j k); [rng | rng | rng | lra | lra] end]
+  end.
+Lemma nz_pos x : 0 < x -> x <> 0. Proof. lra. Qed.
+Ltac nz :=
+  lazymatch goal with
+  | |- _ /\ _ => split; nz
+  | |- ?a * ?b <> 0 => apply Rmult_integral_contrapositive_currified; nz
+  | |- / ?a <> 0 => apply Rinv_neq_0_compat; nz
+  | |- ?a ^ _ <> 0 => apply pow_nonzero; nz
+  | |- _ => first [assumption | apply not_eq_sym; assumption | solve [apply nz_pos; pos] | lra | nra]
+  end.
+Ltac deltas :=
+  rewrite ?delta_self in *;
+  repeat match goal with |- context [delta ?i ?j] =>
+    let E := fresh "E" in unfold delta at 1; destruct (Nat.eq_dec i j) as [E | E]; [try subst i; try subst j | ] end.
+Ltac fin :=
+  first [reflexivity | ring | solve [field; nz]
+        | solve [deltas; first [reflexivity | ring | solve [field; nz] | lia]]].
+
+(** The factors of what divides, known to be positive, and their inverses, for nonlinear arithmetic. *)
+Ltac facts :=
+  repeat match goal with
+  | |- context [/ ?a] => lazymatch goal with H : 0 < / a |- _ => fail | _ =>
+       let P := fresh "P" in assert (P : 0 < / a) by (first [assumption | pos]); let M := fresh "M" in assert (M : a * / a = 1) by (apply Rinv_r; apply nz_pos; apply Rinv_lt_0_; assumption) end
+  | K : context [/ ?a] |- _ => lazymatch goal with H : 0 < / a |- _ => fail | _ =>
+       let P := fresh "P" in assert (P : 0 < / a) by (first [assumption | pos]); let M := fresh "M" in assert (M : a * / a = 1) by (apply Rinv_r; apply nz_pos; apply Rinv_lt_0_; assumption) end
+  end;
+  repeat match goal with
+  | H : forall i : nat, (1 <= i <= ?n)%nat -> 0 < ?f i |- context [?f ?k] => lazymatch goal with K : 0 < f k |- _ => fail | _ => assert (0 < f k) by (apply H; rng) end
+  | H : forall i j : nat, _ -> _ -> 0 < ?f i j |- context [?f ?k ?l] => lazymatch goal with K : 0 < f k l |- _ => fail | _ => assert (0 < f k l) by (apply H; rng) end
+  end.
+
+Ltac lastpos := solve [facts; nra].
+Ltac root_square := rewrite pow2_sqrt by (first [solve [nonneg] | lastpos]); field; nz.
+Ltac root_nz := first [solve [nz] | repeat split; first [solve [nz] | apply nz_pos; apply sqrt_lt_R0; lastpos | apply nz_pos; lastpos]].
+Ltac sc l := (* the sum is the combination l *)
+  etransitivity; [apply (sum_comb _ _ l); [simpl; repeat split; rng | ] | ].
+
+(** Derivatives, by the form of the function; the result is as [deriv] in the generator says it. *)
+Ltac const_of f := let a := eval cbv beta in (f 0) in let b := eval cbv beta in (f 1) in let _ := match goal with _ => constr_eq a b end in a.
+Ltac dv :=
+  lazymatch goal with
+  | |- der ?f _ _ => first [let c := const_of f in apply (d_const c) | dv1]
+  end
+with dv1 :=
+  lazymatch goal with
+  | |- der (fun y => y) _ _ => apply d_id
+  | |- der (fun y => upd ?z ?k y ?i) _ _ => apply d_upd
+  | |- der (fun y => upd2 ?z ?k ?l y ?i ?j) _ _ => apply d_upd2
+  | |- der (fun y => upd3 ?z ?k ?l ?m y ?i ?j ?h) _ _ => apply d_upd3
+  | |- der (fun y => - @?f y) _ _ => apply (d_opp f); dv
+  | |- der (fun y => @?f y * @?g y) _ _ =>
+      first [let c := const_of f in apply (d_scal_l c g); dv
+            | let c := const_of g in apply (d_scal_r c f); dv | apply (d_mult f g); dv]
+  | |- der (fun y => @?f y + @?g y) _ _ => apply (d_plus f g); dv
+  | |- der (fun y => / @?f y) _ _ => apply (d_inv f); [cbv beta; back; nz | dv]
+  | |- der (fun y => @?f y ^ 2) _ _ => apply (d_sq f); dv
+  | |- der (fun y => @?f y ^ ?n) _ _ => apply (d_pow n f); dv
+  | |- der (fun y => exp (@?f y)) _ _ => apply (d_exp f); dv
+  | |- der (fun y => ln (@?f y)) _ _ => apply (d_ln f); [cbv beta; back; pos | dv]
+  | |- der (fun y => sqrt (@?f y)) _ _ => apply (d_sqrt f); [cbv beta; back; pos | dv]
+  | |- der (fun y => sum1 _ (@?f y)) _ _ =>
+      eapply (d_sum _ f); let i := fresh "i" in let H := fresh "H" in intros i H; cbv beta; dv
+  | |- der (fun y => ?F _ _ (@?f y)) _ _ => eapply (d_fun (F _ _) f); [solve [match goal with H : _ |- _ => apply H end] | dv]
+  | |- der (fun y => ?F _ (@?f y)) _ _ => eapply (d_fun (F _) f); [solve [match goal with H : _ |- _ => apply H end] | dv]
+  | |- der (fun y => ?F (@?f y)) _ _ => apply (d_fun F f); [solve [match goal with H : _ |- _ => apply H end] | dv]
+  end.
+Ltac reals := match goal with |- @eq _ ?a ?b => change (@eq R a b) end.
+Ltac der_by := eapply d_val; [dv | reals; cbv beta; back; first [reflexivity | cbn [INR pred pow]; ring]].
+
+(** Cases of minima, maxima, absolute values and conditions, then arithmetic. *)
+Ltac split1 :=
+  match goal with
+  | |- context [Rle_dec ?a ?b] => destruct (Rle_dec a b)
+  | |- context [Rlt_dec ?a ?b] => destruct (Rlt_dec a b)
+  | |- context [Req_EM_T ?a ?b] => destruct (Req_EM_T a b)
+  | |- context [Rcase_abs ?a] => destruct (Rcase_abs a)
+  | H : context [Rle_dec ?a ?b] |- _ => destruct (Rle_dec a b)
+  | H : context [Rlt_dec ?a ?b] |- _ => destruct (Rlt_dec a b)
+  | H : context [Req_EM_T ?a ?b] |- _ => destruct (Req_EM_T a b)
+  | H : context [Rcase_abs ?a] |- _ => destruct (Rcase_abs a)
+  end.
+Ltac splits := unfold Rltb, Rleb, Reqb, Rmin, Rmax, Rabs in *; cbv beta;
+  repeat (split1; cbv beta iota; cbn [andb orb negb] in *; try (exfalso; lra)).
+Ltac expc := repeat first [rewrite exp_plus | rewrite exp_opp | rewrite exp_INR | rewrite exp_ln by pos | rewrite exp_0].
+Ltac lnc := repeat first [rewrite ln_prod1 by (intros; cbv beta; pos) | rewrite ln_mult by pos | rewrite ln_Rinv by pos | rewrite ln_pow by pos | rewrite ln_exp | rewrite ln_1
+                         | rewrite ln_div by pos]; cbn [INR].
+Ltac zeros := repeat match goal with x : R |- _ => first [assert (x = 0) by lra; subst x | assert (x = 1) by lra; subst x] end.
+Ltac signs := match goal with
+  | x : R |- _ => destruct (Rtotal_order x 0) as [? | [? | ?]]; nra
+  | x : R, y : R |- _ => destruct (Rtotal_order x 0) as [? | [? | ?]], (Rtotal_order y 0) as [? | [? | ?]]; nra
+  end.
+Ltac arith := first [lra | nra | solve [zeros; first [lra | nra]] | signs | (exfalso; first [lra | nra])].
+Ltac goals := cbv beta; intros; repeat match goal with |- _ /\ _ => split | |- _ <-> _ => split; intros | |- ~ _ => intro end.
+Ltac hyps := repeat match goal with
+  | H : _ /\ _ |- _ => destruct H
+  | H : _ \/ _ |- _ => destruct H
+  | H : ?a <> ?b |- _ => let H1 := fresh in destruct (Rdichotomy a b H) as [H1 | H1]; clear H end.
+Ltac alts := first [lra | nra | (left; alts) | (right; alts) | (split; alts) | arith].
+Ltac masks := repeat match goal with
+  | H : forall i : nat, _ -> ?f i = 0 \/ ?f i = 1 |- context [?f ?k] => lazymatch goal with K : f k = 0 \/ f k = 1 |- _ => fail | _ => assert (f k = 0 \/ f k = 1) by (apply H; rng) end
+  | H : forall i j : nat, _ -> _ -> ?f i j = 0 \/ ?f i j = 1 |- context [?f ?k ?l] => lazymatch goal with K : f k l = 0 \/ f k l = 1 |- _ => fail | _ => assert (f k l = 0 \/ f k l = 1) by (apply H; rng) end
+  | H : forall i : nat, _ -> 0 <= ?f i |- context [?f ?k] => lazymatch goal with K : 0 <= f k |- _ => fail | _ => assert (0 <= f k) by (apply H; rng) end
+  | H : forall i : nat, _ -> ?f i <= 1 |- context [?f ?k] => lazymatch goal with K : f k <= 1 |- _ => fail | _ => assert (f k <= 1) by (apply H; rng) end
+  | H : forall i j : nat, _ -> _ -> 0 <= ?f i j |- context [?f ?k ?l] => lazymatch goal with K : 0 <= f k l |- _ => fail | _ => assert (0 <= f k l) by (apply H; rng) end
+  | H : forall i j : nat, _ -> _ -> ?f i j <= 1 |- context [?f ?k ?l] => lazymatch goal with K : f k l <= 1 |- _ => fail | _ => assert (f k l <= 1) by (apply H; rng) end
+  end.
+Ltac smt := goals; first [solve [nonneg] | solve [apply Rle_ge; nonneg] | masks; splits; goals; first [lra | (hyps; first [lra | nra | arith | alts])]
+  | solve [masks; deltas; splits; goals; first [lra | (hyps; first [lra | nra])]]].
+Lemma div_neq_1 p q : p <> 0 -> q <> p -> q * / p <> 1.
+Proof. intros N D Z. apply D. apply (Rmult_eq_reg_r (/ p)); [rewrite Z; field; auto | apply Rinv_neq_0_compat; auto]. Qed.
+Lemma div_neq_1' p q : p <> 0 -> q <> p -> / p * q <> 1.
+Proof. intros; rewrite Rmult_comm; apply div_neq_1; auto. Qed.
+Lemma d_ext_pos f g x l : 0 < x -> (forall y, 0 < y -> f y = g y) -> der g x l -> der f x l.
+Proof.
+  intros P E H. apply (is_derive_ext_loc g); auto. exists (mkposreal x P). intros y B. symmetry; apply E.
+  change (Rabs (y - x) < x) in B. apply Rabs_def2 in B. lra.
+Qed.
+Ltac upd_pos := intros; unfold upd, upd2, upd3; repeat destruct Nat.eq_dec; first [assumption | solve [pos]].
+Ltac neq1 := let Z := fresh "Z" in intro Z; apply (f_equal ln) in Z;
+  repeat first [rewrite ln_mult in Z by pos | rewrite ln_Rinv in Z by pos | rewrite ln_exp in Z]; rewrite ?ln_1 in Z; lra.
+Lemma Ropp_lt_cancel_ a b h : - Rmin a b < h -> - a < h /\ - b < h.
+Proof. unfold Rmin; destruct (Rle_dec a b); lra. Qed.
+Lemma rel_conv (op : R -> R -> Prop) l l2 r r2 : l = l2 -> r = r2 -> op l r -> op l2 r2.
+Proof. intros <- <-; auto. Qed.
+Ltac side := cbv beta; first [assumption | rng | solve [pos] | solve [nonneg] | nz
+  | solve [intros; cbv beta; first [pos | nonneg | assumption]] | solve [neq1] | solve [(apply div_neq_1 || apply div_neq_1'); [nz | first [assumption | apply not_eq_sym; assumption | lra]]] | solve [splits; first [lra | nra]] | lra | nra].
+Ltac feed H tac :=
+  lazymatch type of H with ?A -> _ =>
+    let P := fresh "P" in assert (P : A) by tac; specialize (H P); clear P end.
+
+Ltac expc0 := repeat first [rewrite Rminus_eq_0 | rewrite Rplus_opp_r | rewrite Rplus_opp_l | rewrite Rmult_0_l | rewrite exp_0 | rewrite Rmult_1_l | rewrite exp_ln by pos].
+Ltac feeds H := repeat feed H ltac:(first [assumption | lia | (intros; match goal with K : _ |- _ => apply K; lia end)]).
+
+Ltac nearby :=
+  repeat match goal with
+  | H : Rabs ?h < _ |- _ => apply Rabs_def2 in H; destruct H
+  | H : ?h < Rmin ?a ?b |- _ => apply Rmin_Rgt in H; destruct H
+  | H : - Rmin ?a ?b < ?h |- _ => apply Ropp_lt_cancel_ in H; destruct H
+  end.
+
+(* -- terms have values ------------------------------------------------------------------------------------ *)
+
+Lemma near_positive x (P : R -> Prop) : 0 < x -> (forall y, 0 < y -> P y) -> locally x P.
+Proof.
+  intros H K. exists (mkposreal x H). intros y B. apply K. change (Rabs (y - x) < x) in B. apply Rabs_def2 in B. lra.
+Qed.
+Lemma near_pos (f : R -> R) x : ex_derive f x -> 0 < f x -> locally x (fun y => 0 < f y).
+Proof.
+  intros E H. apply (ex_derive_continuous (K := R_AbsRing) (V := R_NormedModule)) in E.
+  apply (E (fun z => 0 < z)). apply (near_positive (f x)); auto.
+Qed.
+Lemma near_nz (f : R -> R) x : ex_derive f x -> f x <> 0 -> locally x (fun y => f y <> 0).
+Proof.
+  intros E H. destruct (Rdichotomy _ _ H) as [L | L].
+  - apply (filter_imp (fun y => 0 < - f y)); [intros y; lra |].
+    apply (near_pos (fun y => - f y)); [| lra]. destruct E as [l E]. exists (- l). apply d_opp. exact E.
+  - apply (filter_imp (fun y => 0 < f y)); [intros y; lra |]. apply near_pos; [auto | lra].
+Qed.
+Lemma near_nonneg (f : R -> R) x : ex_derive f x -> 0 < f x -> locally x (fun y => 0 <= f y).
+Proof. intros E H. apply (filter_imp (fun y => 0 < f y)); [intros y; lra |]. apply near_pos; auto. Qed.
+Lemma near_all x n (P : R -> nat -> Prop) :
+  (forall i, (1 <= i <= n)%nat -> locally x (fun y => P y i)) -> locally x (fun y => forall i, (1 <= i <= n)%nat -> P y i).
+Proof.
+  induction n; intros H; [apply filter_forall; intros y i; lia |].
+  apply (filter_imp (fun y => (forall i, (1 <= i <= n)%nat -> P y i) /\ P y (S n))).
+  - intros y [A B] i I. destruct (Nat.eq_dec i (S n)) as [-> | N]; [auto | apply A; lia].
+  - apply filter_and; [apply IHn; intros; apply H; lia | apply H; lia].
+Qed.
+Lemma aside_right x P : locally x P -> at_right x P.
+Proof. intros H. unfold at_right, within. apply (filter_imp P); auto. Qed.
+Lemma aside_left x P : locally x P -> at_left x P.
+Proof. intros H. unfold at_left, within. apply (filter_imp P); auto. Qed.
+
+(** The propositions by which a statement says that its terms have values. *)
+Ltac val :=
+  cbv beta zeta;
+  lazymatch goal with
+  | |- True => exact I
+  | |- _ /\ _ => split; val
+  | |- forall _, _ => let i := fresh "i" in intro i; val
+  | |- locally _ _ => near
+  | |- at_right _ _ => first [solve [apply filter_forall; intros; val] | apply aside_right; near]
+  | |- at_left _ _ => first [solve [apply filter_forall; intros; val] | apply aside_left; near]
+  | |- ex_derive _ _ => first [assumption | solve [match goal with H : _ |- _ => apply H end] | eexists; dv]
+  | |- (_ <= _)%nat => lia
+  | |- if ?b then _ else _ => let E := fresh "E" in destruct b eqn:E; val
+  | |- _ <> 0 => first [solve [nz] | solve [side]]
+  | |- 0 < _ => first [solve [pos] | solve [side]]
+  | |- 0 <= _ => first [solve [nonneg] | solve [side]]
+  | |- _ => side
+  end
+with near :=
+  cbv beta zeta;
+  lazymatch goal with
+  | |- locally _ (fun y => _ /\ _) => apply filter_and; near
+  | |- locally _ (fun y => forall i, _) => first [solve [apply filter_forall; intros; val] | solve [apply near_all; intros; near] | near1]
+  | |- _ => near1
+  end
+with near1 :=
+  first
+  [ solve [apply filter_forall; intros; val]
+  | solve [apply near_positive; [solve [pos] | intros; val]]
+  | lazymatch goal with
+    | |- locally _ (fun y => 0 < @?f y) => apply (near_pos f); [eexists; dv | cbv beta; back; val]
+    | |- locally _ (fun y => 0 <= @?f y) => apply (near_nonneg f); [eexists; dv | cbv beta; back; val]
+    | |- locally _ (fun y => @?f y <> 0) => apply (near_nz f); [eexists; dv | cbv beta; back; val]
+    end ].

@@ -1,0 +1,231 @@
+"""Sessions of Coq: a process that has loaded the library and is given one text after another."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import select
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from time import monotonic
+
+#: How to install what is needed, on Debian and Ubuntu.
+INSTALL = "apt-get install coq libcoq-coquelicot"
+
+#: The oldest version of Coq that is known to accept the library.
+OLDEST = (8, 16)
+
+LIBRARY = ("Definitions", "Tactics")
+
+HEADER = """From Coq Require Import Reals Lra Lia Psatz List Bool.
+From Coquelicot Require Import Coquelicot.
+From Grape Require Import Definitions Tactics.
+Import ListNotations.
+Open Scope R_scope.
+"""
+
+
+class CoqMissing(RuntimeError):
+    """Coq cannot be used; the message says why in one line."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What Coq printed for a text: None if it did not answer in time."""
+
+    text: str | None
+
+    @property
+    def error(self) -> str:
+        """The first error in one line, or nothing."""
+        if self.text is None:
+            return "no answer within the time limit"
+        found = re.search(r"^Error:?\s*(.*?)(?:\n\n|\Z)", self.text, re.S | re.M)
+        if found is None:
+            return "syntax error" if "Syntax error" in self.text else ""
+        return re.sub(r"\s+", " ", found[1]).strip()[:300] or "an error without a message"
+
+
+def version() -> str:
+    """The version of Coq.
+
+    Raises: CoqMissing if there is none, or none that works or is new enough.
+    """
+    if shutil.which("coqtop") is None or shutil.which("coqc") is None:
+        raise CoqMissing(f"Coq is not installed; {INSTALL}")
+    try:
+        run = subprocess.run(["coqc", "--print-version"], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as failure:
+        raise CoqMissing(f"coqc does not run: {failure}") from failure
+    found = re.match(r"(\d+)\.(\d+)", run.stdout)
+    if run.returncode != 0 or found is None:
+        raise CoqMissing(f"coqc does not run: {_last_line(run.stderr) or f'exit status {run.returncode}'}")
+    if (int(found[1]), int(found[2])) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise CoqMissing(f"Coq {run.stdout.split()[0]} is too old; {oldest} or newer is needed")
+    return run.stdout.split()[0]
+
+
+def library_text(name: str) -> str:
+    """A file of the library."""
+    return files("grape_spec.coq").joinpath(f"{name}.v").read_text(encoding="utf-8")
+
+
+def compile_library(folder: Path) -> None:
+    """Write the library to a folder and compile it.
+
+    Raises: CoqMissing if Coquelicot is not installed, or Coq cannot compile the library.
+    """
+    for name in LIBRARY:
+        text, source, compiled = library_text(name), folder / f"{name}.v", folder / f"{name}.vo"
+        if compiled.exists() and source.exists() and source.read_text(encoding="utf-8") == text:
+            continue
+        source.write_text(text, encoding="utf-8")
+        run = coqc(source)
+        if run.returncode != 0:
+            if "Coquelicot" in run.stderr and "Cannot find" in run.stderr:
+                raise CoqMissing(f"Coquelicot is not installed; {INSTALL}")
+            raise CoqMissing(f"coqc does not compile {name}.v: {_reason(run)}")
+
+
+def coqc(source: Path, limit: float = 600) -> subprocess.CompletedProcess[str]:
+    """Compile a file against the library in the same folder."""
+    command = ["coqc", "-q", "-w", "none", "-Q", ".", "Grape", source.name]
+    try:
+        return subprocess.run(command, cwd=source.parent, capture_output=True, text=True, timeout=limit, check=False)
+    except OSError as failure:
+        raise CoqMissing(f"coqc does not run: {failure.strerror}") from failure
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", f"no answer within {limit:.0f} s")
+
+
+def _reason(run: subprocess.CompletedProcess[str]) -> str:
+    if run.returncode < 0:
+        return f"it was killed by signal {-run.returncode}"
+    return _last_line(run.stderr) or f"exit status {run.returncode}"
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+class Session:
+    """A running coqtop with the library loaded; a text that takes too long ends it, and the next one starts another."""
+
+    def __init__(self, folder: Path, header: str = HEADER) -> None:
+        self._folder, self._header = folder, header
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Session:
+        self._start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for stream in (self._process.stdin, self._process.stdout):
+                if stream is not None:
+                    stream.close()
+            self._process = None
+
+    def ask(self, text: str, limit: float) -> Answer:
+        """What Coq prints for sentences within a limit of seconds of its own time, on a busy machine more by the clock.
+
+        Raises: CoqMissing if the process cannot be started.
+        """
+        if self._process is None:
+            self._start()
+        return self._ask(text, limit)
+
+    def _start(self) -> None:
+        command = ["coqtop", "-q", "-w", "none", "-Q", ".", "Grape"]
+        pipe = subprocess.PIPE
+        try:
+            self._process = subprocess.Popen(
+                command, cwd=self._folder, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, bufsize=0
+            )
+        except OSError as failure:
+            raise CoqMissing(f"coqtop does not run: {failure.strerror}") from failure
+        answer = self._ask(self._header, 300)
+        if answer.error:
+            self.close()
+            raise CoqMissing(f"coqtop does not load the library: {answer.error}")
+
+    def _ask(self, text: str, limit: float) -> Answer:
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        mark = f"mark_{secrets.token_hex(8)}"
+        seen, deadline = b"", _Deadline(process.pid, limit)
+        # Coq echoes nothing, so the mark appears once: in the message that it is unknown.
+        pending = f"{text}\nFail Check {mark}.\n".encode()
+        os.set_blocking(process.stdin.fileno(), False)
+        while not deadline.passed():
+            writers = [process.stdin] if pending else []
+            ready, writable, _ = select.select([process.stdout], writers, [], 0.5)
+            if writable:
+                pending = self._send(process, pending)
+            if ready:
+                found = os.read(process.stdout.fileno(), 1 << 16)
+                if not found:
+                    return self._ended(process)
+                seen += found
+                if re.search(rb"The reference\s+" + mark.encode(), seen):
+                    return Answer(_without_prompts(seen.decode(errors="replace")))
+        self.close()
+        return Answer(None)
+
+    def _send(self, process: subprocess.Popen[bytes], pending: bytes) -> bytes:
+        assert process.stdin is not None
+        try:
+            return pending[os.write(process.stdin.fileno(), pending[: 1 << 12]) :]
+        except BlockingIOError:
+            return pending
+        except BrokenPipeError:
+            return b""
+
+    def _ended(self, process: subprocess.Popen[bytes]) -> Answer:
+        """The answer of a process that ended by itself, such as for want of memory."""
+        status = process.wait()
+        self.close()
+        return Answer(
+            f"Error: coqtop {f'was killed by signal {-status}' if status < 0 else f'ended with status {status}'}"
+        )
+
+
+class _Deadline:
+    """A limit on what a process computes, where the system says that, and on what passes by the clock elsewhere."""
+
+    def __init__(self, pid: int, limit: float) -> None:
+        self._pid, self._limit, self._clock = pid, limit, monotonic()
+        self._start = self._computed()
+
+    def passed(self) -> bool:
+        by_clock, now = monotonic() - self._clock, self._computed()
+        if now is None or self._start is None:
+            return by_clock > self._limit
+        return now - self._start > self._limit or by_clock > 30 * self._limit
+
+    def _computed(self) -> float | None:
+        try:
+            fields = Path(f"/proc/{self._pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        except (OSError, ValueError, IndexError):
+            return None
+
+
+def _without_prompts(text: str) -> str:
+    """The output without prompts and without the message about the mark."""
+    cut = text.rfind("The command has indeed failed")
+    return re.sub(r"(?m)^(?:[\w']+ < )+", "", text[:cut] if cut >= 0 else text)

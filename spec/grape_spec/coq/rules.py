@@ -1,0 +1,533 @@
+"""From the rule that proves a part to the script that proves it in Coq (untrusted: Coq checks each line)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import sympy as sp
+
+from grape_spec.coq.script import Script, unnamed
+from grape_spec.coq.statement import Statement, coq_id, coq_name, definition_text, loose_in, quantified, stated
+from grape_spec.coq.terms import (
+    ONE,
+    ZERO,
+    NoScript,
+    Tree,
+    at_size,
+    condition,
+    function_text,
+    has_derivative,
+    index_text,
+    number_of,
+    prop,
+    put,
+    show,
+    sub,
+    tree,
+    value_text,
+    written_out,
+)
+from grape_spec.language.claims import Claim, Part
+from grape_spec.language.domains import Interval, OneOf, Positive, RowDomain, SimplexDomain
+from grape_spec.language.registry import claim_of
+from grape_spec.language.symbols import DECLARATIONS, declared_name
+from grape_spec.proof.facts import Fact
+from grape_spec.proof.rules.equations import Algebra, Chain, FiniteSum, Induction, Rewrite
+from grape_spec.proof.rules.inequalities import FromMinimum, Smt, Termwise
+from grape_spec.proof.rules.slopes import ByTerms, ChainRule, Near, Slope
+
+_SIGNS = {"=": "(@eq R)", "<=": "Rle", "<": "Rlt", ">=": "Rge", ">": "Rgt", "<>": "(fun a b => a <> b)"}
+
+
+def theorem_name(claim: Claim, part: Part) -> str:
+    """The name of the theorem of a part: the id of its claim, with its position where there are several."""
+    name = coq_id(claim.id)
+    return name if len(claim.parts) == 1 else f"{name}_{claim.parts.index(part) + 1}"
+
+
+@dataclass
+class Work:
+    """A part on the way to its script.
+
+    Arguments:
+        claim, part: what is to be proved; facts of the claim itself are looked up in ``claim``.
+        statement: how Coq states it.
+        uses: the theorems that the script refers to, as (claim, part).
+    """
+
+    claim: Claim
+    part: Part
+    statement: Statement
+    uses: dict[tuple[str, str], None] = field(default_factory=dict)
+
+    @cached_property
+    def goal(self) -> Any:
+        return self._sized(condition(self.part.statement))
+
+    @cached_property
+    def assumed(self) -> list[Any]:
+        return [self._sized(condition(a)) for a in self.part.assuming]
+
+    @cached_property
+    def loose(self) -> list[list[sp.Symbol]]:
+        """Of each assumption, the indices that it is assumed for all values of."""
+        return [loose_in(a, self.part.statement) for a in self.part.assuming]
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        return {coq_name(size): number for size, number in self.part.by.at_sizes().items()}
+
+    @property
+    def chosen(self) -> list[str]:
+        """The chosen sizes that the theorem is about."""
+        return [name for name, _ in self.statement.binders if name in self.sizes]
+
+    def _sized(self, node: Any) -> Any:
+        for name, number in self.sizes.items():
+            node = at_size(node, name, number)
+        return node
+
+    @cached_property
+    def script(self) -> Script:
+        things = {t: DECLARATIONS[t] for t in quantified(self.part.statement, self.part.assuming)}
+        sizes = {coq_name(t): [self._size(s) for s in entry.sizes] for t, entry in things.items()}
+        positive = {
+            coq_name(t) for t, e in things.items() if e.domain == Positive or isinstance(e.domain, SimplexDomain)
+        }
+        restricted = {coq_name(t) for t, e in things.items() if _is_restricted(e.domain)}
+        script = Script(sizes, frozenset(positive), frozenset(restricted))
+        for thing, entry in things.items():
+            if isinstance(entry.domain, RowDomain) and isinstance(thing, sp.IndexedBase):
+                name = coq_name(thing)
+                script.normal.rows[name] = (self._size(entry.sizes[-1]), f"H{name}_t")
+        return script
+
+    def _size(self, size: sp.Expr) -> str:
+        name = f"{size}%nat" if isinstance(size, sp.Integer) else coq_name(size)
+        return f"{self.sizes[name]}%nat" if name in self.sizes else name
+
+
+def _is_restricted(domain: Any) -> bool:
+    return isinstance(domain, RowDomain | OneOf) or (
+        isinstance(domain, Interval) and (domain.low is not None or domain.high is not None)
+    )
+
+
+def unfolding(statement: Statement) -> str:
+    """The names that are unfolded at the beginning of a script."""
+    return " ".join([*map(coq_id, statement.definitions), "Rdiv", "Rminus"])
+
+
+def script_of(work: Work) -> list[str]:
+    """The script that proves a part.
+
+    Raises: NoScript where none can be written.
+    """
+    begin(work)
+    known_totals(work)
+    rule = next((write for kind, write in _RULES.items() if isinstance(work.part.by, kind)), None)
+    if rule is None:
+        raise NoScript(f"the rule {type(work.part.by).__name__}")
+    rule(work)
+    return work.script.lines
+
+
+def begin(work: Work) -> None:
+    """Names for all that is given, and the goal and assumptions unfolded."""
+    say, statement = work.script.say, work.statement
+    names = [name for name, _ in statement.binders] + [h.name for h in statement.hypotheses]
+    if names:
+        say(f"intros {' '.join(names)}.")
+    for name in work.chosen:
+        say(f"subst {name}.")
+    say(f"cbv beta zeta delta [{unfolding(statement)}] in *.")
+    say(f"change ({prop(work.goal)}).")
+    for n, (formula, loose) in enumerate(zip(work.assumed, work.loose, strict=True)):
+        if not loose:
+            say(f"change ({prop(formula)}) in A{n}.")
+
+
+def known_totals(work: Work) -> None:
+    """Sums whose value is assumed, for the normal form."""
+    script, normal = work.script, work.script.normal
+    for n, (formula, loose) in enumerate(zip(work.assumed, work.loose, strict=True)):
+        if formula[0] != "=" or formula[1][0] != "sum":
+            continue
+        form = normal.of(formula[1])
+        if len(form) != 1 or list(form.values()) != [1] or len(next(iter(form))) != 1:
+            continue
+        key = next(iter(form))[0][0]
+        if len(loose) == 1:
+            normal.totals_of_rows.append((normal.atoms[key], coq_name(loose[0]), normal.of(formula[2]), f"A{n}"))
+        elif not loose:
+            name = f"T{n}"
+            with script.block(f"assert ({name} : {key} = {show(normal.canonical(formula[2]))})."):
+                script.say(f"transitivity {show(formula[1])}; [symmetry | ].")
+                with script.block():
+                    script.equation(formula[1], normal.canonical(formula[1]))
+                script.say(f"rewrite A{n}.")
+                script.equation(formula[2], normal.canonical(formula[2]))
+            normal.totals[key] = (normal.of(formula[2]), name)
+        normal.forget()
+
+
+def normalised(script: Script, relation: Any, hypothesis: str) -> str:
+    """From a hypothesis that is a relation, the same with both sides in normal form."""
+    sign, left, right = relation
+    name = script.fresh("N")
+    new = [script.canonical(side) for side in (left, right)]
+    with script.block(f"assert ({name} : {show(new[0])} {sign} {show(new[1])})."):
+        for own, old, now in (("EL", left, new[0]), ("ER", right, new[1])):
+            with script.block(f"assert ({own} : {show(now)} = {show(old)})."):
+                script.say("symmetry.")
+                script.to_canonical(old)
+        script.say(f"exact (rel_conv {_SIGNS[sign]} _ _ _ _ (eq_sym EL) (eq_sym ER) {hypothesis}).")
+    if hypothesis.startswith("F"):
+        script.say(f"clear {hypothesis}.")
+    return name
+
+
+def normalise_goal(script: Script, relation: Any) -> None:
+    """The goal, a relation, with both sides in normal form."""
+    sign, left, right = relation
+    new = [script.canonical(side) for side in (left, right)]
+    if unnamed(left) == unnamed(new[0]) and unnamed(right) == unnamed(new[1]):
+        return
+    for own, old, now in (("EL", left, new[0]), ("ER", right, new[1])):
+        with script.block(f"assert ({own} : {show(old)} = {show(now)})."):
+            script.to_canonical(old)
+    script.say(f"apply (rel_conv {_SIGNS[sign]} _ _ _ _ (eq_sym EL) (eq_sym ER)); clear EL ER.")
+
+
+# -- facts -------------------------------------------------------------------------------------------------------
+
+
+def use_fact(work: Work, fact: Fact, *, normal: bool = True) -> str:
+    """Put an instance of another theorem into the context, its conditions shown; gives the name of the hypothesis."""
+    script = work.script
+    claim = work.claim if fact.claim in ("", work.claim.id) else claim_of(fact.claim)
+    part = next(p for p in claim.parts if p.name == fact.part) if fact.part else claim.parts[0]
+    work.uses[claim.id, part.name] = None
+    theirs = stated(part.statement, part.assuming)
+    given = {declared_name(name): sp.sympify(value) for name, value in fact.bindings}
+    values, arguments = {}, []
+    for thing in quantified(part.statement, part.assuming):
+        name = coq_name(thing)
+        if thing in given:
+            values[name] = _given_value(thing, given[thing])
+            arguments.append(_given_text(values[name]))
+        else:
+            arguments.append(f"{work.sizes[name]}%nat" if name in work.sizes else name)
+    name = script.fresh("F")
+    script.say(f"pose proof ({' '.join([theorem_name(claim, part), *arguments])}) as {name}.")
+    script.say(f"cbv beta zeta delta [{unfolding(theirs)}] in {name}.")
+    _feed_domains(work, name, theirs, values)
+    for _ in part.assuming:
+        script.say(f"feed {name} ltac:(side).")
+    goal = put(condition(part.statement), values)
+    for size, number in work.sizes.items():
+        goal = at_size(goal, size, number)
+    script.say(f"change ({prop(goal)}) in {name}.")
+    if normal and goal[0] in _SIGNS and goal[1][0] not in ("diff", "one", "dfn"):
+        return normalised(script, goal, name)
+    return name
+
+
+def _given_value(thing: Any, value: Any) -> Tree:
+    if isinstance(value, sp.Lambda):
+        return ("lam", tuple(map(coq_name, value.signature)), tree(value.expr))
+    if isinstance(thing, sp.IndexedBase):
+        return ("fam", coq_name(value))
+    return ("i", coq_name(value)) if thing.is_integer and isinstance(value, sp.Symbol) else tree(value)
+
+
+def _given_text(value: Tree) -> str:
+    return index_text(value) if value[0] in ("i", "k", "n+") else value_text(value)
+
+
+def _feed_domains(work: Work, name: str, theirs: Statement, values: dict[str, Tree]) -> None:
+    """Show the domains of a fact: that a family is a row of probabilities needs its sum."""
+    script = work.script
+    for hypothesis in theirs.domains:
+        family = hypothesis.name[1:-2]
+        if hypothesis.name.endswith("_t") and family in values and values[family][0] == "lam":
+            _, names, body = values[family]
+            size = next(iter(reversed(script.sizes.get(family, []))), None) or _last_size(family)
+            total = ("sum", size, names[-1], body)
+            with script.block(f"assert (TT : {show(total)} = 1)."):
+                script.equation(total, ONE)
+            script.say(f"specialize ({name} TT); clear TT.")
+        else:
+            script.say(f"feed {name} ltac:(side).")
+
+
+def _last_size(family: str) -> str:
+    entry = next(e for t, e in DECLARATIONS.items() if isinstance(t, sp.IndexedBase) and coq_name(t) == family)
+    return coq_name(entry.sizes[-1])
+
+
+# -- rules -------------------------------------------------------------------------------------------------------
+
+
+def _equation(work: Work) -> None:
+    """Equations through normal forms, written out where sizes are chosen."""
+    script, goal = work.script, work.goal
+    if work.sizes:
+        _at_sizes(work)
+        return
+    if goal[0] != "=":
+        raise NoScript("not an equation")
+    for n, (formula, loose) in enumerate(zip(work.assumed, work.loose, strict=True)):
+        if formula[0] in _SIGNS and formula[0] != "=" and not loose and not has_derivative(formula):
+            normalised(script, formula, f"A{n}")
+    left, right = goal[1:]
+    if left[0] == "diff":
+        _derivative(script, left, right)
+    elif left[0] == "dfn":
+        raise NoScript("the derivative of an unknown function alone")
+    elif left[0] == "at":
+        value, known = script.derivative_known(left)
+        script.say(f"transitivity {show(value)}; [apply d_Derive; exact {known} | clear {known}].")
+        script.equation(value, right)
+    else:
+        script.equation(left, right)
+
+
+def _derivative(script: Script, left: Tree, right: Tree) -> None:
+    """The goal: that a derivative is what the right side says."""
+    if has_derivative(left[1]):
+        value, known = script.derivative_known(left)
+        script.say(f"apply (d_val _ _ _ _ {known}); clear {known}; reals.")
+        script.equation(value, right)
+        return
+    function, point = function_text(left[1], left[2])
+    script.prove_derivative(left[1], left[2], right, function, point)
+
+
+def _at_sizes(work: Work) -> None:
+    """Sums written out, and the last entry of each row as one less the others."""
+    script = work.script
+    sign, left, right = work.goal
+    if sign != "=" or has_derivative((left, right)):
+        raise NoScript("a derivative at chosen sizes")
+    script.say("cbn [sum1 prod1].")
+    left, right = written_out(left), written_out(right)
+    new_left, new_right = script.canonical(left), script.canonical(right)
+    if unnamed(left) != unnamed(new_left):
+        with script.block(f"transitivity {show(new_left)}."):
+            script.to_canonical(left)
+    moved = unnamed(right) != unnamed(new_right)
+    if moved:
+        script.say(f"transitivity {show(new_right)}; [ | symmetry ].")
+        with script.block():
+            _last_entries(work, (new_left, new_right))
+        script.to_canonical(right)
+    else:
+        _last_entries(work, (new_left, new_right))
+
+
+def _last_entries(work: Work, node: Any) -> None:
+    script, rows = work.script, {}
+
+    def look(part: Any) -> None:
+        if isinstance(part, tuple):
+            family = part[1] if part[:1] == ("ap",) else None
+            if family in script.normal.rows and part[2][-1] == ("k", number_of(script.normal.rows[family][0])):
+                rows[show(part)] = part
+            for inner in part:
+                look(inner)
+
+    look(node)
+    for n, (text, (kind, family, indices)) in enumerate(rows.items()):
+        size, hypothesis = script.normal.rows[family]
+        first = [index_text(index) for index in indices[:-1]]
+        others = (show((kind, family, (*indices[:-1], ("k", i)))) for i in range(1, number_of(size)))
+        proof = " ".join([hypothesis, *(f"{index} ltac:(lia)" for index in first)])
+        script.say(f"assert (L{n} : {text} = {' - '.join(['1', *others])}) by "
+                   f"(pose proof ({proof}) as SS; cbn [sum1] in SS; lra).")  # fmt: skip
+    for n in range(len(rows)):
+        script.say(f"rewrite ?L{n}.")
+    script.say("first [ring | fin].")
+
+
+def _smt(work: Work) -> None:
+    script, goal = work.script, work.goal
+    by = work.part.by
+    for fact in getattr(by, "given", ()):
+        use_fact(work, fact)
+    if goal[0] in _SIGNS and not has_derivative(goal):
+        normalise_goal(script, goal)
+    for n, (formula, loose) in enumerate(zip(work.assumed, work.loose, strict=True)):
+        if formula[0] in _SIGNS and not loose:
+            normalised(script, formula, f"A{n}")
+    script.say("facts. smt.")
+
+
+def _slope(work: Work) -> None:
+    script, goal, by = work.script, work.goal, work.part.by
+    radius = show(tree(by.radius))  # type: ignore[attr-defined]
+    left = goal[1]
+    lemma = "d_slope" if left[0] == "diff" else "above_slope" if left[4] == 1 else "below_slope"
+    script.say(f"apply ({lemma} _ _ _ {radius}).")
+    script.say("- unfold Rdiv, Rminus; splits; first [lra | nra].")
+    script.say("- intros h Hh Hn; cbv beta. nearby. splits; first [lra | nra].")
+
+
+def _near(work: Work) -> None:
+    script, by = work.script, work.part.by
+    _, left, right = work.goal
+    x = left[2][1]
+    form = tree(by.form)  # type: ignore[attr-defined]
+    script.say(f"apply (d_near _ (fun {x} => {show(form)}) _ _ {show(tree(by.radius))}).")  # type: ignore[attr-defined]
+    script.say("- splits; first [lra | nra].")
+    script.say("- intros h Hh; cbv beta. nearby. splits; first [lra | nra].")
+    with script.bullet(""):
+        _derivative(script, ("diff", form, left[2]), right)
+
+
+def _chain_rule(work: Work) -> None:
+    script, goal, by = work.script, work.goal, work.part.by
+    variable, value = by.at  # type: ignore[attr-defined]
+    outer = use_fact(work, Fact("", by.outer, ((DECLARATIONS[variable].name, value),)), normal=False)  # type: ignore[attr-defined]
+    inner = use_fact(work, Fact(by.inner, "", ()), normal=False)  # type: ignore[attr-defined]
+    inside = f"(fun {goal[1][2][1]} => {show(tree(value))})"
+    script.say(f"eapply d_val; [exact (d_comp _ {inside} _ _ _ {outer} {inner}) | ].")
+    script.say("reals. splits; first [ring | lra | nra].")
+
+
+def _termwise(work: Work) -> None:
+    script, by = work.script, work.part.by
+    sign, total, right = work.goal
+    bound = tree(by.bound)  # type: ignore[attr-defined]
+    nest, term = [], total
+    while term[0] == "sum":
+        nest.append((term[1], term[2]))
+        term = term[3]
+    bounds = bound
+    for size, i in reversed(nest):
+        bounds = ("sum", size, i, bounds)
+    script.say(f"{'apply Rle_ge; ' if sign == '>=' else ''}apply Rle_trans with {show(bounds)}.")
+    if sign == ">=":
+        with script.block():
+            script.say("right; symmetry.")
+            script.equation(bounds, right)
+    with script.block():
+        for _, i in nest:
+            script.say(f"apply sum1_le; intros {i} H{i}; cbv beta.")
+        for fact in by.given:  # type: ignore[attr-defined]
+            use_fact(work, fact)
+        normalise_goal(script, ("<=", bound, term) if sign == ">=" else ("<=", term, bound))
+        script.say("facts. smt.")
+    if sign == "<=":
+        with script.block():
+            script.say("right.")
+            script.equation(bounds, right)
+
+
+def _from_minimum(work: Work) -> None:
+    """Bounds on a logarithm: what such proofs in the spec show."""
+    strict = work.part.by.strict  # type: ignore[attr-defined]
+    x = coq_name(work.part.by.over)  # type: ignore[attr-defined]
+    lemma = f"(ln_strict {x} H{x} A0)" if strict else f"(ln_bound {x} H{x})"
+    work.script.say(f"first [pose proof {lemma}; lra | facts; smt].")
+
+
+# -- induction over a size ---------------------------------------------------------------------------------------
+
+
+def _induction(work: Work) -> None:
+    script, goal = work.script, work.goal
+    n = coq_name(work.part.by.size)  # type: ignore[attr-defined]
+    _, left, right = goal
+    about = [h.name for h in work.statement.hypotheses if re.search(rf"\b{re.escape(n)}\b", h.text)]
+    names = " ".join(about)
+    script.say(f"revert {names}.")
+    script.say(f"induction {n} as [ | {n} IH]; intros {names}; [lia | ].")
+    script.say(f"destruct {n} as [ | m_].")
+    at_one = [_base(side, n) for side in (left, right)]
+    with script.bullet("clear IH. cbn [sum1 prod1 INR]."):
+        script.say(f"change ({show(at_one[0])} = {show(at_one[1])}).")
+        script.equation(*at_one)
+    with script.bullet(
+        "feeds IH. set (n_ := S m_) in *. assert (Hn_ : (1 <= n_)%nat) by (unfold n_; lia). clearbody n_."
+    ):
+        old = [_renamed_size(side, n, "n_") for side in (left, right)]
+        new = [_grown(side, "n_") for side in old]
+        script.say("cbn [sum1 prod1]; rewrite ?S_INR.")
+        change = [("+", (after, ("neg", before))) for after, before in zip(new, old, strict=True)]
+        with script.block(f"assert (Gl : {show(change[0])} = {show(change[1])})."):
+            script.equation(*change)
+        script.say("lra.")
+
+
+def _grown(node: Any, n: str) -> Any:
+    """A side at the size S n, with the last term of each sum taken out."""
+    if not isinstance(node, tuple):
+        return node
+    if node[:1] in (("sum",), ("prod",)) and node[1] == n:
+        last = _at_last(node[3], node[2], n)
+        return ("+" if node[0] == "sum" else "*", (node, last))
+    if node == ("inr", ("i", n)):
+        return ("+", (node, ONE))
+    if node == ("i", n):
+        return ("i", f"(S {n})")
+    return tuple(_grown(part, n) for part in node)
+
+
+def _at_last(node: Any, i: str, n: str) -> Any:
+    if node == ("inr", ("i", i)):
+        return ("+", (("inr", ("i", n)), ONE))
+    if isinstance(node, tuple):
+        if node[:1] == ("i",) and node[1] == i:
+            return ("i", f"(S {n})")
+        return tuple(_at_last(part, i, n) for part in node)
+    return node
+
+
+def _base(node: Any, n: str) -> Any:
+    """A side at the size 1."""
+    if not isinstance(node, tuple):
+        return node
+    if node[:1] in (("sum",), ("prod",)) and node[1] == n:
+        first = sub(_base(node[3], n), node[2], ("k", 1))
+        return ("+", (ZERO, first)) if node[0] == "sum" else ("*", (ONE, first))
+    if node[:1] == ("i",) and node[1] == n:
+        return ("k", 1)
+    return tuple(_base(part, n) for part in node)
+
+
+def _renamed_size(node: Any, old: str, new: str) -> Any:
+    if isinstance(node, tuple):
+        return tuple(_renamed_size(part, old, new) for part in node)
+    return new if node == old else node
+
+
+_RULES: dict[type, Callable[[Work], None]] = {
+    Induction: _induction, Smt: _smt, Slope: _slope, Near: _near, ChainRule: _chain_rule, Termwise: _termwise,
+    FromMinimum: _from_minimum, FiniteSum: _equation, Algebra: _equation, Chain: _equation, Rewrite: _equation,
+    ByTerms: _equation,
+}  # fmt: skip
+
+
+# -- having a value ----------------------------------------------------------------------------------------------
+
+
+def value_script(work: Work) -> list[str]:
+    """The script that proves that every term of a part has a value."""
+    script, statement = work.script, work.statement
+    names = [name for name, _ in statement.binders] + [h.name for h in statement.hypotheses]
+    if names:
+        script.say(f"intros {' '.join(names)}.")
+    for name in work.chosen:
+        script.say(f"subst {name}.")
+    own = [coq_id(id) for id in statement.definitions]
+    with_values = [
+        f"{coq_id(id)}_defined" for id in statement.definitions if f"{coq_id(id)}_defined" in definition_text(id)
+    ]
+    script.say(f"cbv beta zeta delta [{' '.join([*with_values, *own, 'Rdiv', 'Rminus'])}] in *.")
+    script.say("val.")
+    return script.lines

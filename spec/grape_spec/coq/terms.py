@@ -1,0 +1,540 @@
+"""Trees that scripts work with: the terms of a statement with every definition unfolded.
+
+Nothing here is trusted: a script begins by having Coq check that the unfolded goal is what these trees print. A node is
+a tuple that begins with its kind:
+
+    ("q", 1/2)   ("v", "x")   ("ap", "p", indices)   ("fn", "f", arguments)   ("dfn", "f", arguments)   ("inr", index)
+    ("+", terms)   ("*", factors)   ("neg", t)   ("inv", t)   ("^", t, 2)   ("exp", t)   ("ln", t)   ("sqrt", t)
+    ("sum", "n", "i", t)   ("prod", "n", "i", t)   ("delta", i, j)   ("min", s, t)   ("max", s, t)   ("abs", t)
+    ("pw", ((t, condition), ...))   ("diff", t, variable)   ("at", t, variable, ((name, value), ...))
+    ("one", t, variable, point, side)
+
+An index is ("i", "k"), ("k", 2) or ("n+", added, taken). What is put in for a family is ("lam", names, t) or
+("fam", "p"). Conditions are ("<", s, t) and the like, ("and", conditions), ("imp", c, d).
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import sympy as sp
+from sympy.core.function import AppliedUndef, UndefinedFunction
+
+from grape_spec.coq.statement import added_and_taken, coq_name, ordered, quotient, signed
+from grape_spec.language.expressions import Apply, At, Diff, OneSided
+
+Tree: TypeAlias = tuple[Any, ...]
+
+ZERO, ONE = ("q", Fraction(0)), ("q", Fraction(1))
+
+RELATIONS = {sp.Eq: "=", sp.Ne: "<>", sp.Le: "<=", sp.Lt: "<", sp.Ge: ">=", sp.Gt: ">"}
+
+
+class NoScript(ValueError):
+    """No script can be written for a part; the message says why."""
+
+
+# -- from SymPy --------------------------------------------------------------------------------------------------
+
+
+def index_tree(expr: sp.Basic) -> Tree:
+    """The tree of a natural number."""
+    if isinstance(expr, sp.Integer):
+        return ("k", int(expr))
+    if isinstance(expr, sp.Symbol):
+        return ("i", coq_name(expr))
+    if isinstance(expr, sp.Add):
+        more, less = added_and_taken(expr)
+        return ("n+", tuple(map(index_tree, more)), tuple(map(index_tree, less)))
+    raise NoScript(f"the position {expr}")
+
+
+def size_name(expr: sp.Expr) -> str:
+    return f"{expr}%nat" if isinstance(expr, sp.Integer) else coq_name(expr)
+
+
+@lru_cache(maxsize=20_000)
+def tree(expr: sp.Basic) -> Tree:  # noqa: PLR0912 - a branch for each kind of node
+    """The tree of a term, definitions unfolded."""
+    if isinstance(expr, sp.Integer) or (isinstance(expr, sp.Rational) and expr > 0):
+        return ("q", Fraction(int(expr.p), int(expr.q)))
+    if isinstance(expr, sp.Rational):
+        return ("neg", ("q", Fraction(-int(expr.p), int(expr.q))))
+    if isinstance(expr, sp.Symbol):
+        return ("inr", ("i", coq_name(expr))) if expr.is_integer else ("v", coq_name(expr))
+    if isinstance(expr, sp.Indexed):
+        return ("ap", coq_name(expr.base), tuple(map(index_tree, expr.indices)))
+    if isinstance(expr, AppliedUndef):
+        return ("fn", coq_name(expr.func), tuple(index_tree(a) if a.is_integer else tree(a) for a in expr.args))
+    if isinstance(expr, sp.Add):
+        return ("+", tuple(_signed_tree(part) for part in expr.args))
+    if isinstance(expr, sp.Mul | sp.Pow):
+        return _signed_tree(expr)
+    if isinstance(expr, sp.Sum | sp.Product):
+        found = tree(expr.function)
+        for bound, _, high in expr.limits:
+            found = ("sum" if isinstance(expr, sp.Sum) else "prod", size_name(high), coq_name(bound), found)
+        return found
+    if isinstance(expr, sp.KroneckerDelta):
+        return ("delta", *map(index_tree, expr.args))
+    if isinstance(expr, sp.Min | sp.Max):
+        first, *others = map(tree, ordered(expr))
+        for other in others:
+            first = ("min" if isinstance(expr, sp.Min) else "max", first, other)
+        return first
+    for kind, word in ((sp.exp, "exp"), (sp.log, "ln"), (sp.Abs, "abs")):
+        if isinstance(expr, kind):
+            return (word, tree(expr.args[0]))
+    if isinstance(expr, sp.Piecewise):
+        return ("pw", tuple((tree(value), condition(when)) for value, when in expr.args))
+    if isinstance(expr, Diff):
+        return _derivative_tree(expr)
+    if isinstance(expr, At):
+        return put_at(tree(expr.expr), coq_name(expr.replaced), _value_tree(expr.value))
+    if isinstance(expr, OneSided):
+        return ("one", tree(expr.expr), tree(expr.variable), tree(expr.point), expr.side)
+    if isinstance(expr, Apply):
+        entry = expr.definition
+        pairs = zip(entry.of, expr.arguments, strict=True)
+        values = {coq_name(thing): _argument_tree(thing, value) for thing, value in pairs}
+        own = {name: value for name, value in values.items() if not _is_itself(name, value)}
+        return put(tree(entry.body), own) if own else tree(entry.body)
+    raise NoScript(type(expr).__name__)
+
+
+def _is_itself(name: str, value: Tree) -> bool:
+    return value in (("v", name), ("i", name), ("fam", name))
+
+
+def _signed_tree(expr: sp.Expr) -> Tree:
+    sign, factors = signed(expr)
+    above, below = quotient(factors)
+    over = [_raised(*factor) for factor in above] or [ONE]
+    under = [_raised(*factor) for factor in below]
+    if under:
+        over.append(("inv", ("*", tuple(under)) if len(under) > 1 else under[0]))
+    line = ("*", tuple(over)) if len(over) > 1 else over[0]
+    return ("neg", line) if sign < 0 else line
+
+
+def _raised(base: sp.Expr, exponent: sp.Rational) -> Tree:
+    found = ("sqrt", tree(base)) if exponent.q == 2 else tree(base)
+    return found if exponent.p == 1 else ("^", found, int(exponent.p))
+
+
+def _derivative_tree(expr: Diff) -> Tree:
+    inside = tree(expr.expr)
+    variable = tree(expr.variable)
+    if inside[0] == "fn" and inside[2][-1] == variable:
+        return ("dfn", *inside[1:])
+    return ("diff", inside, variable)
+
+
+def _value_tree(value: sp.Basic) -> Tree:
+    if isinstance(value, sp.Lambda):
+        return ("lam", tuple(map(coq_name, value.signature)), tree(value.expr))
+    if isinstance(value, sp.IndexedBase | UndefinedFunction):
+        return ("fam", coq_name(value))
+    return tree(value)
+
+
+def _argument_tree(thing: Any, value: sp.Basic) -> Tree:
+    if getattr(thing, "is_integer", False) and isinstance(thing, sp.Symbol):
+        return index_tree(value)
+    return _value_tree(value)
+
+
+def condition(formula: Any) -> Any:
+    """The tree of a formula; True is itself."""
+    if formula is sp.true or formula is True:
+        return True
+    for kind, sign in RELATIONS.items():
+        if isinstance(formula, kind):
+            return (sign, tree(formula.args[0]), tree(formula.args[1]))
+    if isinstance(formula, sp.And | sp.Or):
+        return ("and" if isinstance(formula, sp.And) else "or", tuple(map(condition, formula.args)))
+    for kind, word in ((sp.Not, "not"), (sp.Implies, "imp"), (sp.Equivalent, "iff")):
+        if isinstance(formula, kind):
+            return (word, *map(condition, formula.args))
+    raise NoScript(type(formula).__name__)
+
+
+# -- substitution ------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=50_000)
+def free(node: Any) -> frozenset[str]:
+    """The names that occur free in a tree, with those of sizes."""
+    if not isinstance(node, tuple) or not node:
+        return frozenset()
+    kind = node[0]
+    if kind in ("sum", "prod"):
+        return (free(node[3]) - {node[2]}) | {node[1]}
+    if kind in ("i", "v", "fam"):
+        return frozenset({node[1]})
+    if kind in ("ap", "fn", "dfn"):
+        return frozenset({node[1]}).union(*map(free, node[2]))
+    if kind == "lam":
+        return free(node[2]) - set(node[1])
+    if kind == "at":
+        put_in = frozenset().union(*(free(value) for _, value in node[3]))
+        return ((free(node[1]) | free(node[2])) - {name for name, _ in node[3]}) | put_in
+    if kind in ("q", "k"):
+        return frozenset()
+    rest = node[1:] if isinstance(kind, str) else node
+    return frozenset().union(*(free(part) for part in rest if isinstance(part, tuple)))
+
+
+def sub(node: Any, name: str, to: Tree) -> Any:
+    """The tree with an index replaced."""
+    if not isinstance(node, tuple):
+        return node
+    if node[:1] == ("i",) and node[1] == name:
+        return to
+    if node and node[0] in ("sum", "prod"):
+        if node[2] == name:
+            return node
+        if node[2] in free(to):
+            bound = node[2] + "'"
+            while bound in free(node[3]) or bound in free(to):
+                bound += "'"
+            return (node[0], node[1], bound, sub(sub(node[3], node[2], ("i", bound)), name, to))
+        return (*node[:3], sub(node[3], name, to))
+    return tuple(sub(part, name, to) for part in node)
+
+
+def put(node: Any, values: dict[str, Tree]) -> Any:
+    """The tree with variables, indices, families and functions replaced."""
+    if not isinstance(node, tuple) or not node or not values:
+        return node
+    kind = node[0]
+    if kind in ("v", "i") and node[1] in values:
+        return values[node[1]]
+    if kind == "inr" and node[1][0] == "i" and node[1][1] in values:
+        value = values[node[1][1]]
+        return _number(value)
+    if kind == "fam" and node[1] in values:
+        return values[node[1]]
+    if kind == "lam":
+        inner = {name: value for name, value in values.items() if name not in node[1]}
+        own = {name: ("i", f"{name}_l") for name in node[1] if any(name in free(value) for value in inner.values())}
+        names = tuple(own[name][1] if name in own else name for name in node[1])
+        return ("lam", names, put(put(node[2], own), inner))
+    if kind in ("ap", "fn") and node[1] in values:
+        return _called(values[node[1]], kind, tuple(put(part, values) for part in node[2]))
+    if kind in ("sum", "prod"):
+        return _under_bound(node, values)
+    if kind == "diff":
+        return _in_derivative(node, values)
+    if kind == "at":
+        held = {name for name, _ in node[3]}
+        outer = {name: value for name, value in values.items() if name not in held}
+        moved = put(("diff", node[1], node[2]), outer)
+        reps = tuple((name, put(value, values)) for name, value in node[3])
+        return ("at", moved[1], moved[2], reps if moved[0] == "diff" else (*moved[3], *reps))
+    if kind == "one":
+        inner = {name: value for name, value in values.items() if name != node[2][1]}
+        return (kind, put(node[1], inner), node[2], put(node[3], values), node[4])
+    return tuple(put(part, values) for part in node)
+
+
+def _number(index: Tree) -> Tree:
+    """A natural number as a real one."""
+    return ("inr", index) if index[0] in ("i", "k", "n+") else index
+
+
+def _called(value: Tree, kind: str, arguments: tuple[Tree, ...]) -> Tree:
+    if value[0] == "fam":
+        return (kind, value[1], arguments)
+    _, names, body = value
+    own = [f"q_{name}" for name in names]
+    for name, mine in zip(names, own, strict=True):
+        body = sub(body, name, ("i", mine))
+    for mine, argument in zip(own, arguments, strict=True):
+        body = sub(body, mine, argument)
+    return body
+
+
+def _under_bound(node: Tree, values: dict[str, Tree]) -> Tree:
+    kind, size, bound, body = node
+    size = index_text(values[size]) if size in values else size
+    inner = {name: value for name, value in values.items() if name != bound}
+    if any(bound in free(value) for value in inner.values()):
+        fresh = bound + "_f"
+        while fresh in free(body) or any(fresh in free(value) for value in inner.values()):
+            fresh += "'"
+        return (kind, size, fresh, put(sub(body, bound, ("i", fresh)), inner))
+    return (kind, size, bound, put(body, inner))
+
+
+def _in_derivative(node: Tree, values: dict[str, Tree]) -> Tree:
+    """What is varied is put in after the derivative is taken, unless it only gets another name."""
+    _, body, variable = node
+    varied = variable[1]
+    others = {name: value for name, value in values.items() if name != varied}
+    indices = variable[2] if variable[0] == "ap" else ()
+    if any(varied in free(value) for value in others.values()):
+        raise NoScript("a derivative would capture its variable")
+    moved = ("ap", varied, tuple(put(i, values) for i in indices)) if indices else variable
+    body = put(body, others)
+    if varied not in values:
+        return ("diff", body, moved)
+    value = values[varied]
+    if value[0] in ("v", "fam") and value[1] not in free(body):
+        return put(("diff", rename(body, varied, value[1]), rename(moved, varied, value[1])), {})
+    return ("at", body, moved, ((varied, value),))
+
+
+def put_at(node: Tree, name: str, value: Tree) -> Tree:
+    """A value put in after derivatives are taken."""
+    if node[0] == "diff":
+        return ("at", node[1], node[2], ((name, value),))
+    if node[0] == "at":
+        moved = tuple((own, put(given, {name: value})) for own, given in node[3])
+        return ("at", node[1], node[2], (*moved, (name, value)))
+    if has_derivative(node):
+        raise NoScript("a point is put into an expression with derivatives")
+    return put(node, {name: value})
+
+
+def has_derivative(node: Any) -> bool:
+    """Whether a derivative is still to be taken somewhere."""
+    return isinstance(node, tuple) and (node[:1] in (("diff",), ("at",)) or any(map(has_derivative, node)))
+
+
+def rename(node: Any, old: str, new: str) -> Any:
+    """The tree with a variable, family or function under another name."""
+    if not isinstance(node, tuple):
+        return node
+    if node[:1] in (("ap",), ("v",), ("fam",), ("fn",), ("dfn",)) and node[1] == old:
+        return (node[0], new, *(rename(part, old, new) for part in node[2:]))
+    return tuple(rename(part, old, new) for part in node)
+
+
+def avoid(node: Any, names: frozenset[str]) -> Any:
+    """The tree with bound indices under other names than these."""
+    if not isinstance(node, tuple):
+        return node
+    if node[:1] in (("sum",), ("prod",)):
+        body = avoid(node[3], names)
+        bound = node[2]
+        while bound in names or (bound != node[2] and bound in free(body)):
+            bound += "'"
+        return (node[0], node[1], bound, body if bound == node[2] else sub(body, node[2], ("i", bound)))
+    return tuple(avoid(part, names) for part in node)
+
+
+def written_out(node: Any) -> Any:
+    """Sums and products of a size that is a number, term by term."""
+    if not isinstance(node, tuple):
+        return node
+    if node[:1] in (("sum",), ("prod",)) and number_of(node[1]):
+        body = written_out(node[3])
+        terms = (sub(body, node[2], ("k", i)) for i in range(1, number_of(node[1]) + 1))
+        return ("+", (ZERO, *terms)) if node[0] == "sum" else ("*", (ONE, *terms))
+    return tuple(map(written_out, node))
+
+
+def number_of(size: str) -> int:
+    """The number that a size is, or 0 for a name."""
+    digits = size.removesuffix("%nat")
+    return int(digits) if digits.isdigit() else 0
+
+
+def at_size(node: Any, name: str, number: int) -> Any:
+    """The tree with a size replaced by a number."""
+    if isinstance(node, str):
+        return f"{number}%nat" if node == name else node
+    if not isinstance(node, tuple):
+        return node
+    if node[:1] == ("i",) and node[1] == name:
+        return ("k", number)
+    if node[:1] in (("sum",), ("prod",)):
+        return (node[0], at_size(node[1], name, number), node[2], at_size(node[3], name, number))
+    return tuple(at_size(part, name, number) if isinstance(part, tuple) else part for part in node)
+
+
+# -- printing ----------------------------------------------------------------------------------------------------
+
+
+def index_text(index: Tree) -> str:
+    if index[0] == "k":
+        return f"{index[1]}%nat"
+    if index[0] == "n+":
+        return f"({' - '.join([' + '.join(map(index_text, index[1])), *map(index_text, index[2])])})%nat"
+    return str(index[1])
+
+
+def rational(q: Fraction) -> str:
+    number = str(q.numerator) if q.numerator >= 0 else f"(-{-q.numerator})"
+    return number if q.denominator == 1 else f"({number} / {q.denominator})"
+
+
+_INDICES = {"i", "k", "n+"}
+
+
+def show(node: Tree, env: dict[str, str] | None = None) -> str:
+    """The Coq term of a tree; families of ``env`` are replaced by texts."""
+    env = env or {}
+    if not env:
+        return _show(node)
+    return _print(node, env)
+
+
+@lru_cache(maxsize=100_000)
+def _show(node: Tree) -> str:
+    return _print(node, {})
+
+
+def _print(node: Tree, env: dict[str, str]) -> str:  # noqa: PLR0912 - a branch for each kind of node
+    kind = node[0]
+    words = {"exp": "exp", "ln": "ln", "sqrt": "sqrt", "abs": "Rabs", "min": "Rmin", "max": "Rmax", "inv": "/"}
+    if kind == "q":
+        return rational(node[1])
+    if kind == "v":
+        return str(env.get(node[1], node[1]))
+    if kind == "inr":
+        return f"(INR {index_text(node[1])})"
+    if kind == "ap":
+        return f"({env.get(node[1], node[1])} {' '.join(map(index_text, node[2]))})"
+    if kind == "fn":
+        return f"({' '.join([str(env.get(node[1], node[1])), *(argument_text(a, env) for a in node[2])])})"
+    if kind == "dfn":
+        return _dfn(node, env)
+    if kind == "neg":
+        return f"(Ropp {show(node[1], env)})" if node[1][0] == "q" else f"(- {show(node[1], env)})"
+    if kind in ("+", "*"):
+        return f"({f' {kind} '.join(show(part, env) for part in node[1])})"
+    if kind == "^":
+        return f"({show(node[1], env)} ^ {node[2]})"
+    if kind in words:
+        return f"({' '.join([words[kind], *(show(part, env) for part in node[1:])])})"
+    if kind in ("sum", "prod"):
+        inner = {name: text for name, text in env.items() if name != node[2]}
+        return f"({kind}1 {node[1]} (fun {node[2]} => {show(node[3], inner)}))"
+    if kind == "delta":
+        return f"(delta {index_text(node[1])} {index_text(node[2])})"
+    if kind == "pw":
+        return _cases_text(node, env)
+    if kind == "diff":
+        function, point = function_text(node[1], node[2], env)
+        return f"(Derive {function} {point})"
+    if kind == "at":
+        function, point = point_text(node)
+        return f"(Derive {function} {point})"
+    raise NoScript(f"a term of kind {kind}")
+
+
+def argument_text(node: Tree, env: dict[str, str] | None = None) -> str:
+    """An argument of a function: an index or a term."""
+    return index_text(node) if node[0] in _INDICES else show(node, env)
+
+
+def _dfn(node: Tree, env: dict[str, str]) -> str:
+    *first, last = (argument_text(a, env) for a in node[2])
+    function = f"({' '.join([node[1], *first])})" if first else node[1]
+    return f"(Derive {function} {last})"
+
+
+def _cases_text(node: Tree, env: dict[str, str]) -> str:
+    text = "0"
+    for value, when in reversed(node[1]):
+        text = show(value, env) if when is True else f"(if {_test(when, env)} then {show(value, env)} else {text})"
+    return text
+
+
+def _test(when: Any, env: dict[str, str]) -> str:
+    words = {"<": "Rltb", "<=": "Rleb", "=": "Reqb"}
+    sign = when[0]
+    if sign in words:
+        return f"({words[sign]} {show(when[1], env)} {show(when[2], env)})"
+    if sign in (">", ">="):
+        return _test(("<" if sign == ">" else "<=", when[2], when[1]), env)
+    if sign == "<>":
+        return f"(negb {_test(('=', *when[1:]), env)})"
+    if sign in ("and", "or"):
+        return f"({(' && ' if sign == 'and' else ' || ').join(_test(part, env) for part in when[1])})%bool"
+    return f"(negb {_test(when[1], env)})"
+
+
+def function_text(body: Tree, variable: Tree, env: dict[str, str] | None = None) -> tuple[str, str]:
+    """The function that is differentiated and the point, as texts."""
+    env = env or {}
+    if variable[0] == "v":
+        return f"(fun {variable[1]} => {show(body, env)})", variable[1]
+    family = str(env.get(variable[1], variable[1]))
+    body = avoid(body, free(variable))
+    x = "x"
+    while x in free(body) or x in family:
+        x += "'"
+    inner = {**env, variable[1]: f"({updated(variable, family)} {x})"}
+    return f"(fun {x} => {show(body, inner)})", f"({family} {' '.join(map(index_text, variable[2]))})"
+
+
+def updated(variable: Tree, family: str) -> str:
+    count = len(variable[2])
+    if count > 3:
+        raise NoScript("a derivative in an entry with four indices")
+    return f"upd{count if count > 1 else ''} {family} {' '.join(map(index_text, variable[2]))}"
+
+
+def value_text(value: Tree) -> str:
+    """What is put in for a variable or family."""
+    if value[0] == "lam":
+        return f"(fun {' '.join(value[1])} => {show(value[2])})"
+    return str(value[1]) if value[0] == "fam" else show(value)
+
+
+def point_text(node: Tree) -> tuple[str, str]:
+    """The function and the point of a derivative at another point."""
+    body, variable, value = split_point(node)
+    if value is None:
+        return function_text(body, variable)
+    if variable[0] == "v":
+        return f"(fun {variable[1]} => {show(body)})", show(value)
+    return function_text(body, variable, {variable[1]: value_text(value)})
+
+
+def split_point(node: Tree) -> tuple[Tree, Tree, Tree | None]:
+    """Body, variable and the value of what is varied (None for itself); other values are put in."""
+    _, body, variable, reps = node
+    value: Tree | None = None
+    for name, given in reps:
+        if name == variable[1]:
+            value = given
+        else:
+            moved = put(("diff", body, variable), {name: given})
+            value = put(value, {name: given}) if value is not None else None
+            body, variable = moved[1], moved[2]
+    return body, variable, value
+
+
+def prop(formula: Any) -> str:
+    """The Coq proposition of a condition, unfolded as :func:`show` prints terms."""
+    sign = formula[0]
+    if sign == "=" and formula[1][0] in ("diff", "dfn", "at", "one"):
+        return _derivative_prop(formula)
+    if sign in ("=", "<>", "<=", "<", ">=", ">"):
+        return f"{show(formula[1])} {sign} {show(formula[2])}"
+    if sign in ("and", "or"):
+        return (" /\\ " if sign == "and" else " \\/ ").join(f"({prop(part)})" for part in formula[1])
+    if sign == "not":
+        return f"~ ({prop(formula[1])})"
+    return f"({prop(formula[1])}) {'->' if sign == 'imp' else '<->'} ({prop(formula[2])})"
+
+
+def _derivative_prop(formula: Any) -> str:
+    left, right = formula[1:]
+    if left[0] == "one":
+        _, body, variable, point, side = left
+        word = "slope_above" if side == 1 else "slope_below"
+        return f"{word} (fun {variable[1]} => {show(body)}) {show(point)} {show(right)}"
+    if left[0] == "dfn":
+        *first, last = (argument_text(a) for a in left[2])
+        return f"der ({' '.join([left[1], *first])}) {last} {show(right)}"
+    if left[0] == "at":
+        return f"{show(left)} = {show(right)}"
+    function, point = function_text(*left[1:])
+    return f"der {function} {point} {show(right)}"

@@ -1,0 +1,225 @@
+"""Coq accepts what is true and proved, and nothing else."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from grape_spec.coq import certificate as certificates
+from grape_spec.coq.certificate import AXIOMS, Certificate, NotCertified, axioms_in, certificate, certify
+from grape_spec.coq.certify import (
+    CERTIFIED,
+    NOT_CERTIFIED,
+    CertificateRecord,
+    certify_claims,
+    settled,
+    states,
+    write_subjects,
+)
+from grape_spec.coq.coqtop import coqc, version
+from grape_spec.language.registry import CLAIMS, claim_of
+from typer.testing import CliRunner
+
+from grape_verified.cli import app
+from grape_verified.conformance.ledger import Ledger, read, write
+
+runner = CliRunner()
+
+#: One small part of each kind of proof.
+SAMPLE = (
+    ("policy.softmax.jacobian", ""),
+    ("kl.log_bound", "strict"),
+    ("kl.nonnegative", "bound"),
+    ("ppo.clip.sign_form", ""),
+)
+
+
+def certificate_of(id, part="", kind="statement"):
+    claim = claim_of(id)
+    return certificate(claim, next(p for p in claim.parts if p.name == part), kind)
+
+
+def proof(text, *lines, name="planted"):
+    return Certificate(name, f"Theorem {name} : {text}.", lines, ())
+
+
+@pytest.mark.parametrize(("id", "part"), SAMPLE)
+@pytest.mark.parametrize("kind", ["statement", "values"])
+def test_a_true_part_is_certified(coq, id, part, kind):
+    entry = certificate_of(id, part, kind)
+    if entry is not None:
+        assert set(certify(coq, entry, 60)) <= AXIOMS
+
+
+def test_a_false_statement_with_the_script_of_a_true_one_is_not(coq):
+    entry = certificate_of("policy.softmax.normalised")
+    false = replace(entry, theorem=entry.theorem.replace(") = 1.", ") = 2."))
+    assert false != entry
+    with pytest.raises(NotCertified):
+        certify(coq, false, 60)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("Admitted.",),
+        ("Abort.", "Axiom planted : False."),
+        ("exact I.", "Qed.", "Axiom more : False."),
+        ("admit.", "Admitted."),
+        ("{ Axiom more : False. }",),
+    ],
+)
+def test_a_script_holds_no_commands(coq, lines):
+    with pytest.raises(NotCertified, match="the script holds the command"):
+        certify(coq, proof("False", *lines), 30)
+
+
+def test_what_is_admitted_or_assumed_is_seen_even_if_the_script_is_not_read(coq, monkeypatch):
+    monkeypatch.setattr(certificates, "refuse_commands", lambda script: None)
+    for planted in (
+        proof("False", "Abort.", "Axiom planted : False.", "Lemma other : True.", "exact I."),
+        proof("False", "Abort.", "Axiom false : False.", "Lemma planted : False.", "exact false."),
+        proof("False", "Admitted.", "Lemma other : True.", "exact I."),
+    ):
+        with pytest.raises(NotCertified, match="it rests on"):
+            certify(coq, planted, 30)
+
+
+def test_a_proof_that_is_given_up_is_not_certified(coq):
+    with pytest.raises(NotCertified):
+        certify(coq, proof("1 = 2", "lra."), 30)
+    assert certify(coq, proof("(1 = 1)%nat", "reflexivity."), 30) == ()
+
+
+def test_a_session_goes_on_after_errors_and_after_what_takes_too_long(coq):
+    with pytest.raises(NotCertified, match="time limit"):
+        certify(coq, proof("True", "do 1000000000 idtac.", "exact I."), 1)
+    with pytest.raises(NotCertified):
+        certify(coq, proof("True", "exact nothing."), 30)
+    assert certify(coq, proof("True", "exact I."), 30) == ()
+
+
+def test_the_list_of_axioms_is_read_as_coq_prints_it():
+    printed = "Axioms:\nsig_forall_dec\n  : forall P : nat -> Prop,\n    {n : nat | ~ P n}\npart.more : False\n"
+    assert axioms_in(printed) == ["sig_forall_dec", "part.more"]
+    assert axioms_in("Closed under the global context\n") == []
+    with pytest.raises(NotCertified):
+        axioms_in("Error: planted not found")
+
+
+def test_what_rests_on_what_is_not_certified_is_not_certified():
+    def record(part, status, *rests_on):
+        return CertificateRecord("a.b", part, status, "", 0.0, (), tuple(f"a.b [{p}]" for p in rests_on), "", part, "")
+
+    first, *others = settled(
+        [record("1", NOT_CERTIFIED), record("2", CERTIFIED, "1"), record("3", CERTIFIED, "2"), record("4", CERTIFIED)]
+    )
+    assert [r.status for r in (first, *others)] == [NOT_CERTIFIED] * 3 + [CERTIFIED]
+    assert "a.b [1]" in others[0].reason
+
+
+def test_no_theorem_rests_on_itself():
+    for claim in CLAIMS.values():
+        for position, part in enumerate(claim.parts):
+            try:
+                entry = certificate(claim, part)
+            except ValueError:
+                continue
+            earlier = [p.name for p in claim.parts[:position]]
+            before = list(CLAIMS)[: list(CLAIMS).index(claim.id)]
+            for id, name in entry.uses:
+                assert id in before or (id == claim.id and name in earlier)
+
+
+def test_a_run_is_recorded_and_not_made_again(coq_folder):
+    claims = [claim_of("policy.softmax.shift"), claim_of("kl.nonnegative")]
+    records = certify_claims(claims)
+    assert {r.claim for r in records} == {"policy.softmax.shift", "kl.nonnegative", "kl.log_bound"}
+    assert all(r.status == CERTIFIED and r.coq == version() for r in records)
+    kept = [replace(record, seconds=-1.0) for record in records]
+    assert certify_claims(claims, known=kept) == tuple(kept)
+    ledger = Ledger().with_certificates(records)
+    assert ledger.certified(claims[0]) == "certified"
+    assert ledger.certified(claim_of("ppo.clip.sign_form")) == "not run"
+    changed = [replace(record, states="0" * 64) for record in records]
+    assert Ledger().with_certificates(changed).certified(claims[0]) == "not run"
+
+
+def test_the_files_of_subjects_compile_by_themselves(coq_folder, tmp_path):
+    claims = [claim_of("policy.softmax.normalised"), claim_of("kl.nonnegative")]
+    written = write_subjects(certify_claims(claims), tmp_path)
+    assert [file.name for file in written] == ["Definitions.v", "Tactics.v", "policy.v", "kl.v"]
+    for file in written:
+        assert coqc(file).returncode == 0
+
+
+# -- the command -------------------------------------------------------------------------------------------------
+
+
+def test_the_command_adds_to_the_ledger_and_loses_nothing(coq_folder, tmp_path):
+    path = tmp_path / "ledger.json"
+    before = replace(Ledger(), created="2026-01-01T00:00:00+00:00", versions={"code": "of another day"})
+    write(before, path)
+    call = ["certify", "policy.softmax.shift", "--ledger", str(path), "--out", str(tmp_path / "files"), "--json"]
+    result = runner.invoke(app, call)
+    assert result.exit_code == 0
+    assert [entry["status"] for entry in json.loads(result.stdout)] == ["certified"]
+    assert replace(read(path), certificates=()) == before
+    assert (tmp_path / "files" / "policy.v").exists()
+
+
+def fake(folder: Path, name: str, script: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (None, "Coq is not installed; apt-get install coq libcoq-coquelicot"),
+        ("echo 8.9.1", "Coq 8.9.1 is too old; 8.16 or newer is needed"),
+        ("echo broken >&2; exit 1", "coqc does not run: broken"),
+        ("kill -9 $$", "coqc does not run"),
+        ('case "$1" in --print-version) echo 8.16.1;; *) kill -9 $$;; esac', "it was killed by signal 9"),
+        (
+            'case "$1" in --print-version) echo 8.16.1;; '
+            '*) echo "Cannot find a physical path bound to logical path Coquelicot." >&2; exit 1;; esac',
+            "Coquelicot is not installed",
+        ),
+        (
+            'case "$1" in --print-version) echo 8.16.1;; *) exit 0;; esac',
+            "coqtop does not load the library",
+        ),
+    ],
+)
+def test_without_a_working_coq_there_is_one_line(tmp_path, monkeypatch, script, words):
+    if script is not None:
+        fake(tmp_path, "coqc", script)
+        fake(tmp_path, "coqtop", "exit 1")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin" if script else str(tmp_path))
+    path = tmp_path / "ledger.json"
+    write(Ledger(created="2026-01-01T00:00:00+00:00"), path)
+    kept = path.read_bytes()
+    result = runner.invoke(app, ["certify", "policy.softmax.shift", "--ledger", str(path)])
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert words in result.stderr
+    assert path.read_bytes() == kept
+
+
+def test_a_coq_that_is_killed_leaves_the_other_parts(coq, monkeypatch):
+    process = coq._process
+    process.kill()
+    process.wait()
+    with pytest.raises(NotCertified, match="killed by signal 9"):
+        certify(coq, proof("True", "exact I."), 30)
+    assert certify(coq, proof("True", "exact I."), 30) == ()
+
+
+def test_the_hash_of_what_is_stated_changes_with_it():
+    claim = claim_of("policy.softmax.shift")
+    (part,) = claim.parts
+    other = replace(part, assuming=(*part.assuming, claim_of("kl.log_bound").parts[1].assuming[0]))
+    assert states(part, claim) != states(other, replace(claim, parts=(other,)))
