@@ -50,8 +50,9 @@ def kl_estimate(
     Returns: (batch, time).
 
     Error: where nothing saturates or underflows, |error| ≤ u·|value| for k1, 4·u·value for k2 and 4·u·((|x| +
-    1)·|exp(x) − 1| + |x|) for k3. Slope: exact for k1, |error| ≤ u·|x| for k2 and 4·u·((|x| + 1)·exp(x) + 1) for k3,
-    each before it is rounded to the dtype of logps.
+    1)·|exp(x) − 1| + |x|) for k3 (theorems kl_estimate_k1_error, kl_estimate_k2_error and kl_estimate_k3_error, for an
+    expm1 within 2 ulp). Slope: exact for k1, |error| ≤ u·|x| for k2 and 4·u·((|x| + 1)·exp(x) + 1) for k3 (theorem
+    kl_estimate_k3_slope_error, for an expm1 within 1 ulp), each before it is rounded to the dtype of logps.
 
     Claims: kl.estimate.gradient, kl.k1.unbiased, kl.k3.unbiased, kl.k3.nonnegative, kl.k1.loss_gradient,
     kl.k2.loss_gradient, kl.k3.loss_gradient, kl.k1.reward_gradient, kl.k3.reward_gradient, kl.sign.

@@ -64,7 +64,8 @@ def ppo_per_token(
 
     Returns: (batch, time).
 
-    Error: |error| ≤ 4·u·(|logp − old_logp| + 1)·|value|, where ρ neither saturates nor underflows.
+    Error: |error| ≤ 4·u·(|logp − old_logp| + 1)·|value|, where nothing saturates or underflows (theorem
+    ppo_per_token_error, for an exponential within 1 ulp).
 
     Claims: ppo.clip.sign_form, ppo.clip.gradient, ppo.clip.kink, ppo.dual_clip.bound, ppo.dual_clip.gradient.
 
@@ -195,8 +196,8 @@ def value_loss_per_token(
 
     Returns: (batch, time).
 
-    Error: |error| ≤ 4·u·(value + √(2·value)·(|V_old| + c)), where the loss neither saturates nor underflows; without
-    `clip`, |error| ≤ 4·u·value.
+    Error: |error| ≤ 4·u·(value + √(2·value)·s + u·s²) with s = |V_old| + c, and without `clip` |error| ≤ 4·u·value,
+    where nothing saturates or underflows (theorems value_loss_per_token_clipped_error and value_loss_per_token_error).
 
     Claims: ppo.value_clip.bound, ppo.value_clip.gradient.
 

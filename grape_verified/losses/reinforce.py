@@ -27,7 +27,8 @@ def reinforce_per_token(
 
     Returns: (batch, time).
 
-    Error: |error| ≤ u·|value|; the gradient is −A, exactly, before it is rounded to the dtype of logps.
+    Error: |error| ≤ u·|value|, where nothing saturates or underflows (theorem reinforce_per_token_error); the gradient
+    is −A, exactly, before it is rounded to the dtype of logps.
 
     Claims: reinforce.policy_gradient, reinforce.surrogate, reinforce.closed_form, reinforce.baseline.unbiased,
     reinforce.reward_to_go.

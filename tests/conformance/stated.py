@@ -39,6 +39,11 @@ def distances(case):
     return (case.tensors["logps"].double() - case.tensors["old_logps"].double()).abs()
 
 
+def unit(case):
+    """u of the dtype that the kernel computes in."""
+    return torch.finfo(torch.promote_types(case.dtype, torch.float32)).eps / 2
+
+
 @bound("trpo_per_token", 4, "4·u·(|logp − old_logp| + 1)·|value|")
 @bound("ppo_per_token", 4, "4·u·(|logp − old_logp| + 1)·|value|")
 @bound("cispo_per_token", 4, "4·u·(|logp − old_logp| + 1)·|value|")
@@ -48,14 +53,15 @@ def ratio_scales(case, answer):
     return [d * abs(middle(target)) for d, target in zip(spread, answer.values, strict=True)]
 
 
-@bound("value_loss_per_token", 4, "4·u·(value + √(2·value)·(|V_old| + c))")
+@bound("value_loss_per_token", 4, "4·u·(value + √(2·value)·s + u·s²) with s = |V_old| + c")
 def clipped_value_scales(case, answer):
-    """value + √(2·value)·(|V_old| + c), or value without a clip."""
+    """value + √(2·value)·s + u·s² with s = |V_old| + c, or value without a clip."""
     values, clip = value_scales(case, answer), case.options["clip"]
     if clip is None:
         return values
     old_values = case.tensors["old_values"].double().abs().flatten().tolist()
-    return [value + math.sqrt(2 * value) * (old + clip) for value, old in zip(values, old_values, strict=True)]
+    spreads = [old + clip for old in old_values]
+    return [value + (math.sqrt(2 * value) + unit(case) * s) * s for value, s in zip(values, spreads, strict=True)]
 
 
 @bound("gspo_per_sequence", 4, "4·u·(mean of |logp − old_logp| + 1)·|value|")
@@ -133,8 +139,7 @@ def divergence_scales(case, answer):
     logp, logq = (case.tensors[name].double().log_softmax(-1).flatten(0, -2) for name in ("logits", "other_logits"))
     p, q = logp.exp(), logq.exp()
     weights = logp.abs() + logq.abs() + 1
-    unit = torch.finfo(torch.promote_types(case.dtype, torch.float32)).eps / 2
-    terms = (p - q).abs() + q - p + p * (logp - logq) + unit * p * weights
+    terms = (p - q).abs() + q - p + p * (logp - logq) + unit(case) * p * weights
     return (weights * terms).sum(-1).tolist()
 
 

@@ -27,6 +27,14 @@ def ragged(seed=0, dtype=torch.float32):
     return {"values": values.requires_grad_(), "returns": returns, "old_values": old_values}
 
 
+def test_the_rounding_of_the_width_is_part_of_the_bound():
+    """0.7 in fp32 is smaller than 0.7, and V lies between the two lower ends of the clip: the exact loss is 0."""
+    old_values, values = torch.tensor([[0.7]]), torch.tensor([[-1e-9]])
+    loss = value_loss_per_token(values, values.clone(), old_values=old_values, clip=0.7).item()
+    assert old_values.item() - 0.7 < values.item() < 0
+    assert 0 < loss <= 4 * (2**-24 * (old_values.item() + 0.7)) ** 2
+
+
 @pytest.mark.parametrize(
     ("value", "target", "options", "loss", "slope"),
     [

@@ -1,0 +1,281 @@
+(** The rounding error of [dpo_per_pair]. *)
+From Coq Require Import Reals Lra Psatz.
+From Rounding Require Import Model.
+Open Scope R_scope.
+
+(** ** The logarithm of the logistic function *)
+
+Lemma ln_2_small : ln 2 <= 3/4.
+Proof.
+  apply Rnot_lt_le. intro H. apply exp_increasing in H. rewrite exp_ln in H by lra.
+  assert (L := exp_ineq1_le (3/32)). replace (3/4) with (3/32 * 8) in H by field.
+  assert (E : exp (3/32 * 8) = exp (3/32) ^ 8).
+  { replace (3/32 * 8) with (3/32 + 3/32 + 3/32 + 3/32 + 3/32 + 3/32 + 3/32 + 3/32) by ring.
+    rewrite !exp_plus. ring. }
+  rewrite E in H. assert (P : (1 + 3/32) ^ 8 <= exp (3/32) ^ 8) by (apply pow_incr; lra). lra.
+Qed.
+
+(** ln(1 + x) and log_sigmoid move by no more than their argument. *)
+Lemma ln_1_plus_lipschitz x y : 0 <= x -> 0 <= y -> Rabs (ln (1 + y) - ln (1 + x)) <= Rabs (y - x).
+Proof.
+  assert (K : forall x y, 0 <= x -> x <= y -> 0 <= ln (1 + y) - ln (1 + x) <= y - x).
+  { intros a b A B. split.
+    - destruct B as [B | B]; [| subst; lra]. assert (ln (1 + a) < ln (1 + b)) by (apply ln_increasing; lra). lra.
+    - assert (E : ln ((1 + a) * exp (b - a)) = ln (1 + a) + (b - a)).
+      { rewrite ln_mult, ln_exp by (try apply exp_pos; lra). reflexivity. }
+      assert (M := exp_ineq1_le (b - a)). assert (F : 1 + b <= (1 + a) * exp (b - a)) by nra.
+      destruct F as [F | F]; [apply ln_increasing in F; lra | rewrite F; lra]. }
+  intros X Y. destruct (Rle_lt_dec x y) as [H | H].
+  - rewrite !Rabs_pos_eq by (pose proof (K x y X H); lra). now apply K.
+  - rewrite !Rabs_left1 by (pose proof (K y x Y ltac:(lra)); lra). pose proof (K y x Y ltac:(lra)). lra.
+Qed.
+
+Lemma log_sigmoid_negative x : log_sigmoid x <= 0.
+Proof.
+  unfold log_sigmoid. assert (P := exp_pos (- x)). assert (ln 1 < ln (1 + exp (- x))) by (apply ln_increasing; lra).
+  rewrite ln_1 in *. lra.
+Qed.
+
+(** log_sigmoid(x) = min(x, 0) - log1p(exp(-|x|)), as torch computes it. *)
+Lemma log_sigmoid_split x : log_sigmoid x = Rmin x 0 - ln (1 + exp (- Rabs x)).
+Proof.
+  unfold log_sigmoid. destruct (Rle_lt_dec 0 x) as [H | H].
+  - rewrite Rmin_right, Rabs_pos_eq by lra. ring.
+  - rewrite Rmin_left, Rabs_left, Ropp_involutive by lra.
+    assert (E : 1 + exp (- x) = exp (- x) * (1 + exp x)).
+    { rewrite Rmult_plus_distr_l, <- exp_plus. replace (- x + x) with 0 by ring. rewrite exp_0. ring. }
+    rewrite E, ln_mult, ln_exp by (try apply exp_pos; assert (P := exp_pos x); lra). ring.
+Qed.
+
+Lemma log_sigmoid_opposite x : log_sigmoid x = log_sigmoid (- x) + x.
+Proof.
+  rewrite !log_sigmoid_split, Rabs_Ropp. unfold Rmin. destruct (Rle_dec x 0), (Rle_dec (- x) 0); try lra.
+Qed.
+
+Lemma exp_of_minus_Rabs x : 0 < exp (- Rabs x) <= 1.
+Proof.
+  split; [apply exp_pos |]. rewrite <- exp_0. assert (P := Rabs_pos x).
+  destruct P as [P | P]; [left; apply exp_increasing; lra | rewrite <- P, Ropp_0; lra].
+Qed.
+
+Lemma log_sigmoid_of_positive x : 0 <= x -> - (3/4) <= log_sigmoid x.
+Proof.
+  intro X. rewrite log_sigmoid_split, Rmin_right by lra. destruct (exp_of_minus_Rabs x) as [P Q].
+  pose proof ln_2_small. replace 2 with (1 + 1) in * by ring.
+  destruct Q as [Q | Q]; [| rewrite Q; lra].
+  assert (ln (1 + exp (- Rabs x)) < ln (1 + 1)) by (apply ln_increasing; lra). lra.
+Qed.
+
+Lemma log_sigmoid_lipschitz x y : Rabs (log_sigmoid y - log_sigmoid x) <= Rabs (y - x).
+Proof.
+  assert (K : forall a b, a <= b -> 0 <= log_sigmoid b - log_sigmoid a <= b - a).
+  { intros a b A. unfold log_sigmoid. assert (P := exp_pos (- a)). assert (Q := exp_pos (- b)).
+    assert (O : exp (- b) <= exp (- a)) by (destruct A as [A | A]; [left; apply exp_increasing; lra | subst; lra]).
+    split.
+    - destruct O as [O | O]; [| rewrite O; lra].
+      assert (ln (1 + exp (- b)) < ln (1 + exp (- a))) by (apply ln_increasing; lra). lra.
+    - assert (E : ln ((1 + exp (- b)) * exp (b - a)) = ln (1 + exp (- b)) + (b - a)).
+      { rewrite ln_mult, ln_exp by (try apply exp_pos; lra). reflexivity. }
+      assert (F : 1 + exp (- a) <= (1 + exp (- b)) * exp (b - a)).
+      { rewrite Rmult_plus_distr_r, <- exp_plus. replace (- b + (b - a)) with (- a) by ring.
+        assert (M := exp_ineq1_le (b - a)). lra. }
+      destruct F as [F | F]; [apply ln_increasing in F; lra | rewrite F; lra]. }
+  destruct (Rle_lt_dec x y) as [H | H].
+  - rewrite !Rabs_pos_eq by (pose proof (K x y H); lra). now apply K.
+  - rewrite !Rabs_left1 by (pose proof (K y x ltac:(lra)); lra). pose proof (K y x ltac:(lra)). lra.
+Qed.
+
+(** logsigmoid of a number that is off by D. *)
+Lemma log_sigmoid_error u eta x y v : 0 < u <= 1/1000 -> 0 <= eta <= u / 1000 ->
+  computes_log_sigmoid u eta y v ->
+  Rabs (v - log_sigmoid x) <= 1001/1000 * Rabs (y - x) + u * Rabs (log_sigmoid x) + 352/100 * u.
+Proof.
+  intros U H (z & w & Z0 & Z & W & V). unfold within_ulps_near_zero, rounded in *.
+  destruct (exp_of_minus_Rabs y) as [P Q]. set (e := exp (- Rabs y)) in *. rewrite (Rabs_pos_eq e) in Z by lra.
+  assert (Z' : Rabs (z - e) <= 2001/1000 * u) by nra.
+  pose proof (ln_1_plus_lipschitz e z ltac:(lra) Z0) as L.
+  assert (N : 0 <= ln (1 + e) <= 3/4).
+  { pose proof ln_2_small. assert (ln 1 < ln (1 + e)) by (apply ln_increasing; lra). rewrite ln_1 in *.
+    replace 2 with (1 + 1) in * by ring.
+    destruct Q as [Q | Q]; [| rewrite Q in *; lra].
+    assert (ln (1 + e) < ln (1 + 1)) by (apply ln_increasing; lra). lra. }
+  assert (M : Rabs (ln (1 + z)) <= 76/100).
+  { pose proof (Rabs_within _ _ _ L) as M. rewrite (Rabs_pos_eq (ln (1 + e))) in M by lra. lra. }
+  assert (A : Rabs (w - ln (1 + e)) <= 3508/1000 * u).
+  { pose proof (Rabs_step _ _ _ _ _ L W) as A. pose proof (shrinks (1/1000) u u ltac:(lra) ltac:(lra)).
+    assert (B : Rabs (ln (1 + z)) <= 3/4 + 2001/1000 * u).
+    { pose proof (Rabs_within _ _ _ L) as B. rewrite (Rabs_pos_eq (ln (1 + e))) in B by lra. lra. }
+    assert (u * Rabs (ln (1 + z)) <= u * (3/4 + 2001/1000 * u)) by (apply Rmult_le_compat_l; lra). lra. }
+  assert (B : Rabs (Rmin y 0 - w - log_sigmoid y) <= 3508/1000 * u).
+  { rewrite log_sigmoid_split. fold e.
+    replace (Rmin y 0 - w - (Rmin y 0 - ln (1 + e))) with (- (w - ln (1 + e))) by ring. now rewrite Rabs_Ropp. }
+  pose proof (Rabs_step _ _ _ _ _ (log_sigmoid_lipschitz x y) B) as C. pose proof (Rabs_within _ _ _ C) as D.
+  pose proof (Rabs_step _ _ _ _ _ C V) as E.
+  set (d := Rabs (y - x)) in *. assert (0 <= d) by apply Rabs_pos. set (l := Rabs (log_sigmoid x)) in *.
+  assert (u * Rabs (Rmin y 0 - w) <= u * (l + (d + 3508/1000 * u))) by (apply Rmult_le_compat_l; lra).
+  pose proof (shrinks (1/1000) u d ltac:(lra) ltac:(lra)). pose proof (shrinks (1/1000) u u ltac:(lra) ltac:(lra)). lra.
+Qed.
+
+(** ** The loss *)
+
+(** The margin, beta times the difference of both log-ratios x and y. The option beta is rounded to the dtype. *)
+Lemma margin_error u eta x y a b g beta beta' m : 0 < u <= 1/1000 -> 0 < beta ->
+  rounded u x a -> rounded u y b -> rounded u (a - b) g ->
+  rounded u beta beta' -> rounded_near_zero u eta (beta' * g) m ->
+  Rabs (m - beta * (x - y)) <= 402/100 * u * (beta * Rabs x + beta * Rabs y) + eta.
+Proof.
+  intros U B A A' G B' M. unfold rounded, rounded_near_zero in *. rewrite (Rabs_pos_eq beta) in B' by lra.
+  set (w := Rabs x + Rabs y). assert (W : 0 <= w) by (unfold w; pose proof (Rabs_pos x); pose proof (Rabs_pos y); lra).
+  replace (beta * Rabs x + beta * Rabs y) with (beta * w) by (unfold w; ring).
+  assert (UW : 0 <= u * w) by (apply Rmult_le_pos; lra).
+  assert (X : Rabs (x - y) <= w).
+  { unfold w. replace (x - y) with (x + - y) by ring. rewrite <- (Rabs_Ropp y). apply Rabs_triang. }
+  assert (D : Rabs (a - b - (x - y)) <= u * w).
+  { replace (a - b - (x - y)) with ((a - x) + - (b - y)) by ring. eapply Rle_trans; [apply Rabs_triang |].
+    rewrite Rabs_Ropp. unfold w. rewrite Rmult_plus_distr_l. lra. }
+  pose proof (Rabs_within _ _ _ D) as E. pose proof (Rabs_step _ _ _ _ _ D G) as F.
+  assert (u * Rabs (a - b) <= u * (w + u * w)) by (apply Rmult_le_compat_l; lra).
+  pose proof (shrinks (1/1000) u (u * w) ltac:(lra) ltac:(lra)).
+  assert (F' : Rabs (g - (x - y)) <= 2001/1000 * (u * w)) by lra.
+  assert (G' : Rabs g <= 1003/1000 * w).
+  { pose proof (Rabs_within _ _ _ F'). pose proof (shrinks (1/1000) u w ltac:(lra) ltac:(lra)). lra. }
+  set (s := beta * w) in *. assert (S : 0 <= s) by (apply Rmult_le_pos; lra).
+  assert (US : 0 <= u * s) by (apply Rmult_le_pos; lra).
+  assert (H1 : Rabs (beta' * g - beta * (x - y)) <= 3005/1000 * (u * s)).
+  { replace (beta' * g - beta * (x - y)) with ((beta' - beta) * g + beta * (g - (x - y))) by ring.
+    eapply Rle_trans; [apply Rabs_triang |]. rewrite !Rabs_mult, (Rabs_pos_eq beta) by lra.
+    assert (Rabs (beta' - beta) * Rabs g <= (u * beta) * (1003/1000 * w)).
+    { apply Rmult_le_compat; [apply Rabs_pos | apply Rabs_pos | lra | lra]. }
+    assert (beta * Rabs (g - (x - y)) <= beta * (2001/1000 * (u * w))) by (apply Rmult_le_compat_l; lra).
+    unfold s in *. lra. }
+  assert (X' : Rabs (beta * (x - y)) <= s).
+  { rewrite Rabs_mult, (Rabs_pos_eq beta) by lra. apply Rmult_le_compat_l; lra. }
+  pose proof (Rabs_within _ _ _ H1) as I. pose proof (Rabs_step _ _ _ _ _ H1 M) as J.
+  pose proof (shrinks (1/1000) u (u * s) ltac:(lra) ltac:(lra)).
+  assert (u * Rabs (beta' * g) <= u * (s + 3005/1000 * (u * s))) by (apply Rmult_le_compat_l; lra). lra.
+Qed.
+
+(** A product of a weight w, computed as k, and the logarithm l <= 0, computed as y, which is off by d. *)
+Lemma weighted_error u eta w k b l y d p : 0 < u <= 1/1000 -> 0 <= eta ->
+  0 <= w <= 1 -> Rabs (k - w) <= b -> Rabs (y - l) <= d ->
+  rounded_near_zero u eta (k * y) p ->
+  Rabs (p - w * l) <= u * (w * Rabs l) + 1001/1000 * (b * (Rabs l + d) + w * d) + eta.
+Proof.
+  intros U H W K Y P. unfold rounded_near_zero in P. pose proof (Rabs_within _ _ _ Y) as Y'.
+  assert (L := Rabs_pos l). assert (D := Rabs_pos (y - l)). assert (B := Rabs_pos (k - w)).
+  assert (A : Rabs (k * y - w * l) <= b * (Rabs l + d) + w * d).
+  { replace (k * y - w * l) with ((k - w) * y + w * (y - l)) by ring. eapply Rle_trans; [apply Rabs_triang |].
+    rewrite !Rabs_mult, (Rabs_pos_eq w) by lra. apply Rplus_le_compat.
+    - apply Rmult_le_compat; [apply Rabs_pos | apply Rabs_pos | lra | lra].
+    - apply Rmult_le_compat_l; lra. }
+  pose proof (Rabs_within _ _ _ A) as A'. rewrite (Rabs_mult w), (Rabs_pos_eq w) in A' by lra.
+  pose proof (Rabs_step _ _ _ _ _ A P) as J. set (f := b * (Rabs l + d) + w * d) in *.
+  assert (0 <= f) by (eapply Rle_trans; [apply Rabs_pos | exact A]).
+  assert (u * Rabs (k * y) <= u * (w * Rabs l + f)) by (apply Rmult_le_compat_l; lra).
+  pose proof (shrinks (1/1000) u f ltac:(lra) ltac:(lra)). lra.
+Qed.
+
+Theorem dpo_per_pair_error (u eta chosen rejected ref_chosen ref_rejected beta smoothing : R)
+  (a b g beta' m y z k e p q v : R) :
+  0 < u <= 1/1000 -> 0 <= eta <= u / 1000 ->   (* results near 0 may underflow *)
+  0 < beta -> 0 <= smoothing <= 1/2 ->
+  rounded u (chosen - ref_chosen) a ->
+  rounded u (rejected - ref_rejected) b ->
+  rounded u (a - b) g ->
+  rounded u beta beta' ->
+  rounded_near_zero u eta (beta' * g) m ->
+  computes_log_sigmoid u eta m y ->
+  computes_log_sigmoid u eta (- m) z ->
+  Rabs (k - (1 - smoothing)) <= 51/100 * u ->   (* numbers from 1/2 to 1 are u apart *)
+  rounded_near_zero u eta smoothing e ->
+  rounded_near_zero u eta (- k * y) p ->
+  rounded_near_zero u eta (e * z) q ->
+  rounded u (p - q) v ->
+  let log_ratios := beta * Rabs (chosen - ref_chosen) + beta * Rabs (rejected - ref_rejected) in
+  let margin := beta * ((chosen - ref_chosen) - (rejected - ref_rejected)) in
+  let value := - (1 - smoothing) * log_sigmoid margin - smoothing * log_sigmoid (- margin) in
+  Rabs (v - value) <= 8 * u * (log_ratios + 1).
+Proof.
+  intros U H B E A A' G B' M Y Z K E' P Q V s m0 value.
+  pose proof (margin_error u eta _ _ a b g beta beta' m U B A A' G B' M) as D. fold m0 s in D.
+  assert (S : Rabs m0 <= s).
+  { unfold m0, s. rewrite Rabs_mult, (Rabs_pos_eq beta), <- Rmult_plus_distr_l by lra. apply Rmult_le_compat_l; [lra |].
+    unfold Rminus at 1. eapply Rle_trans; [apply Rabs_triang | rewrite Rabs_Ropp; lra]. }
+  pose proof (log_sigmoid_error u eta m0 m y U H Y) as Y'.
+  pose proof (log_sigmoid_error u eta (- m0) (- m) z U H Z) as Z'.
+  replace (Rabs (- m - - m0)) with (Rabs (m - m0)) in Z' by (rewrite <- Rabs_Ropp; f_equal; ring).
+  set (d := Rabs (m - m0)) in *. assert (d0 : 0 <= d) by apply Rabs_pos.
+  (* Both logarithms, without their signs. *)
+  assert (L := log_sigmoid_negative m0). assert (L' := log_sigmoid_negative (- m0)).
+  assert (O := log_sigmoid_opposite m0).
+  rewrite (Rabs_left1 (log_sigmoid m0)) in Y' by lra. rewrite (Rabs_left1 (log_sigmoid (- m0))) in Z' by lra.
+  assert (small : (0 <= m0 /\ - log_sigmoid m0 <= 3/4) \/ (m0 <= 0 /\ - log_sigmoid (- m0) <= 3/4)).
+  { destruct (Rle_lt_dec 0 m0); [left | right].
+    - pose proof (log_sigmoid_of_positive m0). lra.
+    - pose proof (log_sigmoid_of_positive (- m0)). lra. }
+  set (l1 := - log_sigmoid m0) in *. set (l2 := - log_sigmoid (- m0)) in *.
+  assert (T : l2 = l1 + m0) by (unfold l1, l2; lra). clear O.
+  assert (L1 : 0 <= l1) by (unfold l1; lra). assert (L2 : 0 <= l2) by (unfold l2; lra).
+  assert (S0 : 0 <= s) by (eapply Rle_trans; [apply Rabs_pos | exact S]). apply Rabs_bounds in S.
+  set (t := u * s) in *. assert (T0 : 0 <= t) by (apply Rmult_le_pos; lra).
+  assert (D' : d <= 402/100 * t + 1/1000 * u) by (unfold t; lra).
+  (* r1 and r2 are the relative errors of both logarithms: u times their sizes. *)
+  set (r1 := u * l1) in *. set (r2 := u * l2) in *.
+  assert (R1 : 0 <= r1) by (apply Rmult_le_pos; lra). assert (R2 : 0 <= r2) by (apply Rmult_le_pos; lra).
+  assert (R : r1 <= 3/4 * u /\ r2 <= t + 3/4 * u /\ r1 <= r2 \/ r2 <= 3/4 * u /\ r1 <= t + 3/4 * u /\ r2 <= r1).
+  { assert (K1 : forall x, x <= 3/4 -> u * x <= 3/4 * u).
+    { intros. rewrite (Rmult_comm (3/4)). apply Rmult_le_compat_l; lra. }
+    assert (K2 : forall x, x <= s + 3/4 -> u * x <= t + 3/4 * u).
+    { intros. replace (t + 3/4 * u) with (u * (s + 3/4)) by (unfold t; ring). apply Rmult_le_compat_l; lra. }
+    destruct small as [[M0 N] | [M0 N]]; [left | right]; (split; [apply K1; lra | split; [apply K2; lra |]]);
+      apply Rmult_le_compat_l; lra. }
+  set (d1 := 1001/1000 * d + r1 + 352/100 * u) in *. set (d2 := 1001/1000 * d + r2 + 352/100 * u) in *.
+  replace (- k * y) with (k * - y) in P by ring.
+  assert (Y2 : Rabs (- y - l1) <= d1).
+  { replace (- y - l1) with (- (y - log_sigmoid m0)) by (unfold l1; ring). rewrite Rabs_Ropp. exact Y'. }
+  assert (Z2 : Rabs (- z - l2) <= d2).
+  { replace (- z - l2) with (- (z - log_sigmoid (- m0))) by (unfold l2; ring). rewrite Rabs_Ropp. exact Z'. }
+  assert (Q2 : rounded_near_zero u eta (e * - z) (- q)).
+  { unfold rounded_near_zero in *. replace (- q - e * - z) with (- (q - e * z)) by ring.
+    replace (e * - z) with (- (e * z)) by ring. rewrite !Rabs_Ropp. exact Q. }
+  unfold rounded_near_zero in E'. rewrite (Rabs_pos_eq smoothing) in E' by lra.
+  pose proof (weighted_error u eta (1 - smoothing) k (51/100 * u) l1 (- y) d1 p U ltac:(lra) ltac:(lra) K Y2 P) as W1.
+  pose proof (weighted_error u eta smoothing e (u * smoothing + eta) l2 (- z) d2 (- q) U ltac:(lra) ltac:(lra)
+    E' Z2 Q2) as W2.
+  rewrite (Rabs_pos_eq l1) in W1 by lra. rewrite (Rabs_pos_eq l2) in W2 by lra.
+  assert (value_is : value = (1 - smoothing) * l1 + smoothing * l2) by (unfold value, l1, l2; ring).
+  assert (F : Rabs (p - q - value) <= u * value
+    + 1001/1000 * (51/100 * u * (l1 + d1) + (u * smoothing + eta) * (l2 + d2)
+                   + (1 - smoothing) * d1 + smoothing * d2) + 2 * eta).
+  { rewrite value_is. replace (p - q - ((1 - smoothing) * l1 + smoothing * l2)) with
+      ((p - (1 - smoothing) * l1) + (- q - smoothing * l2)) by ring.
+    eapply Rle_trans; [apply Rabs_triang |].
+    rewrite (Rmult_plus_distr_l u). lra. }
+  assert (value_0 : 0 <= value) by (rewrite value_is; apply Rplus_le_le_0_compat; apply Rmult_le_pos; lra).
+  unfold rounded in V. pose proof (Rabs_within _ _ _ F) as G'. rewrite (Rabs_pos_eq value) in G' by lra.
+  pose proof (Rabs_step _ _ _ _ _ F V) as J.
+  set (e1 := smoothing * r1). set (e2 := smoothing * r2).
+  assert (E1 : 0 <= e1) by (apply Rmult_le_pos; lra).
+  assert (E2 : 0 <= e2 <= 1/2 * r2) by (split; [apply Rmult_le_pos; lra | apply Rmult_le_compat_r; lra]).
+  assert (E12 : r1 <= r2 \/ r2 <= r1 /\ e2 <= e1).
+  { destruct R as [R | R]; [left; lra | right; split; [lra | apply Rmult_le_compat_l; lra]]. }
+  assert (UV : u * value = r1 - e1 + e2) by (rewrite value_is; unfold e1, e2, r1, r2; ring).
+  assert (D1 : 0 <= d1) by (unfold d1; lra). assert (D2 : 0 <= d2) by (unfold d2; lra).
+  pose proof (shrinks (1/1000) u d1 ltac:(lra) D1) as U1. pose proof (shrinks (1/1000) u d2 ltac:(lra) D2) as U2.
+  assert (U2' : smoothing * (u * d2) <= 1/2 * (u * d2)) by (apply Rmult_le_compat_r; [apply Rmult_le_pos |]; lra).
+  assert (X : eta * (l2 + d2) <= u / 1000 * (l2 + d2)) by (apply Rmult_le_compat_r; lra).
+  assert (weights : (1 - smoothing) * d1 + smoothing * d2 = 1001/1000 * d + (r1 - e1 + e2) + 352/100 * u).
+  { unfold d1, d2, e1, e2. ring. }
+  set (f := u * value + _ + 2 * eta) in *.
+  assert (f0 : f <= (r1 - e1 + e2) + 1001/1000 * (51/100 * r1 + 52/100000 * d1 + e2 + 51/100000 * d2 + 1/1000 * r2
+    + (1001/1000 * d + (r1 - e1 + e2) + 352/100 * u)) + 2/1000 * u).
+  { unfold f. rewrite UV. replace (51/100 * u * (l1 + d1)) with (51/100 * r1 + 51/100 * (u * d1)) by (unfold r1; ring).
+    replace ((u * smoothing + eta) * (l2 + d2)) with (e2 + smoothing * (u * d2) + eta * (l2 + d2))
+      by (unfold e2, r2; ring).
+    assert (u / 1000 * (l2 + d2) <= 1/1000 * r2 + 1/1000000 * d2) by (unfold r2; lra). lra. }
+  assert (f1 : 0 <= f) by (eapply Rle_trans; [apply Rabs_pos | exact F]).
+  assert (u * Rabs (p - q) <= u * (value + f)) by (apply Rmult_le_compat_l; lra).
+  pose proof (shrinks (1/1000) u f ltac:(lra) f1).
+  replace (8 * u * (s + 1)) with (8 * t + 8 * u) by (unfold t; ring). unfold d1, d2 in f0.
+  destruct E12 as [E12 | E12]; destruct R as [R | R]; lra.
+Qed.

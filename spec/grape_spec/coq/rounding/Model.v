@@ -1,0 +1,70 @@
+(** The standard model of floating-point arithmetic, and what the proofs of rounding errors share.
+
+    A real number stands for each number that a kernel computes. u is the unit roundoff of the dtype that the kernel
+    computes in: 2^-24 for fp32 and 2^-53 for fp64. The model says how far a result may be from what it should be; it
+    says nothing about the bits. It holds while nothing overflows, and, where eta is 0, while nothing underflows. *)
+From Coq Require Import Reals Lra Psatz.
+Open Scope R_scope.
+
+(** ** What is assumed *)
+
+(** v is x rounded to the nearest, as the result of +, -, *, / of two numbers, or of converting a number, is. *)
+Definition rounded (u x v : R) : Prop := Rabs (v - x) <= u * Rabs x.
+
+(** The same where the result may underflow, which costs at most eta. *)
+Definition rounded_near_zero (u eta x v : R) : Prop := Rabs (v - x) <= u * Rabs x + eta.
+
+(** v is a library function's result for the exact x, within n ulp. An ulp of x is at most 2u|x|. *)
+Definition within_ulps (n u x v : R) : Prop := Rabs (v - x) <= n * (2 * u * Rabs x).
+
+(** The same where the result may underflow. *)
+Definition within_ulps_near_zero (n u eta x v : R) : Prop := Rabs (v - x) <= n * (2 * u * Rabs x) + eta.
+
+(** v is x, computed from options in Python's floats: rounded there to fp64, and to fp32 if the kernel computes in fp32.
+    The two together cost at most u + 2^-53 (1 + u), less than 1.01 u. *)
+Definition rounded_option (u x v : R) : Prop := Rabs (v - x) <= 101/100 * u * Rabs x.
+
+(** The logarithm of the logistic function, and how torch computes it: min(x, 0) - log1p(exp(-|x|)). exp and log1p are
+    within 1 ulp, and exp is never negative. *)
+Definition log_sigmoid (x : R) : R := - ln (1 + exp (- x)).
+
+Definition computes_log_sigmoid (u eta x v : R) : Prop := exists z w : R,
+  0 <= z /\
+  within_ulps_near_zero 1 u eta (exp (- Rabs x)) z /\  (* z = exp(-|x|) *)
+  within_ulps_near_zero 1 u eta (ln (1 + z)) w /\      (* w = log1p(z) *)
+  rounded u (Rmin x 0 - w) v.                          (* v = min(x, 0) - w *)
+
+(** ** What follows *)
+
+Lemma Rabs_bounds x b : Rabs x <= b -> - b <= x <= b.
+Proof. unfold Rabs; destruct (Rcase_abs x); lra. Qed.
+
+Lemma Rabs_within x y b : Rabs (y - x) <= b -> Rabs y <= Rabs x + b.
+Proof. intro H. replace y with (x + (y - x)) by ring. eapply Rle_trans; [apply Rabs_triang | lra]. Qed.
+
+Lemma Rabs_step x y z a b : Rabs (y - x) <= a -> Rabs (z - y) <= b -> Rabs (z - x) <= a + b.
+Proof.
+  intros A B. replace (z - x) with ((z - y) + (y - x)) by ring. eapply Rle_trans; [apply Rabs_triang | lra].
+Qed.
+
+Lemma shrinks c u x : u <= c -> 0 <= x -> u * x <= c * x.
+Proof. intros. now apply Rmult_le_compat_r. Qed.
+
+(** exp(x) - 1 for a small x. *)
+Lemma exp_near_1 x t : 0 <= t <= 1/100 -> Rabs x <= t -> Rabs (exp x - 1) <= t + 2 * t * t.
+Proof.
+  intros T B. apply Rabs_bounds in B. apply Rabs_le.
+  assert (L := exp_ineq1_le x). assert (M := exp_ineq1_le (- x)). rewrite exp_Ropp in M. assert (P := exp_pos x).
+  assert (N : exp x * (1 - x) <= 1).
+  { apply (Rmult_le_compat_l (exp x)) in M; [rewrite Rinv_r in M; lra | lra]. }
+  split; nra.
+Qed.
+
+(** An error in the argument of exp. *)
+Lemma exp_of_near x y t : 0 <= t <= 1/100 -> Rabs (y - x) <= t -> Rabs (exp y - exp x) <= (t + 2 * t * t) * exp x.
+Proof.
+  intros T B. replace (exp y) with (exp x * exp (y - x)) by (rewrite <- exp_plus; f_equal; ring).
+  replace (exp x * exp (y - x) - exp x) with (exp x * (exp (y - x) - 1)) by ring.
+  assert (P := exp_pos x). rewrite Rabs_mult, (Rabs_pos_eq (exp x)), Rmult_comm by lra.
+  apply Rmult_le_compat_r; [lra | now apply exp_near_1].
+Qed.
