@@ -1,7 +1,7 @@
 """Group relative policy optimisation: the clipped loss of group advantages, with a KL penalty, and its variants.
 
 Z. Shao et al., DeepSeekMath, arXiv:2402.03300, section 4. Variants: Dr. GRPO (Z. Liu et al., arXiv:2503.20783), DAPO
-(Q. Yu et al., arXiv:2503.14476), GSPO (C. Zheng et al., arXiv:2507.18071), CISPO (MiniMax-M1, arXiv:2506.13585).
+(Q. Yu et al., arXiv:2503.14476), CISPO (MiniMax-M1, arXiv:2506.13585).
 """
 
 from sympy import Integer, Lambda, Max, Min, exp
@@ -11,6 +11,7 @@ from grape_spec.aggregation import (
     DAPO,
     DR_GRPO,
     B,
+    S,
     denominator,
     fixed_length,
     i,
@@ -18,17 +19,19 @@ from grape_spec.aggregation import (
     max_length,
     modes,
     own_mask,
+    part,
     per_token,
     position,
     row,
     row_count,
+    s,
     sequence_mean,
     sequence_sum,
     token_count,
     token_mean,
     weight,
 )
-from grape_spec.group_advantage import SHAO, centred, group_advantage, group_std, several, spread
+from grape_spec.group_advantage import SHAO, centred, group_advantage, group_mean, group_std, several, spread
 from grape_spec.kl import estimators, k3, ref_logp
 from grape_spec.kl_penalty import kl_coef
 from grape_spec.language import (
@@ -36,13 +39,11 @@ from grape_spec.language import (
     Diff,
     NonNegative,
     OneSided,
-    Positive,
     Real,
     Smooth,
     Source,
     at_least,
     at_most,
-    cases,
     claim,
     clip,
     define,
@@ -66,19 +67,16 @@ from grape_spec.ppo import (
     clip_low,
     clip_slope,
     clipped_surrogate,
-    counts,
     lower_edge,
-    no_kink,
     old_logp,
     ratio,
     rho,
     surrogate,
     upper_edge,
 )
-from grape_spec.proof.rules import algebra, by_terms, chain, chain_rule, fact, finite_sum, slope, smt, step, termwise
-from grape_spec.reinforce import G, g, h
+from grape_spec.proof.rules import algebra, by_terms, chain, fact, finite_sum, smt, step
+from grape_spec.reinforce import G, g, h, response_reward
 
-ZHENG = Source("zheng2025group")
 MINIMAX = Source("minimax2025m1")
 
 # The loss of one token, and of a batch.
@@ -117,10 +115,17 @@ no_ratio_at_kink = [differs(ratio(), upper_edge), differs(ratio(), lower_edge)]
 token_value = function("token_value", Smooth, "objective of each token, as a function of the parameter", tex="J")
 smooth_batch = Lambda((i, t), token_value(i, t, theta))
 
+own_logp, own_old_logp, own_ref_logp = (of[row, position] for of in (logps, old_logps, ref_logps))
+own_ratio = ratio(own_logp, own_old_logp)
+no_own_kink = [differs(own_ratio, upper_edge), differs(own_ratio, lower_edge)]
+own_slope = clip_slope(own_ratio, advantages[row]) - kl_coef * (1 - exp(own_ref_logp - own_logp))
+own_token = {"logp": own_logp, "old_logp": own_old_logp, "ref_logp": own_ref_logp, "advantage": advantages[row]}
+
 claim(
     "grpo.gradient",
     "The slope of a token is that of its clipped surrogate less β times that of the KL estimate, 1 − exp(ref − logp) "
-    "for k3; the gradient of the batch is the sum of these slopes, weighted by the aggregation.",
+    "for k3. The derivative of the objective in the log-probability of a token is the slope of that token times its "
+    "weight in the aggregation, whatever the mode, and so is, in a parameter, the sum over the tokens.",
     *(
         holds(equals(Diff(estimator(), logp), estimator_slopes[name]), name=f"slope of {name}", by=algebra())
         for name, estimator in estimators.items()
@@ -151,6 +156,21 @@ claim(
         )
         for name, mode in modes.items()
     ),
+    *(
+        holds(
+            equals(Diff(mode(of_batch), own_logp), weight[name] * own_slope),
+            name=f"in the log-probability of a token, {name}",
+            assuming=no_own_kink,
+            by=by_terms(fact("grpo.gradient", part="one token, k3", **own_token)),
+        )
+        for name, mode in modes.items()
+    ),
+    holds(
+        equals(Diff(objective(), own_logp), weight["sequence_mean"] * own_slope),
+        name="of the objective",
+        assuming=no_own_kink,
+        by=by_terms(fact("grpo.gradient", part="one token, k3", **own_token)),
+    ),
     source=SHAO.section(4),
     wrong=[
         wrong(
@@ -158,6 +178,11 @@ claim(
             equals(Diff(k3(), logp), exp(logp - ref_logp) - 1),
         ),
         wrong("the slope of k1 in place of k3", equals(Diff(k3(), logp), 1)),
+        wrong(
+            "the weight of a mean over all tokens",
+            equals(Diff(objective(), own_logp), weight["token_mean"] * own_slope),
+            assuming=no_own_kink,
+        ),
         wrong(
             "the ratio weights the KL penalty, too",
             equals(
@@ -177,13 +202,15 @@ old_response_logps = family(
 )
 weighted = sum_over(exp(response_logps[h] - old_response_logps[h]) * centred(h), h)
 reinforced = sum_over(centred(h) * response_logps[h], h)
+reinforced_tokens = Lambda((i, t), advantages[i] * logps[i, t])
 at_one = equals(ratio(), 1)
 open_on_both_sides = [greater(clip_low, 0), greater(clip_high, 0)]
 
 claim(
     "grpo.on_policy",
-    "While the policy is still the one that sampled, GRPO without a KL penalty is REINFORCE with the mean of the "
-    "group as the baseline: no token is clipped, and its slope in the log-probability is its advantage.",
+    "While the policy is still the one that sampled, no token is clipped, and GRPO without a KL penalty has the "
+    "gradient of REINFORCE, each log-probability weighted by the advantage of its response and averaged over tokens, "
+    "then responses. That advantage is the reward less the mean of the group, the baseline, over its scale.",
     holds(equals(ratio(old_logp, old_logp), 1), name="ratio", by=algebra()),
     holds(equals(clipped_surrogate(ratio()), advantage), name="value", assuming=[at_one], by=smt()),
     holds(
@@ -197,7 +224,25 @@ claim(
             At(Diff(weighted, response_logps[g]), response_logps, old_response_logps),
             Diff(reinforced, response_logps[g]),
         ),
-        name="a group",
+        name="a group, one ratio for each response and no scale",
+        by=finite_sum(),
+    ),
+    holds(
+        equals(Diff(objective(kl_coef=0), own_logp), Diff(sequence_mean(reinforced_tokens), own_logp)),
+        name="of the objective",
+        assuming=[equals(own_ratio, 1), *open_on_both_sides],
+        by=chain(
+            step(
+                weight["sequence_mean"] * advantages[row],
+                by=by_terms(fact("grpo.gradient", part="one token, k3", kl_coef=0, **own_token)),
+            ),
+            step(Diff(sequence_mean(reinforced_tokens), own_logp), by=finite_sum()),
+        ),
+    ),
+    holds(
+        equals(group_advantage(), (response_reward[g] - group_mean()) / (group_std() + eps)),
+        name="the advantage of a response",
+        assuming=[several, spread],
         by=finite_sum(),
     ),
     holds(equals(k3(ref_logp, ref_logp), 0), name="the divergence at the reference", by=algebra()),
@@ -206,6 +251,11 @@ claim(
         wrong(
             "whatever the policy",
             equals(Diff(weighted, response_logps[g]), Diff(reinforced, response_logps[g])),
+        ),
+        wrong(
+            "a clipped token keeps its slope",
+            equals(Diff(objective(kl_coef=0), own_logp), Diff(sequence_mean(reinforced_tokens), own_logp)),
+            assuming=no_own_kink,
         ),
         wrong(
             "also where the ratio may not rise",
@@ -338,9 +388,23 @@ claim(
     ],
 )
 
+clipped_token = clipped_surrogate(ratio(logps[i, t], old_logps[i, t]), advantages[i])
+tokens_of_prompt = sum_over(part[i, s] * mask[i, t], i, t)
+
+dapo_objective = define(
+    "grpo.dapo.objective",
+    "Mean over prompts of the mean over all tokens of the responses to a prompt, to be maximised.",
+    (logps, old_logps, advantages, mask, part, clip_low, clip_high),
+    sum_over(sum_over(part[i, s] * mask[i, t] * clipped_token, i, t) / Max(1, tokens_of_prompt), s) / S,
+    tex=r"J_{{\mathrm{{DAPO}}}}",
+    source=DAPO.eq(8),
+)
+
 claim(
     "grpo.dapo",
-    "DAPO drops the KL penalty, gives every token of the batch the same weight, and has a separate upper clip edge.",
+    "DAPO drops the KL penalty, gives every token of the responses to a prompt the same weight, and has a separate "
+    "upper clip edge; over several prompts its objective is the mean of these means, not one mean over all tokens. Its "
+    "dynamic sampling and its penalty on overlong responses change samples and rewards, and are not in the loss.",
     holds(
         equals(
             token_mean(no_divergence, denominator=token_count()),
@@ -350,9 +414,19 @@ claim(
         by=finite_sum(),
     ),
     holds(
+        equals(dapo_objective(part=Lambda((i, s), 1)), token_mean(no_divergence, denominator=token_count())),
+        name="the objective of one prompt",
+        by=finite_sum(),
+    ),
+    holds(
         equals(clipped_surrogate(), rho * advantage),
         name="a rising token moves up to its own edge",
         assuming=[greater(advantage, 0), at_most(rho, upper_edge)],
+        by=smt(),
+    ),
+    holds(
+        equals(clipped_surrogate(advantage=0), 0),
+        name="rewards that are all alike, which its sampling leaves out, add nothing",
         by=smt(),
     ),
     source=DAPO,
@@ -365,158 +439,13 @@ claim(
             ),
         ),
         wrong(
+            "one mean over the tokens of all prompts",
+            equals(dapo_objective(), token_mean(no_divergence, denominator=token_count())),
+        ),
+        wrong(
             "one edge for both sides",
             equals(clipped_surrogate(clip_high=clip_low), rho * advantage),
             assuming=[greater(advantage, 0), at_most(rho, upper_edge)],
-        ),
-    ],
-)
-
-# One ratio for each sequence.
-
-log_ratio_mean = sum_over(mask[row, t] * (logps[row, t] - old_logps[row, t]), t) / row_count(row)
-
-sequence_ratio = define(
-    "grpo.gspo.ratio",
-    "Likelihood ratio of a sequence, raised to the power of 1 over its length.",
-    (row, logps, old_logps, mask),
-    exp(log_ratio_mean),
-    tex=r"s_{{{row}}}",
-    domain=Positive,
-    source=ZHENG,
-)
-
-any_token = define(
-    "grpo.gspo.any_token",
-    "1 for a sequence with a token that counts, else 0: a sequence without tokens contributes 0 by convention.",
-    (row, mask),
-    Min(1, sum_over(mask[row, t], t)),
-    tex=r"n_{{{row}}}^0",
-    convention=True,
-)
-
-sequence_objective = define(
-    "grpo.gspo.objective",
-    "Clipped surrogate of a sequence, to be maximised.",
-    (row, logps, old_logps, mask, advantage, clip_low, clip_high),
-    any_token() * clipped_surrogate(sequence_ratio()),
-    tex=r"J_{{{row}}}",
-    source=ZHENG,
-)
-
-claim(
-    "grpo.gspo.ratio_gradient",
-    "Every token that counts changes the ratio of its sequence by the same share.",
-    holds(
-        equals(Diff(sequence_ratio(), logps[row, position]), sequence_ratio() * own_mask / row_count(row)),
-        by=finite_sum(),
-    ),
-    source=ZHENG,
-    wrong=[
-        wrong(
-            "without the length, as for the ratio of whole sequences",
-            equals(Diff(sequence_ratio(), logps[row, position]), sequence_ratio() * own_mask),
-        ),
-        wrong(
-            "padding changes it, too",
-            equals(Diff(sequence_ratio(), logps[row, position]), sequence_ratio() / row_count(row)),
-        ),
-    ],
-)
-
-others_counted = sum_over((1 - delta(t, position)) * mask[row, t], t)
-row_sum = sum_over(mask[row, t], t)
-
-claim(
-    "grpo.gspo.empty",
-    "The convention affects only sequences without tokens, which contribute 0.",
-    holds(
-        equals(any_token(), Min(1, row_sum)),
-        name="convention",
-        by=finite_sum(),
-        equivalent={
-            "right: (Σ_{t≤T} mask[row, t]) → 2*(Σ_{t≤T} mask[row, t])": "true: the number of tokens is 0 or at least 1",
-            "right: mask[row, t] → 2*mask[row, t]": "true, for the same reason",
-        },
-    ),
-    holds(at_least(others_counted, 0), name="no count is negative", by=termwise(0)),
-    holds(equals(others_counted, row_sum - own_mask), name="counts", by=finite_sum()),
-    holds(
-        equals(any_token() * own_mask, own_mask),
-        name="a token that counts",
-        by=smt(
-            given=[
-                fact("grpo.gspo.empty", part="convention"),
-                fact("grpo.gspo.empty", part="no count is negative"),
-                fact("grpo.gspo.empty", part="counts"),
-            ]
-        ),
-    ),
-    holds(
-        equals(any_token(), 0),
-        name="no token",
-        assuming=[equals(row_sum, 0)],
-        by=smt(given=[fact("grpo.gspo.empty", part="convention")]),
-    ),
-    wrong=[wrong("every sequence has a token", equals(any_token(), 1))],
-)
-
-gspo_no_kink = [differs(sequence_ratio(), upper_edge), differs(sequence_ratio(), lower_edge)]
-
-claim(
-    "grpo.gspo.gradient",
-    "Every token of a sequence has the same slope: that of the clipped surrogate at the ratio of the sequence, "
-    "divided by its length. A sequence is clipped as a whole.",
-    holds(
-        equals(Diff(surrogate, rho), cases((advantage, counts), (0, True))),
-        name="in the ratio",
-        assuming=no_kink,
-        by=slope(radius=Min(abs(rho - upper_edge), abs(rho - lower_edge))),
-    ),
-    holds(
-        equals(
-            Diff(clipped_surrogate(sequence_ratio()), logps[row, position]),
-            clip_slope(sequence_ratio()) * own_mask / row_count(row),
-        ),
-        name="in the log-probability",
-        assuming=gspo_no_kink,
-        by=chain_rule(inner="grpo.gspo.ratio_gradient", outer="in the ratio", at={rho: sequence_ratio()}),
-    ),
-    holds(
-        equals(
-            Diff(sequence_objective(), logps[row, position]),
-            clip_slope(sequence_ratio()) * own_mask / row_count(row),
-        ),
-        name="of the objective",
-        assuming=gspo_no_kink,
-        by=chain(
-            step(
-                any_token() * clip_slope(sequence_ratio()) * own_mask / row_count(row),
-                by=by_terms(fact("grpo.gspo.gradient", part="in the log-probability")),
-            ),
-            step(
-                clip_slope(sequence_ratio()) * own_mask / row_count(row),
-                by=smt(given=[fact("grpo.gspo.empty", part="a token that counts")]),
-            ),
-        ),
-    ),
-    source=ZHENG,
-    wrong=[
-        wrong(
-            "the sum of log-ratios in place of their mean",
-            equals(
-                Diff(clipped_surrogate(sequence_ratio()), logps[row, position]),
-                clip_slope(sequence_ratio()) * own_mask,
-            ),
-            assuming=gspo_no_kink,
-        ),
-        wrong(
-            "the ratio of the token in place of that of the sequence",
-            equals(
-                Diff(clipped_surrogate(sequence_ratio()), logps[row, position]),
-                clip_slope(ratio(logps[row, position], old_logps[row, position])) * own_mask / row_count(row),
-            ),
-            assuming=gspo_no_kink,
         ),
     ],
 )

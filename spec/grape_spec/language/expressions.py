@@ -262,7 +262,8 @@ def occurring(expr: sp.Basic) -> set[Any]:
 
 def symbols_of(expr: sp.Basic) -> set[Declarable]:
     """Every symbol, family and function that occurs free in an expression, with their sizes."""
-    found = occurring(expr)
+    rows = (bound for node in expr.atoms(sp.Lambda) for bound in node.signature if bound in DECLARATIONS)
+    found = occurring(expr).union(*map(_sizes, rows))
     while True:
         sizes = {s for thing in found if thing in DECLARATIONS for s in _sizes(thing)}
         if sizes <= found:

@@ -47,7 +47,7 @@ class Fact:
 
 def fact(claim: str, *, part: str = "", **bindings: Any) -> Fact:
     """An instance of a claim, its symbols bound by name."""
-    return Fact(claim, part, tuple(bindings.items()))
+    return Fact(claim, part, tuple((name, sp.sympify(value)) for name, value in bindings.items()))
 
 
 def part_of(claim: str, name: str, context: Context) -> Any:

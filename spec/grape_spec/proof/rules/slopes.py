@@ -18,11 +18,13 @@ from grape_spec.language.expressions import (
     At,
     Diff,
     OneSided,
+    bound_things,
     implies,
     occurring,
     substitute,
     symbols_of,
     unfold,
+    walk,
 )
 from grape_spec.language.symbols import DECLARATIONS
 from grape_spec.proof.context import Context, Unknown
@@ -122,7 +124,10 @@ def has_values_near(expr: sp.Expr, x: sp.Symbol, there: sp.Expr, near: Boolean, 
 
 @dataclass(frozen=True)
 class ByTerms(Rule):
-    """The derivative of a sum is the sum of the derivatives, which come from facts or from algebra."""
+    """The derivative of a sum is the sum of the derivatives, which come from facts or from algebra.
+
+    In an entry of a family, a sum over an axis of the family has one term that depends on it, its own.
+    """
 
     given: tuple[Fact, ...] = ()
     takes_for_granted = ("sum rule",)
@@ -133,6 +138,8 @@ class ByTerms(Rule):
         if not isinstance(left, Diff):
             raise Unknown(f"this rule proves derivatives, got {left}")
         expr = left.expr.unfold() if isinstance(left.expr, Apply) else left.expr
+        if isinstance(left.variable, sp.Indexed):
+            expr = own_term(expr, left.variable)
         known = dict(self._slope_given(fact, left.variable, context) for fact in self.given)
         slopes = [self._slope(term, left.variable, known, context) for term in sp.Add.make_args(expr)]
         if not context.entails(sp.Eq(result, sp.Add(*slopes), evaluate=False)):
@@ -147,6 +154,8 @@ class ByTerms(Rule):
             if not context.entails(condition):
                 raise Unknown(f"{condition}, an assumption of {fact.claim}, is not shown")
         derivative_of, slope_of = sides(equation)
+        if isinstance(derivative_of, At) and derivative_of.value == variable:
+            derivative_of = _in_an_entry(derivative_of)
         if not isinstance(derivative_of, Diff) or derivative_of.variable != variable:
             raise Unknown(f"{fact.claim} does not give a derivative in {variable}")
         return unfold(derivative_of.expr), slope_of
@@ -166,6 +175,50 @@ class ByTerms(Rule):
 
     def describe(self) -> str:
         return f"sum rule, given {', '.join(fact.claim for fact in self.given)}"
+
+
+def _in_an_entry(at_entry: At) -> sp.Expr:
+    """∂f/∂x at x := entry as the derivative in the entry itself, where f depends on its family through x alone."""
+    inner, x, entry = at_entry.args
+    same = isinstance(inner, Diff) and inner.variable == x and isinstance(entry, sp.Indexed)
+    if not same or entry.base in occurring(inner.expr):
+        return at_entry
+    return Diff(substitute(inner.expr, {x: entry}), entry)
+
+
+def own_term(expr: sp.Expr, entry: sp.Indexed) -> sp.Expr:
+    """An expression with the same derivative in an entry of a family: of a sum over an axis, the term of the entry.
+
+    A sum is left as it is unless each of its terms reads the family at its own index alone.
+    """
+    if isinstance(expr, Apply) and entry.base in occurring(expr):
+        return own_term(expr.unfold(), entry)
+    if isinstance(expr, sp.Add):
+        return sp.Add(*(own_term(term, entry) for term in expr.args))
+    if isinstance(expr, sp.Mul):
+        varying = [factor for factor in expr.args if entry.base in occurring(factor)]
+        constant = [factor for factor in expr.args if entry.base not in occurring(factor)]
+        return sp.Mul(*constant, own_term(varying[0], entry)) if len(varying) == 1 else expr
+    if not isinstance(expr, sp.Sum):
+        return expr
+    *inner, (bound, low, size) = expr.limits
+    body = sp.Sum(expr.function, *inner) if inner else expr.function
+    for place, axis in enumerate(DECLARATIONS[entry.base].sizes):
+        if (low, size) == (1, axis) and _reads_at(unfold(body), entry.base, place, bound):
+            return own_term(substitute(body, {bound: entry.indices[place]}), entry)
+    return expr
+
+
+def _reads_at(body: sp.Expr, base: sp.IndexedBase, place: int, bound: sp.Symbol) -> bool:
+    """Whether every entry of a family that a body reads has a bound index at a place."""
+    if any(bound in bound_things(node) or isinstance(node, Diff | At) for node in sp.preorder_traversal(body)):
+        return False
+
+    def set_aside(node: sp.Basic) -> sp.Basic | None:
+        own = isinstance(node, sp.Indexed) and node.base == base and node.indices[place] == bound
+        return sp.Dummy("own", real=True) if own else None
+
+    return base not in occurring(walk(body, set_aside))
 
 
 def by_terms(*given: Fact) -> Rule:
