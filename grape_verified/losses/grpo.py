@@ -176,7 +176,7 @@ def dapo_loss(
 
     Claims: grpo.dapo, and those of `grpo_loss`.
 
-    Sources: Yu et al., arXiv:2503.14476.
+    Sources: Yu et al., arXiv:2503.14476, where the responses to each prompt have a mean of their own.
 
     Examples:
         >>> import torch
@@ -216,7 +216,7 @@ def dr_grpo_loss(
 
     Claims: grpo.dr_grpo, and those of `grpo_loss`.
 
-    Sources: Liu et al., arXiv:2503.20783.
+    Sources: Liu et al., arXiv:2503.20783; the fixed length is that of their code, not of their objective.
 
     Examples:
         >>> import torch

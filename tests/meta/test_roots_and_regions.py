@@ -395,6 +395,23 @@ def test_a_sum_of_derivatives_needs_each(w):
     assert status(equals(Diff(total, w.x), -2 * w.a + exp(w.x)), by_terms(), inside) == "unknown"
 
 
+def test_a_sum_has_the_derivative_of_its_own_term(w):
+    kinked = define("t.kinked", "", (w.x,), clip(w.x, 0, 1))
+    inside = [greater(w.x, 0), less(w.x, 1)]
+    claim(
+        "t.slope",
+        "text",
+        holds(equals(Diff(kinked(), w.x), 1), assuming=inside, by=near(w.x, radius=sp.Min(w.x, 1 - w.x))),
+    )
+    own = [greater(w.u[w.j], 0), less(w.u[w.j], 1)]
+    given = by_terms(fact("t.slope", t_x=w.u[w.j]))
+    total = w.a * sum_over(w.q[w.i] * kinked(w.u[w.i]), w.i)
+    assert status(equals(Diff(total, w.u[w.j]), w.a * w.q[w.j]), given, own) == "proved"
+    planted(equals(Diff(total, w.u[w.j]), w.a), given, own)
+    planted(equals(Diff(total, w.u[w.j]), w.a * w.q[w.j]), given, [greater(w.u[w.j], 1)])
+    planted(equals(Diff(total * w.u[w.j], w.u[w.j]), w.a * w.q[w.j] * w.u[w.j]), given, own)
+
+
 def test_cases_are_not_taken_out_of_the_sum_that_binds_them(w):
     one_for_each = cases((1, w.u[w.i] >= w.u[w.j]), (0, True))
     assert sum_over(one_for_each, w.j).free_symbols >= {w.i}

@@ -154,3 +154,23 @@ attack(
     "x = −1",
     lambda: holds(equals(Diff(w.mag(x) + x, x), 2), by=by_terms()),
 )
+attack(
+    "one term of each of two sums that are multiplied",
+    "n = 2",
+    lambda: holds(equals(Diff(sum_over(u[i], i) * sum_over(u[i] ** 2, i), u[k]), 3 * u[k] ** 2), by=by_terms()),
+)
+attack(
+    "one term of a sum whose terms read another entry, too",
+    "j = k",
+    lambda: holds(equals(Diff(sum_over(u[i] * u[j], i), u[k]), u[j] + delta(j, k) * u[k]), by=by_terms()),
+)
+attack(
+    "one term of a sum within a sum over the same index",
+    "n = 2",
+    lambda: holds(equals(Diff(sum_over(u[i] * sum_over(u[i], i), i), u[k]), sum_over(u[i], i) + u[k]), by=by_terms()),
+)
+attack(
+    "one term of a sum with a kink in it",
+    "u = −1",
+    lambda: holds(equals(Diff(sum_over(Max(u[i], 0), i), u[k]), 1), by=by_terms()),
+)
