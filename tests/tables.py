@@ -8,7 +8,7 @@ from grape_spec.language.expressions import _unfolded
 from grape_spec.language.registry import _CLAIMED, _DEFINED, RETIRED
 from grape_spec.language.symbols import _BY_NAME, _DECLARED
 from grape_spec.proof.derivatives import is_smooth, resolve
-from grape_spec.proof.needs import needs_of, positions_of
+from grape_spec.proof.needs import _refuse_valueless, needs_of, positions_of
 from grape_spec.proof.prove import _definitions_in, _is_shown
 from grape_spec.proof.refute import _lines, _loose_axes
 from grape_spec.proof.smt import _normal_form, _shown_positive
@@ -18,7 +18,7 @@ TABLES = (_DECLARED, _BY_NAME, _DEFINED, _CLAIMED, RETIRED)
 #: Caches of expressions, which a test may redefine.
 REMEMBERED = (
     code_of, condition_of, reads_of, _unfolded, _lines, _loose_axes, _normal_form, _shown_positive, needs_of,
-    positions_of, resolve, is_smooth, _definitions_in, _is_shown,
+    positions_of, resolve, is_smooth, _refuse_valueless, _definitions_in, _is_shown,
 )  # fmt: skip
 
 

@@ -34,7 +34,7 @@ from grape_spec.jets import (
     value_of,
 )
 from grape_spec.language.definitions import Definition
-from grape_spec.language.expressions import Apply, At, Diff, OneSided, bound_things, occurring
+from grape_spec.language.expressions import Apply, At, Diff, OneSided, bound_things, occurring, symbols_of
 from grape_spec.language.symbols import DECLARATIONS, declared_name
 
 #: The default precision in bits.
@@ -170,7 +170,8 @@ def reads_of(expr: sp.Basic) -> frozenset:
     """Everything that the value of an expression depends on, also through definitions."""
     if isinstance(expr, Apply):
         of = expr.definition.of
-        return (reads_of(expr.definition.body) - set(of)).union(*map(reads_of, expr.arguments))
+        inside = _sizes_of(of) if expr.definition.recursion else reads_of(expr.definition.body) - set(of)
+        return inside.union(*map(reads_of, expr.arguments))
     own = frozenset(occurring(expr)) if not expr.args or isinstance(expr, sp.IndexedBase) else frozenset()
     if isinstance(expr, AppliedUndef):
         own |= {expr.func}
@@ -182,6 +183,11 @@ def reads_of(expr: sp.Basic) -> frozenset:
         inside = reads_of(expr.expr if isinstance(expr, sp.Lambda) else body) - bound_things(expr)
         return inside if isinstance(expr, sp.Lambda) else inside.union(*map(reads_of, others))
     return own.union(*map(reads_of, expr.args))
+
+
+def _sizes_of(of: Sequence[Any]) -> frozenset:
+    """The sizes of the parameters of a definition, all that its body reads beside them."""
+    return frozenset().union(*map(symbols_of, of)) - set(of)
 
 
 def _integer(expr: sp.Integer) -> Code:
@@ -353,12 +359,28 @@ def _piecewise(expr: sp.Piecewise) -> Code:
 
 def _apply(expr: Apply) -> Code:
     definition = expr.definition
-    body = code_of(definition.body)
+    body = code_of(definition.body) if definition.recursion is None else _at_depth(definition)
     arguments = [(thing, _argument(value)) for thing, value in zip(definition.of, expr.arguments, strict=True)]
 
     def run(evaluator: Evaluator, scope: Scope) -> Any:
         given = {thing: value(evaluator, scope) for thing, value in arguments}
         return body(evaluator, Scope(scope.values | given))
+
+    return run
+
+
+def _at_depth(definition: Definition) -> Code:
+    """A recursive definition at the depth in the scope; its step is compiled when it is first needed."""
+    recursion = definition.by_depth
+    over, lowest = recursion.over, recursion.lowest
+
+    def run(evaluator: Evaluator, scope: Scope) -> Any:
+        depth = scope.values[over]
+        if type(depth) is not int or depth < lowest:
+            raise Undefined(f"{definition.id} has no value at the depth {depth}")
+        if depth == lowest:
+            return code_of(recursion.first)(evaluator, scope)
+        return code_of(recursion.step)(evaluator, scope.having(over, depth - 1))
 
     return run
 

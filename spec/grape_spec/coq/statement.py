@@ -503,7 +503,8 @@ def has_value(statement: Boolean) -> tuple[str, ...]:
 def implicit_sizes(entry: Any) -> list[sp.Symbol]:
     """The sizes that a definition depends on beyond its arguments."""
     mentioned = symbols_of(entry.body) | {size for thing in entry.of for size in symbols_of(thing)}
-    inner = {size for node in entry.body.atoms(Apply) for size in implicit_sizes(node.definition)}
+    others = {node.definition for node in entry.body.atoms(Apply)} - {entry}
+    inner = {size for other in others for size in implicit_sizes(other)}
     sizes = {thing for thing in mentioned | inner if _is_size(thing)} - set(entry.of)
     return sorted(sizes, key=coq_name)
 
@@ -537,6 +538,8 @@ def definitions_of(formulas: Iterable[sp.Basic]) -> list[str]:
     for formula in formulas:
         for node in sorted(formula.atoms(Apply), key=str):
             entry = node.definition
+            if entry.recursion is not None:
+                raise Unstated(f"{entry.id} is a recursion over {entry.recursion.over}, which has no form in Coq yet")
             found.update(dict.fromkeys(definitions_of([entry.body])))
             found[entry.id] = None
     return list(found)

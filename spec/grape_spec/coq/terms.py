@@ -97,6 +97,8 @@ def tree(expr: sp.Basic) -> Tree:  # noqa: PLR0912 - a branch for each kind of n
         return ("one", tree(expr.expr), tree(expr.variable), tree(expr.point), expr.side)
     if isinstance(expr, Apply):
         entry = expr.definition
+        if entry.recursion is not None:
+            raise NoScript(f"the recursion {entry.id}")
         pairs = zip(entry.of, expr.arguments, strict=True)
         values = {coq_name(thing): _argument_tree(thing, value) for thing, value in pairs}
         own = {name: value for name, value in values.items() if not _is_itself(name, value)}

@@ -7,6 +7,7 @@ from grape_spec.language.domains import (
     NonNegative,
     OneHot,
     Open,
+    PositionOn,
     Positive,
     Real,
     Simplex,
@@ -35,13 +36,15 @@ from grape_spec.language.expressions import (
     sum_over,
     unfold,
 )
+from grape_spec.language.recursions import recursive
 from grape_spec.language.registry import claim, define
 from grape_spec.language.sources import DERIVED, Source
 from grape_spec.language.symbols import family, function, index, symbol
 
 __all__ = [
     "DERIVED", "Apply", "At", "Claim", "Definition", "Diff", "Mask", "NonNegative", "OneHot", "OneSided", "Open",
-    "Part", "Positive", "Real", "Simplex", "Size", "Smooth", "SmoothPositive", "Source", "Wrong", "at_least",
-    "at_most", "cases", "claim", "clip", "define", "delta", "differs", "equals", "family", "function", "greater",
-    "holds", "iff", "implies", "index", "less", "product_over", "substitute", "sum_over", "symbol", "unfold", "wrong",
+    "Part", "PositionOn", "Positive", "Real", "Simplex", "Size", "Smooth", "SmoothPositive", "Source", "Wrong",
+    "at_least", "at_most", "cases", "claim", "clip", "define", "delta", "differs", "equals", "family", "function",
+    "greater", "holds", "iff", "implies", "index", "less", "product_over", "recursive", "substitute", "sum_over",
+    "symbol", "unfold", "wrong",
 ]  # fmt: skip

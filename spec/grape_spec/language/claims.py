@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sympy as sp
 from sympy.logic.boolalg import Boolean
 
-from grape_spec.language.expressions import symbols_of, unfold
+from grape_spec.language.expressions import recursions_in, symbols_of, unfold
 from grape_spec.language.sources import Source
 from grape_spec.language.symbols import DECLARATIONS
 
@@ -81,6 +81,8 @@ class Claim:
         for part in self.parts:
             for formula in (part.statement, *part.assuming):
                 digest.update(sp.srepr(unfold(formula)).encode())
+                for node in sorted(recursions_in(formula), key=str):
+                    digest.update(sp.srepr(node.definition.body).encode())
             for thing in sorted(part.symbols, key=str):
                 entry = DECLARATIONS[thing]
                 digest.update(f"{entry.name}: {entry.domain!r} {entry.sizes}".encode())

@@ -14,6 +14,26 @@ from grape_spec.language.symbols import declaration
 
 
 @dataclass(frozen=True)
+class Recursion:
+    """How a quantity is defined for every depth: its value at the first, and at each one from that at the depth before.
+
+    In Coq it is a ``Fixpoint`` on a natural number: ``first`` is the case of ``O``, and ``step``, in which ``over`` is
+    the number before, that of ``S``.
+
+    Arguments:
+        over: the argument that counts the depth.
+        lowest: the first depth, the lowest number of its domain.
+        first: the value at the first depth.
+        step: the value at ``over`` + 1, in which the definition is applied at ``over``.
+    """
+
+    over: sp.Symbol
+    lowest: int
+    first: sp.Expr
+    step: sp.Expr
+
+
+@dataclass(frozen=True)
 class Definition:
     """A named quantity, entered into the registry and explained by `define`."""
 
@@ -25,6 +45,14 @@ class Definition:
     domain: Domain
     convention: bool
     source: Source
+    recursion: Recursion | None = None
+
+    @property
+    def by_depth(self) -> Recursion:
+        """The recursion of a definition that has one."""
+        if self.recursion is None:
+            raise TypeError(f"{self.id} is not defined by recursion")
+        return self.recursion
 
     def __call__(self, *arguments: Any, **by_name: Any) -> Apply:
         """Apply it: leading arguments by position, others by the name of the symbol; the rest stay as they are."""

@@ -161,6 +161,27 @@ class IndexUpTo(Domain):
 
 
 @dataclass(frozen=True)
+class Position(Domain):
+    """A position on an axis, as an entry of a family: where a step from each position leads."""
+
+    size: sp.Expr = sp.S.One
+
+    def __post_init__(self) -> None:
+        _refuse(self.name != f"in 1..{self.size}", f"the name {self.name!r}", repr(f"in 1..{self.size}"))
+
+    @property
+    def assumptions(self) -> dict[str, bool]:
+        return {"integer": True, "positive": True}
+
+    def constraint(self, x: sp.Expr) -> Boolean:
+        return sp.And(sp.Ge(x, 1, evaluate=False), sp.Le(x, self.size, evaluate=False), evaluate=False)
+
+    def sample_within(self, random: Random, size: int) -> int:
+        """One position on an axis of the given size."""
+        return random.randint(1, size)
+
+
+@dataclass(frozen=True)
 class OneOf(Domain):
     """A finite set of numbers, such as the values 0 and 1 of a mask."""
 
@@ -258,6 +279,11 @@ def Open(low: int | Fraction, high: int | Fraction | None = None) -> Interval:  
     first, last = Fraction(low), None if high is None else Fraction(high)
     name = "positive" if (first, last) == (0, None) else f"greater than {first}"
     return Interval(name if last is None else f"in ({first}, {last})", first, last)
+
+
+def PositionOn(size: sp.Symbol) -> Position:  # noqa: N802 - reads as a set
+    """The positions 1, 2, …, size of an axis, for the entries of a family."""
+    return Position(f"in 1..{size}", size)
 
 
 def Mask() -> OneOf:  # noqa: N802 - reads as a set

@@ -19,7 +19,7 @@ from sympy.core.symbol import Str
 from sympy.logic.boolalg import Boolean, BooleanFunction
 
 from grape_spec.language.domains import OneOf, RowDomain
-from grape_spec.language.symbols import DECLARATIONS, Declarable, declaration, size_of_axis
+from grape_spec.language.symbols import DECLARATIONS, Declarable, declaration, lowest_of, size_of_axis
 
 if TYPE_CHECKING:
     from grape_spec.language.definitions import Definition
@@ -57,6 +57,9 @@ class Diff(_RealNode):
     @property
     def variable(self) -> sp.Expr:
         return self.args[1]
+
+    def _eval_derivative(self, variable: sp.Expr) -> sp.Expr:
+        return _left_as_it_is(self, variable)
 
 
 class OneSided(_RealNode):
@@ -104,15 +107,36 @@ class Apply(_RealNode):
     def arguments(self) -> tuple[sp.Basic, ...]:
         return self.args[1:]
 
+    @property
+    def depth(self) -> sp.Expr | None:
+        """The depth at which a recursive definition is applied; None if the definition is not recursive."""
+        recursion = self.definition.recursion
+        return None if recursion is None else self.arguments[self.definition.of.index(recursion.over)]
+
+    @property
+    def unfolds(self) -> bool:
+        """Whether the engines may replace it: a recursive definition at a depth that is only a symbol stays."""
+        depth = self.depth
+        return depth is None or depth == self.definition.by_depth.lowest or _one_less(self, depth) is not None
+
     def unfold(self) -> sp.Expr:
-        """The body of the definition with the arguments in place."""
+        """The body of the definition with the arguments in place; of a recursive one, a single step of it."""
         return _unfolded(self)
+
+    def _eval_derivative(self, variable: sp.Expr) -> sp.Expr:
+        return _left_as_it_is(self, variable)
 
     def _eval_is_positive(self) -> bool | None:
         if not self.definition.domain.assumptions.get("positive"):
             return None
         pairs = zip(self.definition.of, self.arguments, strict=True)
         return True if all(_keeps_sign(thing, value) for thing, value in pairs) else None
+
+
+def _left_as_it_is(node: sp.Expr, variable: sp.Expr) -> sp.Expr:
+    """The derivative of a node that no engine looks into: itself, stated."""
+    varied = variable.base if isinstance(variable, sp.Indexed) else variable
+    return Diff(node, variable) if varied in occurring(node) else sp.S.Zero
 
 
 def _keeps_sign(parameter: Any, argument: Any) -> bool:
@@ -142,8 +166,34 @@ def _number_in(thing: Any) -> sp.Expr:
 
 @lru_cache(maxsize=4096)
 def _unfolded(node: Apply) -> sp.Expr:
-    definition = node.definition
-    return substitute(definition.body, dict(zip(definition.of, node.arguments, strict=True)))
+    definition, depth = node.definition, node.depth
+    arguments = dict(zip(definition.of, node.arguments, strict=True))
+    if depth is None:
+        return substitute(definition.body, arguments)
+    recursion = definition.by_depth
+    if depth == recursion.lowest:
+        return substitute(recursion.first, arguments)
+    before = _one_less(node, depth)
+    if before is None:
+        raise ValueError(f"{definition.id} cannot be unfolded at the depth {depth}")
+    return substitute(recursion.step, {**arguments, recursion.over: before})
+
+
+#: Depths up to this number above the first are written out.
+DEEPEST = 8
+
+
+def _one_less(node: Apply, depth: sp.Expr) -> sp.Expr | None:
+    """The depth before, where a step surely leads to this one: the depth is a number, or a declared one plus a number.
+
+    A depth that may be the first is not taken apart.
+    """
+    lowest = node.definition.by_depth.lowest
+    if depth.is_Integer:
+        return depth - 1 if lowest < depth <= lowest + DEEPEST else None
+    number, symbol = depth.as_coeff_Add()
+    least = lowest_of(symbol)
+    return depth - 1 if number.is_Integer and number >= 1 and least is not None and least + number > lowest else None
 
 
 def clip(x: Any, low: Any, high: Any) -> sp.Expr:
@@ -301,9 +351,23 @@ def unfold(expr: sp.Basic, only: Callable[[Apply], bool] = lambda node: True) ->
     """The expression with every definition, or only the chosen ones, replaced by its body."""
 
     def open_up(node: sp.Basic) -> sp.Basic | None:
-        return unfold(node.unfold(), only) if isinstance(node, Apply) and only(node) else None
+        return unfold(node.unfold(), only) if isinstance(node, Apply) and node.unfolds and only(node) else None
 
     return walk(expr, open_up)
+
+
+def recursions_in(expr: sp.Basic) -> set[Apply]:
+    """Every application of a recursive definition, also within the definitions that an expression speaks of."""
+    found: set[Apply] = set()
+    waiting, seen = [expr], set()
+    while waiting:
+        for node in waiting.pop().atoms(Apply):
+            if node.definition.recursion is not None:
+                found.add(node)
+            if node.definition.id not in seen:
+                seen.add(node.definition.id)
+                waiting.append(node.definition.body)
+    return found
 
 
 def substitute(expr: sp.Basic, mapping: Mapping[Any, Any]) -> sp.Basic:
@@ -337,8 +401,9 @@ def _in_derivative(expr: Diff, mapping: dict[Any, Any]) -> sp.Basic:
     variable = expr.variable
     varied = variable.base if isinstance(variable, sp.Indexed) else variable
     indices = tuple(_substitute(i, mapping) for i in variable.indices) if isinstance(variable, sp.Indexed) else ()
-    others = {old: new for old, new in mapping.items() if old != varied}
-    taken = set().union(*(occurring(new) for new in others.values())) | (occurring(expr.expr) - {varied})
+    within = occurring(expr.expr)
+    others = {old: new for old, new in mapping.items() if old != varied and old in within}
+    taken = set().union(*(occurring(new) for new in others.values())) | (within - {varied})
     target = mapping.get(varied, varied)
     if type(target) is type(varied) and target not in taken:
         return Diff(_substitute(expr.expr, mapping), target[indices] if indices else target)

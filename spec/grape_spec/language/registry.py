@@ -77,6 +77,25 @@ def define(
     return entry
 
 
+@contextmanager
+def without_body(id: str, of: tuple[Any, ...]) -> Iterator[Definition]:
+    """Within: a definition that can be applied but has no body yet, so that nothing can look into it."""
+    _refuse_id(id, DEFINITIONS)
+    _DEFINED[id] = Definition(id, "", of, None, "", Real, False, DERIVED)  # type: ignore[arg-type]
+    try:
+        yield _DEFINED[id]
+    finally:
+        del _DEFINED[id]
+
+
+def enter_recursion(entry: Definition) -> Definition:
+    """Enter a definition that `recursive` has made; raises as `define`."""
+    with without_body(entry.id, entry.of):
+        _refuse_definition(entry)
+    _DEFINED[entry.id] = entry
+    return entry
+
+
 def _refuse_definition(entry: Definition) -> None:
     id, of = entry.id, set(entry.of)
     for thing in entry.of:
@@ -85,7 +104,8 @@ def _refuse_definition(entry: Definition) -> None:
     if entry.domain not in (Real, Positive):
         raise RegistryError(f"{id}: domain: got {entry.domain.name}, expected Real or Positive, which a proof can show")
     with _named(id):
-        refuse_foreign_number(entry.body)
+        for formula in (entry.body,) if entry.recursion is None else (entry.recursion.first, entry.recursion.step):
+            refuse_foreign_number(formula)
     _refuse_undeclared(id, symbols_of(entry.body) | of)
     sizes = {size for thing in of for size in symbols_of(thing)}
     for thing in symbols_of(entry.body) - of - sizes:

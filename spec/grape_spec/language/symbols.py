@@ -21,6 +21,7 @@ from grape_spec.language.domains import (
     Naturals,
     OneHot,
     OneOf,
+    Position,
     Simplex,
     Smooth,
     SmoothPositive,
@@ -101,12 +102,15 @@ def index(name: str, size: sp.Expr, text: str, *, tex: str | None = None) -> sp.
 
 def family(name: str, domain: Domain, *sizes: sp.Expr, text: str, tex: str | None = None) -> sp.IndexedBase:
     """Declare numbers with one index for each size: ``logits[v]`` for v = 1..V."""
-    fits = type(domain) in (Interval, OneOf) or domain in (Simplex, OneHot)
-    _refuse_domain(name, domain, fits, "Real, Positive, NonNegative, Open(low, high), Mask(), Simplex or OneHot")
+    fits = type(domain) in (Interval, OneOf, Position) or domain in (Simplex, OneHot)
+    expected = "Real, Positive, NonNegative, Open(low, high), Mask(), PositionOn(size), Simplex or OneHot"
+    _refuse_domain(name, domain, fits, expected)
     if not sizes:
         raise TypeError(f"{name}: got no sizes, expected one for each index (a single number is a symbol)")
     for size in sizes:
         _refuse_size(name, size)
+    if isinstance(domain, Position) and domain.size not in sizes:
+        raise TypeError(f"{name}: got positions on an axis of size {domain.size}, expected one of its own axes")
     base = sp.IndexedBase(name, **domain.assumptions)
     return _declare(base, Declaration(name, domain, text, tex or name, tuple(map(sp.sympify, sizes))))
 
@@ -125,10 +129,19 @@ def declaration(thing: Declarable) -> Declaration:
         raise KeyError(f"{thing} is not declared: use symbol(), index(), family() or function()") from None
 
 
-def size_of_axis(thing: Declarable) -> sp.Expr | None:
-    """The size of the axis that an index runs over; None for anything but an index."""
+def size_of_axis(thing: Declarable | sp.Indexed) -> sp.Expr | None:
+    """The size of the axis that an index, or an entry of a family of positions, is on; None for anything else."""
+    if isinstance(thing, sp.Indexed) and thing.base in DECLARATIONS:
+        domain = DECLARATIONS[thing.base].domain
+        return domain.size if isinstance(domain, Position) else None
     entry = DECLARATIONS.get(thing)
     return entry.domain.size if entry and isinstance(entry.domain, IndexUpTo) else None
+
+
+def lowest_of(thing: Declarable) -> int | None:
+    """The lowest number that a size or a count can be; None for anything else."""
+    entry = DECLARATIONS.get(thing)
+    return entry.domain.low if entry and isinstance(entry.domain, Naturals) else None
 
 
 def declared_name(name: str) -> Declarable:

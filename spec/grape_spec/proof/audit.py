@@ -18,7 +18,7 @@ from sympy.core.relational import Relational
 from sympy.logic.boolalg import Boolean
 
 from grape_spec.language.claims import Part
-from grape_spec.language.domains import Domain, IndexUpTo, Naturals, Real, Smooth, SmoothDomain
+from grape_spec.language.domains import Domain, IndexUpTo, Naturals, Position, Real, Smooth, SmoothDomain
 from grape_spec.language.expressions import equals, implies, rebuild, substitute
 from grape_spec.language.symbols import DECLARATIONS, declared_for_now
 from grape_spec.proof.context import Context, Unknown
@@ -146,7 +146,7 @@ def _breaks(part: Part, claim_id: str, earlier: tuple[Part, ...]) -> bool:
 
 def _wider(domain: Domain) -> Domain | None:
     """The real numbers for any narrower domain; sizes and positions have none."""
-    if isinstance(domain, IndexUpTo | Naturals) or domain in (Real, Smooth):
+    if isinstance(domain, IndexUpTo | Naturals | Position) or domain in (Real, Smooth):
         return None
     return Smooth if isinstance(domain, SmoothDomain) else Real
 

@@ -85,7 +85,7 @@ class Context:
         return by_form or self.entails(sp.Gt(expr, 0, evaluate=False)) or self._is_positive_by_parts(expr)
 
     def _is_positive_by_parts(self, expr: sp.Expr) -> bool:
-        if isinstance(expr, Apply):
+        if isinstance(expr, Apply) and expr.unfolds:
             return self._is_positive_by_parts(expr.unfold())
         if isinstance(expr, sp.Pow) and expr.exp in (sp.Rational(1, 2), -1):
             return self.is_positive(expr.base)
@@ -143,7 +143,7 @@ class Context:
 
     def is_nonnegative(self, expr: sp.Expr) -> bool:
         """Whether an expression is shown to be non-negative here: a square, a root, or a sum or product of such."""
-        if isinstance(expr, Apply):
+        if isinstance(expr, Apply) and expr.unfolds:
             return self.is_nonnegative(expr.unfold())
         if isinstance(expr, sp.Sum):
             own = {limit[0]: sp.Dummy("bound", integer=True, positive=True) for limit in expr.limits}

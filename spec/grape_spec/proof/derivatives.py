@@ -65,6 +65,8 @@ def resolve(expr: sp.Basic) -> sp.Basic:
         if isinstance(node, Diff):
             return derivative(node.expr, node.variable)
         if isinstance(node, At):
+            if any(node.replaced in occurring(left) for left in node.expr.atoms(Diff)):
+                raise NotAlgebraic(f"the derivative of a recursion is not evaluated at a point: {node}")
             return substitute(node.expr, {node.replaced: node.value})
         return None
 
@@ -125,6 +127,13 @@ def derivative(expr: sp.Expr, variable: sp.Expr) -> sp.Expr:
     return result.replace(lambda node: node in back, lambda node: back[node])
 
 
+def is_of_recursion(expr: sp.Basic) -> bool:
+    """Whether an expression is a derivative that is left as it is: that of a recursion that does not unfold."""
+    while isinstance(expr, Diff):
+        expr = expr.expr
+    return isinstance(expr, Apply) and not expr.unfolds
+
+
 def _stand_in(node: sp.Basic) -> sp.Basic:
     """A constant with respect to the derivative that keeps the indices of the expression it stands for."""
     symbols = sorted(occurring(node), key=str)
@@ -149,7 +158,7 @@ def is_smooth(expr: sp.Basic, thing: sp.Basic) -> bool:
     if isinstance(expr, sp.Indexed):
         return not any(thing in occurring(position) for position in expr.indices)
     if isinstance(expr, Apply):
-        return is_smooth(expr.unfold(), thing)
+        return is_smooth(expr.unfold(), thing) if expr.unfolds else _is_smooth_at_every_depth(expr, thing)
     if isinstance(expr, Diff):
         return is_smooth(expr.expr, thing) and is_smooth(expr.expr, varied(expr.variable))
     if isinstance(expr, At):
@@ -162,6 +171,22 @@ def is_smooth(expr: sp.Basic, thing: sp.Basic) -> bool:
         inside = expr.expr if isinstance(expr, sp.Lambda) else expr.function
         return not any(thing in occurring(end) for limit in ends for end in limit[1:]) and is_smooth(inside, thing)
     return isinstance(expr, _SMOOTH) and all(is_smooth(arg, thing) for arg in expr.args)
+
+
+def _is_smooth_at_every_depth(expr: Apply, thing: sp.Basic) -> bool:
+    """A recursion is smooth where its first value and its step are, in everything that may be varied: by induction."""
+    definition, recursion = expr.definition, expr.definition.by_depth
+    onwards = {node for node in recursion.step.atoms(Apply) if node.definition.id == definition.id}
+    step = walk(recursion.step, lambda node: sp.Add(*_numbers_in(node)) if node in onwards else None)
+    parts = (recursion.first, step)
+    varying = [own for own in definition.of if not _label(own).is_integer]
+    return all(is_smooth(part, own) for part in parts for own in varying) and all(
+        is_smooth(argument, thing) for argument in expr.arguments if isinstance(argument, sp.Expr)
+    )
+
+
+def _numbers_in(node: Apply) -> list[sp.Expr]:
+    return [argument for argument in node.arguments if not isinstance(argument, sp.IndexedBase)]
 
 
 def exists_by_form(node: sp.Basic) -> bool:

@@ -17,6 +17,7 @@ Each need is a kind and an expression:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -24,10 +25,23 @@ import sympy as sp
 from sympy.core.function import AppliedUndef, UndefinedFunction
 from sympy.core.symbol import Str
 
-from grape_spec.language.domains import Naturals, SmoothDomain
-from grape_spec.language.expressions import Apply, At, Diff, OneSided, bound_things, occurring, substitute, symbols_of
-from grape_spec.language.symbols import DECLARATIONS, size_of_axis
-from grape_spec.proof.derivatives import NotAlgebraic
+from grape_spec.language.definitions import Definition
+from grape_spec.language.domains import Interval, Naturals, OneOf, Real, SmoothDomain
+from grape_spec.language.expressions import (
+    Apply,
+    At,
+    Diff,
+    OneSided,
+    bound_things,
+    occurring,
+    substitute,
+    symbols_of,
+    walk,
+)
+from grape_spec.language.recursions import may_be_handed_on
+from grape_spec.language.symbols import DECLARATIONS, lowest_of, size_of_axis
+from grape_spec.proof.derivatives import NotAlgebraic, exists_by_form
+from grape_spec.proof.normal_form import shown_positive
 
 Kind = Literal[
     "positive", "non-negative", "nonzero", "an integer at least 1", "true", "defined", "a position of its axis"
@@ -134,7 +148,10 @@ def _of_definition(expr: Apply) -> Iterator[Need]:
         if not isinstance(value, sp.IndexedBase):
             yield from needs_of(value)
     yield from _of_values(mapping)
-    yield from _put(needs_of(expr.definition.body), mapping)
+    if expr.depth is not None:
+        refuse_recursion(expr)
+    else:
+        yield from _put(needs_of(expr.definition.body), mapping)
 
 
 def _of_values(mapping: dict[Any, Any]) -> Iterator[Need]:
@@ -206,7 +223,7 @@ def _positions_of(expr: sp.Basic) -> Iterator[tuple[sp.Expr, sp.Expr]]:
     put = {expr.replaced: expr.value} if isinstance(expr, At) else {}
     if isinstance(expr, Apply):
         put = _arguments(expr)
-        yield from positions_of(expr.definition.body)
+        yield from () if expr.depth is not None else positions_of(expr.definition.body)
     for thing, value in put.items():
         if size_of_axis(thing) is not None:
             yield value, substitute(size_of_axis(thing), put)
@@ -231,3 +248,66 @@ def _arguments(expr: Apply) -> dict[Any, Any]:
 def runs_over_axes_of(thing: Any, value: sp.Lambda, sizes: dict[Any, Any] | None = None) -> bool:
     """Whether a substituted family has the same index ranges as the family it replaces, at the sizes put in."""
     return tuple(size_of_axis(bound) for bound in value.signature) == _axes(thing, sizes)
+
+
+def refuse_recursion(node: Apply) -> None:
+    """Refuse a recursive definition at arguments for which it is not shown to have a value at every depth."""
+    definition = node.definition
+    _refuse_valueless(definition)
+    recursion = definition.by_depth
+    if not reaches(node.depth, recursion.lowest):
+        raise NotAlgebraic(f"{node.depth} is not shown to be a depth of {definition.id}")
+    for parameter, argument in zip(definition.of, node.arguments, strict=True):
+        if parameter != recursion.over and not _is_in_domain(parameter, argument):
+            raise NotAlgebraic(f"{argument} is not shown to be {DECLARATIONS[parameter].domain.name}")
+
+
+def reaches(depth: sp.Expr | None, lowest: int) -> bool:
+    """Whether a depth is a whole number from the lowest on: a number, or a declared size or count plus a number."""
+    if depth is None:
+        return False
+    number, symbol = depth.as_coeff_Add()
+    least = 0 if symbol == 0 else lowest_of(symbol)
+    return bool(number.is_Integer and least is not None and number >= 0 and least + number >= lowest)
+
+
+@lru_cache(maxsize=1_000)
+def _refuse_valueless(definition: Definition) -> None:
+    """Refuse a recursion whose first value or step has none somewhere in the domains of its parameters.
+
+    The step is looked at with any real number in place of the values before; that it goes on within the domains of the
+    parameters was checked when it was declared.
+    """
+    recursion = definition.by_depth
+    onwards = [node for node in recursion.step.atoms(Apply) if node.definition.id == definition.id]
+    before = {node: sp.Dummy("before", real=True) for node in onwards}
+    handed_on = [a for node in onwards for a in node.arguments if isinstance(a, sp.Expr)]
+    for expr in (recursion.first, walk(recursion.step, before.get), *handed_on):
+        for kind, needed in needs_of(expr):
+            if not _is_met_everywhere(kind, needed):
+                raise NotAlgebraic(f"{definition.id} has no value where {needed} is not {kind}")
+        for position, axis in positions_of(expr):
+            if position not in (1, axis) and size_of_axis(position) != axis:
+                raise NotAlgebraic(f"{definition.id} reads {position}, which is not shown to be a position of its axis")
+
+
+def _is_met_everywhere(kind: Kind, needed: Any) -> bool:
+    """Whether the form of a need shows that it is met for all values of the symbols."""
+    if kind == "defined":
+        return exists_by_form(needed)
+    if kind == "an integer at least 1":
+        return bool(needed.is_integer and needed.is_positive)
+    return kind in ("positive", "non-negative", "nonzero") and shown_positive(needed)
+
+
+def _is_in_domain(parameter: Any, argument: Any) -> bool:
+    """Whether an argument is in the domain of its parameter; every position is asked to be on its axis elsewhere."""
+    declared = DECLARATIONS[parameter]
+    if argument == parameter or size_of_axis(parameter) is not None or may_be_handed_on(parameter, argument):
+        return True
+    if argument in DECLARATIONS:
+        return DECLARATIONS[argument].domain == declared.domain and DECLARATIONS[argument].sizes == declared.sizes
+    if isinstance(argument, sp.Lambda):
+        return declared.domain == Real and runs_over_axes_of(parameter, argument)
+    number = argument.is_Rational and isinstance(declared.domain, Interval | OneOf)
+    return bool(number and declared.domain.contains(Fraction(int(argument.p), int(argument.q))))

@@ -121,8 +121,13 @@ def _refuse_unshown(value: Any) -> None:
 @lru_cache(maxsize=10_000)
 def _definitions_in(expr: sp.Basic) -> frozenset[Definition]:
     """The definitions in an expression, and those in their bodies."""
-    own = {node.definition for node in expr.atoms(Apply)}
-    return frozenset(own).union(*(_definitions_in(definition.body) for definition in own))
+    found: set[Definition] = set()
+    waiting = [expr]
+    while waiting:
+        new = {node.definition for node in waiting.pop().atoms(Apply)} - found
+        found |= new
+        waiting += [definition.body for definition in new]
+    return frozenset(found)
 
 
 @lru_cache(maxsize=10_000)

@@ -23,7 +23,7 @@ from sympy.logic.boolalg import Boolean
 
 from grape_spec.evaluate import Evaluator
 from grape_spec.jets import Undecided, Undefined, exact, value_of
-from grape_spec.language.domains import Interval, RowDomain, SmoothDomain
+from grape_spec.language.domains import Interval, Position, RowDomain, SmoothDomain
 from grape_spec.language.expressions import symbols_of, unfold
 from grape_spec.language.symbols import DECLARATIONS, size_of_axis
 
@@ -146,7 +146,8 @@ def sample(symbols: list, random: Random, sizes: Mapping[sp.Symbol, int]) -> dic
         elif isinstance(entry.domain, SmoothDomain):
             point[thing] = _smooth_function(entry.domain, random)
         elif isinstance(thing, sp.IndexedBase):
-            point[thing] = _family(entry.domain, [_size(s, point) for s in entry.sizes], random)
+            within = _size(entry.domain.size, point) if isinstance(entry.domain, Position) else 0
+            point[thing] = _family(entry.domain, [_size(s, point) for s in entry.sizes], random, within)
     return point
 
 
@@ -158,11 +159,14 @@ def _size(size: sp.Expr, point: dict[Any, Any]) -> int:
     return int(size) if isinstance(size, sp.Integer) else int(point[size])
 
 
-def _family(domain: Any, sizes: list[int], random: Random) -> list:
+def _family(domain: Any, sizes: list[int], random: Random, within: int) -> list:
+    """The entries of a family; ``within`` is the size of the axis that positions are on."""
     if len(sizes) > 1:
-        return [_family(domain, sizes[1:], random) for _ in range(sizes[0])]
+        return [_family(domain, sizes[1:], random, within) for _ in range(sizes[0])]
     if isinstance(domain, RowDomain):
         return domain.sample_row(random, sizes[0])
+    if isinstance(domain, Position):
+        return [domain.sample_within(random, within) for _ in range(sizes[0])]
     return [domain.sample(random) for _ in range(sizes[0])]
 
 

@@ -107,7 +107,7 @@ class Solver:
         if isinstance(expr, sp.Symbol):
             return self._variable(expr)
         if isinstance(expr, Apply):
-            return self.term(expr.unfold()) if is_arithmetic(expr.definition.body) else self._variable(expr)
+            return self.term(expr.unfold()) if _is_arithmetic_inside(expr) else self._variable(expr)
         if isinstance(expr, sp.Piecewise):
             return self._piecewise(expr)
         if isinstance(expr, sp.Pow) and isinstance(expr.exp, sp.Integer) and not isinstance(expr, sp.exp):
@@ -205,8 +205,12 @@ def _shown_positive(expr: sp.Basic, domains: frozenset) -> bool:
 def is_arithmetic(body: sp.Basic) -> bool:
     """Whether a body is built from arithmetic, Min, Max and cases alone, so that the solver can see through it."""
     return not body.atoms(sp.exp, sp.log, sp.Sum, sp.Product, sp.Indexed) and all(
-        is_arithmetic(node.definition.body) for node in body.atoms(Apply)
+        _is_arithmetic_inside(node) for node in body.atoms(Apply)
     )
+
+
+def _is_arithmetic_inside(node: Apply) -> bool:
+    return node.definition.recursion is None and is_arithmetic(node.definition.body)
 
 
 def _fold(expr: sp.Basic, terms: list[z3.ArithRef]) -> z3.ArithRef:

@@ -14,7 +14,7 @@ from grape_spec.proof.refute import refutes
 from tests.spec.attacks.world import ATTACKS, ID, entered
 
 KINDS = (
-    "circles", "sizes", "no_value", "derivatives", "sums", "assumptions", "bindings", "order", "declarations",
+    "circles", "sizes", "no_value", "derivatives", "sums", "assumptions", "bindings", "order", "declarations", "depth",
 )  # fmt: skip
 for kind in KINDS:
     import_module(f"tests.spec.attacks.{kind}")

@@ -18,6 +18,7 @@ from grape_spec.language import (
     OneHot,
     Open,
     Part,
+    PositionOn,
     Positive,
     Real,
     Simplex,
@@ -34,10 +35,12 @@ from grape_spec.language import (
     greater,
     holds,
     index,
+    recursive,
     sum_over,
     symbol,
 )  # fmt: skip
-from grape_spec.proof.rules import algebra, finite_sum, smt
+from grape_spec.language.domains import Naturals
+from grape_spec.proof.rules import algebra, finite_sum, over_depth, smt
 from sympy import Abs, exp, log, sqrt
 
 from tests.tables import TABLES, restored
@@ -86,6 +89,11 @@ def of(name: str, arguments: tuple, body: Any, **more: Any) -> Definition:
     return define(f"at.{name}", "", arguments, body, **more)
 
 
+def by_depth(name: str, arguments: tuple, first: Any, step: Any) -> Definition:
+    """A definition by recursion over its first argument."""
+    return recursive(f"at.{name}", "", arguments, arguments[0], first, step)
+
+
 def true(id: str, statement: Any, by: Any, assuming: Any = ()) -> None:
     """A claim that holds."""
     claim(f"at.{id}", "true", holds(statement, by=by, assuming=assuming))
@@ -105,6 +113,10 @@ with restored() as _before:
     table, wide = family("at_table", Real, n, c, text="a table"), family("at_wide", Positive, n, c, text="weights")
     rows, square = family("at_rows", Simplex, n, n, text="rows"), family("at_square", Real, n, n, text="a square")
     pairs = family("at_pairs", Simplex, n, c, text="rows of a table")
+    d, onward = (
+        symbol("at_d", Naturals("whole number", 0), "a depth"),
+        family("at_onward", PositionOn(n), n, text="where"),
+    )
     f, g = function("at_f", Smooth, "a function"), function("at_g", SmoothPositive, "a positive function")
 
     mul, minus = of("mul", (x, y), x * y), of("minus", (x, y), x - y)
@@ -121,6 +133,20 @@ with restored() as _before:
     unit = of("unit", (u,), sum_over(u[i], i) / n)
     spread = of("spread", (u,), sum_over((u[i] - unit()) ** 2, i) / (n - 1))
 
+    counted = by_depth("counted", (d,), sp.Integer(0), lambda go: go() + 1)
+    doubled = by_depth("doubled", (d,), sp.Integer(1), lambda go: 2 * go())
+    shifted = by_depth("shifted", (d, x), x, lambda go: go(at_x=x + 1))
+    apart = by_depth("apart", (d, x, y), x - y, lambda go: go(at_y=y + 1))
+    along = by_depth("along", (d, i, u, onward), u[i], lambda go: u[i] + go(at_i=onward[i]))
+    drawn = by_depth("drawn", (d, x, u, p), x, lambda go: sum_over(p[j] * go(at_x=x + u[j]), j))
+    sized = by_depth("sized", (d, r), mag(r), lambda go: go() + r)
+    kinked = by_depth("kinked", (d, x), mag(x), lambda go: go() + x)
+    grown = by_depth("grown", (d, x), exp(x), lambda go: x * go())
+    faster = by_depth("faster", (d, x), exp(2 * x), lambda go: x * go())
+    cut = by_depth("cut", (d, x), sp.Integer(1), lambda go: go() * over(x, x))
+    lengthening = by_depth("lengthening", (c,), sp.Integer(1), lambda go: go() + 1)
+
+    true("counted_is_depth", equals(counted(), d), over_depth(d))
     true("positive", greater(exp(x), 0), smt())
     true("square", at_least(x**2, 0), smt())
     true("mag_of_positive", equals(mag(r), r), smt())

@@ -2,6 +2,7 @@
 
 from grape_spec.language.grammar import rules_are
 from grape_spec.proof.facts import Fact, fact
+from grape_spec.proof.rules.depth import OverDepth, over_depth
 from grape_spec.proof.rules.equations import (
     Algebra,
     Chain,
@@ -20,8 +21,8 @@ from grape_spec.proof.rules.slopes import ByTerms, ChainRule, Near, Slope, by_te
 
 #: Every rule that may prove a statement.
 RULES: frozenset[type[Rule]] = frozenset({
-    Algebra, ByTerms, Chain, ChainRule, FiniteSum, FromMinimum, Induction, Near, Rewrite, Slope, Smt, Termwise,
-    Unproved,
+    Algebra, ByTerms, Chain, ChainRule, FiniteSum, FromMinimum, Induction, Near, OverDepth, Rewrite, Slope, Smt,
+    Termwise, Unproved,
 })  # fmt: skip
 
 rules_are({*RULES, Fact, Step})
@@ -39,6 +40,7 @@ __all__ = [
     "from_minimum",
     "induction",
     "near",
+    "over_depth",
     "rewrite",
     "slope",
     "smt",

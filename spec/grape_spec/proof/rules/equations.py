@@ -100,7 +100,7 @@ class Induction(Rule):
         return GENERAL
 
     def _larger(self, side: sp.Expr) -> sp.Expr:
-        return walk(substitute(side, {self.size: self.size + 1}), self._split)
+        return last_apart(substitute(side, {self.size: self.size + 1}), self.size)
 
     def _is_normalised_along_size(self, thing: Any) -> bool:
         entry = DECLARATIONS[thing]
@@ -108,17 +108,23 @@ class Induction(Rule):
             return self.size in entry.domain.size.free_symbols
         return isinstance(entry.domain, RowDomain) and self.size in entry.sizes[-1].free_symbols
 
-    def _split(self, node: sp.Basic) -> sp.Basic | None:
-        if not isinstance(node, sp.Sum | sp.Product) or node.limits[0][2] != self.size + 1:
+    def describe(self) -> str:
+        return f"induction over {self.size}"
+
+
+def last_apart(expr: sp.Expr, size: sp.Symbol) -> sp.Expr:
+    """The expression with the last term of every sum up to ``size`` + 1 taken out of it."""
+
+    def split(node: sp.Basic) -> sp.Basic | None:
+        if not isinstance(node, sp.Sum | sp.Product) or node.limits[0][2] != size + 1:
             return None
         (bound, low, high), *outer = node.limits
         if outer:
             raise Unknown("induction over nested sums is not supported")
-        last, shorter = substitute(node.function, {bound: high}), node.func(node.function, (bound, low, self.size))
+        last, shorter = substitute(node.function, {bound: high}), node.func(node.function, (bound, low, size))
         return shorter + last if isinstance(node, sp.Sum) else shorter * last
 
-    def describe(self) -> str:
-        return f"induction over {self.size}"
+    return walk(expr, split)
 
 
 def induction(size: sp.Symbol) -> Rule:

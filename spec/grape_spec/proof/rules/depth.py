@@ -1,0 +1,157 @@
+"""The rule that proves what holds at every depth of a recursion: for sequences of any length, and whole trees.
+
+The statement is an equation whose left side is a recursion at the depth of the induction. It is shown at the first
+depth, and at each depth from the same statement at the depth before, for all values of its symbols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import sympy as sp
+from sympy.logic.boolalg import Boolean
+
+from grape_spec.language.expressions import (
+    Apply,
+    At,
+    Diff,
+    OneSided,
+    bound_things,
+    occurring,
+    rebuild,
+    substitute,
+    symbols_of,
+    unfold,
+)
+from grape_spec.language.recursions import may_be_handed_on
+from grape_spec.language.symbols import DECLARATIONS, lowest_of, size_of_axis
+from grape_spec.proof.context import Context, Unknown
+from grape_spec.proof.facts import Fact, part_of
+from grape_spec.proof.needs import reaches
+from grape_spec.proof.rules.equations import last_apart
+from grape_spec.proof.rules.rule import GENERAL, Rule, sides
+
+
+@dataclass(frozen=True)
+class Known:
+    """An equation whose left side is a recursion, for every value of the symbols among its arguments.
+
+    Arguments:
+        lowest: the first depth at which it holds.
+        within: where its depth is fixed, that depth; otherwise it holds at every depth.
+    """
+
+    left: Apply
+    right: sp.Expr
+    lowest: int
+    within: sp.Symbol | None = None
+
+    def at(self, node: sp.Basic) -> sp.Expr | None:
+        """What a recursion equals by this equation; None if it is no instance of the left side."""
+        if not isinstance(node, Apply) or node.args[0] != self.left.args[0] or not self._holds_at(node.depth):
+            return None
+        pairs = zip(self.left.arguments, node.arguments, strict=True)
+        chosen = {own: given for own, given in pairs if isinstance(own, sp.Symbol)}
+        if any(
+            own not in (self.left.depth, given) and not may_be_handed_on(own, given) for own, given in chosen.items()
+        ):
+            return None
+        return substitute(self.right, chosen) if substitute(self.left, chosen) == node else None
+
+    def _holds_at(self, depth: sp.Expr | None) -> bool:
+        return depth == self.within if self.within is not None else reaches(depth, self.lowest)
+
+
+@dataclass(frozen=True)
+class OverDepth(Rule):
+    """A recursion equals the right side at the first depth, and at each one if at the depth before."""
+
+    over: sp.Symbol
+    given: tuple[Fact, ...] = ()
+    takes_for_granted = ("induction on the natural numbers",)
+    engine = "induction over depth"
+
+    def prove(self, statement: Boolean, context: Context) -> str:
+        known = [self._known(fact, context) for fact in self.given]
+        if context.assumptions:
+            raise Unknown(f"an assumption that holds at one {self.over} may fail at the next")
+        hypothesis = _equation(statement, self.over, within=self.over)
+        left, right = statement.args
+        at_first = {self.over: sp.Integer(hypothesis.lowest)}
+        if not context.agree(*(_rewritten(unfold(substitute(side, at_first)), known) for side in (left, right))):
+            raise Unknown(f"the first depth, {self.over} = {hypothesis.lowest}, is not shown")
+        if not context.agree(*(self._one_deeper(side, [hypothesis, *known]) for side in (left, right))):
+            raise Unknown("the induction step is not shown")
+        return GENERAL
+
+    def _one_deeper(self, side: sp.Expr, known: list[Known]) -> sp.Expr:
+        deeper = last_apart(substitute(side, {self.over: self.over + 1}), self.over)
+        return _rewritten(unfold(deeper), known)
+
+    def _known(self, fact: Fact, context: Context) -> Known:
+        part = part_of(fact.claim, fact.part, context)
+        if part.assuming or fact.bindings:
+            raise Unknown(f"{fact.claim} ({fact.part}) is used at every depth: without assumptions, and as it stands")
+        over = part.statement.args[0].depth if isinstance(part.statement.args[0], Apply) else None
+        if not isinstance(over, sp.Symbol):
+            raise Unknown(f"{fact.claim} ({fact.part}) is not about a recursion")
+        return _equation(part.statement, over)
+
+    def uses(self) -> tuple[str, ...]:
+        return tuple(fact.claim for fact in self.given)
+
+    def describe(self) -> str:
+        given = "".join(f", {fact.part}" for fact in self.given)
+        return f"induction over {self.over}" + (f", given {given[2:]}" if given else "")
+
+
+def over_depth(over: sp.Symbol, *, given: Iterable[Fact] = ()) -> Rule:
+    """Induction over the depth of a recursion, with earlier equations about recursions as further knowledge."""
+    return OverDepth(over, tuple(given))
+
+
+def _equation(statement: Boolean, over: sp.Symbol, within: sp.Symbol | None = None) -> Known:
+    """An equation that may be used for all values of its symbols; refused where the depth is in any other place."""
+    left, right = sides(statement)
+    lowest = lowest_of(over)
+    if lowest is None:
+        raise Unknown(f"{over} is not a size or a whole number")
+    if not isinstance(left, Apply) or left.depth != over:
+        raise Unknown(f"the left side is not a recursion at the depth {over}")
+    if left.definition.by_depth.lowest > lowest:
+        raise Unknown(f"the recursion begins at {left.definition.by_depth.lowest}, and {over} at {lowest}")
+    if sum(over in occurring(argument) for argument in left.arguments) != 1:
+        raise Unknown(f"{over} is in more than one argument")
+    grown = sorted(str(thing) for thing in symbols_of(statement) - {over} if over in _sizes_of(thing))
+    if grown:
+        raise Unknown(f"{grown[0]} has another size at another depth")
+    if lowest < 1 and any(over in _ranges(side) for side in (left, right)):
+        raise Unknown(f"a sum up to {over} has no terms at the first depth")
+    return Known(unfold(left), right, lowest, within)
+
+
+def _sizes_of(thing: Any) -> set[sp.Symbol]:
+    entry, axis = DECLARATIONS[thing], size_of_axis(thing)
+    return set().union(*(size.free_symbols for size in (*entry.sizes, *([] if axis is None else [axis]))))
+
+
+def _ranges(expr: sp.Expr) -> set[sp.Symbol]:
+    """Every symbol in the limits of a sum or product, also within definitions."""
+    nodes = unfold(expr).atoms(sp.Sum, sp.Product)
+    return set().union(*(limit[2].free_symbols for node in nodes for limit in node.limits))
+
+
+def _rewritten(node: sp.Basic, known: list[Known]) -> sp.Basic:
+    """Every recursion replaced by what it is known to equal, but under a derivative or a name that is bound."""
+    for equation in known:
+        value = equation.at(node)
+        if value is not None:
+            return value
+    if not node.args or isinstance(node, sp.IndexedBase | Diff | At | OneSided | sp.Lambda):
+        return node
+    bound = bound_things(node)
+    usable = [equation for equation in known if bound.isdisjoint(occurring(equation.left) | occurring(equation.right))]
+    args = [_rewritten(arg, usable) for arg in node.args]
+    return node if all(new is old for new, old in zip(args, node.args, strict=True)) else rebuild(node, args)

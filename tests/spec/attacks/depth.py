@@ -1,0 +1,209 @@
+"""Recursions over a depth, and the induction over it.
+
+A recursion has a value at every depth from its first, for arguments in the domains of its parameters; the hypothesis of
+the induction holds at the depth before, for what fits its left side."""
+
+from grape_spec.language import Diff, at_most, equals, holds, recursive, sum_over
+from grape_spec.proof.rules import fact, finite_sum, over_depth, rewrite, smt
+from sympy import Integer
+
+from tests.spec.attacks import world as w
+from tests.spec.attacks.world import ID, attacks_on, c, d, i, j, pairs, r, s, t, u, x, y, z
+
+attack = attacks_on("depth")
+
+
+def written(of, first, step):
+    """A part about a recursion that should be refused when it is written."""
+    return lambda: holds(equals(recursive("at.written", "", of, of[0], first, step)(), 0), by=over_depth(of[0]))
+
+
+attack(
+    "a step to a depth that is no lower",
+    "never ends",
+    written((d,), Integer(0), lambda go: go(at_d=d + 1) + 1),
+    refused="must go on at at_d itself",
+)
+attack(
+    "a step to two depths below",
+    "d = 1",
+    written((d,), Integer(0), lambda go: go(at_d=d - 1) + 1),
+    refused="must go on at at_d itself",
+)
+attack("a step to nowhere", "not a recursion", written((d, x), x, lambda go: x + d), refused="does not go on")
+attack(
+    "a first value that depends on the depth",
+    "d",
+    written((d,), 1 * d, lambda go: go() + 1),
+    refused="must mention neither",
+)
+attack(
+    "a positive number handed on less one",
+    "r = 1/2",
+    written((d, r), r, lambda go: go(at_r=r - 1)),
+    refused="not shown to be in the domain",
+)
+attack(
+    "a position handed on plus one",
+    "the last",
+    written((d, i, u), u[i], lambda go: go(at_i=i + 1)),
+    refused="not shown to be in the domain",
+)
+attack(
+    "a position on another axis",
+    "n > c",
+    written((d, s, w.col, u), w.col[s], lambda go: sum_over(u[i] * go(at_s=i), i)),
+    refused="not shown to be in the domain",
+)
+attack(
+    "a recursion within its own argument",
+    "too fast",
+    written((d, x), x, lambda go: go(at_x=go())),
+    refused="within an argument",
+)
+attack(
+    "a step within a derivative", "not smooth", written((d, x), abs(x), lambda go: Diff(go(), x)), refused="outside of"
+)
+attack(
+    "a depth that is any number", "x = 1/2", written((x, y), y, lambda go: go() + 1), refused="whole number or a size"
+)
+attack(
+    "a step that sums over its depth",
+    "c",
+    written((c,), Integer(1), lambda go: sum_over(go(at_c=s), s)),
+    refused="must go on at",
+)
+
+attack("2^d = 1 + d", "d = 2", lambda: holds(equals(w.doubled(), 1 + d), by=over_depth(d)), at={d: 2})
+attack(
+    "a step without a first", "d = 0: 2⁰ is not 0", lambda: holds(equals(w.doubled(), 0), by=over_depth(d)), at={d: 0}
+)
+attack(
+    "an argument moves, and the right side does not",
+    "d = 1",
+    lambda: holds(equals(w.shifted(), x), by=over_depth(d)),
+    at={d: 1, x: 0},
+)
+attack(
+    "an argument moves the other way",
+    "d = 1",
+    lambda: holds(equals(w.shifted(), x - d), by=over_depth(d)),
+    at={d: 1, x: 0},
+)
+attack(
+    "the hypothesis for equal arguments, used for others",
+    "d = 1: −1",
+    lambda: holds(equals(w.apart(d, x, x), 0), by=over_depth(d)),
+    at={d: 1, x: 0},
+)
+attack(
+    "the hypothesis for an argument that is fixed, used for another",
+    "d = 1: −1",
+    lambda: holds(equals(w.apart(d, x, 0), x), by=over_depth(d)),
+    at={d: 1, x: 0},
+)
+attack(
+    "a free index that a sum of the step binds",
+    "u is not constant",
+    lambda: holds(equals(w.drawn(), x + d * u[j]), by=over_depth(d)),
+)
+attack(
+    "the position before in place of the one after",
+    "u is not constant",
+    lambda: holds(equals(w.along(), (d + 1) * u[i]), by=over_depth(d)),
+)
+attack("the depth in two arguments", "d = 1", lambda: holds(equals(w.shifted(d, -d), 0 * d), by=over_depth(d)))
+attack(
+    "an assumption at one depth",
+    "d = 1, x = 0",
+    lambda: holds(equals(w.shifted(), x), by=over_depth(d), assuming=[at_most(d * x, 0)]),
+)
+attack(
+    "rows that are normalised at every depth",
+    "c = 2",
+    lambda: holds(equals(w.lengthening(), sum_over(pairs[i, s], s) * c**2), by=over_depth(c)),
+)
+attack(
+    "an index that is not there at the depth before",
+    "c = 2",
+    lambda: holds(equals(w.lengthening(), t), by=over_depth(c)),
+    at={c: 2, t: 1},
+)
+attack(
+    "a depth below the first",
+    "d = 0",
+    lambda: holds(equals(w.counted(d - 1), d - 1), by=over_depth(d)),
+    refused="a whole number of at least 0",
+)
+attack(
+    "a depth below the first, by rewriting",
+    "d = 0",
+    lambda: holds(equals(w.counted(d - 1), d - 1), by=rewrite("at.counted_is_depth", at_d=d - 1)),
+    refused="a whole number of at least 0",
+)
+attack(
+    "a depth that is any real number",
+    "x = 1/2",
+    lambda: holds(equals(w.counted(x), x), by=rewrite("at.counted_is_depth", at_d=x)),
+    refused="a whole number of at least 0",
+)
+attack(
+    "a positive parameter at −1",
+    "x = −1, d = 0: |−1| is not −1",
+    lambda: holds(equals(w.sized(d, x), (1 + d) * x), by=over_depth(d)),
+)
+attack(
+    "a step that has no value, and cancels",
+    "x = 0",
+    lambda: holds(equals(w.cut(), 1), by=over_depth(d)),
+    at={d: 1, x: 0},
+)
+attack(
+    "a kink of a recursion, less itself",
+    "x = 0",
+    lambda: holds(equals(w.minus(Diff(w.kinked(), x), Diff(w.kinked(), x)), 0), by=finite_sum()),
+)
+attack(
+    "the derivative of a recursion, less itself, where there is a kink",
+    "x = 0",
+    lambda: holds(equals(w.minus(2 * Diff(w.kinked(), x), Diff(w.kinked(), x)), Diff(w.kinked(), x)), by=finite_sum()),
+)
+attack(
+    "two recursions have the same derivative",
+    "d = 0, x = 0: 3, and 2",
+    lambda: holds(equals(Diff(w.grown() * w.faster(), x), 2 * w.grown() * Diff(w.grown(), x)), by=finite_sum()),
+    at={d: 0, x: 0},
+)
+attack(
+    "a recursion does not depend on its argument",
+    "d = 0, x = 0",
+    lambda: holds(equals(Diff(z * w.grown(), x), 0), by=finite_sum()),
+    at={d: 0, x: 0, z: 1},
+)
+attack(
+    "a derivative at twice the argument",
+    "d = 0, x = 0: 2, and 1",
+    lambda: holds(equals(Diff(w.grown(d, 2 * x), x), w.grown(d, 2 * x) * 1), by=finite_sum()),
+    at={d: 1, x: 1},
+)
+attack(
+    "itself, as known",
+    "d = 2",
+    lambda: holds(equals(w.doubled(), 1 + d), by=over_depth(d, given=[fact(ID)])),
+    refused="expected one of the earlier parts",
+)
+attack(
+    "what is assumed, as known at every depth",
+    "d = 1",
+    lambda: [
+        holds(equals(w.shifted(), x), by=smt(given=[]), assuming=[equals(w.shifted(), x)], name="assumed"),
+        holds(equals(w.shifted(), x), by=over_depth(d, given=[fact(ID, part="assumed")]), name="known"),
+    ],
+    at={d: 1, x: 0},
+)
+attack(
+    "induction over another recursion's depth",
+    "c = 2",
+    lambda: holds(equals(w.lengthening(), 1 + 0 * d), by=over_depth(d)),
+    at={c: 2, d: 0},
+)
