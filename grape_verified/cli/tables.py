@@ -200,7 +200,9 @@ def _shortcomings(run: Ledger) -> Iterator[str]:
 
 
 def _faults(part: PartRecord) -> Iterator[str]:
-    if part.contradiction:
+    if part.second.opinion == "contradicts":
+        yield f"contradicted by the second route: {part.second.detail}"
+    if part.contradiction and part.status == "refuted":
         yield f"both proved and refuted, a bug in the checker; witness {part.witness}"
     elif part.status == "refuted":
         yield f"refuted; witness {part.witness}"
@@ -218,6 +220,8 @@ def _in_words(s: Summary) -> str:
     return (
         f"{s.fully_proved} of {s.claims} claims fully proved, {s.unknown} unknown, {s.refuted} refuted, "
         f"{s.at_sizes_only} at chosen sizes only; {s.contradictions} contradictions between engines.\n"
+        f"Second route: {s.equations_agree} of {s.equations} equations agree, {s.equations_contradicted} contradict, "
+        f"{s.equations_not_decided} not decided.\n"
         f"{s.mutants_refuted} of {s.mutants} mutants refuted, {s.mutants_implied} implied by the claim, "
         f"{s.mutants_listed} listed as equivalent, {s.mutants_survived} survived; "
         f"{s.wrong_variants} false variants.\n"
@@ -256,4 +260,19 @@ def _evidence(claim: Claim, seen: Ledger) -> str:
     refuted, total = sum(m.refuted for m in mutants), sum(m.total for m in mutants)
     true = sum(len(m.implied) + len(m.listed) for m in mutants)
     scope = _scope(record.scope)
-    return f"{status}, {scope}; {record.effective} points; {refuted} of {total} mutants refuted, {true} true"
+    return (
+        f"{status}, {scope}; {record.effective} points; {refuted} of {total} mutants refuted, {true} true; "
+        f"second route: {_second(record)}"
+    )
+
+
+def _second(record: ClaimRecord) -> str:
+    """What the second route found: a count, and a line for each equation that it did not confirm."""
+    seen = [(part.name, part.second) for part in record.parts if part.second.opinion != "no equation"]
+    if not seen:
+        return "no equation"
+    lines = [f"{sum(second.opinion == 'agrees' for _, second in seen)} of {len(seen)} equations agree"]
+    for name, second in seen:
+        if second.opinion != "agrees":
+            lines.append(f"  {name + ': ' if name else ''}{second.opinion}: {second.detail}")
+    return "\n".join(lines)

@@ -66,6 +66,10 @@ class Summary:
     refuted: int = 0
     at_sizes_only: int = 0
     contradictions: int = 0
+    equations: int = 0
+    equations_agree: int = 0
+    equations_contradicted: int = 0
+    equations_not_decided: int = 0
     mutants: int = 0
     mutants_refuted: int = 0
     mutants_implied: int = 0
@@ -192,6 +196,10 @@ def _counted(claims: Sequence[ClaimRecord], kernels: Sequence[KernelRecord], sec
         refuted=sum(record.status == "refuted" for record in claims),
         at_sizes_only=sum(not record.general for record in proved),
         contradictions=sum(part.contradiction for part in parts),
+        equations=sum(part.second.opinion != "no equation" for part in parts),
+        equations_agree=sum(part.second.opinion == "agrees" for part in parts),
+        equations_contradicted=sum(part.second.opinion == "contradicts" for part in parts),
+        equations_not_decided=sum(part.second.opinion == "not decided" for part in parts),
         mutants=sum(part.mutants.total for part in parts),
         mutants_refuted=sum(part.mutants.refuted for part in parts),
         mutants_implied=sum(len(part.mutants.implied) for part in parts),

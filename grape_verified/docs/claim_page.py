@@ -140,11 +140,13 @@ def _evidence(ledger: Ledger, record: ClaimRecord | None) -> Iterator[str]:
         return
     if record.waits_for:
         yield f"Depends on what is not proved: {links(record.waits_for)}."
-    head = ("part", "verdict", "scope", "engine", "points", "mutants refuted", "true", "survived", "seconds")
-    yield table(head, map(_evidence_row, record.parts))
+    counts = ("points", "mutants refuted", "true", "survived", "seconds")
+    yield table(("part", "verdict", "scope", "engine", "second route", *counts), map(_evidence_row, record.parts))
     for part in record.parts:
         if part.status != "proved":
             yield f"{part.name}: {part.status}: {part.reason or part.witness}"
+        if part.second.detail:
+            yield f"{part.name}: second route: {part.second.opinion}: {part.second.detail}"
     versions = ", ".join(f"{name} {number[:12]}" for name, number in ledger.versions.items())
     yield f"Recorded {ledger.created}, with {versions}. Version of the claim: `{record.hash[:16]}`."
 
@@ -156,6 +158,7 @@ def _evidence_row(part: PartRecord) -> tuple[str, ...]:
         part.status,
         part.scope or "none",
         part.engine,
+        part.second.opinion,
         f"{part.points.effective} of {part.points.drawn}",
         f"{mutants.refuted} of {mutants.total}",
         str(len(mutants.implied) + len(mutants.listed)),

@@ -37,6 +37,7 @@ from grape_spec.proof.prove import Proof
 from grape_spec.proof.refute import Search, refute
 from grape_spec.proof.rules import GENERAL, RULES, Rule, algebra, fact, finite_sum, smt
 
+from grape_verified.cli.tables import _shortcomings
 from grape_verified.conformance.ledger import summarise
 
 
@@ -109,6 +110,20 @@ def test_a_prover_that_lies_is_a_contradiction(w, planted_rules):
     run = summarise([found], [], 0.0)
     assert run.summary.contradictions == 1
     assert not run.holds
+
+
+def test_a_false_equation_that_prover_and_refuter_pass_is_contradicted_by_the_second_route(w, monkeypatch):
+    """The run fails, with one line that names claim, part and size."""
+    monkeypatch.setattr(examination, "refute", lambda *args, **kwargs: Search(50, 50))
+    found, part = record(statement=equals(sum_over(w.u[w.i], w.i), w.rows * w.u[1]), by=Lying(), name="the total")
+    assert (part.status, part.second.opinion) == ("proved", "contradicts")
+    assert part.contradiction
+    run = summarise([found], [], 0.0)
+    assert (run.summary.contradictions, run.summary.equations_contradicted, run.holds) == (1, 1, False)
+    (line,) = (line for line in _shortcomings(run) if "second route" in line)
+    assert line.startswith("t.planted [the total]: contradicted by the second route: the left side is ")
+    assert "(t_rows = 2)" in line
+    assert "\n" not in line
 
 
 def test_every_engine_that_is_forced_to_say_proved_is_contradicted(w, monkeypatch):

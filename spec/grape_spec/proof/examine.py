@@ -25,6 +25,7 @@ from grape_spec.proof.audit import (
 from grape_spec.proof.prove import Proof, prove_claim, proved_of
 from grape_spec.proof.refute import refute
 from grape_spec.proof.rules import GENERAL
+from grape_spec.proof.second_route import Second, look_again
 from grape_spec.render import latex_assuming, unicode
 
 Status = Literal["proved", "refuted", "unknown"]
@@ -77,10 +78,11 @@ class PartRecord:
         status: "refuted" where a witness was found, whatever the prover says.
         scope: the sizes for which it is proved; empty where it is not.
         reason: why the prover could not decide.
-        contradiction: proved and refuted at once, a bug in the checker.
+        contradiction: proved, and refuted or contradicted by the second route: a bug in the checker.
         satisfiable: whether the assumptions hold anywhere.
         sides_differ: whether the two sides are different trees.
         conditions: the assumptions and domains, and whether the proof needs each; none without a proof.
+        second: what the second route found.
     """
 
     name: str
@@ -100,6 +102,7 @@ class PartRecord:
     witness: dict[str, Any] | None
     mutants: Mutants
     conditions: tuple[Condition, ...]
+    second: Second
 
     DERIVED: ClassVar = ("sound",)
 
@@ -211,6 +214,7 @@ def examine(claim_id: str) -> ClaimRecord:
 def _examine_part(claim_id: str, part: Part, proof: Proof, earlier: tuple[Part, ...]) -> PartRecord:
     search = refute(part.statement, part.assuming, sizes=part.by.at_sizes(), points=POINTS)
     mutants = audit_mutants(part, claim_id=claim_id, earlier=earlier, search=search)
+    second = look_again(part.statement, part.assuming, part.by.at_sizes())
     proved = proof.status == "proved"
     return PartRecord(
         name=part.name,
@@ -223,13 +227,14 @@ def _examine_part(claim_id: str, part: Part, proof: Proof, earlier: tuple[Part, 
         scope=proof.scope,
         reason=proof.reason,
         seconds=proof.seconds,
-        contradiction=proved and search.refuted,
+        contradiction=proved and (search.refuted or second.opinion == "contradicts"),
         satisfiable=assumptions_can_hold(part, search),
         sides_differ=two_sides_differ(part),
         points=Points(search.drawn, search.effective),
         witness=search.witness,
         mutants=_counted(mutants, part),
         conditions=tuple(audit_conditions(part, claim_id=claim_id, earlier=earlier)) if proved else (),
+        second=second,
     )
 
 

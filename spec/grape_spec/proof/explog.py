@@ -350,7 +350,8 @@ class Values:
 
     def quotient(self, x: Quotient) -> arb:
         """The value of a quotient."""
-        return self.polynomial(x.above) / self.polynomial(x.below)
+        with ctx.workprec(BITS):
+            return self.polynomial(x.above) / self.polynomial(x.below)
 
     def polynomial(self, polynomial: Any) -> arb:
         """The value of a polynomial."""
@@ -372,11 +373,13 @@ class Values:
     def _of(self, generator: Generator) -> arb:
         if generator.draw is not None:
             drawn = Fraction(generator.draw(self._seed))
-            return arb(fmpq(drawn.numerator, drawn.denominator))
-        if generator.kind == "exp":
-            return self.quotient(generator.of).exp()
-        inside = abs(self.polynomial(generator.of))
-        return inside.log() if generator.kind == "log" else inside.sqrt()
+            with ctx.workprec(BITS):
+                return arb(fmpq(drawn.numerator, drawn.denominator))
+        with ctx.workprec(BITS):
+            if generator.kind == "exp":
+                return self.quotient(generator.of).exp()
+            inside = abs(self.polynomial(generator.of))
+            return inside.log() if generator.kind == "log" else inside.sqrt()
 
 
 class Jet:

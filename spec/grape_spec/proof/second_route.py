@@ -19,13 +19,12 @@ from random import Random
 from typing import Any, Literal
 
 import sympy as sp
+from flint import arb, fmpq
 from sympy.logic.boolalg import Boolean
 
-from grape_spec.language.domains import Interval, Naturals, OneOf, RowDomain
+from grape_spec.language.domains import Interval, Naturals, OneOf
 from grape_spec.language.expressions import symbols_of
 from grape_spec.language.symbols import DECLARATIONS, declaration, declared_name, size_of_axis
-from flint import arb, fmpq
-
 from grape_spec.proof.explog import FEW, MANY, Crowded, Field, NotDecided, NoValue, OnTheEdge, Quotient, Values
 from grape_spec.proof.written_out import NeedsLabels, NeedsNumber, Reader
 
@@ -245,7 +244,7 @@ class _Region:
         self.has_values(self.seed)
         values = Values(self.field, self.seed)
         a, b = values.quotient(left), values.quotient(right)
-        if not (a - b).contains(0):
+        if not values.quotient(left + -right).contains(0):
             raise _Differs(f"the left side is {a.str(8, radius=False)}, the right side {b.str(8, radius=False)}")
         self.only_here = True
         if self.field.whole:
@@ -262,7 +261,7 @@ class _Region:
         """Solve the assumed equations and read the other assumptions; raises `_Excluded` where one does not hold."""
         equations = [(f, given) for f in self.question.equations for given in self._everywhere(f)]
         for _ in range(1 + len(equations) ** 2):
-            if not any([self._solve(equation, given) for equation, given in equations]):
+            if not any(self._solve(equation, given) for equation, given in equations):
                 break
         else:
             raise OnTheEdge("the assumed equations are not solved one after the other")
@@ -345,8 +344,7 @@ class _Region:
 
 
 def _conjuncts(formula: Boolean) -> Iterator[Boolean]:
-    for part in formula.args if isinstance(formula, sp.And) else (formula,):
-        yield part
+    yield from formula.args if isinstance(formula, sp.And) else (formula,)
 
 
 def _places(polynomial: Any) -> set[int]:
@@ -356,12 +354,14 @@ def _places(polynomial: Any) -> set[int]:
 
 def _linear(polynomial: Any, place: int) -> tuple[Any, Any]:
     """Slope and rest of a polynomial in one generator; no slope where it is not linear."""
-    ring, slope, rest = polynomial.context(), {}, {}
+    slope: dict[tuple[int, ...], Any] = {}
+    rest: dict[tuple[int, ...], Any] = {}
     for exponents, c in polynomial.to_dict().items():
         if exponents[place] > 1:
             return None, None
         part = slope if exponents[place] else rest
         part[tuple(n if i != place else 0 for i, n in enumerate(exponents))] = c
+    ring = polynomial.context()
     return ring.from_dict(slope), ring.from_dict(rest)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from random import Random
@@ -18,7 +17,7 @@ import sympy as sp
 from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 
-from grape_spec.language.domains import Naturals, RowDomain, SimplexDomain
+from grape_spec.language.domains import Naturals, RowDomain, SimplexDomain, SmoothDomain
 from grape_spec.language.expressions import Apply, At, Diff, OneSided
 from grape_spec.language.symbols import DECLARATIONS, Declaration, declared_name
 from grape_spec.proof import explog
@@ -81,46 +80,48 @@ class Reader:
         return scope
 
     def _number(self, entry: Declaration) -> Jet:
-        return self._lift(self.field.open((entry.name,), _draws(entry, entry.name), entry.domain))
+        return self._lift(self.field.open((entry.name,), _draws(entry.domain, (entry.name,)), entry.domain))
 
     def _family(self, entry: Declaration, shape: list[int]) -> Callable[..., Jet]:
         def entry_at(*position: int) -> Jet:
             if any(not 1 <= i <= n for i, n in zip(position, shape, strict=True)):
                 raise NoValue(f"{entry.name} is read beyond its axis, at {position}")
             if isinstance(entry.domain, RowDomain):
-                return self._lift(self._in_row(entry, position, shape[-1]))
-            return self._lift(self.field.open((entry.name, *position), _draws(entry, (entry.name, *position)), entry.domain))
+                return self._lift(self._in_row(entry.name, entry.domain, position, shape[-1]))
+            key = (entry.name, *position)
+            return self._lift(self.field.open(key, _draws(entry.domain, key), entry.domain))
 
         return entry_at
 
-    def _in_row(self, entry: Declaration, position: tuple[int, ...], length: int) -> Quotient:
+    def _in_row(self, name: str, domain: RowDomain, position: tuple[int, ...], length: int) -> Quotient:
         """An entry of a row that sums to one: the last is what the others leave."""
         *row, place = position
 
         def draw(place: int) -> Callable[[int], Fraction]:
-            return lambda seed: entry.domain.sample_row(_random(seed, (entry.name, *row)), length)[place - 1]
+            return lambda seed: domain.sample_row(_random(seed, (name, *row)), length)[place - 1]
 
         def element(place: int) -> Quotient:
-            return self.field.open((entry.name, *row, place), draw(place), entry.domain)
+            return self.field.open((name, *row, place), draw(place), domain)
 
         if place < length:
             return element(place)
         last = self.field.one
         for other in range(1, length):
             last = last + -element(other)
-        if isinstance(entry.domain, SimplexDomain):
+        if isinstance(domain, SimplexDomain):
             self.field.is_positive(last)
         return last
 
     def _function(self, entry: Declaration) -> Callable[..., Jet]:
         """A smooth function: its value and its derivatives where it is read are numbers of their own."""
+        positive = bool(entry.domain.assumptions.get("positive"))
 
         def value(*arguments: Any) -> Jet:
             *index, at = arguments
             key = (entry.name, *map(self.whole, index), *self._lift(at).value.key)
 
             def derivative(k: int) -> Quotient:
-                domain = replace(entry.domain, positive=entry.domain.positive and not k)
+                domain = SmoothDomain("value", positive and not k)
                 scale = self.field.rational(Fraction(1, math.factorial(k)))
                 return self.field.open((*key, k), _draws_value(domain, (*key, k)), domain) * scale
 
@@ -160,7 +161,8 @@ class Reader:
         return {declared_name(self.field.key_of(place)[0]) for place in used if self.field.is_open(place)}
 
     def _value(self, expr: Any, scope: Scope) -> Any:
-        return _reader_of(type(expr))(self, expr, scope)
+        kind: Any = type(expr)
+        return _reader_of(kind)(self, expr, scope)
 
     def _no_number(self, expr: Any, scope: Scope) -> Any:
         raise NoValue(f"{expr} is not a real number")
@@ -212,7 +214,8 @@ class Reader:
 
     def _delta(self, expr: sp.KroneckerDelta, scope: Scope) -> int:
         values = [self._value(arg, scope) for arg in expr.args]
-        families = {t for x in values if isinstance(x, Jet) for t in self._declared_in(x) if isinstance(t, sp.IndexedBase)}
+        things = {thing for x in values if isinstance(x, Jet) for thing in self._declared_in(x)}
+        families = {thing for thing in things if isinstance(thing, sp.IndexedBase)}
         if families:
             raise NeedsLabels(families)
         first, second = map(self.whole, values)
@@ -240,7 +243,7 @@ class Reader:
         variable, tag = expr.variable, self._fresh_tag()
         step = Jet({0: self.field.zero, tag: self.field.one})
         if isinstance(variable, sp.Symbol):
-            moved = {variable: self._lift(scope[variable]) + step}
+            moved: dict[Any, Any] = {variable: self._lift(scope[variable]) + step}
         else:
             family = scope[variable.base]
             here = tuple(self.whole(self._value(i, scope)) for i in variable.indices)
@@ -317,7 +320,9 @@ class Reader:
                 raise NotDecided("a condition that changes at the point")
             return isinstance(formula, sp.Eq | sp.Le | sp.Ge)
         sign = self.field.sign(difference.value)
-        return {sp.Ne: True, sp.Lt: sign < 0, sp.Le: sign < 0, sp.Gt: sign > 0, sp.Ge: sign > 0}.get(type(formula), False)
+        if isinstance(formula, sp.Eq | sp.Ne):
+            return isinstance(formula, sp.Ne)
+        return sign < 0 if isinstance(formula, sp.Lt | sp.Le) else sign > 0
 
 
 _READERS: dict[type, Callable[[Reader, Any, Scope], Any]] = {
@@ -346,7 +351,7 @@ _READERS: dict[type, Callable[[Reader, Any, Scope], Any]] = {
 
 
 @cache
-def _reader_of(kind: type) -> Callable[[Reader, Any, Scope], Any]:
+def _reader_of(kind: Any) -> Callable[[Reader, Any, Scope], Any]:
     """The method that reads nodes of a class: that of the nearest ancestor."""
     found = next((_READERS[ancestor] for ancestor in kind.__mro__ if ancestor in _READERS), None)
     if found is None:
@@ -369,8 +374,8 @@ def _random(seed: int, key: Any) -> Random:
     return Random(f"{seed} {key}")
 
 
-def _draws(entry: Declaration, key: Any) -> Callable[[int], Fraction]:
-    return lambda seed: Fraction(entry.domain.sample(_random(seed, key)))
+def _draws(domain: Any, key: Any) -> Callable[[int], Fraction]:
+    return lambda seed: Fraction(domain.sample(_random(seed, key)))
 
 
 def _draws_value(domain: Any, key: Any) -> Callable[[int], Fraction]:
