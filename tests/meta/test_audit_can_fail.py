@@ -112,7 +112,9 @@ def test_a_prover_that_lies_is_a_contradiction(w, planted_rules):
     assert not run.holds
 
 
-def test_a_false_equation_that_prover_and_refuter_pass_is_contradicted_by_the_second_route(w, monkeypatch):
+def test_a_false_equation_that_prover_and_refuter_pass_is_contradicted_by_the_second_route(
+    w, planted_rules, monkeypatch
+):
     """The run fails, with one line that names claim, part and size."""
     monkeypatch.setattr(examination, "refute", lambda *args, **kwargs: Search(50, 50))
     found, part = record(statement=equals(sum_over(w.u[w.i], w.i), w.rows * w.u[1]), by=Lying(), name="the total")
