@@ -3,7 +3,7 @@
 The estimators are named as in J. Schulman, Approximating KL Divergence, 2020; samples are drawn from the policy.
 """
 
-from sympy import Add, Expr, Mul, exp, log
+from sympy import Expr, Integer, exp, log
 
 from grape_spec.language import (
     Diff,
@@ -16,6 +16,7 @@ from grape_spec.language import (
     at_most,
     claim,
     define,
+    delta,
     differs,
     equals,
     family,
@@ -23,28 +24,13 @@ from grape_spec.language import (
     holds,
     index,
     less,
+    recursive,
     sum_over,
     symbol,
     wrong,
 )
-from grape_spec.policy import (
-    P,
-    T,
-    V,
-    a,
-    j,
-    k,
-    logits,
-    logp,
-    next_token,
-    over_tokens,
-    prefixes,
-    score,
-    sequences,
-    softmax,
-    v,
-)
-from grape_spec.proof.rules import algebra, chain, fact, finite_sum, from_minimum, smt, step, termwise
+from grape_spec.policy import P, V, a, after, end, j, k, left, logits, logp, next_token, score, softmax, v
+from grape_spec.proof.rules import algebra, fact, finite_sum, from_minimum, over_depth, smt, termwise
 
 COVER = Source("cover2006elements", "theorem 2.6.3")
 SCHULMAN_KL = Source("schulman2020approximating")
@@ -172,39 +158,44 @@ token_divergence = sum_over(next_token[j, v] * log(next_token[j, v] / ref_next_t
 prefix_divergence = sum_over(prefix_probability[j] * log(prefix_probability[j] / ref_prefix_probability[j]), j)
 
 
-def sequence_divergence(vocabulary: int, length: int) -> Expr:
-    """The divergence of the distributions over all sequences."""
-    terms = []
-    for sequence in sequences(vocabulary, length):
-        tokens = over_tokens(sequence, vocabulary, length)
-        policy, other = (Mul(*(rows[at] for at in tokens)) for rows in (next_token, ref_next_token))
-        terms.append(policy * log(policy / other))
-    return Add(*terms)
+carried = symbol("carried", Real, "log-ratio of the tokens so far", tex="c")
+token_log_ratio = log(next_token[j, v] / ref_next_token[j, v])
 
+sequence_divergence = recursive(
+    "kl.sequence_divergence",
+    "Divergence of the distributions over all sequences that go on from a prefix: the expectation under the policy of "
+    "the log-ratio of the whole sequence, the sum over its tokens.",
+    (left, j, carried, end, next_token, ref_next_token, after),
+    left,
+    carried,
+    lambda rest: sum_over(
+        next_token[j, v]
+        * (
+            delta(v, end) * (carried + token_log_ratio)
+            + (1 - delta(v, end)) * rest(j=after[j, v], carried=carried + token_log_ratio)
+        ),
+        v,
+    ),
+    tex=r"\mathrm{{KL}}_{{{left}}}({j}, {carried})",
+)
 
-def sequence_divergence_by_token(vocabulary: int, length: int) -> Expr:
-    """The same, with the log-ratio of a sequence written as the sum over its tokens."""
-    terms = []
-    for sequence in sequences(vocabulary, length):
-        tokens = over_tokens(sequence, vocabulary, length)
-        log_ratios = [log(next_token[at] / ref_next_token[at]) for at in tokens]
-        terms.append(Mul(*(next_token[at] for at in tokens)) * Add(*log_ratios))
-    return Add(*terms)
-
-
-def expected_token_divergences(vocabulary: int, length: int) -> Expr:
-    """The sum over all prefixes of the probability of the prefix times the divergence of the next token."""
-    terms = []
-    for row, prefix in enumerate(prefixes(vocabulary, length), 1):
-        arrival = Mul(*(next_token[at] for at in over_tokens(prefix, vocabulary, length)))
-        terms.append(arrival * sum_over(next_token[row, v] * log(next_token[row, v] / ref_next_token[row, v]), v))
-    return Add(*terms)
+token_divergences = recursive(
+    "kl.token_divergences",
+    "Expected sum, over the tokens of a sequence that goes on from a prefix, of the divergence of the next token given "
+    "those before it.",
+    (left, j, end, next_token, ref_next_token, after),
+    left,
+    Integer(0),
+    lambda rest: token_divergence + sum_over(next_token[j, v] * (1 - delta(v, end)) * rest(j=after[j, v]), v),
+    tex=r"D_{{{left}}}({j})",
+)
 
 
 claim(
     "kl.chain_rule",
-    "The divergence of sequences is the expected sum of the divergences of next tokens: by induction on the tokens, "
-    "as each adds its own, weighted by the probability of the tokens before it.",
+    "The divergence of sequences is the expected sum of the divergences of next tokens, for sequences of any length "
+    "that end with an end token or at a limit T: each token adds its own, weighted by the probability of the tokens "
+    "before it.",
     holds(
         equals(
             sum_over(joint * log(joint / ref_joint), j, v),
@@ -213,19 +204,11 @@ claim(
         name="one token more",
         by=finite_sum(),
     ),
-    *(
-        holds(
-            equals(sequence_divergence(vocabulary, length), expected_token_divergences(vocabulary, length)),
-            name=f"V = {vocabulary}, T = {length}",
-            by=chain(
-                step(sequence_divergence_by_token(vocabulary, length), by=algebra()),
-                step(
-                    expected_token_divergences(vocabulary, length),
-                    by=algebra(sizes={V: vocabulary, T: length, P: len(prefixes(vocabulary, length))}),
-                ),
-            ),
-        )
-        for vocabulary, length in ((2, 2), (2, 3), (3, 2))
+    holds(equals(sequence_divergence(), carried + token_divergences()), name="from any prefix", by=over_depth(left)),
+    holds(
+        equals(sequence_divergence(carried=0), token_divergences()),
+        name="all sequences of at most T tokens",
+        by=smt(given=[fact("kl.chain_rule", part="from any prefix", carried=Integer(0))]),
     ),
     source=Source("cover2006elements", "theorem 2.5.3"),
     wrong=[

@@ -5,11 +5,12 @@ Logits z give probabilities π = softmax(z). Every gradient of every method goes
 
 from itertools import product
 
-from sympy import Add, Expr, Lambda, Mul, exp, log
+from sympy import Integer, Lambda, exp, log
 
 from grape_spec.language import (
     DERIVED,
     Diff,
+    PositionOn,
     Positive,
     Real,
     Simplex,
@@ -25,12 +26,14 @@ from grape_spec.language import (
     holds,
     index,
     product_over,
+    recursive,
     substitute,
     sum_over,
     symbol,
     wrong,
 )
-from grape_spec.proof.rules import algebra, chain, finite_sum, induction, rewrite, step
+from grape_spec.language.domains import Naturals
+from grape_spec.proof.rules import chain, finite_sum, induction, over_depth, rewrite, step
 
 SUTTON = Source("sutton2018reinforcement", "section 13.3")
 HINTON = Source("hinton2015distilling")
@@ -321,49 +324,51 @@ def prefixes(vocabulary: int, length: int) -> list[tuple[int, ...]]:
     return [prefix for n in range(length) for prefix in product(range(2, vocabulary + 1), repeat=n)]
 
 
-def sequences(vocabulary: int, length: int) -> list[tuple[int, ...]]:
-    """Every sequence that ends by ``length``, and every one that is truncated there."""
-    ended = [(*prefix, 1) for prefix in prefixes(vocabulary, length)]
-    return [*ended, *product(range(2, vocabulary + 1), repeat=length)]
+# Whole sequences. A token leads from one prefix to the next: to prefix after[j, v] from prefix j, by token v.
 
+left = symbol("left", Naturals("whole number", 0), "number of tokens that may still follow", tex="T")
+after = family("after", PositionOn(P), P, V, text="the prefix that prefix j is after token v", tex=r"\mathrm{after}")
+arrived = symbol("arrived", Real, "probability of the tokens so far", tex="p")
 
-def over_tokens(sequence: tuple[int, ...], vocabulary: int, length: int) -> list[tuple[int, int]]:
-    """The tokens of a sequence, each with the row of next-token probabilities of its prefix."""
-    rows = {prefix: row for row, prefix in enumerate(prefixes(vocabulary, length), 1)}
-    return [(rows[sequence[:position]], token) for position, token in enumerate(sequence)]
-
-
-def total_mass(vocabulary: int, length: int) -> Expr:
-    """The sum of the probabilities of every sequence."""
-    return Add(
-        *(
-            Mul(*(next_token[row, token] for row, token in over_tokens(sequence, vocabulary, length)))
-            for sequence in sequences(vocabulary, length)
-        )
-    )
-
+sequence_mass = recursive(
+    "policy.sequence_mass",
+    "Total probability of all sequences that go on from a prefix, each the product over its tokens: sequences that end "
+    "with the end token, and those that are cut off when no token is left.",
+    (left, j, arrived, end, next_token, after),
+    left,
+    arrived,
+    lambda mass: sum_over(
+        delta(v, end) * arrived * next_token[j, v]
+        + (1 - delta(v, end)) * mass(j=after[j, v], arrived=arrived * next_token[j, v]),
+        v,
+    ),
+    tex=r"M_{{{left}}}({j}, {arrived})",
+)
 
 claim(
     "policy.sequence.normalised",
-    "The probabilities of all sequences that end with an end-of-sequence token or at a length limit sum to one: by "
-    "induction on the tokens left, as a prefix has mass one if all its continuations have.",
+    "The probabilities of all sequences that end with an end-of-sequence token or at a length limit T sum to one, for "
+    "every T: a prefix has mass one if all its continuations have.",
     holds(
         equals(completion_mass(completions=Lambda(v, 1)), 1),
         name="one token more",
         by=finite_sum(),
     ),
-    *(
-        holds(
-            equals(total_mass(vocabulary, length), 1),
-            name=f"V = {vocabulary}, T = {length}",
-            by=algebra(sizes={V: vocabulary, T: length, P: len(prefixes(vocabulary, length))}),
-        )
-        for vocabulary, length in ((2, 1), (2, 2), (2, 3), (3, 2), (3, 3))
+    holds(equals(sequence_mass(), arrived), name="from any prefix", by=over_depth(left)),
+    holds(
+        equals(sequence_mass(arrived=1), 1),
+        name="all sequences of at most T tokens",
+        by=rewrite("policy.sequence.normalised", part="from any prefix", arrived=Integer(1)),
+        equivalent={
+            "left: left → left + 1": "true: it holds for every limit",
+            "left: left → 2*left": "true: it holds for every limit",
+        },
     ),
     wrong=[
         wrong(
             "with the end token counted as a continuation, too",
             equals(sum_over(next_token[j, v] * (1 + delta(v, end)), v), 1),
-        )
+        ),
+        wrong("every further token multiplies the number of sequences", equals(sequence_mass(), (1 + left) * arrived)),
     ],
 )

@@ -4,9 +4,7 @@ R. J. Williams, Simple Statistical Gradient-Following Algorithms for Connectioni
 probabilities and rewards that weight a score are outside its derivative: they are constants to autograd.
 """
 
-from collections.abc import Callable
-
-from sympy import Add, Expr, Lambda, Mul, exp, log
+from sympy import Integer, Lambda, exp, log
 
 from grape_spec.dpo import beta, reward
 from grape_spec.kl import expected, k3, n, prefix_probability, q, reference, reverse, y
@@ -28,31 +26,14 @@ from grape_spec.language import (
     greater,
     holds,
     index,
+    recursive,
     sum_over,
     symbol,
     wrong,
 )
-from grape_spec.policy import (
-    SUTTON,
-    P,
-    T,
-    V,
-    a,
-    j,
-    k,
-    logits,
-    logp,
-    over_tokens,
-    prefixes,
-    score,
-    sequences,
-    softmax,
-    t,
-    theta,
-    v,
-)
+from grape_spec.policy import SUTTON, P, V, a, after, end, j, k, left, logits, logp, score, softmax, t, theta, v
 from grape_spec.ppo import advantage
-from grape_spec.proof.rules import algebra, fact, finite_sum, rewrite, smt
+from grape_spec.proof.rules import algebra, fact, finite_sum, over_depth, rewrite, smt
 
 WILLIAMS = Source("williams1992simple")
 GREENSMITH = Source("greensmith2004variance")
@@ -108,40 +89,64 @@ continued = first_token(v, theta) * completion(v, y, theta) * completion_reward[
 first_score = Diff(log(first_token(v, theta)), theta)
 later_score = Diff(log(completion(v, y, theta)), theta)
 
-# The tree of all responses, written out: logits that depend on the parameter in any way follow each prefix.
+# The next token after each prefix of a response, and what follows it.
 
-Tokens = list[tuple[int, int]]
+row_logits = family("row_logits", Real, P, V, text="logits of each next token after prefix j", tex="z")
+prefix = index("prefix", P, "the prefix after which a logit is varied", tex="j'")
 
-VOCABULARY, LENGTH = 2, 2
-tree = {V: VOCABULARY, T: LENGTH, P: len(prefixes(VOCABULARY, LENGTH)), n: len(sequences(VOCABULARY, LENGTH))}
-tree_logit = function(
-    "tree_logit", Smooth, "logit of each next token after prefix j, as a function of the parameter", tex="z"
+next_probability = define(
+    "reinforce.next_probability",
+    "Probability of the next token after a prefix.",
+    (j, a, row_logits),
+    softmax(a, Lambda(v, row_logits[j, v])),
+    tex=r"\pi_{{{j}{a}}}",
+    domain=Positive,
 )
 
+next_score = Diff(log(next_probability()), row_logits[prefix, k])
+token_score = Diff(log(next_probability(j, v)), row_logits[prefix, k])
+next_prefix = after[j, v]
+ends, goes_on = delta(v, end), 1 - delta(v, end)
+response_reward_at = family(
+    "response_reward_at", Real, P, text="reward of the response that prefix j is once it has ended", tex="r"
+)
+scores_so_far = symbol("scores_so_far", Real, "sum of the scores of the tokens so far", tex="s")
 
-def tree_probability(row: int, token: int) -> Expr:
-    """The probability of a next token after a prefix."""
-    return softmax(token, Lambda(v, tree_logit(row, v, theta)))
+expected_reward = recursive(
+    "reinforce.expected_reward",
+    "Expected reward of the responses that go on from a prefix by at most so many tokens: they end with the end token, "
+    "or are cut off.",
+    (left, j, end, row_logits, after, response_reward_at),
+    left,
+    response_reward_at[j],
+    lambda later: sum_over(
+        next_probability(j, v) * (ends * response_reward_at[next_prefix] + goes_on * later(j=next_prefix)), v
+    ),
+    tex=r"J_{{{left}}}({j})",
+)
 
-
-def tree_score(*tokens: tuple[int, int]) -> Expr:
-    """The score of tokens, the sum of the derivatives of their log-probabilities."""
-    return Add(*(Diff(log(tree_probability(*at)), theta) for at in tokens))
-
-
-def over_responses(weight: Callable[[int, Tokens], Expr]) -> Expr:
-    """The sum over all responses of their probability, times a weight from their number and their tokens."""
-    terms = []
-    for number, response in enumerate(sequences(VOCABULARY, LENGTH), 1):
-        tokens = over_tokens(response, VOCABULARY, LENGTH)
-        terms.append(Mul(*(tree_probability(*at) for at in tokens)) * weight(number, tokens))
-    return Add(*terms)
-
+weighted_scores = recursive(
+    "reinforce.weighted_scores",
+    "Expectation, over the same responses, of the reward times the sum of the scores of all tokens.",
+    (left, j, scores_so_far, prefix, k, end, row_logits, after, response_reward_at),
+    left,
+    response_reward_at[j] * scores_so_far,
+    lambda later: sum_over(
+        next_probability(j, v)
+        * (
+            ends * response_reward_at[next_prefix] * (scores_so_far + token_score)
+            + goes_on * later(j=next_prefix, scores_so_far=scores_so_far + token_score)
+        ),
+        v,
+    ),
+    tex=r"G_{{{left}}}({j}, {scores_so_far})",
+)
 
 claim(
     "reinforce.policy_gradient",
     "The gradient of the expected reward is the expected reward-weighted score. For sequences the score is the sum "
-    "over all tokens: by induction, as each token adds its own score to the gradient of what follows it.",
+    "over all tokens, whether all have the same number of tokens or end with an end token by a limit T: each token "
+    "adds its own score to the gradient of what follows it.",
     holds(equals(policy_gradient, expected(token_reward[a] * score)), name="one token", by=finite_sum()),
     holds(
         equals(
@@ -161,11 +166,16 @@ claim(
     ),
     holds(
         equals(
-            Diff(over_responses(lambda number, tokens: reward[number]), theta),
-            over_responses(lambda number, tokens: reward[number] * tree_score(*tokens)),
+            weighted_scores(),
+            scores_so_far * expected_reward() + Diff(expected_reward(), row_logits[prefix, k]),
         ),
-        name="a tree of responses",
-        by=algebra(sizes=tree),
+        name="from any prefix",
+        by=over_depth(left),
+    ),
+    holds(
+        equals(Diff(expected_reward(), row_logits[prefix, k]), weighted_scores(scores_so_far=0)),
+        name="all responses of at most T tokens",
+        by=smt(given=[fact("reinforce.policy_gradient", part="from any prefix", scores_so_far=Integer(0))]),
     ),
     uses=["policy.sequence.log_prob"],
     source=WILLIAMS,
@@ -184,22 +194,6 @@ claim(
         ),
     ],
 )
-
-# The next token after each prefix of a response.
-
-row_logits = family("row_logits", Real, P, V, text="logits of each next token after prefix j", tex="z")
-prefix = index("prefix", P, "the prefix after which a logit is varied", tex="j'")
-
-next_probability = define(
-    "reinforce.next_probability",
-    "Probability of the next token after a prefix.",
-    (j, a, row_logits),
-    softmax(a, Lambda(v, row_logits[j, v])),
-    tex=r"\pi_{{{j}{a}}}",
-    domain=Positive,
-)
-
-next_score = Diff(log(next_probability()), row_logits[prefix, k])
 
 prefix_baseline = family("prefix_baseline", Real, P, text="a number for each prefix", tex="b")
 
@@ -297,15 +291,80 @@ step_reward = family("step_reward", Real, P, V, text="reward given for next toke
 earlier_reward = family("earlier_reward", Real, P, text="a reward given on the way to prefix j", tex="r")
 
 
-def rewards_from(position: int, tokens: Tokens) -> Expr:
-    """The rewards for the token at a position and for all later ones."""
-    return Add(*(step_reward[at] for at in tokens[position:]))
+rewards_so_far = symbol("rewards_so_far", Real, "sum of the rewards of the tokens so far", tex="R")
+products_so_far = symbol(
+    "products_so_far", Real, "each score so far times the rewards since its token, summed", tex="X"
+)
+all_scores = scores_so_far + token_score
+all_rewards = rewards_so_far + step_reward[j, v]
+all_products = products_so_far + step_reward[j, v] * all_scores
+responses = (end, row_logits, after, step_reward)
 
+by_all_rewards = recursive(
+    "reinforce.by_all_rewards",
+    "Expectation, over the responses that go on from a prefix, of the sum of all scores times the sum of all rewards.",
+    (left, j, scores_so_far, rewards_so_far, prefix, k, *responses),
+    left,
+    scores_so_far * rewards_so_far,
+    lambda later: sum_over(
+        next_probability(j, v)
+        * (
+            ends * all_scores * all_rewards
+            + goes_on * later(j=next_prefix, scores_so_far=all_scores, rewards_so_far=all_rewards)
+        ),
+        v,
+    ),
+    tex=r"A_{{{left}}}({j}, {scores_so_far}, {rewards_so_far})",
+)
+
+by_rewards_to_go = recursive(
+    "reinforce.by_rewards_to_go",
+    "Expectation, over the same responses, of the sum of the scores, each times the rewards from its token on: a "
+    "reward is added to what every score up to that of its own token is weighted by.",
+    (left, j, scores_so_far, products_so_far, prefix, k, *responses),
+    left,
+    products_so_far,
+    lambda later: sum_over(
+        next_probability(j, v)
+        * (
+            ends * all_products + goes_on * later(j=next_prefix, scores_so_far=all_scores, products_so_far=all_products)
+        ),
+        v,
+    ),
+    tex=r"B_{{{left}}}({j}, {scores_so_far}, {products_so_far})",
+)
+
+reward_left = recursive(
+    "reinforce.reward_left",
+    "Expected sum of the rewards of the tokens that follow a prefix.",
+    (left, j, *responses),
+    left,
+    Integer(0),
+    lambda later: sum_over(next_probability(j, v) * (step_reward[j, v] + goes_on * later(j=next_prefix)), v),
+    tex=r"V_{{{left}}}({j})",
+)
+
+score_times_reward_left = recursive(
+    "reinforce.score_times_reward_left",
+    "Expected sum, over the tokens that follow a prefix, of the score times the expected rewards from its token on.",
+    (left, j, prefix, k, *responses),
+    left,
+    Integer(0),
+    lambda later: sum_over(
+        next_probability(j, v)
+        * (token_score * (step_reward[j, v] + goes_on * reward_left(j=next_prefix)) + goes_on * later(j=next_prefix)),
+        v,
+    ),
+    tex=r"U_{{{left}}}({j})",
+)
+
+what_follows = scores_so_far * reward_left() + score_times_reward_left()
+TO_GO = "reinforce.reward_to_go"
 
 claim(
-    "reinforce.reward_to_go",
+    TO_GO,
     "Rewards given before a token do not affect its gradient in expectation: each score need only be weighted by the "
-    "rewards from its token on.",
+    "rewards from its token on, for responses that end with an end token or at a limit T.",
     holds(
         equals(
             sum_over(prefix_probability[j] * earlier_reward[j] * sum_over(next_probability() * next_score, a), j),
@@ -315,16 +374,27 @@ claim(
         by=rewrite("reinforce.baseline.unbiased", part="a number for each prefix", prefix_baseline=earlier_reward),
     ),
     holds(
+        equals(by_all_rewards(), scores_so_far * rewards_so_far + what_follows),
+        name="weighted by all rewards",
+        by=over_depth(left),
+    ),
+    holds(
+        equals(by_rewards_to_go(), products_so_far + what_follows),
+        name="weighted by the rewards to go",
+        by=over_depth(left),
+    ),
+    holds(
         equals(
-            over_responses(lambda number, tokens: rewards_from(0, tokens) * tree_score(*tokens)),
-            over_responses(
-                lambda number, tokens: Add(
-                    *(rewards_from(position, tokens) * tree_score(at) for position, at in enumerate(tokens))
-                )
-            ),
+            by_all_rewards(scores_so_far=0, rewards_so_far=0),
+            by_rewards_to_go(scores_so_far=0, products_so_far=0),
         ),
-        name="a tree of responses",
-        by=algebra(sizes=tree),
+        name="all responses of at most T tokens",
+        by=smt(
+            given=[
+                fact(TO_GO, part="weighted by all rewards", scores_so_far=Integer(0), rewards_so_far=Integer(0)),
+                fact(TO_GO, part="weighted by the rewards to go", scores_so_far=Integer(0), products_so_far=Integer(0)),
+            ]
+        ),
     ),
     source=SUTTON,
     wrong=[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -128,10 +129,19 @@ def derivative(expr: sp.Expr, variable: sp.Expr) -> sp.Expr:
 
 
 def is_of_recursion(expr: sp.Basic) -> bool:
-    """Whether an expression is a derivative that is left as it is: that of a recursion that does not unfold."""
+    """Whether an expression is left as it is: a recursion that does not unfold, or a derivative of one."""
     while isinstance(expr, Diff):
         expr = expr.expr
     return isinstance(expr, Apply) and not expr.unfolds
+
+
+def with_arguments(expr: sp.Basic, change: Callable[[sp.Expr], sp.Expr]) -> sp.Expr:
+    """A recursion that does not unfold, or its derivative, with every real number among its arguments changed."""
+    if not isinstance(expr, Apply):
+        return Diff(with_arguments(expr.args[0], change), expr.args[1])
+    numbers = (isinstance(own, sp.Symbol) and not own.is_integer for own in expr.definition.of)
+    pairs = zip(expr.arguments, numbers, strict=True)
+    return Apply(str(expr.args[0]), *(change(argument) if number else argument for argument, number in pairs))
 
 
 def _stand_in(node: sp.Basic) -> sp.Basic:

@@ -33,7 +33,7 @@ from sympy.core.function import AppliedUndef
 from grape_spec.language.domains import OneHotDomain, OneOf, RowDomain
 from grape_spec.language.expressions import Apply, At, Diff, substitute
 from grape_spec.language.symbols import DECLARATIONS, size_of_axis
-from grape_spec.proof.derivatives import NotAlgebraic, Partial, is_of_recursion, resolve
+from grape_spec.proof.derivatives import NotAlgebraic, Partial, is_of_recursion, resolve, with_arguments
 
 Monomial = tuple[tuple[sp.Expr, int], ...]
 Polynomial = dict[Monomial, Fraction]
@@ -129,12 +129,12 @@ class NormalForm:
             return self._log(self.of(expr.args[0]))
         if isinstance(expr, sp.Sum):
             return self._sum(expr)
-        if isinstance(expr, Apply):
-            return self.of(expr.unfold()) if expr.unfolds else self._atom(self._in_place(expr))
-        if isinstance(expr, Diff | At):
+        if isinstance(expr, Apply) and expr.unfolds:
+            return self.of(expr.unfold())
+        if isinstance(expr, Apply | Diff | At):
             taken = resolve(expr)
             if is_of_recursion(taken):
-                return self._atom(Diff(self._in_place(taken.expr), taken.variable))
+                return self._atom(with_arguments(taken, lambda argument: to_expr(self.of(argument))))
             return self.of(taken)
         if isinstance(expr, sp.Min | sp.Max | sp.Abs):
             return self._opaque(expr)
@@ -148,15 +148,6 @@ class NormalForm:
         if isinstance(atom, sp.KroneckerDelta):
             exponent = 1
         return {((atom, exponent),): Fraction(1)}
-
-    def _in_place(self, expr: Apply) -> Apply:
-        """A recursion that does not unfold, with the real numbers among its arguments in normal form."""
-        pairs = zip(expr.definition.of, expr.arguments, strict=True)
-        numbers = (isinstance(p, sp.Symbol) and not p.is_integer for p, _ in pairs)
-        return Apply(
-            expr.args[0],
-            *(to_expr(self.of(a)) if number else a for number, a in zip(numbers, expr.arguments, strict=True)),
-        )
 
     def _opaque(self, expr: sp.Expr) -> Polynomial:
         rebuilt = expr.func(*(to_expr(self.of(arg)) for arg in expr.args))
