@@ -53,7 +53,9 @@ def aggregate(
 
     Returns: 0-d tensor.
 
-    Error: |error| ≤ 8·u·S, S the same reduction of |x|, measured for up to 2²⁰ tokens.
+    Error: |error| ≤ 8·u·S, S the same reduction of |x|, measured for up to 2²⁰ tokens. In any order of summation
+    |error| ≤ 1.01·(h + 6)·u·S, h the most additions between a value and the result, where (h + 6)·u ≤ 1/200 and
+    nothing underflows (theorem aggregate_error).
 
     Claims: aggregation.gradient, aggregation.partition.
 

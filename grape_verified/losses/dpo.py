@@ -51,7 +51,7 @@ def dpo_per_pair(
     Returns: (batch,).
 
     Error: |error| ≤ 8·u·(β|l_w − l_w^ref| + β|l_l − l_l^ref| + 1), where nothing saturates (theorem dpo_per_pair_error,
-    for exp and log1p within 1 ulp).
+    for an exp within 1 ulp and a log1p within 2 ulp).
 
     Claims: dpo.gradient, dpo.label_smoothing.
 

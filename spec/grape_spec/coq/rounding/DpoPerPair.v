@@ -15,19 +15,22 @@ Proof.
   rewrite E in H. assert (P : (1 + 3/32) ^ 8 <= exp (3/32) ^ 8) by (apply pow_incr; lra). lra.
 Qed.
 
-(** ln(1 + x) and log_sigmoid move by no more than their argument. *)
-Lemma ln_1_plus_lipschitz x y : 0 <= x -> 0 <= y -> Rabs (ln (1 + y) - ln (1 + x)) <= Rabs (y - x).
+(** ln(1 + x) has the slope 1/(1 + x). *)
+Lemma ln_1_plus_near x y d b : 0 <= x -> 0 <= y -> Rabs (y - x) <= d -> 0 <= b ->
+  d <= b * (1 + x - d) -> d <= b * (1 + x) ->
+  Rabs (ln (1 + y) - ln (1 + x)) <= b.
 Proof.
-  assert (K : forall x y, 0 <= x -> x <= y -> 0 <= ln (1 + y) - ln (1 + x) <= y - x).
-  { intros a b A B. split.
-    - destruct B as [B | B]; [| subst; lra]. assert (ln (1 + a) < ln (1 + b)) by (apply ln_increasing; lra). lra.
-    - assert (E : ln ((1 + a) * exp (b - a)) = ln (1 + a) + (b - a)).
-      { rewrite ln_mult, ln_exp by (try apply exp_pos; lra). reflexivity. }
-      assert (M := exp_ineq1_le (b - a)). assert (F : 1 + b <= (1 + a) * exp (b - a)) by nra.
+  assert (K : forall x y, 0 <= b -> 0 <= x -> x <= y -> y - x <= b * (1 + x) -> 0 <= ln (1 + y) - ln (1 + x) <= b).
+  { intros v w B0 V W B. split.
+    - destruct W as [W | W]; [| subst; lra]. assert (ln (1 + v) < ln (1 + w)) by (apply ln_increasing; lra). lra.
+    - assert (E : ln ((1 + v) * exp b) = ln (1 + v) + b) by (rewrite ln_mult, ln_exp by (try apply exp_pos; lra); ring).
+      assert (M := exp_ineq1_le b). assert (F : 1 + w <= (1 + v) * exp b).
+      { apply Rle_trans with ((1 + v) * (1 + b)); [lra | apply Rmult_le_compat_l; lra]. }
       destruct F as [F | F]; [apply ln_increasing in F; lra | rewrite F; lra]. }
-  intros X Y. destruct (Rle_lt_dec x y) as [H | H].
-  - rewrite !Rabs_pos_eq by (pose proof (K x y X H); lra). now apply K.
-  - rewrite !Rabs_left1 by (pose proof (K y x Y ltac:(lra)); lra). pose proof (K y x Y ltac:(lra)). lra.
+  intros X Y D B M N. apply Rabs_bounds in D. destruct (Rle_lt_dec x y) as [H | H].
+  - rewrite Rabs_pos_eq by (pose proof (K x y B X H); lra). apply K; lra.
+  - assert (b * (1 + x - d) <= b * (1 + y)) by (apply Rmult_le_compat_l; lra).
+    pose proof (K y x B Y ltac:(lra) ltac:(lra)). rewrite Rabs_left1 by lra. lra.
 Qed.
 
 Lemma log_sigmoid_negative x : log_sigmoid x <= 0.
@@ -66,6 +69,7 @@ Proof.
   assert (ln (1 + exp (- Rabs x)) < ln (1 + 1)) by (apply ln_increasing; lra). lra.
 Qed.
 
+(** log_sigmoid moves by no more than its argument. *)
 Lemma log_sigmoid_lipschitz x y : Rabs (log_sigmoid y - log_sigmoid x) <= Rabs (y - x).
 Proof.
   assert (K : forall a b, a <= b -> 0 <= log_sigmoid b - log_sigmoid a <= b - a).
@@ -85,34 +89,32 @@ Proof.
   - rewrite !Rabs_left1 by (pose proof (K y x ltac:(lra)); lra). pose proof (K y x ltac:(lra)). lra.
 Qed.
 
-(** logsigmoid of a number that is off by D. *)
+(** logsigmoid of a number y in place of x. *)
 Lemma log_sigmoid_error u eta x y v : 0 < u <= 1/1000 -> 0 <= eta <= u / 1000 ->
   computes_log_sigmoid u eta y v ->
-  Rabs (v - log_sigmoid x) <= 1001/1000 * Rabs (y - x) + u * Rabs (log_sigmoid x) + 352/100 * u.
+  Rabs (v - log_sigmoid x) <= 1001/1000 * Rabs (y - x) + u * Rabs (log_sigmoid x) + 403/100 * u.
 Proof.
   intros U H (z & w & Z0 & Z & W & V). unfold within_ulps_near_zero, rounded in *.
   destruct (exp_of_minus_Rabs y) as [P Q]. set (e := exp (- Rabs y)) in *. rewrite (Rabs_pos_eq e) in Z by lra.
-  assert (Z' : Rabs (z - e) <= 2001/1000 * u) by nra.
-  pose proof (ln_1_plus_lipschitz e z ltac:(lra) Z0) as L.
+  assert (L : Rabs (ln (1 + z) - ln (1 + e)) <= 101/100 * u).
+  { apply (ln_1_plus_near e z (1 * (2 * u * e) + eta)); try lra; try exact Z; nra. }
   assert (N : 0 <= ln (1 + e) <= 3/4).
   { pose proof ln_2_small. assert (ln 1 < ln (1 + e)) by (apply ln_increasing; lra). rewrite ln_1 in *.
     replace 2 with (1 + 1) in * by ring.
     destruct Q as [Q | Q]; [| rewrite Q in *; lra].
     assert (ln (1 + e) < ln (1 + 1)) by (apply ln_increasing; lra). lra. }
-  assert (M : Rabs (ln (1 + z)) <= 76/100).
-  { pose proof (Rabs_within _ _ _ L) as M. rewrite (Rabs_pos_eq (ln (1 + e))) in M by lra. lra. }
-  assert (A : Rabs (w - ln (1 + e)) <= 3508/1000 * u).
+  assert (A : Rabs (w - ln (1 + e)) <= 4016/1000 * u).
   { pose proof (Rabs_step _ _ _ _ _ L W) as A. pose proof (shrinks (1/1000) u u ltac:(lra) ltac:(lra)).
-    assert (B : Rabs (ln (1 + z)) <= 3/4 + 2001/1000 * u).
+    assert (B : Rabs (ln (1 + z)) <= 3/4 + 101/100 * u).
     { pose proof (Rabs_within _ _ _ L) as B. rewrite (Rabs_pos_eq (ln (1 + e))) in B by lra. lra. }
-    assert (u * Rabs (ln (1 + z)) <= u * (3/4 + 2001/1000 * u)) by (apply Rmult_le_compat_l; lra). lra. }
-  assert (B : Rabs (Rmin y 0 - w - log_sigmoid y) <= 3508/1000 * u).
+    assert (u * Rabs (ln (1 + z)) <= u * (3/4 + 101/100 * u)) by (apply Rmult_le_compat_l; lra). lra. }
+  assert (B : Rabs (Rmin y 0 - w - log_sigmoid y) <= 4016/1000 * u).
   { rewrite log_sigmoid_split. fold e.
     replace (Rmin y 0 - w - (Rmin y 0 - ln (1 + e))) with (- (w - ln (1 + e))) by ring. now rewrite Rabs_Ropp. }
   pose proof (Rabs_step _ _ _ _ _ (log_sigmoid_lipschitz x y) B) as C. pose proof (Rabs_within _ _ _ C) as D.
   pose proof (Rabs_step _ _ _ _ _ C V) as E.
   set (d := Rabs (y - x)) in *. assert (0 <= d) by apply Rabs_pos. set (l := Rabs (log_sigmoid x)) in *.
-  assert (u * Rabs (Rmin y 0 - w) <= u * (l + (d + 3508/1000 * u))) by (apply Rmult_le_compat_l; lra).
+  assert (u * Rabs (Rmin y 0 - w) <= u * (l + (d + 4016/1000 * u))) by (apply Rmult_le_compat_l; lra).
   pose proof (shrinks (1/1000) u d ltac:(lra) ltac:(lra)). pose proof (shrinks (1/1000) u u ltac:(lra) ltac:(lra)). lra.
 Qed.
 
@@ -229,7 +231,7 @@ Proof.
     { intros. replace (t + 3/4 * u) with (u * (s + 3/4)) by (unfold t; ring). apply Rmult_le_compat_l; lra. }
     destruct small as [[M0 N] | [M0 N]]; [left | right]; (split; [apply K1; lra | split; [apply K2; lra |]]);
       apply Rmult_le_compat_l; lra. }
-  set (d1 := 1001/1000 * d + r1 + 352/100 * u) in *. set (d2 := 1001/1000 * d + r2 + 352/100 * u) in *.
+  set (d1 := 1001/1000 * d + r1 + 403/100 * u) in *. set (d2 := 1001/1000 * d + r2 + 403/100 * u) in *.
   replace (- k * y) with (k * - y) in P by ring.
   assert (Y2 : Rabs (- y - l1) <= d1).
   { replace (- y - l1) with (- (y - log_sigmoid m0)) by (unfold l1; ring). rewrite Rabs_Ropp. exact Y'. }
@@ -257,18 +259,21 @@ Proof.
   set (e1 := smoothing * r1). set (e2 := smoothing * r2).
   assert (E1 : 0 <= e1) by (apply Rmult_le_pos; lra).
   assert (E2 : 0 <= e2 <= 1/2 * r2) by (split; [apply Rmult_le_pos; lra | apply Rmult_le_compat_r; lra]).
-  assert (E12 : r1 <= r2 \/ r2 <= r1 /\ e2 <= e1).
-  { destruct R as [R | R]; [left; lra | right; split; [lra | apply Rmult_le_compat_l; lra]]. }
+  assert (E12 : e2 - e1 <= 1/2 * t \/ e2 <= e1).
+  { destruct R as [R | R]; [left | right; apply Rmult_le_compat_l; lra].
+    replace (e2 - e1) with (smoothing * (u * m0)) by (unfold e1, e2, r1, r2; rewrite T; ring).
+    apply Rle_trans with (smoothing * t); [| apply Rmult_le_compat_r; lra].
+    apply Rmult_le_compat_l; [lra | apply Rmult_le_compat_l; lra]. }
   assert (UV : u * value = r1 - e1 + e2) by (rewrite value_is; unfold e1, e2, r1, r2; ring).
   assert (D1 : 0 <= d1) by (unfold d1; lra). assert (D2 : 0 <= d2) by (unfold d2; lra).
   pose proof (shrinks (1/1000) u d1 ltac:(lra) D1) as U1. pose proof (shrinks (1/1000) u d2 ltac:(lra) D2) as U2.
   assert (U2' : smoothing * (u * d2) <= 1/2 * (u * d2)) by (apply Rmult_le_compat_r; [apply Rmult_le_pos |]; lra).
   assert (X : eta * (l2 + d2) <= u / 1000 * (l2 + d2)) by (apply Rmult_le_compat_r; lra).
-  assert (weights : (1 - smoothing) * d1 + smoothing * d2 = 1001/1000 * d + (r1 - e1 + e2) + 352/100 * u).
+  assert (weights : (1 - smoothing) * d1 + smoothing * d2 = 1001/1000 * d + (r1 - e1 + e2) + 403/100 * u).
   { unfold d1, d2, e1, e2. ring. }
   set (f := u * value + _ + 2 * eta) in *.
   assert (f0 : f <= (r1 - e1 + e2) + 1001/1000 * (51/100 * r1 + 52/100000 * d1 + e2 + 51/100000 * d2 + 1/1000 * r2
-    + (1001/1000 * d + (r1 - e1 + e2) + 352/100 * u)) + 2/1000 * u).
+    + (1001/1000 * d + (r1 - e1 + e2) + 403/100 * u)) + 2/1000 * u).
   { unfold f. rewrite UV. replace (51/100 * u * (l1 + d1)) with (51/100 * r1 + 51/100 * (u * d1)) by (unfold r1; ring).
     replace ((u * smoothing + eta) * (l2 + d2)) with (e2 + smoothing * (u * d2) + eta * (l2 + d2))
       by (unfold e2, r2; ring).
