@@ -69,8 +69,8 @@ def by_substitution(size: int) -> list[Expr]:
 
 claim(
     "trpo.conjugate_gradient",
-    "After as many steps as there are unknowns, conjugate gradients give the exact solution, for a positive definite "
-    "matrix in an orthonormal basis that makes it tridiagonal and begins with the right side, unless they end "
+    "For two and for three unknowns, conjugate gradients give the exact solution after as many steps, for a positive "
+    "definite matrix in an orthonormal basis that makes it tridiagonal and begins with the right side, unless they end "
     "before.",
     *(
         holds(

@@ -3,8 +3,6 @@
 Logits z give probabilities π = softmax(z). Every gradient of every method goes through the derivative of log π.
 """
 
-from itertools import product
-
 from sympy import Integer, Lambda, exp, log
 
 from grape_spec.language import (
@@ -317,11 +315,6 @@ completion_mass = define(
     sum_over(next_token[j, v] * (delta(v, end) + (1 - delta(v, end)) * completions[v]), v),
     tex=r"M_{{{j}}}",
 )
-
-
-def prefixes(vocabulary: int, length: int) -> list[tuple[int, ...]]:
-    """Every prefix after which another token follows; token 1 is the end of the sequence."""
-    return [prefix for n in range(length) for prefix in product(range(2, vocabulary + 1), repeat=n)]
 
 
 # Whole sequences. A token leads from one prefix to the next: to prefix after[j, v] from prefix j, by token v.

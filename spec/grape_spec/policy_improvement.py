@@ -4,27 +4,24 @@ S. Kakade and J. Langford, Approximately Optimal Approximate Reinforcement Learn
 et al., Trust Region Policy Optimization, arXiv:1502.05477.
 """
 
-from sympy import Add, Expr, IndexedBase, Integer, Lambda
+from sympy import Integer, Lambda
 
 from grape_spec.language import (
     Real,
     Simplex,
-    Size,
     Source,
     claim,
     define,
+    delta,
     equals,
     family,
     holds,
+    recursive,
     sum_over,
-    symbol,
     wrong,
 )
-from grape_spec.policy import P, T, V, j, next_token, prefixes, v
-from grape_spec.proof.rules import (
-    algebra,
-    finite_sum,
-)
+from grape_spec.policy import P, V, after, end, j, left, next_token, v
+from grape_spec.proof.rules import finite_sum, over_depth
 from grape_spec.trpo import SCHULMAN
 
 KAKADE = Source("kakade2002approximately", "lemma 6.1")
@@ -57,45 +54,47 @@ prefix_advantage = define(
     source=SCHULMAN.section(2),
 )
 
-response_count = symbol("response_count", Size, "number of responses", tex="N")
-reward_of_response = family("reward_of_response", Real, response_count, text="reward of each response", tex="r")
+# Whole responses: they end with the end token, or are cut off when no token is left. Each has a reward of its own.
 
+prefix_reward = family(
+    "prefix_reward", Real, P, text="reward of the response that ends or is cut off after each prefix", tex="r"
+)
 
-def gain_of_tree(vocabulary: int, length: int) -> tuple[Expr, Expr]:
-    """Expected sum of advantages under the new policy, and what it gains in expected reward, over a tree of responses.
+expected_reward = recursive(
+    "trpo.expected_reward",
+    "Expected reward of all responses that go on from a prefix.",
+    (left, j, end, next_token, after, prefix_reward),
+    left,
+    prefix_reward[j],
+    lambda rest: sum_over(
+        next_token[j, v] * (delta(v, end) * prefix_reward[j] + (1 - delta(v, end)) * rest(j=after[j, v])), v
+    ),
+    tex=r"J_{{{left}}}({j}, {next_token})",
+)
 
-    Every prefix has its own rows of probabilities; token 1 ends a response, and the length limit does.
-    """
-    rows = {prefix: row for row, prefix in enumerate(prefixes(vocabulary, length), 1)}
-    responses: dict[tuple[int, ...], int] = {}
-    tokens = range(1, vocabulary + 1)
+worth = Lambda(v, delta(v, end) * prefix_reward[j] + (1 - delta(v, end)) * expected_reward(j=after[j, v]))
 
-    def value(prefix: tuple[int, ...], policy: IndexedBase) -> Expr:
-        if prefix not in rows:
-            return reward_of_response[responses.setdefault(prefix, len(responses) + 1)]
-        return Add(*(policy[rows[prefix], token] * value((*prefix, token), policy) for token in tokens))
+advantage_sum = recursive(
+    "trpo.advantage_sum",
+    "Expected sum, over the tokens that the new policy appends to a prefix, of their advantages under the old policy.",
+    (left, j, end, next_token, new_next_token, after, prefix_reward),
+    left,
+    Integer(0),
+    lambda rest: sum_over(
+        new_next_token[j, v]
+        * (prefix_advantage(v, continuation_value=worth) + (1 - delta(v, end)) * rest(j=after[j, v])),
+        v,
+    ),
+    tex=r"\Sigma A_{{{left}}}({j})",
+    source=KAKADE,
+)
 
-    def advantages(prefix: tuple[int, ...]) -> Expr:
-        if prefix not in rows:
-            return Integer(0)
-        own = value(prefix, next_token)
-        return Add(
-            *(
-                new_next_token[rows[prefix], token]
-                * (value((*prefix, token), next_token) - own + advantages((*prefix, token)))
-                for token in tokens
-            )
-        )
-
-    return advantages(()), value((), new_next_token) - value((), next_token)
-
-
-trees = {(2, 2): 3, (2, 3): 4, (3, 2): 7}
+gain = expected_reward(next_token=new_next_token) - expected_reward()
 
 claim(
     "trpo.performance_difference",
-    "The gain of a new policy is the sum of the old policy's advantages, in expectation under the new policy: by "
-    "induction on the tokens left.",
+    "The gain of a new policy is the sum of the old policy's advantages, in expectation under the new policy, for "
+    "responses of any length.",
     holds(
         equals(
             prefix_value(j, new_next_token, Lambda(v, continuation_value[v] + later_gain[v])) - prefix_value(),
@@ -104,14 +103,7 @@ claim(
         name="one token more",
         by=finite_sum(),
     ),
-    *(
-        holds(
-            equals(*gain_of_tree(vocabulary, length)),
-            name=f"V = {vocabulary}, T = {length}",
-            by=algebra(sizes={V: vocabulary, T: length, P: len(prefixes(vocabulary, length)), response_count: count}),
-        )
-        for (vocabulary, length), count in trees.items()
-    ),
+    holds(equals(advantage_sum(), gain), name="responses of at most T tokens", by=over_depth(left)),
     source=KAKADE,
     wrong=[
         wrong(
@@ -121,6 +113,7 @@ claim(
                 sum_over(next_token[j, v] * prefix_advantage(v), v),
             ),
         ),
+        wrong("the gain of the old policy over the new", equals(advantage_sum(), -gain)),
         wrong(
             "advantages of the new policy",
             equals(
