@@ -6,7 +6,7 @@ import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -73,22 +73,24 @@ def verify(
     ledger: LedgerPath = LEDGER,
     examples: Annotated[int, typer.Option(min=1, help="Inputs per kernel property.")] = verification.EXAMPLES,
     smt2: Annotated[Path | None, typer.Option(help="Write every SMT query to this folder, as SMT-LIB.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run everything again, unchanged or not.")] = False,
 ) -> None:
     """Prove the claims, check the kernels and record the evidence.
 
-    With names, only those results are updated. Other results are kept if the code is unchanged.
+    What holds in the ledger is kept if nothing that it depends on has changed. With names, only those claims and the
+    kernels that rest on them are run.
     """
     chosen = _selected(names)
     _refuse_unwritable(ledger)
     earlier = _ledger(ledger)
-    kept = verification.still_valid(earlier) if names else ((), ())
+    claims, kernels = verification.still_valid(earlier)
     if smt2 is not None:
         smt2.mkdir(parents=True, exist_ok=True)
         for claim in chosen:
             write_queries(claim, smt2)
-    run = _with_progress(tuple(names or ()), examples)
-    complete = verification.merged(run, *kept) if any(kept) else run
-    write(complete.with_certificates(earlier.certificates), ledger)
+    run = _with_progress(tuple(names or ()), examples, () if fresh else (*claims, *kernels))
+    complete = verification.merged(run, claims, kernels)
+    _write(complete.with_certificates(earlier.certificates), ledger)
     if as_json:
         _print_json(to_json(run))
     else:
@@ -294,6 +296,13 @@ def _refuse_unwritable(ledger: Path) -> None:
         ledger.unlink()
 
 
+def _write(found: Ledger, path: Path) -> None:
+    try:
+        write(found, path)
+    except OSError as failure:
+        _refuse(f"--ledger: cannot write {path}: {failure.strerror}")
+
+
 def _ledger(path: Path) -> Ledger:
     try:
         return read(path)
@@ -331,11 +340,14 @@ def _bar() -> Progress:
     return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
-def _with_progress(names: tuple[str, ...], examples: int) -> Ledger:
+def _with_progress(names: tuple[str, ...], examples: int, earlier: Iterable[verification.Record]) -> Ledger:
     with _bar() as progress:
-        bar = progress.add_task("starting", total=len(verification.tasks(names)))
+        bar = progress.add_task("starting", total=None)
+
+        def started(count: int) -> None:
+            progress.update(bar, total=count)
 
         def finished(task: verification.Task) -> None:
             progress.update(bar, advance=1, description=task[1])
 
-        return verification.verify(names, examples=examples, finished=finished)
+        return verification.verify(names, examples=examples, earlier=earlier, started=started, finished=finished)

@@ -50,6 +50,8 @@ def print_run(run: Ledger, path: Path) -> None:
     for line in _shortcomings(run):
         out.print(line, markup=False)
     out.print(f"{_in_words(run.summary)} Ledger: {path}", markup=False, highlight=False)
+    if kept := _kept(run):
+        out.print(kept, markup=False, highlight=False)
 
 
 def print_certificates(records: Sequence[CertificateRecord], path: Path) -> None:
@@ -214,6 +216,16 @@ def _faults(part: PartRecord) -> Iterator[str]:
         yield "both sides are the same expression"
     yield from (f"a mutant survived: {text}" for text in part.mutants.survived)
     yield from (f"listed as equivalent, but there is no such mutant: {text}" for text in part.mutants.stale)
+
+
+def _kept(run: Ledger) -> str:
+    """How many records are from earlier runs, and the date of the first of them; empty if there are none."""
+    counts = []
+    for kind, records in (("claims", run.claims), ("kernels", run.kernels)):
+        dates = [record.created for record in records if record.created != run.created]
+        if dates:
+            counts.append(f"{len(dates)} of {len(records)} {kind} unchanged since {min(dates)}: kept")
+    return "; ".join([*counts, "--fresh runs them again."]) if counts else ""
 
 
 def _in_words(s: Summary) -> str:

@@ -7,8 +7,9 @@ claim or of the code does not count.
 from __future__ import annotations
 
 import json
+import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -24,6 +25,9 @@ from grape_spec.language.claims import Claim, Part
 from grape_spec.language.registry import CLAIMS
 from grape_spec.proof.codec import from_json, to_json
 from grape_spec.proof.examine import TRUSTED_BASE, ClaimRecord, settled
+from grape_spec.proof.fingerprint import fingerprints, joint
+from sympy.external.gmpy import GROUND_TYPES
+from torch.backends.cpu import get_cpu_capability
 
 import grape_verified
 from grape_verified.conformance.report import Report
@@ -38,7 +42,11 @@ AT_SIZES = "proved at chosen sizes only"
 #: something that it uses is not proved.
 STATUSES = (FULLY_PROVED, AT_SIZES, "proved", "unknown", "refuted", NOT_RUN)
 
-_PACKAGES = ("grape-verified", "sympy", "python-flint", "z3-solver", "torch", "hypothesis", "numpy")
+_PACKAGES = ("grape-verified", "sympy", "mpmath", "python-flint", "z3-solver", "torch", "hypothesis", "numpy")
+
+#: The entries of `versions` that the examination of a claim depends on, and those that the check of a kernel does.
+OF_CLAIMS = ("python", "sympy", "mpmath", "python-flint", "z3-solver", "ground types", "spec code")
+OF_KERNELS = (*OF_CLAIMS, "torch", "hypothesis", "numpy", "platform", "kernel code")
 
 
 class NotALedger(ValueError):
@@ -47,10 +55,20 @@ class NotALedger(ValueError):
 
 @dataclass(frozen=True)
 class KernelRecord(Report):
-    """The report on one of our own kernels, with the definitions and claims that its contract rests on."""
+    """The report on one of our own kernels.
+
+    Arguments:
+        rests_on: the definitions and claims that its contract reads.
+        examples: the number of inputs for each property.
+        fingerprint: that of all that it rests on.
+        created: the date and time of the run that checked it.
+    """
 
     rests_on: tuple[str, ...]
     seconds: float
+    examples: int = 0
+    fingerprint: str = ""
+    created: str = ""
 
     DERIVED: ClassVar = ("accepted",)
 
@@ -89,7 +107,7 @@ class Ledger:
 
     Arguments:
         created: the date and time of the run.
-        versions: those of Python and of the packages that a verdict depends on, and under "code" a hash of the code.
+        versions: whatever a verdict depends on beside its claim: packages, hashes of the code, the platform.
         trusted_base: the assumptions of every proof.
         claims, kernels: the records, in the order of the spec and of the contracts.
         certificates: what Coq said of parts of claims; `certify` adds them.
@@ -123,7 +141,11 @@ class Ledger:
 
     @cached_property
     def _of_this_code(self) -> bool:
-        return self.versions.get("code") == code()
+        return all(self.versions.get(name) == hash for name, hash in code().items())
+
+    @cached_property
+    def _today(self) -> Mapping[str, str]:
+        return fingerprints()
 
     def of(self, claim: Claim) -> ClaimRecord | None:
         """The record of a claim as it is stated today, or None."""
@@ -165,8 +187,11 @@ class Ledger:
         return replace(self, certificates=tuple(by_part[key] for key in kept))
 
     def of_kernel(self, contract: str) -> KernelRecord | None:
-        """The record of a kernel under a contract, or None if there is none for this code."""
-        return self._by_contract.get(contract) if self._of_this_code else None
+        """The record of a kernel under a contract, or None if there is none for this code and these definitions."""
+        record = self._by_contract.get(contract)
+        if record is None or not self._of_this_code:
+            return None
+        return record if record.fingerprint == joint(record.rests_on, self._today) else None
 
 
 def _parts() -> Iterable[tuple[Claim, Part]]:
@@ -177,7 +202,7 @@ def summarise(claims: Iterable[ClaimRecord], kernels: Sequence[KernelRecord], se
     """The ledger of a run: the records, their summary, the versions and the date."""
     records = settled(claims)
     return Ledger(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=now(),
         versions=versions(),
         claims=records,
         kernels=tuple(kernels),
@@ -214,22 +239,44 @@ def _counted(claims: Sequence[ClaimRecord], kernels: Sequence[KernelRecord], sec
     )
 
 
+def now() -> str:
+    """The date and time, to be recorded."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def versions() -> dict[str, str]:
-    """The versions that a verdict depends on; packages that are not installed are left out."""
-    found = {"python": platform.python_version()}
+    """What a verdict depends on beside its claim; packages that are not installed are left out."""
+    found = {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()} {get_cpu_capability()}",
+        "ground types": GROUND_TYPES,
+    }
     for package in _PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
-    return {**found, "code": code()}
+    return {**found, **code()}
 
 
-def code() -> str:
-    """SHA-256 of the files of spec and package, since a version number may cover several states of the code."""
-    folders = (Path(str(package.__file__)).parent for package in (grape_spec, grape_verified))
-    sources = (file for folder in folders for file in sorted(folder.rglob("*.py")))
-    return sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()
+def code() -> dict[str, str]:
+    """SHA-256 of the code that examines claims and of the code that checks kernels, as a version covers many states.
+
+    Subjects only state what is examined. The command line and the pages only show what was found.
+    """
+    spec, package = (Path(str(found.__file__)).parent for found in (grape_spec, grape_verified))
+    subjects = {spec / f"{subject}.py" for subject in grape_spec.SUBJECTS}
+    return {
+        "spec code": _hash(spec, lambda file: file not in subjects),
+        "kernel code": _hash(package, lambda file: file.relative_to(package).parts[0] not in ("cli", "docs")),
+    }
+
+
+def _hash(folder: Path, counts: Callable[[Path], bool]) -> str:
+    digest = sha256()
+    for file in sorted(filter(counts, folder.rglob("*.py"))):
+        digest.update(f"{file.relative_to(folder).as_posix()}\n".encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def read(path: Path) -> Ledger:
@@ -247,8 +294,18 @@ def read(path: Path) -> Ledger:
 
 
 def write(ledger: Ledger, path: Path) -> None:
-    """Write a ledger as JSON."""
-    path.write_text(json.dumps(to_json(ledger), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write a ledger as JSON; if that fails, the file stays as it was."""
+    text = json.dumps(to_json(ledger), indent=1, ensure_ascii=False) + "\n"
+    if path.exists() and not path.is_file():  # a pipe or a device
+        path.write_text(text, encoding="utf-8")
+        return
+    beside = path.resolve().with_name(f"{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path.resolve())
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def schema() -> dict[str, Any]:

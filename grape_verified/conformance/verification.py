@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context
@@ -14,19 +14,22 @@ from time import perf_counter
 import torch
 from grape_spec.language.registry import CLAIMS, all_uses, select
 from grape_spec.proof.examine import ClaimRecord, examine
+from grape_spec.proof.fingerprint import fingerprints, joint
 from hypothesis.configuration import set_hypothesis_home_dir
 
 import grape_verified
 from grape_verified.conformance.checking import check
 from grape_verified.conformance.contract import Contract
 from grape_verified.conformance.contracts import CONTRACTS
-from grape_verified.conformance.ledger import KernelRecord, Ledger, summarise, versions
+from grape_verified.conformance.ledger import OF_CLAIMS, OF_KERNELS, KernelRecord, Ledger, now, summarise, versions
 
 #: The number of inputs for each property of each kernel; the tests use more.
 EXAMPLES = 40
 
 #: A task of a run: its kind, and the id of a claim or the name of a contract.
 Task = tuple[str, str]
+
+Record = ClaimRecord | KernelRecord
 
 
 def tasks(names: tuple[str, ...]) -> list[Task]:
@@ -47,6 +50,8 @@ def verify(
     *,
     examples: int = EXAMPLES,
     processes: int | None = None,
+    earlier: Iterable[Record] = (),
+    started: Callable[[int], None] = lambda count: None,
     finished: Callable[[Task], None] = lambda task: None,
 ) -> Ledger:
     """Prove the claims, check the kernels, and return the ledger of the run.
@@ -55,39 +60,57 @@ def verify(
         names: ids of claims, or families such as ``ppo``; everything if empty.
         examples: the number of inputs for each property of a kernel; twice as many for the options.
         processes: the number of parallel processes; None for one per core, up to four.
+        earlier: records that still apply; those among them in which everything holds are kept.
+        started: called with the number of tasks that are left.
         finished: called with each task as it ends.
 
     Raises: KeyError for a name that is neither a claim nor a family; it names the nearest ids.
     """
-    start = perf_counter()
+    start, created = perf_counter(), now()
     asked = tasks(names)
-    records: dict[Task, ClaimRecord | KernelRecord] = {}
-    for task, record in _run(asked, examples, processes or min(4, os.cpu_count() or 1)):
-        records[task] = record
+    known = {_task(record): record for record in earlier if _need_not_be_repeated(record, examples)}
+    records = {task: known[task] for task in asked if task in known}
+    left = [task for task in asked if task not in records]
+    started(len(left))
+    today = fingerprints() if left else {}
+    for task, record in _run(left, examples, processes or min(4, os.cpu_count() or 1)):
+        records[task] = replace(record, fingerprint=_fingerprint(record, today) or "", created=created)
         finished(task)
     seen = [records[task] for task in asked]
     claims = [record for record in seen if isinstance(record, ClaimRecord)]
     kernels = [record for record in seen if isinstance(record, KernelRecord)]
-    return summarise(claims, kernels, perf_counter() - start)
+    return replace(summarise(claims, kernels, perf_counter() - start), created=created)
+
+
+def _task(record: Record) -> Task:
+    return ("claim", record.id) if isinstance(record, ClaimRecord) else ("kernel", record.contract)
+
+
+def _need_not_be_repeated(record: Record, examples: int) -> bool:
+    """Whether everything holds in it; what failed may have run out of time, and is tried again."""
+    if isinstance(record, ClaimRecord):
+        return record.sound
+    return record.accepted and record.examples >= examples
+
+
+def _fingerprint(record: Record, today: Mapping[str, str]) -> str | None:
+    return today.get(record.id) if isinstance(record, ClaimRecord) else joint(record.rests_on, today)
 
 
 def still_valid(ledger: Ledger) -> tuple[tuple[ClaimRecord, ...], tuple[KernelRecord, ...]]:
     """The records of claims and kernels in an earlier ledger that still apply.
 
-    A claim must have an unchanged hash, and a kernel must rest on the same definitions and unchanged claims. Nothing
-    applies from a ledger of other code or of other versions of packages.
+    Nothing that the examination or the check read may have changed since: neither what the fingerprint covers, nor the
+    code and the versions of packages that took part. A contract reads the same entries as long as none of them changes.
     """
-    if ledger.versions != versions():
-        return (), ()
-    changed = {r.id for r in ledger.claims if r.id not in CLAIMS or r.hash != CLAIMS[r.id].hash}
-    rests_on = {contract.name: contract.rests_on for contract in CONTRACTS.values()}
-    claims = tuple(record for record in ledger.claims if record.id not in changed)
-    kernels = tuple(
-        record
-        for record in ledger.kernels
-        if record.rests_on == rests_on.get(record.contract) and changed.isdisjoint(record.rests_on)
+    here, today = versions(), fingerprints()
+    of_claims, of_kernels = (
+        all(ledger.versions.get(name) == here.get(name) for name in names) for names in (OF_CLAIMS, OF_KERNELS)
     )
-    return claims, kernels
+    return (
+        tuple(r for r in ledger.claims if of_claims and r.fingerprint == _fingerprint(r, today)),
+        tuple(r for r in ledger.kernels if of_kernels and r.fingerprint == _fingerprint(r, today)),
+    )
 
 
 def merged(run: Ledger, claims: Iterable[ClaimRecord], kernels: Iterable[KernelRecord]) -> Ledger:
@@ -99,10 +122,10 @@ def merged(run: Ledger, claims: Iterable[ClaimRecord], kernels: Iterable[KernelR
     return replace(summarise(records, kept, run.summary.seconds), created=run.created)
 
 
-def _run(asked: list[Task], examples: int, processes: int) -> Iterator[tuple[Task, ClaimRecord | KernelRecord]]:
+def _run(asked: list[Task], examples: int, processes: int) -> Iterator[tuple[Task, Record]]:
     """Each task with its record, as it ends; a single task runs in this process."""
     workers = min(processes, len(asked))
-    if workers == 1:
+    if workers < 2:
         yield from ((task, run_task(task, examples)) for task in asked)
         return
     spawn = get_context("spawn")
@@ -126,7 +149,7 @@ def leave_no_folder() -> None:
     set_hypothesis_home_dir(Path(gettempdir()) / "grape_verified_hypothesis")
 
 
-def run_task(task: Task, examples: int) -> ClaimRecord | KernelRecord:
+def run_task(task: Task, examples: int) -> Record:
     """The record of one task."""
     kind, name = task
     return examine(name) if kind == "claim" else check_kernel(name, examples)
@@ -136,4 +159,5 @@ def check_kernel(name: str, examples: int) -> KernelRecord:
     """Check our own kernel against its contract, strictly."""
     start = perf_counter()
     report = check(getattr(grape_verified, CONTRACTS[name].kernel), name, examples=examples, strict=True)
-    return KernelRecord(**vars(report), rests_on=CONTRACTS[name].rests_on, seconds=perf_counter() - start)
+    rests_on, seconds = CONTRACTS[name].rests_on, perf_counter() - start
+    return KernelRecord(**vars(report), rests_on=rests_on, seconds=seconds, examples=examples)

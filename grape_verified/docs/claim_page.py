@@ -13,7 +13,7 @@ from grape_spec.proof.examine import TRUSTED_BASE, ClaimRecord, PartRecord
 from grape_spec.references import bibtex, plain
 
 from grape_verified import __version__
-from grape_verified.conformance.ledger import NOT_RUN, Ledger
+from grape_verified.conformance.ledger import NOT_RUN, OF_CLAIMS, Ledger
 from grape_verified.conformance.subjects import SUBJECTS, subject_of
 from grape_verified.docs.conventions import READ, conventions_about
 from grape_verified.docs.markdown import (
@@ -147,8 +147,8 @@ def _evidence(ledger: Ledger, record: ClaimRecord | None) -> Iterator[str]:
             yield f"{part.name}: {part.status}: {part.reason or part.witness}"
         if part.second.detail:
             yield f"{part.name}: second route: {part.second.opinion}: {part.second.detail}"
-    versions = ", ".join(f"{name} {number[:12]}" for name, number in ledger.versions.items())
-    yield f"Recorded {ledger.created}, with {versions}. Version of the claim: `{record.hash[:16]}`."
+    versions = ", ".join(f"{name} {ledger.versions[name][:12]}" for name in OF_CLAIMS if name in ledger.versions)
+    yield f"Recorded {record.created}, with {versions}. Version of the claim: `{record.hash[:16]}`."
 
 
 def _evidence_row(part: PartRecord) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
 from grape_spec.proof.examine import ClaimRecord, Mutants, PartRecord, WrongRecord, examine
+from grape_spec.proof.fingerprint import joint
 
 import grape_verified
 from grape_verified.conformance import CONTRACTS, Finding, ledger
@@ -159,10 +160,11 @@ def test_parts_at_chosen_sizes_are_mentioned(proved):
 
 def test_kernels_are_not_run_for_other_code():
     findings = tuple(Finding(status, status, "") for status in ("passed", "noted"))
-    record = KernelRecord("ppo", "ppo_loss", (), (), findings, rests_on=(), seconds=1.0)
-    seen = Ledger(kernels=(record,), versions={"code": ledger.code()})
+    record = KernelRecord("ppo", "ppo_loss", (), (), findings, (), 1.0, fingerprint=joint((), {}))
+    seen = Ledger(kernels=(record,), versions=ledger.code())
     assert markdown.kernel_verdict("ppo", seen) == "accepted, 1 of 2 properties"
-    assert markdown.kernel_verdict("ppo", replace(seen, versions={"code": "other"})) == NOT_RUN
+    for name in ledger.code():
+        assert markdown.kernel_verdict("ppo", replace(seen, versions={**ledger.code(), name: "other"})) == NOT_RUN
     assert markdown.kernel_verdict("ppo", Ledger()) == NOT_RUN
 
 

@@ -138,6 +138,8 @@ class ClaimRecord:
         parts, wrong: what was seen of its parts and of its false variants.
         seconds: how long the examination took.
         waits_for: the claims it rests on that are not proved; None as long as those have not been looked at.
+        fingerprint: of all that the examination read, the claims that it uses included.
+        created: the date and time of the run that examined it.
     """
 
     id: str
@@ -150,6 +152,8 @@ class ClaimRecord:
     wrong: tuple[WrongRecord, ...]
     seconds: float
     waits_for: tuple[str, ...] | None = None
+    fingerprint: str = ""
+    created: str = ""
 
     DERIVED: ClassVar = ("status", "sound", "fully_proved", "scope", "prove_seconds")
 
