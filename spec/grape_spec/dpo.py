@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from sympy import Lambda, Rational, exp, log
 
-from grape_spec.kl import divergence, n, y
+from grape_spec.kl import divergence, n, squared_distance, y
 from grape_spec.language import (
     At,
     Diff,
@@ -100,10 +100,17 @@ claim(
     ],
 )
 
+#: Mutants of the bound by the maximum that hold, too.
+WEAKER = {
+    "right: log(partition) → partition": "true and weaker, as log Z < Z",
+    "right: partition → partition + 1": "true and weaker, as the logarithm increases",
+    "right: partition → 2*partition": "true and weaker, as the logarithm increases",
+}
+
 claim(
     "dpo.kl_optimum",
     "The policy that maximises the expected reward less β times the divergence from the reference is the reference "
-    "reweighted by exp(r/β).",
+    "reweighted by exp(r/β), and no other policy reaches the maximum.",
     holds(equals(sum_over(optimal_policy(y), y), 1), name="feasible", by=finite_sum()),
     holds(
         equals(At(Diff(objective(), pi[w]), pi, optimum), beta * (log(partition()) - 1)),
@@ -120,13 +127,16 @@ claim(
         at_most(objective(), beta * log(partition())),
         name="no policy does better",
         by=smt(given=[fact("dpo.gibbs"), fact("kl.nonnegative", part="bound", p=pi, q=optimum)]),
-        equivalent={
-            "right: log(partition) → partition": "true and weaker, as log Z < Z",
-            "right: partition → partition + 1": "true and weaker, as the logarithm increases",
-            "right: partition → 2*partition": "true and weaker, as the logarithm increases",
-        },
+        equivalent=WEAKER,
     ),
     holds(equals(objective(optimum), beta * log(partition())), name="the maximum is reached", by=finite_sum()),
+    holds(
+        less(objective(), beta * log(partition())),
+        name="by no other policy",
+        assuming=[greater(squared_distance(pi, optimum), 0)],
+        by=smt(given=[fact("dpo.gibbs"), fact("kl.nonnegative", part="positive if they differ", p=pi, q=optimum)]),
+        equivalent=WEAKER,
+    ),
     source=RAFAILOV.eq(4),
     wrong=[
         wrong("without the reference", equals(sum_over(exp(reward[y] / beta) / partition(), y), 1)),

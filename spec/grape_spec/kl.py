@@ -3,7 +3,7 @@
 The estimators are named as in J. Schulman, Approximating KL Divergence, 2020; samples are drawn from the policy.
 """
 
-from sympy import Expr, Integer, exp, log
+from sympy import Expr, Integer, Symbol, exp, log, sqrt
 
 from grape_spec.language import (
     Diff,
@@ -22,6 +22,7 @@ from grape_spec.language import (
     family,
     greater,
     holds,
+    implies,
     index,
     less,
     recursive,
@@ -37,6 +38,7 @@ SCHULMAN_KL = Source("schulman2020approximating")
 
 n = symbol("n", Size, "number of outcomes")
 y = index("y", n, "an outcome")
+one = index("one", n, "one of the outcomes", tex="o")
 p = family("p", Simplex, n, text="a distribution")
 q = family("q", Simplex, n, text="a distribution over the same outcomes")
 x = symbol("x", Positive, "a positive number")
@@ -67,9 +69,23 @@ claim(
     ],
 )
 
+squared_distance = define(
+    "kl.squared_distance",
+    "Sum of the squared differences of the roots of the probabilities: zero if and only if p and q agree.",
+    (p, q),
+    sum_over((sqrt(p[y]) - sqrt(q[y])) ** 2, y),
+    tex=r"h^2({p}, {q})",
+)
+
+
+def excess(outcome: Symbol) -> Expr:
+    """The term of an outcome, less the difference of its probabilities, which sums to zero."""
+    return p[outcome] * log(p[outcome] / q[outcome]) - (p[outcome] - q[outcome])
+
+
 claim(
     "kl.nonnegative",
-    "The divergence is never negative, and is zero only if the two distributions agree.",
+    "The divergence is never negative, and is zero if and only if the two distributions agree on every outcome.",
     holds(
         at_least(divergence(), 0),
         name="bound",
@@ -77,13 +93,52 @@ claim(
     ),
     holds(equals(divergence(p, p), 0), name="zero where they agree", by=finite_sum()),
     holds(
-        greater(p[y] * log(p[y] / q[y]) - (p[y] - q[y]), 0),
+        greater(excess(y), 0),
         name="an outcome on which they differ makes its term positive",
         assuming=[differs(p[y], q[y])],
         by=smt(given=[fact("kl.log_bound", part="strict", x=q[y] / p[y])]),
     ),
+    holds(
+        equals(divergence(), excess(one) + sum_over((1 - delta(y, one)) * excess(y), y)),
+        name="one outcome and the others",
+        by=finite_sum(),
+    ),
+    holds(
+        at_least(sum_over((1 - delta(y, one)) * excess(y), y), 0),
+        name="the others",
+        by=termwise(Integer(0), given=[fact("kl.log_bound", part="bound", x=q[y] / p[y])]),
+    ),
+    holds(
+        implies(differs(p[one], q[one]), greater(divergence(), 0)),
+        name="positive if they differ on one outcome",
+        by=smt(
+            given=[
+                fact("kl.nonnegative", part="one outcome and the others"),
+                fact("kl.nonnegative", part="the others"),
+                fact("kl.nonnegative", part="an outcome on which they differ makes its term positive", y=one),
+            ]
+        ),
+    ),
+    holds(
+        at_least(divergence(), squared_distance()),
+        name="no smaller than the squared distance of the roots",
+        by=termwise(
+            p[y] - q[y] + (sqrt(p[y]) - sqrt(q[y])) ** 2,
+            given=[fact("kl.log_bound", part="bound", x=sqrt(q[y] / p[y]))],
+        ),
+        equivalent={
+            "right: squared_distance → -squared_distance": "true and weaker, as a sum of squares is not negative",
+        },
+    ),
+    holds(
+        greater(divergence(), 0),
+        name="positive if they differ",
+        assuming=[greater(squared_distance(), 0)],
+        by=smt(given=[fact("kl.nonnegative", part="no smaller than the squared distance of the roots")]),
+    ),
     source=COVER,
     wrong=[
+        wrong("twice the squared distance of the roots", at_least(divergence(), 2 * squared_distance())),
         wrong("every term is non-negative by itself", at_least(p[y] * log(p[y] / q[y]), 0)),
         wrong("the divergence is symmetric", equals(divergence(), divergence(q, p))),
     ],

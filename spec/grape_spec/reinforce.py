@@ -4,13 +4,12 @@ R. J. Williams, Simple Statistical Gradient-Following Algorithms for Connectioni
 probabilities and rewards that weight a score are outside its derivative: they are constants to autograd.
 """
 
-from sympy import Integer, Lambda, exp, log
+from sympy import Integer, exp, log
 
 from grape_spec.dpo import beta, reward
 from grape_spec.kl import expected, k3, n, prefix_probability, q, reference, reverse, y
 from grape_spec.language import (
     Diff,
-    Positive,
     Real,
     Size,
     Smooth,
@@ -20,6 +19,7 @@ from grape_spec.language import (
     claim,
     define,
     delta,
+    differs,
     equals,
     family,
     function,
@@ -31,9 +31,26 @@ from grape_spec.language import (
     symbol,
     wrong,
 )
-from grape_spec.policy import SUTTON, P, V, a, after, end, j, k, left, logits, logp, score, softmax, t, theta, v
+from grape_spec.language.domains import Naturals
+from grape_spec.policy import SUTTON, P, V, a, j, k, left, logits, logp, score, softmax, t, theta, v
 from grape_spec.ppo import advantage
 from grape_spec.proof.rules import algebra, fact, finite_sum, over_depth, rewrite, smt
+from grape_spec.responses import (
+    by_all_rewards,
+    by_rewards_to_go,
+    expected_reward,
+    next_probability,
+    next_score,
+    prefix,
+    products_so_far,
+    reward_left,
+    rewards_so_far,
+    row_logits,
+    score_times_reward_left,
+    scores_so_far,
+    step_reward,
+    weighted_scores,
+)
 
 WILLIAMS = Source("williams1992simple")
 GREENSMITH = Source("greensmith2004variance")
@@ -88,59 +105,6 @@ completion_reward = family("completion_reward", Real, V, n, text="reward of firs
 continued = first_token(v, theta) * completion(v, y, theta) * completion_reward[v, y]
 first_score = Diff(log(first_token(v, theta)), theta)
 later_score = Diff(log(completion(v, y, theta)), theta)
-
-# The next token after each prefix of a response, and what follows it.
-
-row_logits = family("row_logits", Real, P, V, text="logits of each next token after prefix j", tex="z")
-prefix = index("prefix", P, "the prefix after which a logit is varied", tex="j'")
-
-next_probability = define(
-    "reinforce.next_probability",
-    "Probability of the next token after a prefix.",
-    (j, a, row_logits),
-    softmax(a, Lambda(v, row_logits[j, v])),
-    tex=r"\pi_{{{j}{a}}}",
-    domain=Positive,
-)
-
-next_score = Diff(log(next_probability()), row_logits[prefix, k])
-token_score = Diff(log(next_probability(j, v)), row_logits[prefix, k])
-next_prefix = after[j, v]
-ends, goes_on = delta(v, end), 1 - delta(v, end)
-response_reward_at = family(
-    "response_reward_at", Real, P, text="reward of the response that prefix j is once it has ended", tex="r"
-)
-scores_so_far = symbol("scores_so_far", Real, "sum of the scores of the tokens so far", tex="s")
-
-expected_reward = recursive(
-    "reinforce.expected_reward",
-    "Expected reward of the responses that go on from a prefix by at most so many tokens: they end with the end token, "
-    "or are cut off.",
-    (left, j, end, row_logits, after, response_reward_at),
-    left,
-    response_reward_at[j],
-    lambda later: sum_over(
-        next_probability(j, v) * (ends * response_reward_at[next_prefix] + goes_on * later(j=next_prefix)), v
-    ),
-    tex=r"J_{{{left}}}({j})",
-)
-
-weighted_scores = recursive(
-    "reinforce.weighted_scores",
-    "Expectation, over the same responses, of the reward times the sum of the scores of all tokens.",
-    (left, j, scores_so_far, prefix, k, end, row_logits, after, response_reward_at),
-    left,
-    response_reward_at[j] * scores_so_far,
-    lambda later: sum_over(
-        next_probability(j, v)
-        * (
-            ends * response_reward_at[next_prefix] * (scores_so_far + token_score)
-            + goes_on * later(j=next_prefix, scores_so_far=scores_so_far + token_score)
-        ),
-        v,
-    ),
-    tex=r"G_{{{left}}}({j}, {scores_so_far})",
-)
 
 claim(
     "reinforce.policy_gradient",
@@ -247,19 +211,30 @@ best_baseline = define(
 )
 
 estimate = (token_reward[a] - baseline) * score
+variance = define(
+    "reinforce.variance",
+    "Variance of the gradient estimate from one sample, summed over the logits.",
+    (logits, token_reward, baseline),
+    sum_over(expected(estimate**2) - expected(estimate) ** 2, k),
+    tex=r"\mathrm{{Var}}({baseline})",
+)
 some_score = greater(expected(squared_score(a)), 0)
 
+NOT_NEGATIVE = {
+    "right: reinforce.variance(baseline=best_baseline) → -reinforce.variance(baseline=best_baseline)": (
+        "true and weaker, as a variance is not negative"
+    )
+}
+BEST, MOMENT = "reinforce.baseline.optimal", "the variance is the second moment, less what no baseline changes"
+
 claim(
-    "reinforce.baseline.optimal",
+    BEST,
     "The variance of the gradient estimate is smallest when the baseline is the mean reward weighted by the squared "
-    "scores.",
+    "scores, and larger for every other baseline.",
     holds(equals(sum_over(score**2, k), squared_score(a)), name="squared score", by=finite_sum()),
     holds(
-        equals(
-            sum_over(expected(estimate**2) - expected(estimate) ** 2, k),
-            second_moment() - sum_over(policy_gradient**2, k),
-        ),
-        name="the variance is the second moment, less what no baseline changes",
+        equals(variance(), second_moment() - sum_over(policy_gradient**2, k)),
+        name=MOMENT,
         by=finite_sum(),
     ),
     holds(
@@ -272,91 +247,46 @@ claim(
         by=finite_sum(),
     ),
     holds(
-        at_least(second_moment() - second_moment(baseline=best_baseline()), 0),
+        equals(
+            variance() - variance(baseline=best_baseline()),
+            expected(squared_score(a)) * (baseline - best_baseline()) ** 2,
+        ),
+        name="excess of the variance",
+        assuming=[some_score],
+        by=smt(
+            given=[
+                fact(BEST, part=MOMENT),
+                fact(BEST, part=MOMENT, baseline=best_baseline()),
+                fact(BEST, part="excess"),
+            ]
+        ),
+    ),
+    holds(
+        at_least(variance(), variance(baseline=best_baseline())),
         name="no baseline does better",
         assuming=[some_score],
-        by=smt(given=[fact("reinforce.baseline.optimal", part="excess")]),
+        by=smt(given=[fact(BEST, part="excess of the variance")]),
+        equivalent=NOT_NEGATIVE,
+    ),
+    holds(
+        greater(variance(), variance(baseline=best_baseline())),
+        name="every other baseline does worse",
+        assuming=[some_score, differs(baseline, best_baseline())],
+        by=smt(given=[fact(BEST, part="excess of the variance")]),
+        equivalent=NOT_NEGATIVE,
     ),
     source=GREENSMITH,
     wrong=[
         wrong(
             "the expected reward is optimal",
-            at_least(second_moment(), second_moment(baseline=objective())),
+            at_least(variance(), variance(baseline=objective())),
         ),
-        wrong("the variance does not depend on the baseline", equals(second_moment(), second_moment(baseline=0))),
+        wrong("the variance does not depend on the baseline", equals(variance(), variance(baseline=0))),
     ],
 )
 
-step_reward = family("step_reward", Real, P, V, text="reward given for next token v after prefix j", tex="r")
 earlier_reward = family("earlier_reward", Real, P, text="a reward given on the way to prefix j", tex="r")
 
-
-rewards_so_far = symbol("rewards_so_far", Real, "sum of the rewards of the tokens so far", tex="R")
-products_so_far = symbol(
-    "products_so_far", Real, "each score so far times the rewards since its token, summed", tex="X"
-)
-all_scores = scores_so_far + token_score
-all_rewards = rewards_so_far + step_reward[j, v]
-all_products = products_so_far + step_reward[j, v] * all_scores
-responses = (end, row_logits, after, step_reward)
-
-by_all_rewards = recursive(
-    "reinforce.by_all_rewards",
-    "Expectation, over the responses that go on from a prefix, of the sum of all scores times the sum of all rewards.",
-    (left, j, scores_so_far, rewards_so_far, prefix, k, *responses),
-    left,
-    scores_so_far * rewards_so_far,
-    lambda later: sum_over(
-        next_probability(j, v)
-        * (
-            ends * all_scores * all_rewards
-            + goes_on * later(j=next_prefix, scores_so_far=all_scores, rewards_so_far=all_rewards)
-        ),
-        v,
-    ),
-    tex=r"A_{{{left}}}({j}, {scores_so_far}, {rewards_so_far})",
-)
-
-by_rewards_to_go = recursive(
-    "reinforce.by_rewards_to_go",
-    "Expectation, over the same responses, of the sum of the scores, each times the rewards from its token on: a "
-    "reward is added to what every score up to that of its own token is weighted by.",
-    (left, j, scores_so_far, products_so_far, prefix, k, *responses),
-    left,
-    products_so_far,
-    lambda later: sum_over(
-        next_probability(j, v)
-        * (
-            ends * all_products + goes_on * later(j=next_prefix, scores_so_far=all_scores, products_so_far=all_products)
-        ),
-        v,
-    ),
-    tex=r"B_{{{left}}}({j}, {scores_so_far}, {products_so_far})",
-)
-
-reward_left = recursive(
-    "reinforce.reward_left",
-    "Expected sum of the rewards of the tokens that follow a prefix.",
-    (left, j, *responses),
-    left,
-    Integer(0),
-    lambda later: sum_over(next_probability(j, v) * (step_reward[j, v] + goes_on * later(j=next_prefix)), v),
-    tex=r"V_{{{left}}}({j})",
-)
-
-score_times_reward_left = recursive(
-    "reinforce.score_times_reward_left",
-    "Expected sum, over the tokens that follow a prefix, of the score times the expected rewards from its token on.",
-    (left, j, prefix, k, *responses),
-    left,
-    Integer(0),
-    lambda later: sum_over(
-        next_probability(j, v)
-        * (token_score * (step_reward[j, v] + goes_on * reward_left(j=next_prefix)) + goes_on * later(j=next_prefix)),
-        v,
-    ),
-    tex=r"U_{{{left}}}({j})",
-)
 
 what_follows = scores_so_far * reward_left() + score_times_reward_left()
 TO_GO = "reinforce.reward_to_go"
@@ -446,10 +376,46 @@ claim(
 less_mean_of_others = token_reward[a] - others_sum[y] / (G - 1)
 less_mean_of_all = token_reward[a] - (token_reward[a] + others_sum[y]) / G
 
+# The average over all G responses, each drawn independently. It depends on sums over the responses alone.
+
+response_score = family("response_score", Real, G, text="score of each response", tex="s")
+rewards_drawn = symbol("rewards_drawn", Real, "sum of the rewards of the responses drawn so far", tex="R")
+scores_drawn = symbol("scores_drawn", Real, "sum of their scores", tex="S")
+products_drawn = symbol("products_drawn", Real, "sum over them of the reward times the score", tex="X")
+product_factor = symbol("product_factor", Real, "a factor of the sum of the products", tex="c")
+drawn_score = Diff(log(softmax(v)), logits[k])
+draws = symbol("draws", Naturals("whole number", 0), "number of responses still to be drawn", tex="N")
+
+of_all_draws = recursive(
+    "reinforce.of_all_draws",
+    "Expectation, over responses drawn independently from the policy, of c times the sum of reward times score, less "
+    "the sum of the rewards times the sum of the scores.",
+    (draws, rewards_drawn, scores_drawn, products_drawn, product_factor, logits, k, token_reward),
+    draws,
+    product_factor * products_drawn - rewards_drawn * scores_drawn,
+    lambda later: sum_over(
+        softmax(v)
+        * later(
+            rewards_drawn=rewards_drawn + token_reward[v],
+            scores_drawn=scores_drawn + drawn_score,
+            products_drawn=products_drawn + token_reward[v] * drawn_score,
+        ),
+        v,
+    ),
+    tex=r"E_{{{draws}}}({rewards_drawn}, {scores_drawn}, {products_drawn})",
+)
+
+group_estimate = sum_over(response_reward[g] * response_score[g], g)
+sums_of_group = sum_over(response_reward[h], h) * sum_over(response_score[h], h)
+from_nothing = {"rewards_drawn": Integer(0), "scores_drawn": Integer(0), "products_drawn": Integer(0)}
+group_of_draws = of_all_draws(G, 0, 0, 0, G)
+LEAVE_ONE_OUT, ALL_DRAWS = "reinforce.leave_one_out.unbiased", "any number of draws"
+
 claim(
     "reinforce.leave_one_out.unbiased",
-    "With the mean reward of the other, independently drawn responses as the baseline, the estimate is unbiased; "
-    "with the mean of all, the response's own reward included, it is scaled by (G − 1)/G.",
+    "With the mean reward of the other, independently drawn responses as the baseline, the estimate is unbiased, from "
+    "one response and on average over all G; with the mean of all, the response's own reward included, it is scaled by "
+    "(G − 1)/G.",
     holds(
         equals(sum_over(q[y] * expected(less_mean_of_others * score), y), policy_gradient),
         name="mean of the others",
@@ -465,6 +431,44 @@ claim(
         equals(sum_over(softmax(v) * expected((token_reward[a] - token_reward[v]) * score), v), policy_gradient),
         name="two responses from one policy",
         by=finite_sum(),
+    ),
+    holds(
+        equals(
+            sum_over((response_reward[g] - mean_of_others) * response_score[g], g) / G,
+            (G * group_estimate - sums_of_group) / (G * (G - 1)),
+        ),
+        name="the average over the group, by sums",
+        assuming=[several],
+        by=finite_sum(),
+    ),
+    holds(
+        equals(
+            sum_over((response_reward[g] - mean_of_all) * response_score[g], g) / G,
+            (G * group_estimate - sums_of_group) / G**2,
+        ),
+        name="the same with the mean of all",
+        by=finite_sum(),
+    ),
+    holds(
+        equals(
+            of_all_draws(G),
+            product_factor * (products_drawn + G * policy_gradient)
+            - rewards_drawn * scores_drawn
+            - G * (scores_drawn * objective() + policy_gradient),
+        ),
+        name=ALL_DRAWS,
+        by=over_depth(G),
+    ),
+    holds(
+        equals(group_of_draws / (G * (G - 1)), policy_gradient),
+        name="the average over the group is unbiased",
+        assuming=[several],
+        by=smt(given=[fact(LEAVE_ONE_OUT, part=ALL_DRAWS, product_factor=G, **from_nothing)]),
+    ),
+    holds(
+        equals(group_of_draws / G**2, (G - 1) / G * policy_gradient),
+        name="the average with the mean of all",
+        by=smt(given=[fact(LEAVE_ONE_OUT, part=ALL_DRAWS, product_factor=G, **from_nothing)]),
     ),
     source=KOOL,
     wrong=[
