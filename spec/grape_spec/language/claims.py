@@ -12,6 +12,7 @@ import sympy as sp
 from sympy.logic.boolalg import Boolean
 
 from grape_spec.language.expressions import recursions_in, symbols_of, unfold
+from grape_spec.language.grammar import shown
 from grape_spec.language.sources import Source
 from grape_spec.language.symbols import DECLARATIONS
 
@@ -111,5 +112,5 @@ def wrong(text: str, statement: Boolean, *, assuming: Sequence[Boolean] = ()) ->
 def as_tuple(argument: str, values: Any) -> tuple[Any, ...]:
     """The entries of a list or tuple; one entry that stands alone is refused."""
     if not isinstance(values, list | tuple):
-        raise TypeError(f"{argument}: got {values!s}, expected a list: {argument}=[…]")
+        raise TypeError(f"{argument}: got {shown(values)}, expected a list: {argument}=[…]")
     return tuple(values)

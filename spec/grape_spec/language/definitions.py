@@ -57,13 +57,14 @@ class Definition:
     def __call__(self, *arguments: Any, **by_name: Any) -> Apply:
         """Apply it: leading arguments by position, others by the name of the symbol; the rest stay as they are."""
         if len(arguments) > len(self.of):
-            raise TypeError(f"{self.id}: got {len(arguments)} arguments, expected at most {len(self.of)}")
+            names = ", ".join(map(str, self.of))
+            raise TypeError(f"{self.id}: got {len(arguments)} arguments, expected at most {len(self.of)}: {names}")
         values = dict(zip(self.of, arguments, strict=False))
-        names = {declaration(thing).name: thing for thing in self.of}
+        things = {declaration(thing).name: thing for thing in self.of}
         for name, value in by_name.items():
-            if name not in names:
-                raise TypeError(f"{self.id}: got an argument {name!r}, expected one of {', '.join(names)}")
-            if names[name] in values:
+            if name not in things:
+                raise TypeError(f"{self.id}: got an argument {name!r}, expected one of {', '.join(things)}")
+            if things[name] in values:
                 raise TypeError(f"{self.id}: got the argument {name!r} twice")
-            values[names[name]] = value
+            values[things[name]] = value
         return Apply(self.id, *(sp.sympify(values.get(thing, thing)) for thing in self.of))

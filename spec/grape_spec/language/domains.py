@@ -18,6 +18,12 @@ from sympy.logic.boolalg import Boolean
 #: Bits after the binary point of a sampled number.
 SAMPLE_BITS = 6
 
+#: The binary exponents of numbers that are sampled far out or close to an end, from a millionth to a billion.
+MAGNITUDES = (-20, 30)
+
+#: How often a number is sampled from all magnitudes, and a size from those above four.
+FAR, LARGE = 0.2, 0.08
+
 
 def _refuse(wrong: bool, got: str, expected: str) -> None:
     if wrong:
@@ -111,6 +117,8 @@ class Interval(Domain):
     def sample(self, random: Random) -> Fraction:
         if random.random() < 0.3 and self._simple:
             return random.choice(self._simple)
+        if random.random() < FAR:
+            return self._far(random)
         width = random.choice((1, 1, 2, 4, 16))
         low = self.low if self.low is not None else (self.high - width if self.high is not None else Fraction(-width))
         high = self.high if self.high is not None else low + (width if self.low is not None else 2 * width)
@@ -119,6 +127,18 @@ class Interval(Domain):
             x = low + step * random.randint(0, 2**SAMPLE_BITS)
             if self.contains(x):
                 return x
+
+    def _far(self, random: Random) -> Fraction:
+        """A number of any magnitude, seen from an end: some statements fail only far out, or only close to an end."""
+        significand = Fraction(random.randint(2**SAMPLE_BITS, 2 ** (SAMPLE_BITS + 1) - 1), 2**SAMPLE_BITS)
+        if self.low is not None and self.high is not None:
+            distance = (self.high - self.low) * significand / 2 ** random.randint(2, -MAGNITUDES[0])
+        else:
+            distance = significand * Fraction(2) ** random.randint(*MAGNITUDES)
+        upwards = self.low is not None and (self.high is None or random.random() < 0.5)
+        if upwards or (self.high is None and random.random() < 0.5):
+            return (self.low or Fraction(0)) + distance
+        return (self.high or Fraction(0)) - distance
 
 
 @dataclass(frozen=True)
@@ -143,7 +163,8 @@ class Naturals(Domain):
         return x.denominator == 1 and x >= self.low
 
     def sample(self, random: Random) -> Fraction:
-        return Fraction(self.low + random.choice((0, 1, 1, 2, 2, 3)))
+        larger = random.random() < LARGE
+        return Fraction(self.low + random.choice(range(4, 9) if larger else (0, 1, 1, 2, 2, 3)))
 
 
 @dataclass(frozen=True)

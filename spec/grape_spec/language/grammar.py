@@ -46,7 +46,7 @@ def refuse_foreign_rule(value: Any) -> None:
         for entry in fields(value):
             refuse_foreign_rule(getattr(value, entry.name))
     elif not isinstance(value, str | int):
-        raise NotInLanguage(f"by: got {_shown(value)}, expected a rule, such as algebra() or smt()")
+        raise NotInLanguage(f"by: got {shown(value)}, expected a rule, such as algebra() or smt()")
 
 
 def instances_in(value: Any) -> Iterator[Any]:
@@ -82,13 +82,13 @@ def refuse_foreign(formula: Any) -> None:
         raise NotInLanguage(f"got {formula}, which Python made of it: write equals(left, right) for left == right")
     else:
         expected = "a statement, such as equals(left, right) or at_least(left, right)"
-        raise NotInLanguage(f"got {_shown(formula)}, expected {expected}")
+        raise NotInLanguage(f"got {shown(formula)}, expected {expected}")
 
 
 def refuse_foreign_number(expr: Any) -> None:
     """Refuse an expression with a node outside of the language."""
     if not isinstance(expr, sp.Basic):
-        raise NotInLanguage(f"got {_shown(expr)}, expected an expression")
+        raise NotInLanguage(f"got {shown(expr)}, expected an expression")
     _refuse_number(expr)
 
 
@@ -102,11 +102,16 @@ def _refuse_number(expr: sp.Basic) -> None:
     check = _NODES.get(kind)
     if check is None:
         hint = _INSTEAD.get(kind.__name__, "it is not in the language")
-        raise NotInLanguage(f"got {kind.__name__} in {_shown(expr)}: {hint}")
+        raise NotInLanguage(f"got {kind.__name__} in {shown(expr)}: {hint}")
     check(expr)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value in an error: formulas as they are printed, anything else by what it is."""
+    if isinstance(value, type) or (callable(value) and hasattr(value, "__name__")):
+        return value.__name__
+    if not isinstance(value, sp.Basic | str | int | float | None):
+        return f"a {type(value).__name__}"
     text = str(value)
     return text if len(text) <= 60 else text[:57] + "…"
 
@@ -133,7 +138,7 @@ def _each(expr: sp.Basic) -> None:
 def _power(expr: sp.Pow) -> None:
     _refuse_number(expr.base)
     if not isinstance(expr.exp, sp.Rational):
-        raise NotInLanguage(f"the exponent of {_shown(expr)}: expected a number; write exp(y·log(x)) for x to the y")
+        raise NotInLanguage(f"the exponent of {shown(expr)}: expected a number; write exp(y·log(x)) for x to the y")
 
 
 def _family(expr: sp.IndexedBase) -> None:
@@ -153,7 +158,7 @@ def _each_position(
     for position in positions:
         _refuse_number(position)
         if not position.is_integer:
-            raise NotInLanguage(f"{position} in {_shown(expr)}: expected {expected}")
+            raise NotInLanguage(f"{position} in {shown(expr)}: expected {expected}")
 
 
 def _function(expr: sp.Expr) -> None:
@@ -168,14 +173,14 @@ def _over_axes(expr: sp.Sum | sp.Product) -> None:
     for bound, *ends in expr.limits:
         if ends != [1, size_of_axis(bound)]:
             name = "sum_over" if isinstance(expr, sp.Sum) else "product_over"
-            raise NotInLanguage(f"{_shown(expr)} is not over the whole range of {bound}: write {name}(…, {bound})")
+            raise NotInLanguage(f"{shown(expr)} is not over the whole range of {bound}: write {name}(…, {bound})")
     _refuse_number(expr.function)
 
 
 def _cases(expr: sp.Piecewise) -> None:
     *branches, last = expr.args
     if last[1] != sp.true:
-        raise NotInLanguage(f"{_shown(expr)} has no value where none of its conditions holds: end with (value, True)")
+        raise NotInLanguage(f"{shown(expr)} has no value where none of its conditions holds: end with (value, True)")
     for value, condition in branches:
         _refuse_number(value)
         refuse_foreign(condition)
@@ -186,11 +191,9 @@ def _derivative(expr: Diff | OneSided) -> None:
     thing = expr.variable.base if isinstance(expr.variable, sp.Indexed) else expr.variable
     entry = DECLARATIONS.get(thing)
     if not isinstance(expr.variable, sp.Symbol | sp.Indexed) or entry is None:
-        raise NotInLanguage(
-            f"a derivative with respect to {_shown(expr.variable)}: expected a symbol, or an entry u[k]"
-        )
+        raise NotInLanguage(f"a derivative with respect to {shown(expr.variable)}: expected a symbol, or an entry u[k]")
     if not isinstance(entry.domain, Interval | SimplexDomain):
-        raise NotInLanguage(f"a derivative with respect to {expr.variable}, which is {entry.domain.name}")
+        raise NotInLanguage(f"a derivative in {expr.variable}, which is {entry.domain.name}: expected a real number")
     _refuse_number(expr.expr)
     _refuse_number(expr.variable)
     if isinstance(expr, OneSided):
@@ -200,7 +203,7 @@ def _derivative(expr: Diff | OneSided) -> None:
 def _at(expr: At) -> None:
     entry = DECLARATIONS.get(expr.replaced)
     if entry is None or isinstance(entry.domain, Naturals):
-        raise NotInLanguage(f"{_shown(expr)} replaces {expr.replaced}: expected a number, an index or a family")
+        raise NotInLanguage(f"{shown(expr)} replaces {expr.replaced}: expected a number, an index or a family")
     _refuse_number(expr.expr)
     _refuse_put(expr.replaced, expr.value, {}, f"the value of {expr.replaced}")
 
@@ -227,16 +230,16 @@ def _refuse_put(thing: Any, value: Any, put: Mapping[Any, Any], where: str) -> N
         wanted = tuple(put.get(size, size) for size in entry.sizes)
         if _axes(value) != wanted:
             expected = f"a family, or a Lambda of indices, over {', '.join(map(str, wanted))}"
-            raise NotInLanguage(f"{where}: got {_shown(value)}, expected {expected}")
+            raise NotInLanguage(f"{where}: got {shown(value)}, expected {expected}")
         if isinstance(value, sp.Lambda):
             _refuse_number(value.expr)
     elif isinstance(value, sp.IndexedBase | sp.Lambda):
-        raise NotInLanguage(f"{where}: got {_shown(value)}, expected a number")
+        raise NotInLanguage(f"{where}: got {shown(value)}, expected a number")
     elif isinstance(entry.domain, Naturals):
         _refuse_number(value)
         if not _is_at_least(value, entry.domain.low):
             expected = f"a declared size, or what is a whole number of at least {entry.domain.low} without assumptions"
-            raise NotInLanguage(f"{where}: got {_shown(value)}, expected {expected}")
+            raise NotInLanguage(f"{where}: got {shown(value)}, expected {expected}")
     elif isinstance(entry.domain, IndexUpTo):
         _each_position((value,), value)
     else:

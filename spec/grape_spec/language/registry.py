@@ -22,6 +22,7 @@ from grape_spec.language.grammar import (
     refuse_foreign,
     refuse_foreign_number,
     refuse_foreign_rule,
+    shown,
 )
 from grape_spec.language.sources import DERIVED, Source
 from grape_spec.language.symbols import DECLARATIONS, Declarable
@@ -70,8 +71,11 @@ def define(
         RegistryError: for a malformed or used id, an undeclared symbol, a free symbol of the body that is not an
             argument, an argument that the body does not use, or a floating-point number.
     """
-    entry = Definition(id, text, as_tuple("of", of), sp.sympify(body), tex, domain, convention, source)
     _refuse_id(id, DEFINITIONS)
+    _refuse_text(id, text)
+    if isinstance(body, str):
+        raise RegistryError(f"{id}: body: got the text {body!r}, expected an expression of declared symbols")
+    entry = Definition(id, text, as_tuple("of", of), sp.sympify(body), tex, domain, convention, source)
     _refuse_definition(entry)
     _DEFINED[id] = entry
     return entry
@@ -136,30 +140,34 @@ def claim(
         RegistryError: for a malformed or used id, no parts, an undeclared symbol, an unknown use, or a floating-point
             number.
     """
+    _refuse_id(id, CLAIMS)
+    _refuse_text(id, text)
     for part in parts:
-        if not isinstance(part, Part):
-            raise RegistryError(f"{id}: parts: got {part!s}, expected holds(…), holds(…), one after the other")
+        _refuse_unless(part, Part, f"{id}: parts", "holds(statement, by=rule), one after the other")
         with _named(id):
             refuse_foreign_rule(part.by)
     named = [use for part in parts for use in part.by.uses()]
     every = tuple(dict.fromkeys([*as_tuple("uses", uses), *(use for use in named if use != id)]))
-    entry = Claim(id, text, parts, every, source, as_tuple("wrong", wrong))
+    variants = as_tuple("wrong", wrong)
+    for variant in variants:
+        _refuse_unless(variant, Wrong, f"{id}: wrong", "wrong(text, statement)")
+    entry = Claim(id, text, parts, every, source, variants)
     _refuse_claim(entry)
     _CLAIMED[id] = entry
     return entry
 
 
 def _refuse_claim(claim: Claim) -> None:
-    _refuse_id(claim.id, CLAIMS)
     if not claim.parts:
-        raise RegistryError(f"{claim.id}: a claim needs at least one part")
+        raise RegistryError(f"{claim.id}: a claim needs at least one part: holds(statement, by=rule)")
     names = [part.name for part in claim.parts]
     if len(set(names)) != len(names):
-        raise RegistryError(f"{claim.id}: its parts need different names, got {names}")
+        raise RegistryError(f"{claim.id}: its parts need different names, got {names}: write holds(…, name=…)")
     for use in claim.uses:
         if use not in CLAIMS:
             raise RegistryError(
-                f"{claim.id}: uses {use!r}, which is not a claim (a claim comes after all that it uses)"
+                f"{claim.id}: uses {use!r}, which is not a claim{_nearest(use, CLAIMS)} "
+                "(a claim comes after all that it uses: import the file of that one first)"
             )
     for position, part in enumerate(claim.parts):
         for used in instances_in(part.by):
@@ -205,7 +213,9 @@ def check_registry() -> None:
             used |= symbols_of(formula) | _bound_anywhere(formula)
     for thing, declared in DECLARATIONS.items():
         if thing not in used:
-            raise RegistryError(f"the symbol {declared.name!r} ({declared.text}) is declared but nothing uses it")
+            raise RegistryError(
+                f"the symbol {declared.name!r} ({declared.text}) is declared but nothing uses it: delete it"
+            )
 
 
 def all_uses(id: str, _path: tuple[str, ...] = ()) -> set[str]:
@@ -251,16 +261,19 @@ def select(names: tuple[str, ...]) -> list[Claim]:
 def _lookup(id: str, table: Mapping[str, Any], kind: str) -> Any:
     if id in table:
         return table[id]
+    raise KeyError(f"there is no {kind} {id!r}{_nearest(id, table)}")
+
+
+def _nearest(id: str, table: Mapping[str, Any]) -> str:
     near = get_close_matches(id, table, n=3, cutoff=0.4)
-    hint = f"; the nearest: {', '.join(near)}" if near else ""
-    raise KeyError(f"there is no {kind} {id!r}{hint}")
+    return f"; the nearest: {', '.join(near)}" if near else ""
 
 
 def _refuse_id(id: str, table: Mapping[str, Any]) -> None:
-    if not _SLUG.fullmatch(id):
+    if not isinstance(id, str) or not _SLUG.fullmatch(id):
         raise RegistryError(f"id: got {id!r}, expected lower-case words joined by dots, such as ppo.clip.gradient")
     if id in table:
-        raise RegistryError(f"the id {id!r} is taken")
+        raise RegistryError(f"the id {id!r} is taken: choose another (it is {table[id].text!r})")
     if id in RETIRED:
         raise RegistryError(f"the id {id!r} was retired and is never used again")
 
@@ -272,6 +285,15 @@ def _named(id: str) -> Iterator[None]:
         yield
     except NotInLanguage as failure:
         raise RegistryError(f"{id}: {failure}") from None
+
+
+def _refuse_text(id: str, text: str) -> None:
+    _refuse_unless(text, str, f"{id}: text", "one sentence")
+
+
+def _refuse_unless(value: Any, kind: type, where: str, expected: str) -> None:
+    if not isinstance(value, kind):
+        raise RegistryError(f"{where}: got {shown(value)}, expected {expected}")
 
 
 def _refuse_undeclared(id: str, things: set[Declarable]) -> None:

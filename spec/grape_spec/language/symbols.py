@@ -72,7 +72,8 @@ def declared_for_now(thing: Declarable, declaration: Declaration) -> Iterator[No
 def _refuse_domain(name: str, domain: Domain, fits: bool, expected: str) -> None:
     """A domain of somebody's own could promise SymPy what its constraint does not say."""
     if not fits:
-        raise TypeError(f"{name}: got the domain {getattr(domain, 'name', domain)}, expected {expected}")
+        got = getattr(domain, "name", getattr(domain, "__name__", domain))
+        raise TypeError(f"{name}: got the domain {got}, expected {expected}")
 
 
 def _refuse_size(name: str, size: sp.Expr) -> None:
@@ -83,10 +84,12 @@ def _refuse_size(name: str, size: sp.Expr) -> None:
         raise TypeError(f"{name}: got the size {size}, expected a symbol of domain Size or a positive integer")
 
 
-def symbol(name: str, domain: Domain, text: str, *, tex: str | None = None) -> sp.Symbol:
+def symbol(name: str, domain: Domain, text: str | None = None, *, tex: str | None = None) -> sp.Symbol:
     """Declare one number."""
     fits = type(domain) in (Interval, OneOf, Naturals)
     _refuse_domain(name, domain, fits, "Real, Positive, NonNegative, Open(low, high), Mask() or Size")
+    if text is None:
+        raise TypeError(f"{name}: text: got nothing, expected a few words on what it is")
     return _number(name, domain, text, tex)
 
 

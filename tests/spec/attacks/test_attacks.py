@@ -9,7 +9,7 @@ import pytest
 from grape_spec.language import DERIVED, Claim, claim
 from grape_spec.language.registry import _CLAIMED
 from grape_spec.proof.prove import prove_claim
-from grape_spec.proof.refute import refutes
+from grape_spec.proof.refute import refute, refutes
 
 from tests.spec.attacks.world import ATTACKS, ID, entered
 
@@ -97,6 +97,13 @@ def test_it_is_false_at_the_point_that_it_names(attack):
     """Otherwise it would be no attack."""
     part = parts_of(attack)[-1]
     assert refutes(part.statement, part.assuming, attack.at)
+
+
+@pytest.mark.parametrize("attack", list(named([attack for attack in ATTACKS if not attack.refused])))
+def test_the_refuter_reads_it(attack):
+    """What the language lets through can be evaluated, and what is drawn is no crash."""
+    part = parts_of(attack)[-1]
+    assert refute(part.statement, part.assuming, sizes=part.by.at_sizes(), points=5).drawn
 
 
 def test_names_are_different():

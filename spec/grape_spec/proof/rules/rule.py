@@ -87,12 +87,14 @@ def refuse_without_value(
     """Refuse a statement, or an intermediate expression of a proof, that is not shown to be defined."""
     unmet = context.unmet_need(expr, sizes)
     if unmet is not None:
-        raise Unknown(f"{unmet[1]} is not shown to be {unmet[0]}, as {name or expr} requires")
+        kind, needed = unmet
+        hint = ": declare it so, or assume it" if isinstance(needed, sp.Symbol | sp.Indexed) else ""
+        raise Unknown(f"{needed} is not shown to be {kind}, as {name or expr} requires{hint}")
 
 
 def sides(statement: Boolean) -> tuple[sp.Expr, sp.Expr]:
     if not isinstance(statement, sp.Eq):
-        raise Unknown(f"this rule proves equations, got {statement}")
+        raise Unknown(f"this rule proves equations, got {statement}: try smt() or termwise()")
     return statement.args
 
 
