@@ -133,6 +133,7 @@ class Field:
 
     def __init__(self, seed: int, room: int = FEW, *, whole: bool = False) -> None:
         self.ring = fmpq_mpoly_ctx.get(tuple(f"g{i}" for i in range(room)))
+        self._unit = self.ring.constant(1)
         self.seed, self.room, self.whole = seed, room, whole
         self.generators: list[Generator] = []
         self.signs: dict[tuple[str, int, bool], Sign] = {}
@@ -145,6 +146,9 @@ class Field:
         self._squares: dict[int, Quotient] = {}
         self._zero_or_one: set[int] = set()
         self._positive: set[str] = set()
+        self._opened: dict[Any, Quotient] = {}
+        #: Terms by identity of a polynomial, which is kept so that its identity stays its own.
+        self._terms: dict[int, tuple[Any, list[tuple[arb, list[tuple[int, int]]]]]] = {}
         self._factored: dict[str, list[tuple[Any, int]]] = {}
         self._here = Values(self, seed)
         self.zero, self.one = self.rational(0), self.rational(1)
@@ -153,14 +157,17 @@ class Field:
 
     def rational(self, x: Fraction | int) -> Quotient:
         """A rational number."""
-        fraction = Fraction(x)
-        constant = self.ring.constant(fmpq(fraction.numerator, fraction.denominator))
-        return Quotient(constant, self.ring.constant(1))
+        return Quotient(self.ring.constant(fmpq(x.numerator, x.denominator)), self._unit)
 
     def open(self, key: Any, draw: Callable[[int], Fraction], domain: Any) -> Quotient:
         """A generator for a number of a domain that the statement leaves open, or what it was solved for."""
         if key in self.solved:
             return self.solved[key][0]
+        if key not in self._opened:
+            self._opened[key] = self._open(key, draw, domain)
+        return self._opened[key]
+
+    def _open(self, key: Any, draw: Callable[[int], Fraction], domain: Any) -> Quotient:
         switch = getattr(domain, "values", None) == (0, 1) or domain.name.startswith("one-hot")
         if switch and self.whole:
             return self.rational(draw(self.seed))
@@ -183,6 +190,16 @@ class Field:
         """Whether a generator stands for something declared."""
         return self.generators[place].kind == "open"
 
+    def terms(self, polynomial: Any) -> list[tuple[arb, list[tuple[int, int]]]]:
+        """The terms of a polynomial: coefficient, and generators with their exponents."""
+        if id(polynomial) not in self._terms:
+            terms = [
+                (arb(c), [(place, int(n)) for place, n in enumerate(exponents) if n])
+                for exponents, c in polynomial.to_dict().items()
+            ]
+            self._terms[id(polynomial)] = polynomial, terms
+        return self._terms[id(polynomial)][1]
+
     def _generator(self, key: Any, generator: Generator) -> Quotient:
         if key not in self._places:
             if len(self.generators) == self.room:
@@ -190,7 +207,7 @@ class Field:
             self._places[key] = len(self.generators)
             self._keys.append(key)
             self.generators.append(generator)
-        return Quotient(self.ring.gen(self._places[key]), self.ring.constant(1))
+        return Quotient(self.ring.gen(self._places[key]), self._unit)
 
     def power(self, x: Quotient, n: int) -> Quotient:
         """A whole power."""
@@ -276,7 +293,7 @@ class Field:
         return whole + [(f if f.leading_coefficient() > 0 else -f, int(n)) for f, n in found]
 
     def _absolute(self, factor: Any) -> Quotient:
-        element = Quotient(factor, self.ring.constant(1))
+        element = Quotient(factor, self._unit)
         return element if self.sign(element) > 0 else -element
 
     # -- signs and zero ---------------------------------------------------------------------------------------------
@@ -295,7 +312,7 @@ class Field:
             total = self.zero
             for exponents, c in terms.items():
                 rest = tuple(n if i != place else 0 for i, n in enumerate(exponents))
-                term = Quotient(self.ring.from_dict({rest: c}), self.ring.constant(1))
+                term = Quotient(self.ring.from_dict({rest: c}), self._unit)
                 total = total + term * self._reduced(place, exponents[place])
             polynomial = total.above
         if self._squares or self._zero_or_one:
@@ -306,7 +323,7 @@ class Field:
         return place in self._squares or place in self._zero_or_one
 
     def _reduced(self, place: int, n: int) -> Quotient:
-        generator = Quotient(self.ring.gen(place), self.ring.constant(1))
+        generator = Quotient(self.ring.gen(place), self._unit)
         if place in self._zero_or_one:
             return generator if n else self.one
         return self.power(self._squares[place], n // 2) * self.power(generator, n % 2)
@@ -357,11 +374,11 @@ class Values:
         """The value of a polynomial."""
         with ctx.workprec(BITS):
             total = arb(0)
-            for exponents, c in polynomial.to_dict().items():
-                term = arb(c)
-                for place, n in enumerate(exponents):
-                    if n:
-                        term = term * self._generator(place) ** int(n)
+            for c, powers in self._field.terms(polynomial):
+                term = c
+                for place, n in powers:
+                    value = self._generator(place)
+                    term = term * value if n == 1 else term * value**n
                 total = total + term
             return total
 

@@ -33,12 +33,9 @@ Opinion = Literal["agrees", "not decided", "contradicts", "no equation"]
 #: Choices of positions for the indices that a statement leaves open, at each choice of sizes.
 POSITIONS = 4
 
-#: Points that are looked at: in all where a statement has several regions, at least for one choice of sizes and
-#: positions, and how many are drawn before the assumptions are given up on.
-POINTS, FEWEST, DRAWN = 60, 2, 150
-
-#: Regions that are looked at for one choice of sizes and positions.
-REGIONS = 12
+#: Points that are looked at where there are several regions: for a statement without sizes, for all choices of sizes
+#: and positions together, and at least for each choice; and how many are drawn before the assumptions are given up on.
+POINTS, TOGETHER, FEWEST, DRAWN = 60, 24, 3, 150
 
 
 @dataclass(frozen=True)
@@ -97,7 +94,7 @@ def _questions(
         kept = positions[:POSITIONS]
         for position in kept:
             given = {**chosen, **dict(zip(indices, position, strict=True))}
-            yield _Question(statement, assuming, given, max(POINTS // (len(choices) * len(kept)), FEWEST))
+            yield _Question(statement, assuming, given, _points(len(choices) * len(kept)))
 
 
 def _sizes_of(thing: Any) -> set[Any]:
@@ -111,6 +108,10 @@ def _choices_of_sizes(sizes: Sequence[Any], at_sizes: Mapping[Any, int]) -> list
         return [dict(at_sizes)]
     pairs = ((2, 3), (3, 2), (2, 2), (3, 3))
     return [{**{s: pairs[i % 4][turn] for i, s in enumerate(sizes)}, **at_sizes} for turn in (0, 1)]
+
+
+def _points(questions: int) -> int:
+    return POINTS if questions == 1 else max(TOGETHER // questions, FEWEST)
 
 
 def _number(size: Any, chosen: Mapping[Any, int]) -> int:
@@ -164,8 +165,8 @@ class _Question:
                 reason = str(failure)
             if any(region.never for region in regions):
                 return False
-            several = self.doubt or self.labels or any(region.field.signs or region.only_here for region in regions)
-            if seen >= (self.points if several else FEWEST) or len(regions) == REGIONS:
+            several = self.labels or any(region.field.signs or region.only_here for region in regions)
+            if seen >= (POINTS if self.doubt else self.points if several else FEWEST):
                 break
         if self.doubt:
             raise NotDecided("the two sides have the same values, but are not shown to be the same expression")
@@ -204,8 +205,8 @@ class _Region:
         if self.only_here:
             return seed == self.seed
         values = Values(self.field, seed)
-        held = [sign.holds(values.polynomial(sign.polynomial)) for sign in self.field.signs.values()]
-        return None not in held and all(held) and self._inside(values)
+        signs = self.field.signs.values()
+        return all(sign.holds(values.polynomial(sign.polynomial)) for sign in signs) and self._inside(values)
 
     @property
     def never(self) -> bool:
