@@ -56,9 +56,9 @@ def test_it_contradicts_the_mutants_that_are_false(request):
     for claim, part, text, changed in every:
         at_sizes = part.by.at_sizes()
         seen.append(opinion(changed, *part.assuming, at_sizes=at_sizes))
-        if seen[-1] == "agrees" and (claim.id, part.name, text) not in TRUE_WHERE_IT_LOOKS:
-            if refute(changed, part.assuming, sizes=at_sizes, points=40).refuted:
-                missed.append((claim.id, part.name, text))
+        known = (claim.id, part.name, text) in TRUE_WHERE_IT_LOOKS
+        if seen[-1] == "agrees" and not known and refute(changed, part.assuming, sizes=at_sizes, points=40).refuted:
+            missed.append((claim.id, part.name, text))
     assert len(missed) <= 0.01 * len(seen), missed
     assert seen.count("contradicts") >= 0.93 * len(seen)
 
