@@ -29,7 +29,8 @@ def trpo_per_token(
 
     Returns: (batch, time).
 
-    Error: |error| ≤ 4·u·(|logp − old_logp| + 1)·|value|, where ρ neither saturates nor underflows.
+    Error: |error| ≤ 4·u·(|logp − old_logp| + 1)·|value|, where nothing saturates or underflows (theorem
+    trpo_per_token_error, for an exponential within 1 ulp).
 
     Claims: ppo.ratio.gradient, trpo.surrogate.gradient, trpo.importance.identity.
 

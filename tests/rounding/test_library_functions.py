@@ -20,7 +20,7 @@ from .test_proofs import SOURCES
 CHAPTER = Path(__file__).parents[2] / "docs" / "chapters" / "numerics.md"
 
 #: What is assumed: ulp, or roundings beyond u·|log σ|.
-ASSUMED = {"exp": 1.0, "expm1": 1.0, "log1p": 2.0, "logsigmoid": LOGSIGMOID}
+ASSUMED = {"exp": 0.9, "expm1": 1.0, "log1p": 2.0, "logsigmoid": LOGSIGMOID}
 
 #: How the files of proofs write that x is the result of a function for some argument.
 WRITTEN = {
@@ -37,13 +37,13 @@ def test_what_is_assumed_is_what_the_theorems_say(name):
     text = "\n".join(path.read_text() for path in SOURCES.glob("*.v"))
     counter = text.index("Theorem ppo_per_token_not_within_2_ulps")
     text = text[:counter] + text[text.index("Qed.", counter) :]
-    found = re.findall(rf"within_ulps(?:_near_zero)? (\d+) u (?:eta )?{WRITTEN[name]}", text)
-    assert min(map(float, found)) == ASSUMED[name]
+    found = re.findall(rf"within_ulps(?:_near_zero)? (\d+|\(9/10\)) u (?:eta )?{WRITTEN[name]}", text)
+    assert min(0.9 if ulps == "(9/10)" else float(ulps) for ulps in found) == ASSUMED[name]
 
 
 def test_every_accuracy_that_a_theorem_assumes_is_measured():
     text = "\n".join(path.read_text() for path in SOURCES.glob("*.v"))
-    results = re.findall(r"within_ulps(?:_near_zero)? \d+ u (?:eta )?(\(.*\)) [a-z]", text)
+    results = re.findall(r"within_ulps(?:_near_zero)? (?:\d+|\([\d/]+\)) u (?:eta )?(\(.*\)) [a-z]", text)
     known = re.compile("|".join([*WRITTEN.values(), r"\(exp \(logp - logp\)\)"]))  # the last: a counterexample
     assert results
     assert [result for result in results if not known.match(result)] == []

@@ -49,6 +49,15 @@ BOUNDS = [
         "4 * u * (Rabs (logp - old_logp) + 1) * Rabs value",
         "3 * u * (Rabs (logp - old_logp) + 1) * Rabs value",
     ),
+    *(
+        Bound(
+            f"{name}_per_token", f"{name.capitalize()}PerToken", f"{name}_per_token_error",
+            "4·u·(|logp − old_logp| + 1)·|value|",
+            "4 * u * (Rabs (logp - old_logp) + 1) * Rabs value",
+            "3 * u * (Rabs (logp - old_logp) + 1) * Rabs value",
+        )
+        for name in ("trpo", "cispo")
+    ),
     Bound(
         "kl_estimate", "KlEstimate", "kl_estimate_k1_error",
         "u·|value| for k1", "<= u * Rabs (logp - ref_logp)", "<= 1/2 * u * Rabs (logp - ref_logp)",
@@ -95,6 +104,8 @@ BOUNDS = [
 #: Hypotheses that a proof needs: the accuracy of a library function, as it is assumed, and a worse one.
 WORSE = {
     "ppo_per_token_error": ("within_ulps 1 u (exp d) rho", "within_ulps 2 u (exp d) rho"),
+    "trpo_per_token_error": ("within_ulps 1 u (exp d) rho", "within_ulps 2 u (exp d) rho"),
+    "cispo_per_token_error": ("within_ulps (9/10) u (exp d) rho", "within_ulps 1 u (exp d) rho"),
     "kl_estimate_k3_error": ("within_ulps 2 u (exp (- d) - 1) e", "within_ulps 3 u (exp (- d) - 1) e"),
     "kl_estimate_k3_slope_error": ("within_ulps 1 u (exp (- d) - 1) e", "within_ulps 2 u (exp (- d) - 1) e"),
 }

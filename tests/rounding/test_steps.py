@@ -6,10 +6,12 @@ from torch.nn.functional import logsigmoid
 
 from grape_verified import (
     aggregate,
+    cispo_per_token,
     dpo_per_pair,
     kl_estimate,
     ppo_per_token,
     reinforce_per_token,
+    trpo_per_token,
     value_loss_per_token,
 )
 
@@ -39,6 +41,21 @@ def test_ppo_per_token(dtype, dual_clip):
         falling = torch.minimum(falling, converted(dual_clip, dtype))
     v = torch.where(A >= 0, torch.minimum(rho, upper), falling) * -A
     assert torch.equal(ppo_per_token(logp, old_logp, A, clip_low=0.3, clip_high=0.1, dual_clip=dual_clip), v)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_trpo_per_token(dtype):
+    logp, old_logp, A = drawn(dtype, number=3)
+    assert torch.equal(trpo_per_token(logp, old_logp, A), (logp - old_logp).exp() * -A)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cispo_per_token(dtype):
+    logp, old_logp, A = drawn(dtype, number=3)
+    rho = (logp - old_logp).exp()
+    lower, upper = converted(1 - 0.3, dtype), converted(1 + 0.1, dtype)
+    clipped = torch.minimum(torch.maximum(rho, lower), upper)
+    assert torch.equal(cispo_per_token(logp, old_logp, A, clip_low=0.3, clip_high=0.1), -(clipped * A * logp))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -136,7 +136,8 @@ Proof.
   assert (0 <= INR n) by apply pos_INR. set (t := INR n * u) in *. assert (0 <= t) by (apply Rmult_le_pos; lra).
   set (p := (1 + u) ^ n) in *.
   (* (p - 1) (1 - t) <= t *)
-  assert (199/200 * p <= p * (1 - t)) by (rewrite (Rmult_comm (199/200)); apply Rmult_le_compat_l; [apply pow_le |]; lra).
+  assert (199/200 * p <= p * (1 - t)).
+  { rewrite (Rmult_comm (199/200)). apply Rmult_le_compat_l; [apply pow_le |]; lra. }
   assert (p * t <= 200/199 * t) by (apply Rmult_le_compat_r; lra). lra.
 Qed.
 

@@ -68,3 +68,53 @@ Proof.
   assert (P := exp_pos x). rewrite Rabs_mult, (Rabs_pos_eq (exp x)), Rmult_comm by lra.
   apply Rmult_le_compat_r; [lra | now apply exp_near_1].
 Qed.
+
+(** The importance ratio exp(x), from a difference d and an exponential within n ulp. *)
+Lemma ratio_error n u x d rho : 0 < u <= 1/1000 -> 0 <= n <= 1 -> u * Rabs x <= 1/100 ->
+  rounded u x d -> within_ulps n u (exp d) rho ->
+  Rabs (rho - exp x) <= (102/100 * (u * Rabs x) + 204/100 * (n * u)) * exp x.
+Proof.
+  intros U N T D E. unfold rounded, within_ulps in *. set (t := u * Rabs x) in *.
+  assert (T0 : 0 <= t) by (apply Rmult_le_pos; [lra | apply Rabs_pos]).
+  pose proof (exp_of_near x d t (conj T0 T) D) as X. pose proof (exp_pos x) as P. pose proof (exp_pos d) as Q.
+  rewrite (Rabs_pos_eq (exp d)) in E by lra. set (e := exp x) in *. set (f := exp d) in *.
+  assert (M : t * (t * e) <= 1/100 * (t * e)) by (apply shrinks; [lra | apply Rmult_le_pos; lra]).
+  assert (O : t * e <= 1/100 * e) by (apply shrinks; lra).
+  apply Rabs_bounds in X. apply Rabs_bounds in E.
+  assert (F : f <= 102/100 * e) by lra. assert (0 <= n * u) by (apply Rmult_le_pos; lra).
+  assert (G : (n * u) * f <= (n * u) * (102/100 * e)) by (apply Rmult_le_compat_l; lra).
+  apply Rabs_le. lra.
+Qed.
+
+(** A product with a number that has a relative error q. *)
+Lemma product_error u q x y a v : 0 <= u -> 0 <= q -> Rabs (y - x) <= q * Rabs x -> rounded u (y * a) v ->
+  Rabs (v - x * a) <= (q + u * (1 + q)) * Rabs (x * a).
+Proof.
+  intros U Q Y V. unfold rounded in V.
+  assert (M : Rabs (y * a - x * a) <= q * Rabs (x * a)).
+  { replace (y * a - x * a) with ((y - x) * a) by ring. rewrite !Rabs_mult, <- Rmult_assoc.
+    apply Rmult_le_compat_r; [apply Rabs_pos | exact Y]. }
+  pose proof (Rabs_within _ _ _ M) as W. pose proof (Rabs_step _ _ _ _ _ M V) as F.
+  assert (u * Rabs (y * a) <= u * (Rabs (x * a) + q * Rabs (x * a))) by (apply Rmult_le_compat_l; lra). lra.
+Qed.
+
+(** Minima and maxima of numbers >= 0 keep a relative error. *)
+Definition near (q x y : R) : Prop := 0 <= x /\ (1 - q) * x <= y <= (1 + q) * x.
+
+Lemma near_of q x y : 0 <= x -> Rabs (y - x) <= q * x -> near q x y.
+Proof. intros X H. apply Rabs_bounds in H. unfold near. lra. Qed.
+
+Lemma near_error q x y : near q x y -> Rabs (y - x) <= q * Rabs x.
+Proof. intros [X H]. rewrite (Rabs_pos_eq x) by lra. apply Rabs_le. lra. Qed.
+
+Lemma near_min q x y x' y' : 0 <= q <= 1 -> near q x x' -> near q y y' -> near q (Rmin x y) (Rmin x' y').
+Proof. unfold near, Rmin. intros; destruct (Rle_dec x y), (Rle_dec x' y'); nra. Qed.
+
+Lemma near_max q x y x' y' : 0 <= q <= 1 -> near q x x' -> near q y y' -> near q (Rmax x y) (Rmax x' y').
+Proof. unfold near, Rmax. intros; destruct (Rle_dec x y), (Rle_dec x' y'); nra. Qed.
+
+Lemma near_option q u x v : 0 <= x -> 101/100 * u <= q -> rounded_option u x v -> near q x v.
+Proof.
+  intros X Q H. apply near_of; [exact X |]. unfold rounded_option in H. rewrite (Rabs_pos_eq x) in H by lra.
+  eapply Rle_trans; [exact H | now apply Rmult_le_compat_r].
+Qed.

@@ -27,18 +27,6 @@ Proof.
   unfold Rmin, Rmax; repeat destruct (Rle_dec _ _); nra.
 Qed.
 
-(** Minima and maxima of positive numbers keep a relative error. *)
-Definition near (q x y : R) : Prop := 0 <= x /\ (1 - q) * x <= y <= (1 + q) * x.
-
-Lemma near_of q x y : 0 <= x -> Rabs (y - x) <= q * x -> near q x y.
-Proof. intros X H. apply Rabs_bounds in H. unfold near. lra. Qed.
-
-Lemma near_min q x y x' y' : 0 <= q <= 1 -> near q x x' -> near q y y' -> near q (Rmin x y) (Rmin x' y').
-Proof. unfold near, Rmin. intros; destruct (Rle_dec x y), (Rle_dec x' y'); nra. Qed.
-
-Lemma near_max q x y x' y' : 0 <= q <= 1 -> near q x x' -> near q y y' -> near q (Rmax x y) (Rmax x' y').
-Proof. unfold near, Rmax. intros; destruct (Rle_dec x y), (Rle_dec x' y'); nra. Qed.
-
 Definition rounded_if_given (u : R) (x v : option R) : Prop :=
   match x, v with
   | None, None => True
@@ -61,43 +49,21 @@ Theorem ppo_per_token_error (u logp old_logp A low high : R) (dual : option R)
   let value := ppo (exp (logp - old_logp)) A low high dual in
   Rabs (v - value) <= 4 * u * (Rabs (logp - old_logp) + 1) * Rabs value.
 Proof.
-  intros U T L H C D E HL HU HC V value.
-  unfold rounded, within_ulps, rounded_option in *.
-  set (x := logp - old_logp) in *. set (t := u * Rabs x) in *.
-  assert (T0 : 0 <= t <= 1/100) by (split; [apply Rmult_le_pos; [lra | apply Rabs_pos] | exact T]).
-  pose proof (exp_of_near x d t T0 D) as X. pose proof (exp_pos x) as P. pose proof (exp_pos d) as P'.
-  rewrite (Rabs_pos_eq (exp d)) in E by lra. set (e := exp x) in *.
-  set (q := 102/100 * t + 204/100 * u).
+  intros U T L H C D E HL HU HC V value. set (x := logp - old_logp) in *.
+  pose proof (ratio_error 1 u x d rho U ltac:(lra) T D E) as N. pose proof (exp_pos x). set (t := u * Rabs x) in *.
+  assert (T0 : 0 <= t) by (apply Rmult_le_pos; [lra | apply Rabs_pos]). set (q := 102/100 * t + 204/100 * (1 * u)) in *.
   assert (Q : 0 <= q <= 1) by (unfold q; lra).
-  assert (N : near q e rho).
-  { apply near_of; [lra |]. apply Rabs_bounds in X. apply Rabs_bounds in E. apply Rabs_le. unfold q.
-    assert (t * t <= t / 100) by nra. assert (exp d <= 102/100 * e) by nra.
-    assert (u * exp d <= 102/100 * (u * e)) by nra.
-    assert (t * t * e <= t / 100 * e) by (apply Rmult_le_compat_r; lra). nra. }
-  assert (NL : near q (1 - low) lower).
-  { apply near_of; [lra |]. rewrite (Rabs_pos_eq (1 - low)) in HL by lra. unfold q. nra. }
-  assert (NU : near q (1 + high) upper).
-  { apply near_of; [lra |]. rewrite (Rabs_pos_eq (1 + high)) in HU by lra. unfold q. nra. }
-  assert (S : near q (selected e A (1 - low) (1 + high) dual) (selected rho A lower upper c)).
-  { unfold selected, capped, rounded_if_given, rounded_option in *. destruct (Rle_dec 0 A); [now apply near_min |].
+  assert (K : near q (selected (exp x) A (1 - low) (1 + high) dual) (selected rho A lower upper c)).
+  { assert (N0 : near q (exp x) rho) by (apply near_of; lra).
+    assert (NL : near q (1 - low) lower) by (apply (near_option q u); [lra | unfold q; lra | exact HL]).
+    assert (NU : near q (1 + high) upper) by (apply (near_option q u); [lra | unfold q; lra | exact HU]).
+    unfold selected, capped, rounded_if_given in *. destruct (Rle_dec 0 A); [now apply near_min |].
     destruct dual as [k |], c as [k' |]; try contradiction; [| now apply near_max].
-    apply near_min; [exact Q | now apply near_max |].
-    apply near_of; [lra |]. rewrite (Rabs_pos_eq k) in HC by lra. unfold q. nra. }
+    apply near_min; [exact Q | now apply near_max | apply (near_option q u); [lra | unfold q; lra | exact HC]]. }
   unfold value. rewrite ppo_selected by lra.
-  set (s := selected e A _ _ dual) in *. set (s' := selected rho A lower upper c) in *.
-  unfold near in S. destruct S as [S0 S]. rewrite Rabs_mult in V |- *. rewrite (Rabs_pos_eq s) by lra.
-  set (a := Rabs (- A)) in *. assert (a0 : 0 <= a) by apply Rabs_pos.
-  assert (M : Rabs (s' * - A - s * - A) <= q * s * a).
-  { replace (s' * - A - s * - A) with ((s' - s) * - A) by ring. rewrite Rabs_mult. fold a.
-    apply Rmult_le_compat_r; [exact a0 | apply Rabs_le; lra]. }
-  assert (S' : Rabs s' <= (1 + q) * s) by (apply Rabs_le; nra).
-  replace (4 * u * (Rabs x + 1) * (s * a)) with ((4 * t + 4 * u) * (s * a)) by (unfold t; ring).
-  eapply Rle_trans; [apply (Rabs_step _ _ _ _ _ M V) |].
-  assert (u * (Rabs s' * a) <= u * (1 + q) * (s * a)).
-  { replace (u * (1 + q) * (s * a)) with (u * ((1 + q) * s * a)) by ring.
-    apply Rmult_le_compat_l; [lra | apply Rmult_le_compat_r; assumption]. }
-  assert (K : q + u * (1 + q) <= 4 * t + 4 * u) by (unfold q; nra).
-  assert (0 <= s * a) by (apply Rmult_le_pos; assumption). nra.
+  eapply Rle_trans; [apply (product_error u q _ _ _ _ ltac:(lra) ltac:(lra) (near_error _ _ _ K) V) |].
+  apply Rmult_le_compat_r; [apply Rabs_pos |]. pose proof (shrinks (1/1000) u q ltac:(lra) ltac:(lra)).
+  replace (4 * u * (Rabs x + 1)) with (4 * t + 4 * u) by (unfold t; ring). unfold q in *. lra.
 Qed.
 
 (** The bound needs an exponential within 1 ulp: within 2 ulp, an error of 5u is possible where the policies agree. *)
