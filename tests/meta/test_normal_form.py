@@ -17,6 +17,7 @@ from grape_spec.language import Open, Positive, Real, Simplex, Size, delta, equa
 from grape_spec.language.expressions import substitute
 from grape_spec.language.symbols import DECLARATIONS
 from grape_spec.proof.context import Context
+from grape_spec.proof.deadline import OutOfTime, limited
 from grape_spec.proof.derivatives import NotAlgebraic
 from grape_spec.proof.field import is_zero
 from grape_spec.proof.normal_form import NormalForm, to_expr
@@ -382,3 +383,14 @@ def test_a_logarithm_of_no_known_sign_does_not_vanish():
     form = NormalForm()
     assert not is_zero(form.of(log(W.u[W.i] ** 2) - 2 * log(W.u[W.i])), form)
     assert is_zero(form.of(log(W.q[W.i] ** 2) - 2 * log(W.q[W.i])), form)
+
+
+def test_numbers_with_large_factors_and_large_powers_end():
+    """A root or a logarithm of a product of two large primes stays in one piece, and equal ones are equal."""
+    number = sp.Integer((10**18 + 9) * (10**18 + 3))
+    for f in (log, sp.sqrt):
+        assert Context().agree(f(number * 9) - f(number * 9), sp.S.Zero)
+        assert not Context().agree(f(number), f(number + 2))
+    assert Context().agree(log(number * 8), log(number) + 3 * log(2))
+    with pytest.raises(OutOfTime), limited(0.1):
+        Context().agree((W.x + 1) ** 10**10, W.x)

@@ -108,9 +108,8 @@ def test_a_derivative_exists_by_a_rule_or_by_a_fact(words):
 def test_cases_must_cover_the_assumptions(words):
     """Without an else, where the conditions may fail."""
     x = words.x
-    gap = define("t.gap", "", (x,), cases((x, x > 0), (-x, x < 0)))
-    minus = define("t.minus", "", (x, words.y), x - words.y)
-    nothing = equals(minus(gap(x), gap(x)), 0)
+    gap, minus = cases((x, x > 0), (-x, x < 0)), define("t.minus", "", (x, words.y), x - words.y)
+    nothing = equals(minus(gap, gap), 0)
     assert not proved(nothing, algebra())
     assert not proved(nothing, algebra(), [at_least(x, 0)])
 
@@ -128,6 +127,35 @@ def test_what_is_put_in_for_a_size(words):
     assert proved(greater(whole(q), 0), smt())
     assert not proved(greater(whole(q, n + 1), 0), smt()), "an entry too many"
     assert not proved(greater(At(sum_over(q[words.i], words.i), n, n + 1), 0), smt())
+
+
+def test_a_size_that_is_hidden_cannot_be_replaced(words):
+    """By an index of a Lambda, or by a definition that has it and no argument for it."""
+    n, c, x, u, q = words.rows, words.columns, words.x, words.u, words.q
+    total = define("t.total", "", (u,), sum_over(u[words.i], words.i))
+    hidden = define("t.hidden", "", (x, n), total(Lambda(words.i, x)) * n)
+    scaled = define("t.scaled", "", (q, n), n * total(q))
+    around = define("t.around", "", (x, n), n + hidden(x))
+    column = Lambda(words.s, exp(words.table[words.i, words.s]))
+    for statement in (
+        equals(hidden(x, c), n * c * x),
+        greater(scaled(column, c), 0),
+        equals(around(x, c), c + n * c * x),
+        equals(around(x, c), c + c * c * x),
+        equals(At(total(Lambda(words.i, x)), n, c), n * x),
+    ):
+        for by in (finite_sum(), smt()):
+            assert "cannot be replaced" in prove(holds(statement, by=by)).reason
+    assert proved(equals(around(x), n + n**2 * x), finite_sum()), "as it stands"
+
+
+def test_a_family_is_no_number(words):
+    """Nor a number a family."""
+    times = define("t.times", "", (words.x, words.y), words.x * words.y)
+    total = define("t.total", "", (words.u,), sum_over(words.u[words.i], words.i))
+    for expr in (times(words.u, words.x), total(words.x), At(words.x**2, words.x, words.u), words.f(words.u)):
+        with pytest.raises(NotAlgebraic, match=r"family|no part of the language"):
+            needs_of(expr)
 
 
 def test_positions_follow_the_sizes_that_are_put_in(words):

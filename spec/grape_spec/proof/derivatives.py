@@ -187,16 +187,13 @@ def _is_smooth_at_every_depth(expr: Apply, thing: sp.Basic) -> bool:
     """A recursion is smooth where its first value and its step are, in everything that may be varied: by induction."""
     definition, recursion = expr.definition, expr.definition.by_depth
     onwards = {node for node in recursion.step.atoms(Apply) if node.definition.id == definition.id}
-    step = walk(recursion.step, lambda node: sp.Add(*_numbers_in(node)) if node in onwards else None)
+    before = sp.Function("before", real=True)  # smooth, and it depends on all that it is applied to
+    step = walk(recursion.step, lambda node: before(*node.arguments) if node in onwards else None)
     parts = (recursion.first, step)
     varying = [own for own in definition.of if not _label(own).is_integer]
     return all(is_smooth(part, own) for part in parts for own in varying) and all(
         is_smooth(argument, thing) for argument in expr.arguments if isinstance(argument, sp.Expr)
     )
-
-
-def _numbers_in(node: Apply) -> list[sp.Expr]:
-    return [argument for argument in node.arguments if not isinstance(argument, sp.IndexedBase)]
 
 
 def exists_by_form(node: sp.Basic) -> bool:

@@ -97,12 +97,12 @@ def lies_in_domain(thing: Any, value: Any, context: Context) -> bool:
     entry = DECLARATIONS[thing]
     if isinstance(entry.domain, Naturals):
         return False  # the families of that size would not follow
-    if value.has(sp.I, sp.oo, -sp.oo, sp.zoo, sp.nan) or context.unmet_need(value) is not None:
-        return False
     if isinstance(thing, sp.Symbol) and entry.domain == Real and isinstance(value, sp.Symbol):
         return value in DECLARATIONS  # whatever number it is, a size or a mask: it is real
     if value in DECLARATIONS:
         return DECLARATIONS[value].domain == entry.domain and DECLARATIONS[value].sizes == entry.sizes
+    if context.unmet_need(value) is not None:
+        return False
     if isinstance(value, sp.Lambda):
         return runs_over_axes_of(thing, value) and _family_in_domain(entry, value, context)
     if isinstance(entry.domain, OneOf):

@@ -26,7 +26,7 @@ from sympy.core.function import AppliedUndef, UndefinedFunction
 from sympy.core.symbol import Str
 
 from grape_spec.language.definitions import Definition
-from grape_spec.language.domains import Interval, Naturals, OneOf, Real, SmoothDomain
+from grape_spec.language.domains import Interval, Naturals, OneOf, Position, Real, SmoothDomain
 from grape_spec.language.expressions import (
     Apply,
     At,
@@ -134,36 +134,55 @@ def _of_slope(expr: OneSided) -> Iterator[Need]:
 def _of_point(expr: At) -> Iterator[Need]:
     if expr.replaced not in DECLARATIONS and not isinstance(expr.replaced, sp.Dummy):
         raise NotAlgebraic(f"{expr.replaced} is not declared")
-    yield from needs_of(expr.value)
-    yield from _of_values({expr.replaced: expr.value})
     lost = [thing for thing in symbols_of(expr.expr) if thing in DECLARATIONS and expr.replaced in _axes(thing)]
     if lost:
         raise NotAlgebraic(f"{expr.replaced} is the length of {lost[0]} and cannot be replaced alone")
+    yield from _of_values(expr.expr, {expr.replaced: expr.value})
     yield from _put(needs_of(expr.expr), {expr.replaced: expr.value})
 
 
 def _of_definition(expr: Apply) -> Iterator[Need]:
-    mapping = _arguments(expr)
-    for value in mapping.values():
-        if not isinstance(value, sp.IndexedBase):
-            yield from needs_of(value)
-    yield from _of_values(mapping)
+    yield from _of_values(expr.definition.body, _arguments(expr))
     if expr.depth is not None:
         refuse_recursion(expr)
     else:
-        yield from _put(needs_of(expr.definition.body), mapping)
+        yield from _put(needs_of(expr.definition.body), _arguments(expr))
 
 
-def _of_values(mapping: dict[Any, Any]) -> Iterator[Need]:
-    """What is put in for a size is one; what is put in for a family runs over the same axes."""
-    for thing, value in mapping.items():
+def _of_values(body: sp.Basic, put: dict[Any, Any]) -> Iterator[Need]:
+    """The needs of what is put into a body.
+
+    What is put in for a size is one; what is put in for a family runs over the same axes, at the sizes put in.
+    """
+    for thing, value in put.items():
+        entry = DECLARATIONS.get(thing)
         if isinstance(thing, UndefinedFunction) and value != thing:
             raise NotAlgebraic(f"{value} cannot be put in for the function {thing}")
-        entry = DECLARATIONS.get(thing)
+        if isinstance(thing, sp.IndexedBase) != isinstance(value, sp.IndexedBase | sp.Lambda):
+            raise NotAlgebraic(f"{value} cannot be put in for {thing}: one of them is a family")
+        if isinstance(value, sp.Lambda) and not runs_over_axes_of(thing, value, put):
+            raise NotAlgebraic(f"{value} is not indexed by the axes of {thing}")
+        if not isinstance(value, sp.IndexedBase):
+            yield from needs_of(value)
         if entry is not None and isinstance(entry.domain, Naturals) and value != thing:
             yield "an integer at least 1", value - (entry.domain.low - 1)
-        if isinstance(value, sp.Lambda) and not runs_over_axes_of(thing, value, mapping):
-            raise NotAlgebraic(f"{value} is not indexed by the axes of {thing}")
+            _refuse_unnamed_size(body, thing)
+
+
+def _refuse_unnamed_size(body: sp.Basic, size: sp.Symbol, seen: frozenset = frozenset()) -> None:
+    """Refuse a body in which a size stays when it is replaced: a definition or the index of a Lambda hides it."""
+    if (body, size) in seen:
+        return
+    for node in sp.preorder_traversal(body):
+        if isinstance(node, sp.Lambda) and any(size_of_axis(bound) == size for bound in node.signature):
+            raise NotAlgebraic(f"{size} cannot be replaced: {node} runs over it")
+        if not isinstance(node, Apply):
+            continue
+        definition, put = node.definition, _arguments(node)
+        if size not in put and size in symbols_of(definition.body):
+            raise NotAlgebraic(f"{size} cannot be replaced: {definition.id} has it and no argument for it")
+        for inner in {size} - set(put) | {thing for thing, value in put.items() if size in symbols_of(value)}:
+            _refuse_unnamed_size(definition.body, inner, seen | {(body, size)})
 
 
 def _of_terms(expr: sp.Sum | sp.Product) -> Iterable[Need]:
@@ -189,7 +208,7 @@ def _put(needs: Iterable[Need], mapping: dict[Any, Any]) -> Iterator[Need]:
 
 #: Nodes that have a value by themselves, nodes that have one where their arguments have, and nodes with own needs.
 _LEAVES = frozenset(
-    {sp.Symbol, sp.Dummy, sp.IndexedBase, Str, type(sp.true), type(sp.false), sp.Integer, sp.Rational}
+    {sp.Symbol, sp.Dummy, type(sp.true), type(sp.false), sp.Integer, sp.Rational}
     | {type(number) for number in (sp.S.Zero, sp.S.One, sp.S.NegativeOne, sp.S.Half, sp.E, sp.pi)}
 )
 _INSIDE = frozenset({
@@ -229,9 +248,16 @@ def _positions_of(expr: sp.Basic) -> Iterator[tuple[sp.Expr, sp.Expr]]:
             yield value, substitute(size_of_axis(thing), put)
         if isinstance(value, sp.IndexedBase) and value in DECLARATIONS:
             yield from zip(DECLARATIONS[value].sizes, _axes(thing, put), strict=True)
+        domain = DECLARATIONS[thing].domain if thing in DECLARATIONS else None
+        if isinstance(domain, Position):
+            yield _an_entry(value), substitute(domain.size, put)
     for arg in expr.args:
         if not isinstance(arg, sp.IndexedBase | Str):
             yield from positions_of(arg)
+
+
+def _an_entry(family: sp.IndexedBase | sp.Lambda) -> sp.Expr:
+    return family.expr if isinstance(family, sp.Lambda) else family[(1,) * len(DECLARATIONS[family].sizes)]
 
 
 def _axes(thing: Any, sizes: dict[Any, Any] | None = None) -> tuple[sp.Expr, ...]:

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from functools import lru_cache, reduce
-from itertools import permutations
+from itertools import permutations, repeat
 from math import gcd, lcm
 from typing import Any
 
@@ -43,6 +43,9 @@ ONE: Polynomial = {(): Fraction(1)}
 
 #: Sums over more variables than this keep the order that they were written in.
 MOST_PERMUTED = 4
+
+#: Numbers are split into prime factors up to this one.
+SMALL = 10_000
 
 
 #: What bound variables are called while their sums are taken apart: the same few names, so that equal terms are equal
@@ -176,7 +179,7 @@ class NormalForm:
                 whole, left = divmod(n, 2)
                 base = self.of(atom.base)
                 factor = base if whole >= 0 else self.inverse(base)
-                result = reduce(self.multiply, [factor] * abs(whole), result)
+                result = reduce(self.multiply, repeat(factor, abs(whole)), result)
                 result = self.multiply(result, self._atom(atom)) if left else result
         return result
 
@@ -196,7 +199,7 @@ class NormalForm:
             raise NotAlgebraic(f"the power {expr} has no normal form")
         if exponent < 0:
             p, exponent = self.inverse(p), -exponent
-        return reduce(self.multiply, [p] * int(exponent), ONE)
+        return reduce(self.multiply, repeat(p, int(exponent)), ONE)
 
     def inverse(self, p: Polynomial) -> Polynomial:
         """The reciprocal of a normal form; the divisor is recorded unless its sign shows that it is nonzero."""
@@ -260,7 +263,7 @@ class NormalForm:
     def _sqrt_of_number(self, c: Fraction) -> Polynomial:
         result = ONE
         for number, sign in ((c.numerator, 1), (c.denominator, -1)):
-            for prime, power in sp.factorint(number).items():
+            for prime, power in _factors(number):
                 whole, left = divmod(sign * power, 2)
                 result = scale(result, Fraction(prime) ** whole)
                 result = self.multiply(result, self._root(sp.Integer(prime))) if left else result
@@ -272,7 +275,7 @@ class NormalForm:
             if len(monomial) == 1 and isinstance(monomial[0][0], sp.log) and monomial[0][1] == 1 and c.denominator == 1:
                 inside = self.of(monomial[0][0].args[0])
                 base = inside if c > 0 else self.inverse(inside)
-                factor = reduce(self.multiply, [base] * abs(int(c)), ONE)
+                factor = reduce(self.multiply, repeat(base, abs(int(c))), ONE)
             else:
                 argument = to_expr({monomial: Fraction(1, c.denominator)})
                 factor = self._atom(sp.exp(argument, evaluate=False), int(c.numerator))
@@ -301,8 +304,10 @@ class NormalForm:
     def _log_of_number(self, c: Fraction) -> Polynomial:
         result: Polynomial = {}
         for number, sign in ((c.numerator, 1), (c.denominator, -1)):
-            for prime, power in sp.factorint(number).items():
-                result = add(result, scale(self._atom(sp.log(sp.Integer(prime))), Fraction(sign * power)))
+            for prime, power in _factors(number):
+                result = add(
+                    result, scale(self._atom(sp.log(sp.Integer(prime), evaluate=False)), Fraction(sign * power))
+                )
         return result
 
     # -- sums ---------------------------------------------------------------------------------------------------
@@ -547,6 +552,12 @@ def to_expr(p: Polynomial) -> sp.Expr:
             for monomial, c in p.items()
         )
     )
+
+
+def _factors(number: int) -> list[tuple[int, int]]:
+    """The small prime factors of a number with their powers, and what is left."""
+    found = sp.factorint(number, limit=SMALL, use_rho=False, use_pm1=False, use_ecm=False)
+    return [(int(factor), int(power)) for factor, power in found.items()]
 
 
 def _rational_content(coefficients: Iterable[Fraction]) -> Fraction:

@@ -24,7 +24,7 @@ from grape_spec.proof.rules import RULES, Rule
 from grape_spec.proof.rules.rule import Step, refuse_without_value
 
 #: Seconds of processor time that the proof of one part may take.
-SECONDS = 10.0
+SECONDS = 5.0
 
 
 @dataclass(frozen=True)

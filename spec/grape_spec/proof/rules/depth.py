@@ -78,7 +78,7 @@ class OverDepth(Rule):
         if context.assumptions:
             raise Unknown(f"an assumption that holds at one {self.over} may fail at the next")
         hypothesis = _equation(statement, self.over, within=self.over)
-        left, right = statement.args
+        left, right = map(unfold, statement.args)  # a definition may hide the depth
         at_first = {self.over: sp.Integer(hypothesis.lowest)}
         if not context.agree(*(_rewritten(unfold(substitute(side, at_first)), known) for side in (left, right))):
             raise Unknown(f"the first depth, {self.over} = {hypothesis.lowest}, is not shown")
@@ -129,7 +129,11 @@ def _equation(statement: Boolean, over: sp.Symbol, within: sp.Symbol | None = No
         raise Unknown(f"{grown[0]} has another size at another depth")
     if lowest < 1 and any(over in _ranges(side) for side in (left, right)):
         raise Unknown(f"a sum up to {over} has no terms at the first depth")
-    return Known(unfold(left), right, lowest, within)
+    left, right = unfold(left), unfold(right)
+    rows = [row for row in left.atoms(sp.Lambda) | right.atoms(sp.Lambda) if over in map(size_of_axis, row.signature)]
+    if rows:
+        raise Unknown(f"{rows[0]} has another size at another depth")
+    return Known(left, right, lowest, within)
 
 
 def _sizes_of(thing: Any) -> set[sp.Symbol]:
