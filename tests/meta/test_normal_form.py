@@ -20,7 +20,8 @@ from grape_spec.proof.context import Context
 from grape_spec.proof.deadline import OutOfTime, limited
 from grape_spec.proof.derivatives import NotAlgebraic
 from grape_spec.proof.field import is_zero
-from grape_spec.proof.normal_form import NormalForm, to_expr
+from grape_spec.proof.normal_form import NormalForm
+from grape_spec.proof.polynomials import to_expr
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sympy import Max, exp, log

@@ -17,7 +17,8 @@ from grape_spec.language.symbols import DECLARATIONS, size_of_axis
 from grape_spec.proof.derivatives import NotAlgebraic, exists_by_form, resolve
 from grape_spec.proof.field import is_zero
 from grape_spec.proof.needs import Kind, Need, needs_of, positions_of
-from grape_spec.proof.normal_form import NormalForm, add, is_positive, scale, to_expr
+from grape_spec.proof.normal_form import NormalForm, is_positive
+from grape_spec.proof.polynomials import add, scale, to_expr
 from grape_spec.proof.smt import TIME_LIMIT, Solver
 
 

@@ -9,7 +9,8 @@ from sympy.polys.domains import QQ
 from sympy.polys.fields import FracField
 from sympy.polys.rings import PolyElement
 
-from grape_spec.proof.normal_form import ONE, Monomial, NormalForm, Polynomial, add, is_root
+from grape_spec.proof.normal_form import NormalForm, is_root
+from grape_spec.proof.polynomials import ONE, Monomial, Polynomial, add
 
 
 def is_zero(p: Polynomial, form: NormalForm) -> bool:

@@ -307,7 +307,7 @@ def _refuse_valueless(definition: Definition) -> None:
     recursion = definition.by_depth
     onwards = [node for node in recursion.step.atoms(Apply) if node.definition.id == definition.id]
     before = {node: sp.Dummy("before", real=True) for node in onwards}
-    handed_on = [a for node in onwards for a in node.arguments if isinstance(a, sp.Expr)]
+    handed_on = [a for node in onwards for a in node.arguments if not isinstance(a, sp.IndexedBase)]
     for expr in (recursion.first, walk(recursion.step, before.get), *handed_on):
         for kind, needed in needs_of(expr):
             if not _is_met_everywhere(kind, needed):

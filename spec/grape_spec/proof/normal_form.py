@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterable
 from fractions import Fraction
 from functools import lru_cache, reduce
 from itertools import permutations, repeat
-from math import gcd, lcm
 from typing import Any
 
 import sympy as sp
@@ -34,18 +33,23 @@ from grape_spec.language.domains import OneHotDomain, OneOf, RowDomain
 from grape_spec.language.expressions import Apply, At, Diff, substitute
 from grape_spec.language.symbols import DECLARATIONS, size_of_axis
 from grape_spec.proof.derivatives import NotAlgebraic, Partial, is_of_recursion, resolve, with_arguments
+from grape_spec.proof.polynomials import (
+    ONE,
+    Monomial,
+    Polynomial,
+    add,
+    constant,
+    factors_of,
+    rational_content,
+    scale,
+    to_expr,
+    without_zeros,
+)
 
-Monomial = tuple[tuple[sp.Expr, int], ...]
-Polynomial = dict[Monomial, Fraction]
 Bound = tuple[sp.Symbol, sp.Expr]
-
-ONE: Polynomial = {(): Fraction(1)}
 
 #: Sums over more variables than this keep the order that they were written in.
 MOST_PERMUTED = 4
-
-#: Numbers are split into prime factors up to this one.
-SMALL = 10_000
 
 
 #: What bound variables are called while their sums are taken apart: the same few names, so that equal terms are equal
@@ -105,7 +109,7 @@ class NormalForm:
     def of(self, expr: sp.Expr) -> Polynomial:
         """The normal form of an expression."""
         if isinstance(expr, sp.Rational):
-            return _constant(Fraction(int(expr.p), int(expr.q)))
+            return constant(Fraction(int(expr.p), int(expr.q)))
         if isinstance(expr, sp.Symbol | sp.Indexed | sp.KroneckerDelta | AppliedUndef | Partial):
             return self._atom(expr)
         key = (expr, *((name, self._ranges.get(name)) for name in dummies_in(expr)))
@@ -168,7 +172,7 @@ class NormalForm:
                     result[monomial] = result.get(monomial, Fraction(0)) + c * d
                 else:
                     result = add(result, scale(self._without_squared_roots(monomial), c * d))
-        return _without_zeros(result)
+        return without_zeros(result)
 
     def _without_squared_roots(self, monomial: Monomial) -> Polynomial:
         """The same with every square root to the power of one: (√b)ⁿ is √b or 1 times a whole power of b."""
@@ -231,7 +235,7 @@ class NormalForm:
         if any(isinstance(atom, sp.Add) and n > 0 for monomial in rest for atom, n in monomial):
             inner, further, rest = self._content(self.of(to_expr(rest)))
             return inner, self._merge(common, further), rest
-        coefficient = _rational_content(rest.values())
+        coefficient = rational_content(rest.values())
         if rest[min(rest, key=lambda monomial: [_key(f) for f in monomial])] < 0:
             coefficient = -coefficient
         return coefficient, common, {monomial: c / coefficient for monomial, c in rest.items()}
@@ -263,7 +267,7 @@ class NormalForm:
     def _sqrt_of_number(self, c: Fraction) -> Polynomial:
         result = ONE
         for number, sign in ((c.numerator, 1), (c.denominator, -1)):
-            for prime, power in _factors(number):
+            for prime, power in factors_of(number):
                 whole, left = divmod(sign * power, 2)
                 result = scale(result, Fraction(prime) ** whole)
                 result = self.multiply(result, self._root(sp.Integer(prime))) if left else result
@@ -304,7 +308,7 @@ class NormalForm:
     def _log_of_number(self, c: Fraction) -> Polynomial:
         result: Polynomial = {}
         for number, sign in ((c.numerator, 1), (c.denominator, -1)):
-            for prime, power in _factors(number):
+            for prime, power in factors_of(number):
                 result = add(
                     result, scale(self._atom(sp.log(sp.Integer(prime), evaluate=False)), Fraction(sign * power))
                 )
@@ -518,53 +522,6 @@ def _text(atom: sp.Expr) -> str:
 
 def _key(factor: tuple[sp.Expr, int]) -> tuple[str, int]:
     return _text(factor[0]), factor[1]
-
-
-# -- polynomials ------------------------------------------------------------------------------------------------
-
-
-def _constant(c: Fraction) -> Polynomial:
-    return {(): c} if c else {}
-
-
-def _without_zeros(p: Polynomial) -> Polynomial:
-    return {monomial: c for monomial, c in p.items() if c}
-
-
-def add(p: Polynomial, q: Polynomial) -> Polynomial:
-    """The sum of two normal forms."""
-    result = dict(p)
-    for monomial, c in q.items():
-        result[monomial] = result.get(monomial, Fraction(0)) + c
-    return _without_zeros(result)
-
-
-def scale(p: Polynomial, c: Fraction) -> Polynomial:
-    """A normal form times a rational."""
-    return _without_zeros({monomial: c * d for monomial, d in p.items()})
-
-
-def to_expr(p: Polynomial) -> sp.Expr:
-    """The normal form as a SymPy tree."""
-    return sp.Add(
-        *(
-            sp.Mul(sp.Rational(c.numerator, c.denominator), *(sp.Pow(atom, n) for atom, n in monomial))
-            for monomial, c in p.items()
-        )
-    )
-
-
-def _factors(number: int) -> list[tuple[int, int]]:
-    """The small prime factors of a number with their powers, and what is left."""
-    found = sp.factorint(number, limit=SMALL, use_rho=False, use_pm1=False, use_ecm=False)
-    return [(int(factor), int(power)) for factor, power in found.items()]
-
-
-def _rational_content(coefficients: Iterable[Fraction]) -> Fraction:
-    numerator, denominator = 0, 1
-    for c in coefficients:
-        numerator, denominator = gcd(numerator, c.numerator), lcm(denominator, c.denominator)
-    return Fraction(numerator, denominator)
 
 
 def _depth(expr: sp.Expr) -> int:

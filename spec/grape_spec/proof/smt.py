@@ -21,7 +21,8 @@ from grape_spec.language.expressions import Apply, occurring
 from grape_spec.language.symbols import DECLARATIONS
 from grape_spec.proof.deadline import left
 from grape_spec.proof.derivatives import NotAlgebraic
-from grape_spec.proof.normal_form import NormalForm, Polynomial, is_positive, is_root, shown_positive
+from grape_spec.proof.normal_form import NormalForm, is_positive, is_root, shown_positive
+from grape_spec.proof.polynomials import Polynomial
 
 #: Milliseconds that the solver may take for one query.
 TIME_LIMIT = 10_000

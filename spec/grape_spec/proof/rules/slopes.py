@@ -191,8 +191,10 @@ def own_term(expr: sp.Expr, entry: sp.Indexed) -> sp.Expr:
 
     A sum is left as it is unless each of its terms reads the family at its own index alone.
     """
-    if isinstance(expr, Apply) and entry.base in occurring(expr):
-        return own_term(expr.unfold(), entry)
+    if isinstance(expr, Apply) and expr.unfolds and entry.base in occurring(expr):
+        body = expr.unfold()
+        own = own_term(body, entry)
+        return expr if own == body else own
     if isinstance(expr, sp.Add):
         return sp.Add(*(own_term(term, entry) for term in expr.args))
     if isinstance(expr, sp.Mul):
