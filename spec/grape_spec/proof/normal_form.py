@@ -75,6 +75,7 @@ class NormalForm:
         fixed: indices that the statement speaks of; what is assumed of one of them is not assumed of others.
         positive: decides whether an expression is positive; what it does not know keeps a logarithm in one piece.
         known: what another form with the same relations, fixed indices and ``positive`` has found.
+        totals: whether the total of a row is put in.
     """
 
     def __init__(
@@ -83,7 +84,9 @@ class NormalForm:
         positive: Callable[[sp.Expr], bool] | None = None,
         fixed: Iterable[sp.Symbol] = (),
         known: dict[Any, tuple[Polynomial, frozenset]] | None = None,
+        totals: bool = True,
     ) -> None:
+        self._totals = totals
         self._fixed = set(fixed)
         self._positive = positive or is_positive
         self.nonzero: set[sp.Expr] = set()
@@ -141,7 +144,7 @@ class NormalForm:
         if isinstance(expr, Apply | Diff | At):
             taken = resolve(expr)
             if is_of_recursion(taken):
-                return self._atom(with_arguments(taken, lambda argument: to_expr(self.of(argument))))
+                return self._of_recursion(taken)
             return self.of(taken)
         if isinstance(expr, sp.Min | sp.Max | sp.Abs):
             return self._opaque(expr)
@@ -155,6 +158,14 @@ class NormalForm:
         if isinstance(atom, sp.KroneckerDelta):
             exponent = 1
         return {((atom, exponent),): Fraction(1)}
+
+    def _of_recursion(self, expr: sp.Expr) -> Polynomial:
+        """A recursion, or its derivative, in which a total that is known at the point may not be put in."""
+        form = NormalForm(totals=False) if isinstance(expr, Diff) else self
+        form._ranges = self._ranges
+        result = self._atom(with_arguments(expr, lambda argument: to_expr(form.of(argument))))
+        self.nonzero |= form.nonzero
+        return result
 
     def _opaque(self, expr: sp.Expr) -> Polynomial:
         rebuilt = expr.func(*(to_expr(self.of(arg)) for arg in expr.args))
@@ -417,7 +428,7 @@ class NormalForm:
         return None
 
     def _known_total(self, own: list[tuple[sp.Expr, int]], bound: Bound) -> Polynomial | None:
-        if len(own) == 1 and own[0][1] == 1 and self._is_whole_row(own[0][0], bound):
+        if self._totals and len(own) == 1 and own[0][1] == 1 and self._is_whole_row(own[0][0], bound):
             return ONE
         if not self._relations:
             return None

@@ -3,12 +3,12 @@
 A recursion has a value at every depth from its first, for arguments in the domains of its parameters; the hypothesis of
 the induction holds at the depth before, for what fits its left side."""
 
-from grape_spec.language import Diff, at_most, equals, holds, recursive, sum_over
+from grape_spec.language import At, Diff, at_most, delta, equals, greater, holds, recursive, sum_over
 from grape_spec.proof.rules import fact, finite_sum, over_depth, rewrite, smt
-from sympy import Integer
+from sympy import Integer, Lambda, Max
 
 from tests.spec.attacks import world as w
-from tests.spec.attacks.world import ID, attacks_on, c, d, i, j, pairs, r, s, t, u, x, y, z
+from tests.spec.attacks.world import ID, attacks_on, c, d, i, j, k, of, pairs, r, s, t, u, x, y, z
 
 attack = attacks_on("depth")
 
@@ -206,4 +206,83 @@ attack(
     "c = 2",
     lambda: holds(equals(w.lengthening(), 1 + 0 * d), by=over_depth(d)),
     at={c: 2, d: 0},
+)
+
+
+def row():
+    """The total of a row, which is 1."""
+    return sum_over(w.p[j], j)
+
+
+attack(
+    "a total inside the derivative of a recursion",
+    "D′ · 2x is not D′ · x",
+    lambda: holds(
+        equals(Diff(w.grown(at_x=x * row() ** 2), w.p[k]), Diff(w.grown(at_x=x * row()), w.p[k])), by=finite_sum()
+    ),
+)
+attack(
+    "an assumed total inside the derivative of a recursion",
+    "D′ · 2x is not D′ · x",
+    lambda: holds(
+        equals(Diff(w.grown(at_x=x * sum_over(u[j], j) ** 2), u[k]), Diff(w.grown(at_x=x * sum_over(u[j], j)), u[k])),
+        by=finite_sum(),
+        assuming=[equals(sum_over(u[j], j), 1)],
+    ),
+)
+
+
+def hides_the_depth():
+    """y + Σ_{t < c} t = y + (c − 1)·Σ_t 1, where the sum is that of a definition."""
+    rising = recursive("at.rising", "", (y, c), c, y, lambda go: go() + c)
+    return holds(equals(rising(), y + (c - 1) * w.col_total(Lambda(s, 1))), by=over_depth(c))
+
+
+attack("a depth that a definition hides", "c = 3: y + 3, and y + 6", hides_the_depth)
+
+
+def with_a_kink(of_what, first, step, variable):
+    """0 · the derivative of a recursion."""
+
+    def part():
+        made = recursive("at.bent", "", (d, *of_what), d, first(), step)
+        return holds(equals(w.mul(0, Diff(made(), variable)), 0 * y), by=finite_sum())
+
+    return part
+
+
+attack(
+    "a recursion that is bent in a family",
+    "u₁ = 0",
+    with_a_kink((u,), lambda: u[1], lambda go: Max(go(), 0), u[k]),
+)
+attack(
+    "a recursion that is bent where its arguments cancel",
+    "D(x) = D(−x)",
+    with_a_kink((x,), lambda: x, lambda go: Max(go(at_x=x * x) - go(at_x=-x * x), 0), x),
+)
+attack(
+    "a position put in that is off the axis",
+    "n = 1",
+    lambda: holds(greater(of("there", (w.onward, w.q), w.q[w.onward[1]])(Lambda(i, i + 1), w.q), 0), by=smt()),
+)
+attack(
+    "numbers put in for positions",
+    "u = 1/2",
+    lambda: holds(greater(of("there", (w.onward, w.q), w.q[w.onward[1]])(u, w.q), 0), by=smt()),
+)
+attack(
+    "positions put in at a point",
+    "n = 1",
+    lambda: holds(greater(At(w.q[w.onward[1]], w.onward, Lambda(i, i + 1)), 0), by=smt()),
+)
+attack(
+    "each position is led to once",
+    "onward = (1, 1)",
+    lambda: holds(equals(sum_over(delta(w.onward[i], j) * u[i], i), u[j]), by=finite_sum()),
+)
+attack(
+    "positions lead back",
+    "onward = (1, 1)",
+    lambda: holds(equals(w.onward[w.onward[i]], i), by=smt()),
 )
