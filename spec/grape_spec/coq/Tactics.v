@@ -97,6 +97,7 @@ Proof. unfold upd. destruct (Nat.eq_dec k k); [auto | lia]. Qed.
 Lemma upd_upd z k x y : upd (upd z k x) k y = upd z k y.
 Proof. apply functional_extensionality; intros i. unfold upd. destruct (Nat.eq_dec i k); auto. Qed.
 
+Ltac reals := match goal with |- @eq _ ?a ?b => change (@eq R a b) end.
 Ltac rring := match goal with |- @eq _ ?a ?b => change (@eq R a b) end; ring.
 
 (* -- derivatives ------------------------------------------------------------------------------------------ *)
@@ -145,6 +146,15 @@ Proof.
   induction n; simpl; intros H; [apply d_const |].
   apply (d_plus (fun y => sum1 n (f y)) (fun y => f y (S n))); [apply IHn; intros; apply H; lia | apply H; lia].
 Qed.
+Lemma d_prod n f df x :
+  (forall i, (1 <= i <= n)%nat -> der (fun y => f y i) x (df i)) -> (forall i, (1 <= i <= n)%nat -> f x i <> 0) ->
+  der (fun y => prod1 n (f y)) x (prod1 n (f x) * sum1 n (fun i => df i * / f x i)).
+Proof.
+  induction n; simpl; intros H N; [apply (d_val _ _ 0); [apply d_const | rring] |].
+  eapply d_val; [apply (d_mult (fun y => prod1 n (f y)) (fun y => f y (S n))); [apply IHn | apply H; lia] |];
+    try (intros; first [apply H | apply N]; lia).
+  match goal with |- @eq _ ?a ?b => change (@eq R a b) end. field. apply N; lia.
+Qed.
 Lemma d_upd z k i x : der (fun y => upd z k y i) x (delta i k).
 Proof. unfold upd, delta; destruct (Nat.eq_dec i k); [apply d_id | apply d_const]. Qed.
 Lemma d_upd2 z k l i j x : der (fun y => upd2 z k l y i j) x (delta i k * delta j l).
@@ -162,6 +172,17 @@ Lemma d_fun (F : R -> R) f x a : ex_derive F (f x) -> der f x a -> der (fun y =>
 Proof. intros E H. apply (d_comp F f); auto. apply Derive_correct; auto. Qed.
 Lemma d_Derive f x a : der f x a -> Derive f x = a.
 Proof. intros; apply is_derive_unique; auto. Qed.
+Lemma d_second F g L x l :
+  (forall y, der (F y) (g y) (L y)) -> der L x l -> der (fun y => Derive (F y) (g y)) x l.
+Proof. intros H K. apply (is_derive_ext L); [| exact K]. intros y. symmetry. apply d_Derive. apply H. Qed.
+Lemma d_ext_pos f g x l : 0 < x -> (forall y, 0 < y -> f y = g y) -> der g x l -> der f x l.
+Proof.
+  intros P E H. apply (is_derive_ext_loc g); auto. exists (mkposreal x P). intros y B. symmetry; apply E.
+  change (Rabs (y - x) < x) in B. apply Rabs_def2 in B. lra.
+Qed.
+Lemma d_second_pos F g L x l :
+  0 < x -> (forall y, 0 < y -> der (F y) (g y) (L y)) -> der L x l -> der (fun y => Derive (F y) (g y)) x l.
+Proof. intros P H K. apply (d_ext_pos _ L); auto. intros y Y. apply d_Derive. apply H; exact Y. Qed.
 Lemma d_near (f g : R -> R) (x a r : R) : 0 < r -> (forall h, Rabs h < r -> f (x + h) = g (x + h)) -> der g x a -> der f x a.
 Proof.
   intros P E H. apply (is_derive_ext_loc g); auto. exists (mkposreal r P). intros y B.
@@ -311,7 +332,7 @@ Ltac sc l := (* the sum is the combination l *)
 Ltac const_of f := let a := eval cbv beta in (f 0) in let b := eval cbv beta in (f 1) in let _ := match goal with _ => constr_eq a b end in a.
 Ltac dv :=
   lazymatch goal with
-  | |- der ?f _ _ => first [let c := const_of f in apply (d_const c) | dv1]
+  | |- der ?f _ _ => first [match goal with H : der _ _ _ |- _ => exact H end | let c := const_of f in apply (d_const c) | dv1]
   end
 with dv1 :=
   lazymatch goal with
@@ -330,13 +351,20 @@ with dv1 :=
   | |- der (fun y => exp (@?f y)) _ _ => apply (d_exp f); dv
   | |- der (fun y => ln (@?f y)) _ _ => apply (d_ln f); [cbv beta; back; pos | dv]
   | |- der (fun y => sqrt (@?f y)) _ _ => apply (d_sqrt f); [cbv beta; back; pos | dv]
+  | |- der (fun y => prod1 _ (@?f y)) _ _ =>
+      eapply (d_prod _ f);
+        [let i := fresh "i" in let H := fresh "H" in intros i H; cbv beta; dv
+        | let i := fresh "i" in let H := fresh "H" in intros i H; cbv beta; back; nz]
+  | |- der (fun y => Derive (@?F y) (@?g y)) _ _ =>
+      first [eapply (d_second F g); [intros; eapply d_val; [cbv beta; dv | reals; cbv beta; back; reflexivity] | cbv beta; dv]
+            | eapply (d_second_pos F g);
+                [solve [pos] | intros; eapply d_val; [cbv beta; dv | reals; cbv beta; back; reflexivity] | cbv beta; dv]]
   | |- der (fun y => sum1 _ (@?f y)) _ _ =>
       eapply (d_sum _ f); let i := fresh "i" in let H := fresh "H" in intros i H; cbv beta; dv
   | |- der (fun y => ?F _ _ (@?f y)) _ _ => eapply (d_fun (F _ _) f); [solve [match goal with H : _ |- _ => apply H end] | dv]
   | |- der (fun y => ?F _ (@?f y)) _ _ => eapply (d_fun (F _) f); [solve [match goal with H : _ |- _ => apply H end] | dv]
   | |- der (fun y => ?F (@?f y)) _ _ => apply (d_fun F f); [solve [match goal with H : _ |- _ => apply H end] | dv]
   end.
-Ltac reals := match goal with |- @eq _ ?a ?b => change (@eq R a b) end.
 Ltac der_by := eapply d_val; [dv | reals; cbv beta; back; first [reflexivity | cbn [INR pred pow]; ring]].
 
 (** Cases of minima, maxima, absolute values and conditions, then arithmetic. *)
@@ -378,20 +406,23 @@ Ltac masks := repeat match goal with
   end.
 Ltac smt := goals; first [solve [nonneg] | solve [apply Rle_ge; nonneg] | masks; splits; goals; first [lra | (hyps; first [lra | nra | arith | alts])]
   | solve [masks; deltas; splits; goals; first [lra | (hyps; first [lra | nra])]]].
+Lemma Ropp_lt_cancel_ a b h : - Rmin a b < h -> - a < h /\ - b < h.
+Proof. unfold Rmin; destruct (Rle_dec a b); lra. Qed.
+Ltac nearby :=
+  repeat match goal with
+  | H : Rabs ?h < _ |- _ => apply Rabs_def2 in H; destruct H
+  | H : ?h < Rmin ?a ?b |- _ => apply Rmin_Rgt in H; destruct H
+  | H : - Rmin ?a ?b < ?h |- _ => apply Ropp_lt_cancel_ in H; destruct H
+  end.
+(** Difference quotients: exact, case by case. *)
+Ltac steps := cbv beta; nearby; splits; first [lra | nra | solve [zeros; first [lra | nra]] | signs | (exfalso; signs)].
 Lemma div_neq_1 p q : p <> 0 -> q <> p -> q * / p <> 1.
 Proof. intros N D Z. apply D. apply (Rmult_eq_reg_r (/ p)); [rewrite Z; field; auto | apply Rinv_neq_0_compat; auto]. Qed.
 Lemma div_neq_1' p q : p <> 0 -> q <> p -> / p * q <> 1.
 Proof. intros; rewrite Rmult_comm; apply div_neq_1; auto. Qed.
-Lemma d_ext_pos f g x l : 0 < x -> (forall y, 0 < y -> f y = g y) -> der g x l -> der f x l.
-Proof.
-  intros P E H. apply (is_derive_ext_loc g); auto. exists (mkposreal x P). intros y B. symmetry; apply E.
-  change (Rabs (y - x) < x) in B. apply Rabs_def2 in B. lra.
-Qed.
 Ltac upd_pos := intros; unfold upd, upd2, upd3; repeat destruct Nat.eq_dec; first [assumption | solve [pos]].
 Ltac neq1 := let Z := fresh "Z" in intro Z; apply (f_equal ln) in Z;
   repeat first [rewrite ln_mult in Z by pos | rewrite ln_Rinv in Z by pos | rewrite ln_exp in Z]; rewrite ?ln_1 in Z; lra.
-Lemma Ropp_lt_cancel_ a b h : - Rmin a b < h -> - a < h /\ - b < h.
-Proof. unfold Rmin; destruct (Rle_dec a b); lra. Qed.
 Lemma rel_conv (op : R -> R -> Prop) l l2 r r2 : l = l2 -> r = r2 -> op l r -> op l2 r2.
 Proof. intros <- <-; auto. Qed.
 Ltac side := cbv beta; first [assumption | rng | solve [pos] | solve [nonneg] | nz
@@ -403,12 +434,6 @@ Ltac feed H tac :=
 Ltac expc0 := repeat first [rewrite Rminus_eq_0 | rewrite Rplus_opp_r | rewrite Rplus_opp_l | rewrite Rmult_0_l | rewrite exp_0 | rewrite Rmult_1_l | rewrite exp_ln by pos].
 Ltac feeds H := repeat feed H ltac:(first [assumption | lia | (intros; match goal with K : _ |- _ => apply K; lia end)]).
 
-Ltac nearby :=
-  repeat match goal with
-  | H : Rabs ?h < _ |- _ => apply Rabs_def2 in H; destruct H
-  | H : ?h < Rmin ?a ?b |- _ => apply Rmin_Rgt in H; destruct H
-  | H : - Rmin ?a ?b < ?h |- _ => apply Ropp_lt_cancel_ in H; destruct H
-  end.
 
 (* -- terms have values ------------------------------------------------------------------------------------ *)
 
@@ -453,7 +478,7 @@ Ltac val :=
   | |- locally _ _ => near
   | |- at_right _ _ => first [solve [apply filter_forall; intros; val] | apply aside_right; near]
   | |- at_left _ _ => first [solve [apply filter_forall; intros; val] | apply aside_left; near]
-  | |- ex_derive _ _ => first [assumption | solve [match goal with H : _ |- _ => apply H end] | eexists; dv]
+  | |- ex_derive _ _ => first [assumption | eexists; dv]
   | |- (_ <= _)%nat => lia
   | |- if ?b then _ else _ => let E := fresh "E" in destruct b eqn:E; val
   | |- _ <> 0 => first [solve [nz] | solve [side]]

@@ -49,6 +49,8 @@ class Normal:
         self.totals_of_rows: list[tuple[Tree, str, Form, str]] = []
         #: Family whose rows sum to one, with the size of a row and the hypothesis.
         self.rows: dict[str, tuple[str, str]] = {}
+        #: Derivatives that facts give, by function and variable.
+        self.slopes: dict[tuple[Tree, Tree], Tree] = {}
         self._forms: dict[Tree, Form] = {}
 
     def forget(self) -> None:
@@ -357,6 +359,8 @@ class Normal:
         """The derivative of a tree in a variable or in an entry of a family."""
         if variable[1] not in free(node):
             return ZERO
+        if (node, variable) in self.slopes:
+            return self.slopes[node, variable]
 
         def d(part: Tree) -> Tree:
             return self.derivative(part, variable)
@@ -383,11 +387,13 @@ class Normal:
             return ("*", (d(node[1]), ("inv", node[1])))
         if kind == "sqrt":
             return ("*", (d(node[1]), ("inv", ("*", (("q", Fraction(2)), node)))))
-        if kind == "sum":
+        if kind in ("sum", "prod"):
             if node[2] in free(variable):
                 bound = node[2] + "'"
-                return d(("sum", node[1], bound, sub(node[3], node[2], ("i", bound))))
-            return ("sum", node[1], node[2], d(node[3]))
+                return d((kind, node[1], bound, sub(node[3], node[2], ("i", bound))))
+            if kind == "sum":
+                return ("sum", node[1], node[2], d(node[3]))
+            return ("*", (node, ("sum", node[1], node[2], ("*", (d(node[3]), ("inv", node[3]))))))
         if kind == "fn":
             return ("*", (d(node[2][-1]), ("dfn", node[1], node[2])))
         if kind == "diff":

@@ -23,6 +23,7 @@ from grape_spec.coq.terms import (
     has_derivative,
     index_text,
     number_of,
+    point_text,
     prop,
     put,
     show,
@@ -231,10 +232,18 @@ def use_fact(work: Work, fact: Fact, *, normal: bool = True) -> str:
     goal = put(condition(part.statement), values)
     for size, number in work.sizes.items():
         goal = at_size(goal, size, number)
-    script.say(f"change ({prop(goal)}) in {name}.")
+    script.say(f"change ({_fact_text(goal)}) in {name}.")
     if normal and goal[0] in _SIGNS and goal[1][0] not in ("diff", "one", "dfn"):
         return normalised(script, goal, name)
     return name
+
+
+def _fact_text(goal: Any) -> str:
+    """What a theorem says after its symbols are bound: a derivative stays one, at the point that is put in."""
+    if goal[0] == "=" and goal[1][0] == "at":
+        function, point = point_text(goal[1])
+        return f"der {function} {point} {show(goal[2])}"
+    return prop(goal)
 
 
 def _given_value(thing: Any, value: Any) -> Tree:
@@ -281,6 +290,9 @@ def _equation(work: Work) -> None:
         return
     if goal[0] != "=":
         raise NoScript("not an equation")
+    for rule in (work.part.by, *(link.by for link in work.part.by.steps())):
+        for fact in rule.given if isinstance(rule, ByTerms) else ():
+            _known_slope(work, fact)
     for n, (formula, loose) in enumerate(zip(work.assumed, work.loose, strict=True)):
         if formula[0] in _SIGNS and formula[0] != "=" and not loose and not has_derivative(formula):
             normalised(script, formula, f"A{n}")
@@ -295,6 +307,18 @@ def _equation(work: Work) -> None:
         script.equation(value, right)
     else:
         script.equation(left, right)
+
+
+def _known_slope(work: Work, fact: Fact) -> None:
+    """A derivative that a fact gives, for the tactic that differentiates."""
+    claim = work.claim if fact.claim in ("", work.claim.id) else claim_of(fact.claim)
+    part = next(p for p in claim.parts if p.name == fact.part) if fact.part else claim.parts[0]
+    use_fact(work, fact, normal=False)
+    values = {coq_name(declared_name(name)): _given_value(declared_name(name), sp.sympify(value))
+              for name, value in fact.bindings}  # fmt: skip
+    goal = put(condition(part.statement), values)
+    if goal[0] == "=" and goal[1][0] == "diff":
+        work.script.normal.slopes[goal[1][1], goal[1][2]] = goal[2]
 
 
 def _derivative(script: Script, left: Tree, right: Tree) -> None:
@@ -312,10 +336,13 @@ def _at_sizes(work: Work) -> None:
     """Sums written out, and the last entry of each row as one less the others."""
     script = work.script
     sign, left, right = work.goal
-    if sign != "=" or has_derivative((left, right)):
-        raise NoScript("a derivative at chosen sizes")
+    if sign != "=":
+        raise NoScript("not an equation")
     script.say("cbn [sum1 prod1].")
     left, right = written_out(left), written_out(right)
+    if left[0] == "diff":
+        _derivative(script, left, right)
+        return
     new_left, new_right = script.canonical(left), script.canonical(right)
     if unnamed(left) != unnamed(new_left):
         with script.block(f"transitivity {show(new_left)}."):
@@ -373,8 +400,8 @@ def _slope(work: Work) -> None:
     left = goal[1]
     lemma = "d_slope" if left[0] == "diff" else "above_slope" if left[4] == 1 else "below_slope"
     script.say(f"apply ({lemma} _ _ _ {radius}).")
-    script.say("- unfold Rdiv, Rminus; splits; first [lra | nra].")
-    script.say("- intros h Hh Hn; cbv beta. nearby. splits; first [lra | nra].")
+    script.say("- steps.")
+    script.say("- intros h Hh Hn. steps.")
 
 
 def _near(work: Work) -> None:
@@ -383,8 +410,8 @@ def _near(work: Work) -> None:
     x = left[2][1]
     form = tree(by.form)  # type: ignore[attr-defined]
     script.say(f"apply (d_near _ (fun {x} => {show(form)}) _ _ {show(tree(by.radius))}).")  # type: ignore[attr-defined]
-    script.say("- splits; first [lra | nra].")
-    script.say("- intros h Hh; cbv beta. nearby. splits; first [lra | nra].")
+    script.say("- steps.")
+    script.say("- intros h Hh. steps.")
     with script.bullet(""):
         _derivative(script, ("diff", form, left[2]), right)
 

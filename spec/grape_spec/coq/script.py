@@ -278,21 +278,28 @@ class Script:
 
     def _derivative_at(self, node: Tree) -> tuple[Tree, str]:
         body, variable, value = split_point(node)
-        if has_derivative(body):
-            raise NoScript("a second derivative at another point")
         function, point = point_text(node)
         found, name = self.normal.derivative_at(node), self.fresh("DD")
-        if value is None or variable[0] == "v":
+        if not has_derivative(body) and (value is None or variable[0] == "v"):
             with self.block(f"assert ({name} : der {function} {point} {show(found)})."):
                 self.say("der_by.")
             return found, name
         own = variable[1] + "__"
         taken = rename(self.normal.derivative(body, variable), variable[1], own)
-        general = function_text(rename(body, variable[1], own), rename(variable, variable[1], own))
+        moved = ("diff", rename(body, variable[1], own), rename(variable, variable[1], own))
+        general = function_text(moved[1], moved[2])
         domain = self._positive_family(variable[1], own) if variable[1] in self.restricted else ""
         kind = "nat -> " * len(variable[2]) + "R"
         with self.block(f"assert ({name} : forall {own} : {kind}, {domain}der {' '.join(general)} {show(taken)})."):
-            self.say("intros; der_by.")
+            self.say(f"intros {own}{f' HH{own}' if domain else ''}.")
+            if has_derivative(body):
+                taken_too, known = self._second_derivative(moved)
+                self.say(f"apply (d_val _ _ _ _ {known}); reals.")
+                self.equation(taken_too, taken)
+            else:
+                self.say("der_by.")
+        if value is None:
+            value = ("fam", variable[1])
         fed = f" feed {name} ltac:(side)." if domain else ""
         self.say(f"specialize ({name} {value_text(value)}); cbv beta in {name}.{fed}")
         return found, name

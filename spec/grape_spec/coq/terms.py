@@ -278,7 +278,9 @@ def _in_derivative(node: Tree, values: dict[str, Tree]) -> Tree:
     others = {name: value for name, value in values.items() if name != varied}
     indices = variable[2] if variable[0] == "ap" else ()
     if any(varied in free(value) for value in others.values()):
-        raise NoScript("a derivative would capture its variable")
+        own, itself = varied + "__v", ("fam" if indices else "v", varied)
+        apart = ("diff", rename(body, varied, own), rename(variable, varied, own))
+        return put(("at", *apart[1:], ((own, values.get(varied, itself)),)), others)
     moved = ("ap", varied, tuple(put(i, values) for i in indices)) if indices else variable
     body = put(body, others)
     if varied not in values:
