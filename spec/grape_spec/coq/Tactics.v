@@ -241,7 +241,9 @@ Proof. intros P. pose proof (exp_ineq1_le (ln x)) as H. rewrite exp_ln in H by a
 
 Lemma Rinv_lt_0_ a : 0 < / a -> 0 < a.
 Proof. intros H. rewrite <- (Rinv_involutive a); [apply Rinv_0_lt_compat; auto | intros Z; subst; rewrite Rinv_0 in H; lra]. Qed.
-Ltac rng := first [assumption | lia].
+Ltac rng := first [assumption | lia
+  | match goal with H : forall _ : nat, _ -> forall _ : nat, _ -> (1 <= _ <= _)%nat |- (1 <= _ <= _)%nat => apply H; rng end
+  | match goal with H : forall _ : nat, _ -> (1 <= _ <= _)%nat |- (1 <= _ <= _)%nat => apply H; rng end].
 (** Positivity, by the form of what is to be positive. *)
 Ltac pos :=
   lazymatch goal with
@@ -473,6 +475,7 @@ Ltac val :=
   cbv beta zeta;
   lazymatch goal with
   | |- True => exact I
+  | |- (_ <= _ <= _)%nat => rng
   | |- _ /\ _ => split; val
   | |- forall _, _ => let i := fresh "i" in intro i; val
   | |- locally _ _ => near
@@ -480,11 +483,12 @@ Ltac val :=
   | |- at_left _ _ => first [solve [apply filter_forall; intros; val] | apply aside_left; near]
   | |- ex_derive _ _ => first [assumption | eexists; dv]
   | |- (_ <= _)%nat => lia
+  | |- match ?n with O => _ | S _ => _ end => destruct n; val
   | |- if ?b then _ else _ => let E := fresh "E" in destruct b eqn:E; val
   | |- _ <> 0 => first [solve [nz] | solve [side]]
   | |- 0 < _ => first [solve [pos] | solve [side]]
   | |- 0 <= _ => first [solve [nonneg] | solve [side]]
-  | |- _ => side
+  | |- _ => first [solve [match goal with H : _ |- _ => apply H; val end] | side]
   end
 with near :=
   cbv beta zeta;

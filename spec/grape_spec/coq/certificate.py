@@ -8,8 +8,9 @@ from functools import lru_cache
 from hashlib import sha256
 
 from grape_spec.coq.coqtop import HEADER, LIBRARY, Session, library_text
+from grape_spec.coq.printer import Unstated
 from grape_spec.coq.rules import Work, script_of, theorem_name, value_script
-from grape_spec.coq.statement import Statement, Unstated, definition_text, stated
+from grape_spec.coq.statement import Statement, definition_text, stated
 from grape_spec.coq.terms import NoScript
 from grape_spec.language.claims import Claim, Part
 from grape_spec.language.registry import claim_of
@@ -110,10 +111,10 @@ def refuse_commands(script: tuple[str, ...]) -> None:
 
     Raises: NotCertified.
     """
-    text = re.sub(r'"[^"]*"', '""', "\n".join(script))
-    found = re.search(r"(?:^|\.\s|[\n{}]|[-+*]\s)\s*([A-Z#]\w*)", text)
-    if found is not None:
-        raise NotCertified(f"the script holds the command {found[1]}")
+    for line in "\n".join(script).splitlines():
+        found = re.search(r"(?:^|\.\s)[\s{}*+-]*([A-Z#]\w*)", line)
+        if found is not None:
+            raise NotCertified(f"the script holds the command {found[1]}")
 
 
 def certify(session: Session, entry: Certificate, limit: float) -> tuple[str, ...]:

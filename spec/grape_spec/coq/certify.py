@@ -25,8 +25,9 @@ from grape_spec.coq.certificate import (
     part_named,
 )
 from grape_spec.coq.coqtop import HEADER, Session, compile_library, library_text, version
+from grape_spec.coq.printer import Unstated
 from grape_spec.coq.rules import theorem_name
-from grape_spec.coq.statement import Unstated, definition_text, stated
+from grape_spec.coq.statement import definition_text, stated
 from grape_spec.coq.terms import NoScript
 from grape_spec.language.claims import Claim, Part
 from grape_spec.language.registry import CLAIMS, claim_of

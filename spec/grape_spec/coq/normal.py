@@ -187,7 +187,7 @@ class Normal:
         if kind in ("sqrt", "abs", "min", "max"):
             return self.mono((kind, *map(self.canonical, node[1:])))
         if kind in ("fn", "dfn"):
-            arguments = (a if a[0] in ("i", "k", "n+") else self.canonical(a) for a in node[2])
+            arguments = (a if a[0] in ("i", "k", "n+", "ip") else self.canonical(a) for a in node[2])
             return self.mono((kind, node[1], tuple(arguments)))
         if kind == "sum":
             return self.sum(node[1], node[2], self.of(node[3]))[0]
@@ -195,7 +195,7 @@ class Normal:
             return self.of(self.derivative(node[1], node[2]))
         if kind == "at":
             return self.of(self.derivative_at(node))
-        if kind in ("v", "ap", "inr", "pw"):
+        if kind in ("v", "ap", "inr", "pw", "rec"):
             return self.mono(node)
         raise NoScript(f"a term of kind {kind}")
 

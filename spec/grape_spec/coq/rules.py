@@ -10,8 +10,9 @@ from typing import Any
 
 import sympy as sp
 
+from grape_spec.coq.printer import coq_id, coq_name, implicit_sizes
 from grape_spec.coq.script import Script, unnamed
-from grape_spec.coq.statement import Statement, coq_id, coq_name, definition_text, loose_in, quantified, stated
+from grape_spec.coq.statement import Statement, definition_text, domain_of, loose_in, quantified, stated, type_of
 from grape_spec.coq.terms import (
     ONE,
     ZERO,
@@ -34,7 +35,7 @@ from grape_spec.coq.terms import (
 )
 from grape_spec.language.claims import Claim, Part
 from grape_spec.language.domains import Interval, OneOf, Positive, RowDomain, SimplexDomain
-from grape_spec.language.registry import claim_of
+from grape_spec.language.registry import claim_of, definition
 from grape_spec.language.symbols import DECLARATIONS, declared_name
 from grape_spec.proof.facts import Fact
 from grape_spec.proof.rules.equations import Algebra, Chain, FiniteSum, Induction, Rewrite
@@ -120,7 +121,8 @@ def _is_restricted(domain: Any) -> bool:
 
 def unfolding(statement: Statement) -> str:
     """The names that are unfolded at the beginning of a script."""
-    return " ".join([*map(coq_id, statement.definitions), "Rdiv", "Rminus"])
+    plain = [id for id in statement.definitions if definition(id).recursion is None]
+    return " ".join([*map(coq_id, plain), "Rdiv", "Rminus"])
 
 
 def script_of(work: Work) -> list[str]:
@@ -255,7 +257,7 @@ def _given_value(thing: Any, value: Any) -> Tree:
 
 
 def _given_text(value: Tree) -> str:
-    return index_text(value) if value[0] in ("i", "k", "n+") else value_text(value)
+    return index_text(value) if value[0] in ("i", "k", "n+", "ip") else value_text(value)
 
 
 def _feed_domains(work: Work, name: str, theirs: Statement, values: dict[str, Tree]) -> None:
@@ -551,10 +553,25 @@ def value_script(work: Work) -> list[str]:
         script.say(f"intros {' '.join(names)}.")
     for name in work.chosen:
         script.say(f"subst {name}.")
-    own = [coq_id(id) for id in statement.definitions]
-    with_values = [
-        f"{coq_id(id)}_defined" for id in statement.definitions if f"{coq_id(id)}_defined" in definition_text(id)
-    ]
-    script.say(f"cbv beta zeta delta [{' '.join([*with_values, *own, 'Rdiv', 'Rminus'])}] in *.")
+    plain = [id for id in statement.definitions if definition(id).recursion is None]
+    names = [name for id in plain if (name := f"{coq_id(id)}_defined") in definition_text(id)]
+    script.say(f"cbv beta zeta delta [{' '.join(names)} {unfolding(statement)}] in *.")
+    for id in statement.definitions:
+        if definition(id).recursion is not None:
+            _recursion_has_values(script, definition(id), f"{' '.join(names)} {unfolding(statement)}")
     script.say("val.")
     return script.lines
+
+
+def _recursion_has_values(script: Script, entry: Any, unfolded: str) -> None:
+    """A recursive definition has a value at every depth, by induction, for all values of its symbols."""
+    symbols = [thing for thing in entry.of if isinstance(thing, sp.Symbol)]
+    ordered = [entry.recursion.over, *(t for t in symbols if t != entry.recursion.over)]
+    binders = " ".join(f"({coq_name(t)} : {type_of(t, [entry.body])})" for t in ordered)
+    domains = [h.text for t in ordered[1:] for h in domain_of(t, [entry.body], {})]
+    name, label = f"{coq_id(entry.id)}_defined", script.fresh("V")
+    applied_to = " ".join(map(coq_name, [*implicit_sizes(entry), *entry.of]))
+    conclusion = " -> ".join([*(f"({text})" for text in domains), f"{name} {applied_to}"])
+    with script.block(f"assert ({label} : forall {binders}, {conclusion})."):
+        script.say(f"intros d_; induction d_ as [ | d_ IH]; intros; cbn [{name}];")
+        script.lines[-1] += f" cbv beta zeta delta [{unfolded}]; val."

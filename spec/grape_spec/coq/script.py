@@ -26,7 +26,7 @@ from grape_spec.coq.terms import (
     value_text,
 )
 
-_POLYNOMIAL = {"q", "v", "ap", "inr"}
+_POLYNOMIAL = {"q", "v", "ap", "inr", "rec"}
 
 
 class Script:
@@ -168,7 +168,7 @@ class Script:
             with self.block(f"apply (f_equal2 {'Rmin' if kind == 'min' else 'Rmax'})."):
                 self.equation(node[1], new[1])
             self.equation(node[2], new[2])
-        elif kind in ("fn", "dfn") and node[2][-1][0] not in ("i", "k", "n+"):
+        elif kind in ("fn", "dfn") and node[2][-1][0] not in ("i", "k", "n+", "ip"):
             *first, last = node[2]
             function = " ".join([node[1], *map(argument_text, first)])
             self.say(f"apply (f_equal ({function if kind == 'fn' else f'Derive ({function})'})).")

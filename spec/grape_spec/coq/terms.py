@@ -7,10 +7,10 @@ a tuple that begins with its kind:
     ("+", terms)   ("*", factors)   ("neg", t)   ("inv", t)   ("^", t, 2)   ("exp", t)   ("ln", t)   ("sqrt", t)
     ("sum", "n", "i", t)   ("prod", "n", "i", t)   ("delta", i, j)   ("min", s, t)   ("max", s, t)   ("abs", t)
     ("pw", ((t, condition), ...))   ("diff", t, variable)   ("at", t, variable, ((name, value), ...))
-    ("one", t, variable, point, side)
+    ("one", t, variable, point, side)   ("rec", "f", arguments), a recursive definition
 
-An index is ("i", "k"), ("k", 2) or ("n+", added, taken). What is put in for a family is ("lam", names, t) or
-("fam", "p"). Conditions are ("<", s, t) and the like, ("and", conditions), ("imp", c, d).
+An index is ("i", "k"), ("k", 2), ("n+", added, taken) or ("ip", "after", indices). What is put in for a family is
+("lam", names, t) or ("fam", "p"). Conditions are ("<", s, t) and the like, ("and", conditions), ("imp", c, d).
 """
 
 from __future__ import annotations
@@ -22,7 +22,16 @@ from typing import Any, TypeAlias
 import sympy as sp
 from sympy.core.function import AppliedUndef, UndefinedFunction
 
-from grape_spec.coq.statement import added_and_taken, coq_name, ordered, quotient, signed
+from grape_spec.coq.printer import (
+    added_and_taken,
+    coq_id,
+    coq_name,
+    implicit_sizes,
+    is_natural,
+    ordered,
+    quotient,
+    signed,
+)
 from grape_spec.language.expressions import Apply, At, Diff, OneSided
 
 Tree: TypeAlias = tuple[Any, ...]
@@ -45,6 +54,8 @@ def index_tree(expr: sp.Basic) -> Tree:
         return ("k", int(expr))
     if isinstance(expr, sp.Symbol):
         return ("i", coq_name(expr))
+    if isinstance(expr, sp.Indexed):
+        return ("ip", coq_name(expr.base), tuple(map(index_tree, expr.indices)))
     if isinstance(expr, sp.Add):
         more, less = added_and_taken(expr)
         return ("n+", tuple(map(index_tree, more)), tuple(map(index_tree, less)))
@@ -65,6 +76,8 @@ def tree(expr: sp.Basic) -> Tree:  # noqa: PLR0912 - a branch for each kind of n
     if isinstance(expr, sp.Symbol):
         return ("inr", ("i", coq_name(expr))) if expr.is_integer else ("v", coq_name(expr))
     if isinstance(expr, sp.Indexed):
+        if expr.is_integer:
+            return ("inr", index_tree(expr))
         return ("ap", coq_name(expr.base), tuple(map(index_tree, expr.indices)))
     if isinstance(expr, AppliedUndef):
         return ("fn", coq_name(expr.func), tuple(index_tree(a) if a.is_integer else tree(a) for a in expr.args))
@@ -78,7 +91,9 @@ def tree(expr: sp.Basic) -> Tree:  # noqa: PLR0912 - a branch for each kind of n
             found = ("sum" if isinstance(expr, sp.Sum) else "prod", size_name(high), coq_name(bound), found)
         return found
     if isinstance(expr, sp.KroneckerDelta):
-        return ("delta", *map(index_tree, expr.args))
+        if all(map(is_natural, expr.args)):
+            return ("delta", *map(index_tree, expr.args))
+        return ("pw", ((ONE, ("=", *map(tree, expr.args))), (ZERO, True)))
     if isinstance(expr, sp.Min | sp.Max):
         first, *others = map(tree, ordered(expr))
         for other in others:
@@ -97,6 +112,9 @@ def tree(expr: sp.Basic) -> Tree:  # noqa: PLR0912 - a branch for each kind of n
         return ("one", tree(expr.expr), tree(expr.variable), tree(expr.point), expr.side)
     if isinstance(expr, Apply):
         entry = expr.definition
+        if entry.recursion is not None:
+            sizes = tuple(("i", coq_name(size)) for size in implicit_sizes(entry))
+            return ("rec", coq_id(entry.id), (*sizes, *map(_argument_tree, entry.of, expr.arguments)))
         if entry.recursion is not None:
             raise NoScript(f"the recursion {entry.id}")
         pairs = zip(entry.of, expr.arguments, strict=True)
@@ -176,7 +194,9 @@ def free(node: Any) -> frozenset[str]:
         return (free(node[3]) - {node[2]}) | {node[1]}
     if kind in ("i", "v", "fam"):
         return frozenset({node[1]})
-    if kind in ("ap", "fn", "dfn"):
+    if kind == "rec":
+        return frozenset().union(*map(free, node[2]))
+    if kind in ("ap", "fn", "dfn", "ip"):
         return frozenset({node[1]}).union(*map(free, node[2]))
     if kind == "lam":
         return free(node[2]) - set(node[1])
@@ -224,7 +244,7 @@ def put(node: Any, values: dict[str, Tree]) -> Any:
         own = {name: ("i", f"{name}_l") for name in node[1] if any(name in free(value) for value in inner.values())}
         names = tuple(own[name][1] if name in own else name for name in node[1])
         return ("lam", names, put(put(node[2], own), inner))
-    if kind in ("ap", "fn") and node[1] in values:
+    if kind in ("ap", "fn", "ip") and node[1] in values:
         return _called(values[node[1]], kind, tuple(put(part, values) for part in node[2]))
     if kind in ("sum", "prod"):
         return _under_bound(node, values)
@@ -244,7 +264,7 @@ def put(node: Any, values: dict[str, Tree]) -> Any:
 
 def _number(index: Tree) -> Tree:
     """A natural number as a real one."""
-    return ("inr", index) if index[0] in ("i", "k", "n+") else index
+    return ("inr", index) if index[0] in _INDICES else index
 
 
 def _called(value: Tree, kind: str, arguments: tuple[Tree, ...]) -> Tree:
@@ -366,6 +386,8 @@ def at_size(node: Any, name: str, number: int) -> Any:
 def index_text(index: Tree) -> str:
     if index[0] == "k":
         return f"{index[1]}%nat"
+    if index[0] == "ip":
+        return f"({' '.join([index[1], *map(index_text, index[2])])})"
     if index[0] == "n+":
         return f"({' - '.join([' + '.join(map(index_text, index[1])), *map(index_text, index[2])])})%nat"
     return str(index[1])
@@ -376,7 +398,7 @@ def rational(q: Fraction) -> str:
     return number if q.denominator == 1 else f"({number} / {q.denominator})"
 
 
-_INDICES = {"i", "k", "n+"}
+_INDICES = {"i", "k", "n+", "ip"}
 
 
 def show(node: Tree, env: dict[str, str] | None = None) -> str:
@@ -405,6 +427,8 @@ def _print(node: Tree, env: dict[str, str]) -> str:  # noqa: PLR0912 - a branch 
         return f"({env.get(node[1], node[1])} {' '.join(map(index_text, node[2]))})"
     if kind == "fn":
         return f"({' '.join([str(env.get(node[1], node[1])), *(argument_text(a, env) for a in node[2])])})"
+    if kind == "rec":
+        return f"({' '.join([node[1], *(_recursion_argument(a, env) for a in node[2])])})"
     if kind == "dfn":
         return _dfn(node, env)
     if kind == "neg":
@@ -434,6 +458,12 @@ def _print(node: Tree, env: dict[str, str]) -> str:  # noqa: PLR0912 - a branch 
 def argument_text(node: Tree, env: dict[str, str] | None = None) -> str:
     """An argument of a function: an index or a term."""
     return index_text(node) if node[0] in _INDICES else show(node, env)
+
+
+def _recursion_argument(node: Tree, env: dict[str, str]) -> str:
+    if node[0] == "fam":
+        return env.get(node[1], str(node[1]))
+    return value_text(node) if node[0] == "lam" else argument_text(node, env)
 
 
 def _dfn(node: Tree, env: dict[str, str]) -> str:
