@@ -6,11 +6,12 @@ J. Schulman et al., High-Dimensional Continuous Control Using Generalized Advant
 from collections.abc import Callable
 from fractions import Fraction
 
-from sympy import Expr, Lambda, Max, exp, log, sqrt
+from sympy import Expr, IndexedBase, Integer, Lambda, Max, exp, log, sqrt
 
 from grape_spec.language import (
     Mask,
     NonNegative,
+    PositionOn,
     Positive,
     Real,
     Size,
@@ -24,12 +25,14 @@ from grape_spec.language import (
     greater,
     holds,
     index,
+    recursive,
     sum_over,
     symbol,
     wrong,
 )
 from grape_spec.language.domains import Interval, Naturals
-from grape_spec.proof.rules import algebra, finite_sum, induction
+from grape_spec.policy import left
+from grape_spec.proof.rules import algebra, fact, finite_sum, induction, over_depth, smt
 
 SCHULMAN = Source("schulman2016gae")
 HUANG = Source("huang2022details", "detail 7")
@@ -115,14 +118,87 @@ advantage_handed_on = define(
     convention=True,
 )
 
+# A whole sequence, from its last token to its first. After the last token, value and advantage are 0.
+
+places = symbol("places", Size, "number of tokens of the sequence", tex="L")
+place = index("place", places, "a token of the sequence", tex="t")
+other_place = index("other_place", places, "any token of the sequence", tex="t'")
+following = family("following", PositionOn(places), places, text="the token after each", tex=r"\mathrm{next}")
+rewards = family("token_rewards", Real, places, text="reward of each token", tex="r")
+values = family("token_values", Real, places, text="value of the prefix before each token", tex="V")
+counting = family("counting", Mask(), places, text="1 where the token counts", tex="m")
+weight = symbol("carried_weight", Real, "weight of what comes next", tex="w")
+of_token = (counting[place], rewards[place], values[place])
+here, sequence = (left, place), (following, counting, rewards, values)
+
+value_from = recursive(
+    "advantage.value_from",
+    "The value that is handed on from a token, with some tokens left: its own if it counts, else that of the next that "
+    "counts; 0 if none is left.",
+    (*here, following, counting, values),
+    left,
+    Integer(0),
+    lambda next_one: value_handed_on(counting[place], values[place], next_one(place=following[place])),
+    tex=r"V_{{{left}}}({place})",
+)
+
+value_after = value_from(place=following[place])
+
+advantage_from = recursive(
+    "advantage.advantage_from",
+    "The advantage that is handed on from a token, with some tokens left: its own if it counts, else that of the next "
+    "that counts; 0 if none is left.",
+    (*here, *sequence, discount, lam),
+    left,
+    Integer(0),
+    lambda next_one: advantage_handed_on(*of_token, value_after, next_one(place=following[place])),
+    tex=r"A_{{{left}}}({place})",
+)
+
+#: The residual of a token, and what its weight becomes for the next token that counts.
+own_residual = residual(rewards[place], values[place], value_after)
+
+
+def passed_on(x: Expr) -> Expr:
+    """A factor for a token that counts, and 1 for one that does not."""
+    return counting[place] * x + 1 - counting[place]
+
+
+reward_noise = family("reward_noise", Real, places, text="what the rewards of masked tokens may be", tex="r'")
+value_noise = family("value_noise", Real, places, text="what the values of masked tokens may be", tex="V'")
+
+
+def overwritten(numbers: IndexedBase, noise: IndexedBase) -> Lambda:
+    """The numbers of a sequence, those of masked tokens replaced."""
+    masked = 1 - counting[other_place]
+    return Lambda(other_place, counting[other_place] * numbers[other_place] + masked * noise[other_place])
+
+
+MASKED = "advantage.gae.masked"
+
 claim(
-    "advantage.gae.masked",
-    "A masked token has no effect: it passes on what it receives, whatever its own reward and value, so masked "
-    "tokens may be inserted anywhere without changing any other token.",
+    MASKED,
+    "A masked token has no effect: it passes on what it receives, and whatever is written into the rewards and values "
+    "of masked tokens, no advantage of the sequence changes.",
     holds(equals(value_handed_on(0), next_value), name="value", by=algebra()),
     holds(equals(advantage_handed_on(0), next_advantage), name="advantage", by=algebra()),
     holds(equals(value_handed_on(1), value), name="value of one that counts", by=algebra()),
     holds(equals(advantage_handed_on(1), gae()), name="advantage of one that counts", by=algebra()),
+    holds(
+        equals(value_from(token_values=overwritten(values, value_noise)), value_from()),
+        name="values of a whole sequence",
+        by=over_depth(left),
+    ),
+    holds(
+        equals(
+            advantage_from(
+                token_rewards=overwritten(rewards, reward_noise), token_values=overwritten(values, value_noise)
+            ),
+            advantage_from(),
+        ),
+        name="advantages of a whole sequence",
+        by=over_depth(left, given=[fact(MASKED, part="values of a whole sequence")]),
+    ),
     wrong=[
         wrong("bootstrapping from the value of a masked token", equals(value_handed_on(0), value)),
         wrong(
@@ -164,10 +240,25 @@ def discounted(x: Expr, term: Callable[[Expr], Expr]) -> Expr:
 
 one_more = discounted(decay, residual_at) + power(decay, K) * residual_at(K + 1)
 
+weighted_residuals = recursive(
+    "advantage.weighted_residuals",
+    "Sum of the residuals of the tokens that count, each times a weight that falls by γλ from one to the next.",
+    (*here, weight, *sequence, discount, lam),
+    left,
+    Integer(0),
+    lambda rest: (
+        counting[place] * weight * own_residual
+        + rest(place=following[place], carried_weight=weight * passed_on(discount * lam))
+    ),
+    tex=r"S_{{{left}}}({place}, {carried_weight})",
+)
+
+RECURSION = "advantage.gae.recursion"
+
 claim(
-    "advantage.gae.recursion",
-    "The recursion A_t = δ_t + γλ A_{t+1} computes Σ_k (γλ)^k δ_{t+k}: the sum over one more token is its residual "
-    "plus the decayed sum over the tokens after it.",
+    RECURSION,
+    "The recursion A_t = δ_t + γλ A_{t+1} computes Σ_k (γλ)^k δ_{t+k} over the tokens that count, for sequences of any "
+    "length: the sum over one more token is its residual plus the decayed sum over the tokens after it.",
     holds(
         equals(one_more, residual_at(1) + decay * discounted(decay, lambda j: residual_at(j + 1))),
         name="one token more",
@@ -178,11 +269,25 @@ claim(
         name="the last token",
         by=algebra(),
     ),
+    holds(
+        equals(weighted_residuals(), weight * advantage_from()),
+        name="a whole sequence, at any weight",
+        by=over_depth(left),
+    ),
+    holds(
+        equals(weighted_residuals(carried_weight=1), advantage_from()),
+        name="a whole sequence",
+        by=smt(given=[fact(RECURSION, part="a whole sequence, at any weight", carried_weight=Integer(1))]),
+    ),
     source=SCHULMAN.eq(16),
     wrong=[
         wrong(
             "without decay",
             equals(one_more, residual_at(1) + discounted(decay, lambda j: residual_at(j + 1))),
+        ),
+        wrong(
+            "discounted by γ alone, without λ",
+            equals(weighted_residuals(carried_weight=1, lam=1), advantage_from()),
         ),
         wrong(
             "the same decay for every token",
@@ -211,8 +316,46 @@ n_step_return = define(
 
 one_step_further = n_step_return(collected + power(decay, elapsed) * token_return, next_value, elapsed=elapsed + 1)
 
+discounted_rewards = recursive(
+    "advantage.discounted_rewards",
+    "Sum of the rewards of the tokens that count, each times a weight that falls by γ from one to the next.",
+    (*here, weight, following, counting, rewards, discount),
+    left,
+    Integer(0),
+    lambda rest: (
+        counting[place] * weight * rewards[place]
+        + rest(place=following[place], carried_weight=weight * passed_on(discount))
+    ),
+    tex=r"G_{{{left}}}({place}, {carried_weight})",
+)
+
+so_far = symbol("so_far", Real, "estimate from the steps so far: the sum of their discounted residuals", tex="a")
+discounted_by = symbol("discounted_by", Real, "discount of the next residual", tex="g")
+one_longer = so_far + counting[place] * discounted_by * own_residual
+
+mixture = recursive(
+    "advantage.mixture",
+    "Mixture of the n-step estimates of a token: each longer one has λ times the weight of the one before, and the "
+    "longest has all that is left. An n-step estimate is the sum of n discounted residuals.",
+    (*here, weight, discounted_by, so_far, *sequence, discount, lam),
+    left,
+    weight * so_far,
+    lambda rest: (
+        counting[place] * (1 - lam) * weight * one_longer
+        + rest(
+            place=following[place],
+            carried_weight=weight * passed_on(lam),
+            discounted_by=discounted_by * passed_on(discount),
+            so_far=one_longer,
+        )
+    ),
+    tex=r"M_{{{left}}}({place}, {carried_weight}, {discounted_by}, {so_far})",
+)
+
+LIMITS = "advantage.gae.limits"
+
 claim(
-    "advantage.gae.limits",
+    LIMITS,
     "At λ = 0 the estimate is the residual of the token, at λ = 1 the discounted return less the value; in between "
     "it is the mixture of the n-step estimates with weights (1 − λ)λ^(n−1).",
     holds(equals(gae(lam=0), residual()), name="λ = 0", by=algebra()),
@@ -238,12 +381,49 @@ claim(
         name="mixture",
         by=induction(K),
     ),
+    holds(
+        equals(discounted_rewards(), weight * (advantage_from(lam=1) + value_from())),
+        name="λ = 1, at any weight",
+        by=over_depth(left),
+    ),
+    holds(
+        equals(advantage_from(lam=1), discounted_rewards(carried_weight=1) - value_from()),
+        name="λ = 1, a whole sequence",
+        by=smt(given=[fact(LIMITS, part="λ = 1, at any weight", carried_weight=Integer(1))]),
+    ),
+    holds(
+        equals(mixture(), weight * (so_far + discounted_by * advantage_from())),
+        name="mixture, at any weights",
+        by=over_depth(left),
+    ),
+    holds(
+        equals(advantage_from(), mixture(carried_weight=1, discounted_by=1, so_far=0)),
+        name="mixture, a whole sequence",
+        by=smt(
+            given=[
+                fact(
+                    LIMITS,
+                    part="mixture, at any weights",
+                    carried_weight=Integer(1),
+                    discounted_by=Integer(1),
+                    so_far=Integer(0),
+                )
+            ]
+        ),
+    ),
     source=SCHULMAN.eq(16),
     wrong=[
         wrong("λ = 0 is the reward less the value", equals(gae(lam=0), token_return - value)),
         wrong(
             "λ = 1 does not subtract the value",
             equals(discounted(decay, error_at), discounted(decay, reward_at) + power(decay, K) * value_at(K + 1)),
+        ),
+        wrong(
+            "λ = 1 is the discounted return, masked tokens counting as steps",
+            equals(
+                advantage_from(lam=1),
+                discounted_rewards(carried_weight=1, counting=Lambda(other_place, 1)) - value_from(),
+            ),
         ),
         wrong(
             "the mixture without the remaining weight of the longest estimate",

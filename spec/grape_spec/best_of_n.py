@@ -3,12 +3,9 @@
 A. Beirami et al., Theoretical Guarantees on the Best-of-n Alignment Policy, arXiv:2401.01879.
 """
 
-from collections.abc import Sequence
-from itertools import product
+from sympy import Expr, Integer, Max, exp, log
 
-from sympy import Expr, Integer, Max, Mul, Rational, exp, log
-
-from grape_spec.kl import n, p, x, y
+from grape_spec.kl import n, x, y
 from grape_spec.language import (
     Positive,
     Real,
@@ -28,18 +25,19 @@ from grape_spec.language import (
     holds,
     index,
     product_over,
+    recursive,
     sum_over,
     symbol,
     wrong,
 )
-from grape_spec.policy import theta
+from grape_spec.policy import left, theta
 from grape_spec.proof.rules import (
-    algebra,
     chain,
     fact,
     finite_sum,
     from_minimum,
     induction,
+    over_depth,
     rewrite,
     smt,
     step,
@@ -110,26 +108,51 @@ def up_to(outcome: Expr, total: Expr = every) -> Expr:
     return ladder(outcome, theta) / total
 
 
-def mass(levels: Sequence[int], *wanted: int) -> Expr:
-    """Probability of the outcomes whose reward is on one of the given levels."""
-    return sum((p[one] for one, level in enumerate(levels, 1) if level in wanted), Integer(0))
+# Responses that tie for best share the weight equally: each has the share of the samples that tie which are it.
 
+mine = symbol("mine", Positive, "probability of a response that has the reward in question", tex="p")
+share = symbol("share", Real, "share of the response in the samples so far that tie for best", tex="h")
+ties = symbol("ties", Positive, "number of those samples", tex="m")
 
-def share_of_best(outcome: int, levels: Sequence[int], draws: int) -> Expr:
-    """Expected weight of an outcome in best of n, by every tuple of draws; on one level the rewards are the same."""
-    total: Expr = Integer(0)
-    for drawn in product(range(1, len(levels) + 1), repeat=draws):
-        best = [one for one in drawn if levels[one - 1] == max(levels[other - 1] for other in drawn)]
-        total += Rational(best.count(outcome), len(best)) * Mul(*(p[one] for one in drawn))
-    return total
+share_once_seen = recursive(
+    "rejection.best_of_n.share_once_seen",
+    "Expected weight of a response once a sample has its reward, with some samples left: none of them may be better, "
+    "and each that ties changes the share.",
+    (left, share, ties, below, own, mine),
+    left,
+    share,
+    lambda after: (
+        below * after()
+        + mine * after(share=(ties * share + 1) / (ties + 1), ties=ties + 1)
+        + (own - mine) * after(share=ties * share / (ties + 1), ties=ties + 1)
+    ),
+    tex=r"H_{{{left}}}({share}, {ties})",
+)
 
+expected_share = recursive(
+    "rejection.best_of_n.expected_share",
+    "Expected weight of a response in best of n if responses that tie for best share it equally, from the first sample "
+    "on: worse ones change nothing, and a better one leaves no weight.",
+    (left, below, own, mine),
+    left,
+    Integer(0),
+    lambda after: (
+        below * after()
+        + mine * share_once_seen(left, 1, 1, below, own, mine)
+        + (own - mine) * share_once_seen(left, 0, 1, below, own, mine)
+    ),
+    tex=r"W_{{{left}}}",
+)
 
-def law_of_best(outcome: int, levels: Sequence[int], draws: int) -> Expr:
-    """The same by the law: (Fⁿ − Gⁿ) times its share of the outcomes on its level."""
-    level = levels[outcome - 1]
-    smaller = mass(levels, *range(level))
-    return ((mass(levels, level) + smaller) ** draws - smaller**draws) * p[outcome] / mass(levels, level)
-
+forgetting = recursive(
+    "rejection.best_of_n.forgetting",
+    "Expected part that the share so far keeps, if no further sample is better: m/(m + 1) of it with each that ties.",
+    (left, ties, below, own),
+    left,
+    Integer(1),
+    lambda after: below * after() + own * ties / (ties + 1) * after(ties=ties + 1),
+    tex=r"Q_{{{left}}}({ties})",
+)
 
 none_better = sum_over(all_of(draw - 1, below / up_to_it) * own / up_to_it, draw)
 LAW = "rejection.best_of_n.law"
@@ -137,8 +160,8 @@ LAW = "rejection.best_of_n.law"
 claim(
     LAW,
     "The best of n samples has a given reward with probability Fⁿ − Gⁿ, where F is the probability of at most that "
-    "reward and G that of a smaller one. Over all rewards this sums to one. Responses that tie share it in "
-    "proportion to their probabilities.",
+    "reward and G that of a smaller one. Over all rewards this sums to one. If responses that "
+    "tie share their weight equally in each group, each has a part of it in proportion to its probability.",
     holds(equals(none_better, 1 - all_of(samples, below / up_to_it)), name="if none is better", by=induction(samples)),
     holds(
         equals(own * lift(), all_of(samples, up_to_it) - all_of(samples, below)),
@@ -174,14 +197,15 @@ claim(
             step(1, by=finite_sum()),
         ),
     ),
-    *(
-        holds(
-            equals(share_of_best(outcome, levels, draws), law_of_best(outcome, levels, draws)),
-            name=f"outcome {outcome}, rewards {levels}, n = {draws}",
-            by=algebra(sizes={n: len(levels)}),
-        )
-        for outcome, levels in ((2, (1, 2)), (2, (1, 2, 3)), (3, (1, 2, 3)), (1, (1, 1, 2)), (3, (1, 2, 2)))
-        for draws in (2, 3)
+    holds(
+        equals(share_once_seen(), mine / own * all_of(left, up_to_it) + (share - mine / own) * forgetting()),
+        name="once a sample has the reward",
+        by=over_depth(left),
+    ),
+    holds(
+        equals(expected_share(), mine / own * (all_of(left, up_to_it) - all_of(left, below))),
+        name="responses that tie",
+        by=over_depth(left, given=[fact(LAW, part="once a sample has the reward")]),
     ),
     source=BEIRAMI,
     wrong=[
@@ -194,9 +218,8 @@ claim(
             equals(own * lift(), samples * own * all_of(samples - 1, below)),
         ),
         wrong(
-            "responses that tie share it equally",
-            equals(share_of_best(3, (1, 2, 2), 2), (1 - p[1] ** 2) / 2),
-            assuming=[equals(n, 3)],
+            "two responses that tie have one half each, whatever their probabilities",
+            equals(expected_share(), (all_of(left, up_to_it) - all_of(left, below)) / 2),
         ),
     ],
 )

@@ -39,6 +39,23 @@ def test_lift_divergence_and_mean_are_those_of_every_tuple(n):
     assert float(evaluate(expected, {**RISING, "exponent": n}).mid()) == pytest.approx(mean)
 
 
+@pytest.mark.parametrize("n", [0, 1, 2, 4])
+@pytest.mark.parametrize("levels", [(0, 1, 2, 3), (0, 1, 1, 2), (0, 1, 1, 1), (0, 0, 1, 1)])
+def test_responses_that_tie_share_the_weight_as_in_every_tuple(levels, n):
+    for outcome in (1, 2, 3):
+        expected = 0.0
+        for drawn in itertools.product(range(len(CHANCES)), repeat=n):
+            best = [one for one in drawn if levels[one] == max(levels[other] for other in drawn)]
+            weight = best.count(outcome) / len(best) if best else 0
+            expected += weight * math.prod(CHANCES[one] for one in drawn)
+        level = levels[outcome]
+        own = sum(chance for chance, other in zip(CHANCES, levels, strict=True) if other == level)
+        below = sum(chance for chance, other in zip(CHANCES, levels, strict=True) if other < level)
+        if below:
+            given = {"left": n, "below": below, "own": own, "mine": CHANCES[outcome]}
+            assert float(evaluate(best_of_n.expected_share, given).mid()) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     ("rewards", "weights"),
     [([1.0], [1]), ([1.0, 3.0, 2.0], [0, 1, 0]), ([3.0, 1.0, 3.0], [0.5, 0, 0.5]), ([2.0] * 4, [0.25] * 4)],

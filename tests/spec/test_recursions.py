@@ -117,6 +117,46 @@ def test_scores_by_all_rewards_and_by_the_rewards_to_go(world):
     assert isclose(world.value("reinforce.by_rewards_to_go", products_so_far=0, **given), to_go, abs_tol=1e-12)
 
 
+#: Rewards, values and mask of a sequence; what is written at a masked token must not matter.
+TOKENS = [(0.5, 1.0, 1), (9.0, -7.0, 0), (-1.0, 0.25, 1), (2.0, 3.0, 1), (8.0, 8.0, 0)]
+DISCOUNT, LAM = 0.75, 0.5
+
+
+def along(id, **more):
+    """The value of a recursion along the sequence, from its first token to its last."""
+    rewards, values, mask = map(list, zip(*TOKENS, strict=True))
+    size = len(TOKENS)
+    given = {
+        "places": size, "left": size, "place": 1, "following": [*range(2, size + 1), 1], "token_rewards": rewards,
+        "token_values": values, "counting": mask, "discount": DISCOUNT, "lam": LAM, "carried_weight": 1, **more,
+    }  # fmt: skip
+    return float(evaluate(DEFINITIONS[id], given).mid())
+
+
+def residuals(discount=DISCOUNT):
+    """Those of the tokens that count, written out."""
+    counted = [(reward, value) for reward, value, counts in TOKENS if counts]
+    after = [value for _, value in counted[1:]] + [0.0]
+    return [reward + discount * later - value for (reward, value), later in zip(counted, after, strict=True)]
+
+
+def test_generalised_advantage_estimation_along_a_sequence():
+    expected = sum((DISCOUNT * LAM) ** k * delta for k, delta in enumerate(residuals()))
+    assert isclose(along("advantage.advantage_from"), expected)
+    assert isclose(along("advantage.weighted_residuals"), expected)
+    counted = [reward for reward, _, counts in TOKENS if counts]
+    assert isclose(along("advantage.discounted_rewards"), sum(DISCOUNT**k * r for k, r in enumerate(counted)))
+    assert isclose(along("advantage.value_from"), 1.0)
+
+
+def test_the_mixture_of_n_step_estimates():
+    steps = [DISCOUNT**k * delta for k, delta in enumerate(residuals())]
+    estimates = [sum(steps[:n]) for n in range(1, len(steps) + 1)]
+    weights = [(1 - LAM) * LAM**n for n in range(len(steps))]
+    expected = sum(w * e for w, e in zip(weights, estimates, strict=True)) + LAM ** len(steps) * estimates[-1]
+    assert isclose(along("advantage.mixture", discounted_by=1, so_far=0), expected)
+
+
 @pytest.fixture
 def depth():
     """A depth and a number that a test may speak of, and a recursion over it."""

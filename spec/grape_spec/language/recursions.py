@@ -9,7 +9,7 @@ import sympy as sp
 
 from grape_spec.language.claims import as_tuple
 from grape_spec.language.definitions import Definition, Recursion
-from grape_spec.language.domains import Real
+from grape_spec.language.domains import Interval, Real
 from grape_spec.language.expressions import Apply, At, Diff, OneSided, bound_things, cases, occurring, substitute
 from grape_spec.language.registry import RegistryError, enter_recursion, without_body
 from grape_spec.language.sources import DERIVED, Source
@@ -89,9 +89,20 @@ def _applications(id: str, node: sp.Basic, over: sp.Symbol) -> Iterator[Apply]:
 
 
 def may_be_handed_on(parameter: Any, argument: Any) -> bool:
-    """Whether an argument other than the parameter itself is in its domain: any real number, or a position."""
+    """Whether an argument other than the parameter itself is in its domain.
+
+    It is if it is any real number where one is asked for, a position of the same axis, or the parameter plus a number
+    that is not negative where the domain has no upper end.
+    """
     axis = size_of_axis(parameter)
     if axis is not None:
         return size_of_axis(argument) == axis
-    number = isinstance(parameter, sp.Symbol) and DECLARATIONS[parameter].domain == Real
-    return number and isinstance(argument, sp.Expr) and argument.is_extended_real is not False
+    if not isinstance(parameter, sp.Symbol) or not isinstance(argument, sp.Expr):
+        return False
+    if isinstance(argument, sp.IndexedBase | sp.Lambda):
+        return False
+    domain = DECLARATIONS[parameter].domain
+    if domain == Real:
+        return argument.is_extended_real is not False
+    more = argument - parameter
+    return isinstance(domain, Interval) and domain.high is None and more.is_Rational and bool(more >= 0)

@@ -284,7 +284,7 @@ def refuse_recursion(node: Apply) -> None:
     if not reaches(node.depth, recursion.lowest):
         raise NotAlgebraic(f"{node.depth} is not shown to be a depth of {definition.id}")
     for parameter, argument in zip(definition.of, node.arguments, strict=True):
-        if parameter != recursion.over and not _is_in_domain(parameter, argument):
+        if parameter != recursion.over and not is_in_domain(parameter, argument):
             raise NotAlgebraic(f"{argument} is not shown to be {DECLARATIONS[parameter].domain.name}")
 
 
@@ -326,7 +326,7 @@ def _is_met_everywhere(kind: Kind, needed: Any) -> bool:
     return kind in ("positive", "non-negative", "nonzero") and shown_positive(needed)
 
 
-def _is_in_domain(parameter: Any, argument: Any) -> bool:
+def is_in_domain(parameter: Any, argument: Any) -> bool:
     """Whether an argument is in the domain of its parameter; every position is asked to be on its axis elsewhere."""
     declared = DECLARATIONS[parameter]
     if argument == parameter or size_of_axis(parameter) is not None or may_be_handed_on(parameter, argument):

@@ -8,7 +8,7 @@ from grape_spec.proof.rules import fact, finite_sum, over_depth, rewrite, smt
 from sympy import Integer, Lambda, Max
 
 from tests.spec.attacks import world as w
-from tests.spec.attacks.world import ID, attacks_on, c, d, i, j, k, of, pairs, r, s, t, u, x, y, z
+from tests.spec.attacks.world import ID, attacks_on, c, d, i, j, k, m, of, pairs, r, s, t, u, x, y, z
 
 attack = attacks_on("depth")
 
@@ -41,6 +41,12 @@ attack(
     "a positive number handed on less one",
     "r = 1/2",
     written((d, r), r, lambda go: go(at_r=r - 1)),
+    refused="not shown to be in the domain",
+)
+attack(
+    "a mask handed on plus one",
+    "m = 1",
+    written((d, m), m, lambda go: go(at_m=m + 1)),
     refused="not shown to be in the domain",
 )
 attack(

@@ -29,7 +29,7 @@ from grape_spec.language.recursions import may_be_handed_on
 from grape_spec.language.symbols import DECLARATIONS, lowest_of, size_of_axis
 from grape_spec.proof.context import Context, Unknown
 from grape_spec.proof.facts import Fact, part_of
-from grape_spec.proof.needs import reaches
+from grape_spec.proof.needs import is_in_domain, reaches
 from grape_spec.proof.rules.equations import last_apart
 from grape_spec.proof.rules.rule import GENERAL, Rule, sides
 
@@ -54,9 +54,7 @@ class Known:
             return None
         pairs = zip(self.left.arguments, node.arguments, strict=True)
         chosen = {own: given for own, given in pairs if isinstance(own, sp.Symbol)}
-        if any(
-            own not in (self.left.depth, given) and not may_be_handed_on(own, given) for own, given in chosen.items()
-        ):
+        if any(own not in (self.left.depth, given) and not _fits(own, given) for own, given in chosen.items()):
             return None
         return substitute(self.right, chosen) if substitute(self.left, chosen) == node else None
 
@@ -134,6 +132,12 @@ def _equation(statement: Boolean, over: sp.Symbol, within: sp.Symbol | None = No
     if rows:
         raise Unknown(f"{rows[0]} has another size at another depth")
     return Known(left, right, lowest, within)
+
+
+def _fits(own: sp.Symbol, given: Any) -> bool:
+    if size_of_axis(own) is not None:
+        return may_be_handed_on(own, given)
+    return is_in_domain(own, given)
 
 
 def _sizes_of(thing: Any) -> set[sp.Symbol]:
