@@ -271,16 +271,19 @@ attack(
     "a position put in that is off the axis",
     "n = 1",
     lambda: holds(greater(of("there", (w.onward, w.q), w.q[w.onward[1]])(Lambda(i, i + 1), w.q), 0), by=smt()),
+    refused="expected a family of positions",
 )
 attack(
     "numbers put in for positions",
     "u = 1/2",
     lambda: holds(greater(of("there", (w.onward, w.q), w.q[w.onward[1]])(u, w.q), 0), by=smt()),
+    refused="expected a family of positions",
 )
 attack(
     "positions put in at a point",
     "n = 1",
     lambda: holds(greater(At(w.q[w.onward[1]], w.onward, Lambda(i, i + 1)), 0), by=smt()),
+    refused="expected a family of positions",
 )
 attack(
     "each position is led to once",
