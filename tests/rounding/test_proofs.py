@@ -23,6 +23,9 @@ AXIOMS = {
     "Classical_Prop.classic",
 }
 
+#: What the files of the kernels share, in the order of compilation.
+SHARED = ("Model", "LogSigmoid")
+
 SECONDS = 300  # far above what a file takes, so that a slow machine does not fail the test
 
 needs_coq = pytest.mark.skipif(
@@ -61,6 +64,12 @@ BOUNDS = [
     Bound(
         "kl_estimate", "KlEstimate", "kl_estimate_k1_error",
         "u·|value| for k1", "<= u * Rabs (logp - ref_logp)", "<= 1/2 * u * Rabs (logp - ref_logp)",
+    ),
+    Bound(
+        "bradley_terry_per_pair", "BradleyTerryPerPair", "bradley_terry_per_pair_error",
+        "4·u·(|r_w − r_l| + 1)",
+        "4 * u * (Rabs (chosen - rejected) + 1)",
+        "3 * u * (Rabs (chosen - rejected) + 1)",
     ),
     Bound("kl_estimate", "KlEstimate", "kl_estimate_k2_error", "4·u·value for k2", "4 * u * value", "3 * u * value"),
     Bound(
@@ -106,6 +115,7 @@ WORSE = {
     "ppo_per_token_error": ("within_ulps 1 u (exp d) rho", "within_ulps 2 u (exp d) rho"),
     "trpo_per_token_error": ("within_ulps 1 u (exp d) rho", "within_ulps 2 u (exp d) rho"),
     "cispo_per_token_error": ("within_ulps (9/10) u (exp d) rho", "within_ulps 1 u (exp d) rho"),
+    "bradley_terry_per_pair_error": ("computes_log_sigmoid (3/2) u eta m y", "computes_log_sigmoid 2 u eta m y"),
     "kl_estimate_k3_error": ("within_ulps 2 u (exp (- d) - 1) e", "within_ulps 3 u (exp (- d) - 1) e"),
     "kl_estimate_k3_slope_error": ("within_ulps 1 u (exp (- d) - 1) e", "within_ulps 2 u (exp (- d) - 1) e"),
 }
@@ -140,12 +150,13 @@ def compiled(folder, name):
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    """A folder with the sources and the compiled model. Coq writes beside what it reads."""
+    """A folder with the sources, what they share compiled. Coq writes beside what it reads."""
     folder = tmp_path_factory.mktemp("rounding")
     for path in SOURCES.glob("*.v"):
         shutil.copy(path, folder)
-    result = compiled(folder, "Model")
-    assert result.returncode == 0, result.stderr
+    for name in SHARED:
+        result = compiled(folder, name)
+        assert result.returncode == 0, result.stderr
     return folder
 
 
@@ -153,7 +164,7 @@ def library(tmp_path_factory):
 
 
 def test_there_are_proofs():
-    assert {"Model", *(bound.file for bound in BOUNDS)} == {path.stem for path in SOURCES.glob("*.v")}
+    assert {*SHARED, *(bound.file for bound in BOUNDS)} == {path.stem for path in SOURCES.glob("*.v")}
 
 
 def test_docstrings_name_exactly_the_theorems_that_are_listed():

@@ -6,6 +6,7 @@ from torch.nn.functional import logsigmoid
 
 from grape_verified import (
     aggregate,
+    bradley_terry_per_pair,
     cispo_per_token,
     dpo_per_pair,
     kl_estimate,
@@ -91,6 +92,12 @@ def test_logsigmoid(dtype):
     [x] = drawn(dtype, number=1)
     steps = x.clamp(max=0) - (-x.abs()).exp().log1p()
     assert (logsigmoid(x) - steps).abs().max() <= 2 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bradley_terry_per_pair(dtype):
+    chosen, rejected = drawn(dtype, number=2, shape=(37,))
+    assert torch.equal(bradley_terry_per_pair(chosen, rejected), -logsigmoid(chosen - rejected))
 
 
 @pytest.mark.parametrize("clip", [None, 0.7])

@@ -1,124 +1,7 @@
 (** The rounding error of [dpo_per_pair]. *)
 From Coq Require Import Reals Lra Psatz.
-From Rounding Require Import Model.
+From Rounding Require Import Model LogSigmoid.
 Open Scope R_scope.
-
-(** ** The logarithm of the logistic function *)
-
-Lemma ln_2_small : ln 2 <= 3/4.
-Proof.
-  apply Rnot_lt_le. intro H. apply exp_increasing in H. rewrite exp_ln in H by lra.
-  assert (L := exp_ineq1_le (3/32)). replace (3/4) with (3/32 * 8) in H by field.
-  assert (E : exp (3/32 * 8) = exp (3/32) ^ 8).
-  { replace (3/32 * 8) with (3/32 + 3/32 + 3/32 + 3/32 + 3/32 + 3/32 + 3/32 + 3/32) by ring.
-    rewrite !exp_plus. ring. }
-  rewrite E in H. assert (P : (1 + 3/32) ^ 8 <= exp (3/32) ^ 8) by (apply pow_incr; lra). lra.
-Qed.
-
-(** ln(1 + x) has the slope 1/(1 + x). *)
-Lemma ln_1_plus_near x y d b : 0 <= x -> 0 <= y -> Rabs (y - x) <= d -> 0 <= b ->
-  d <= b * (1 + x - d) -> d <= b * (1 + x) ->
-  Rabs (ln (1 + y) - ln (1 + x)) <= b.
-Proof.
-  assert (K : forall x y, 0 <= b -> 0 <= x -> x <= y -> y - x <= b * (1 + x) -> 0 <= ln (1 + y) - ln (1 + x) <= b).
-  { intros v w B0 V W B. split.
-    - destruct W as [W | W]; [| subst; lra]. assert (ln (1 + v) < ln (1 + w)) by (apply ln_increasing; lra). lra.
-    - assert (E : ln ((1 + v) * exp b) = ln (1 + v) + b) by (rewrite ln_mult, ln_exp by (try apply exp_pos; lra); ring).
-      assert (M := exp_ineq1_le b). assert (F : 1 + w <= (1 + v) * exp b).
-      { apply Rle_trans with ((1 + v) * (1 + b)); [lra | apply Rmult_le_compat_l; lra]. }
-      destruct F as [F | F]; [apply ln_increasing in F; lra | rewrite F; lra]. }
-  intros X Y D B M N. apply Rabs_bounds in D. destruct (Rle_lt_dec x y) as [H | H].
-  - rewrite Rabs_pos_eq by (pose proof (K x y B X H); lra). apply K; lra.
-  - assert (b * (1 + x - d) <= b * (1 + y)) by (apply Rmult_le_compat_l; lra).
-    pose proof (K y x B Y ltac:(lra) ltac:(lra)). rewrite Rabs_left1 by lra. lra.
-Qed.
-
-Lemma log_sigmoid_negative x : log_sigmoid x <= 0.
-Proof.
-  unfold log_sigmoid. assert (P := exp_pos (- x)). assert (ln 1 < ln (1 + exp (- x))) by (apply ln_increasing; lra).
-  rewrite ln_1 in *. lra.
-Qed.
-
-(** log_sigmoid(x) = min(x, 0) - log1p(exp(-|x|)), as torch computes it. *)
-Lemma log_sigmoid_split x : log_sigmoid x = Rmin x 0 - ln (1 + exp (- Rabs x)).
-Proof.
-  unfold log_sigmoid. destruct (Rle_lt_dec 0 x) as [H | H].
-  - rewrite Rmin_right, Rabs_pos_eq by lra. ring.
-  - rewrite Rmin_left, Rabs_left, Ropp_involutive by lra.
-    assert (E : 1 + exp (- x) = exp (- x) * (1 + exp x)).
-    { rewrite Rmult_plus_distr_l, <- exp_plus. replace (- x + x) with 0 by ring. rewrite exp_0. ring. }
-    rewrite E, ln_mult, ln_exp by (try apply exp_pos; assert (P := exp_pos x); lra). ring.
-Qed.
-
-Lemma log_sigmoid_opposite x : log_sigmoid x = log_sigmoid (- x) + x.
-Proof.
-  rewrite !log_sigmoid_split, Rabs_Ropp. unfold Rmin. destruct (Rle_dec x 0), (Rle_dec (- x) 0); try lra.
-Qed.
-
-Lemma exp_of_minus_Rabs x : 0 < exp (- Rabs x) <= 1.
-Proof.
-  split; [apply exp_pos |]. rewrite <- exp_0. assert (P := Rabs_pos x).
-  destruct P as [P | P]; [left; apply exp_increasing; lra | rewrite <- P, Ropp_0; lra].
-Qed.
-
-Lemma log_sigmoid_of_positive x : 0 <= x -> - (3/4) <= log_sigmoid x.
-Proof.
-  intro X. rewrite log_sigmoid_split, Rmin_right by lra. destruct (exp_of_minus_Rabs x) as [P Q].
-  pose proof ln_2_small. replace 2 with (1 + 1) in * by ring.
-  destruct Q as [Q | Q]; [| rewrite Q; lra].
-  assert (ln (1 + exp (- Rabs x)) < ln (1 + 1)) by (apply ln_increasing; lra). lra.
-Qed.
-
-(** log_sigmoid moves by no more than its argument. *)
-Lemma log_sigmoid_lipschitz x y : Rabs (log_sigmoid y - log_sigmoid x) <= Rabs (y - x).
-Proof.
-  assert (K : forall a b, a <= b -> 0 <= log_sigmoid b - log_sigmoid a <= b - a).
-  { intros a b A. unfold log_sigmoid. assert (P := exp_pos (- a)). assert (Q := exp_pos (- b)).
-    assert (O : exp (- b) <= exp (- a)) by (destruct A as [A | A]; [left; apply exp_increasing; lra | subst; lra]).
-    split.
-    - destruct O as [O | O]; [| rewrite O; lra].
-      assert (ln (1 + exp (- b)) < ln (1 + exp (- a))) by (apply ln_increasing; lra). lra.
-    - assert (E : ln ((1 + exp (- b)) * exp (b - a)) = ln (1 + exp (- b)) + (b - a)).
-      { rewrite ln_mult, ln_exp by (try apply exp_pos; lra). reflexivity. }
-      assert (F : 1 + exp (- a) <= (1 + exp (- b)) * exp (b - a)).
-      { rewrite Rmult_plus_distr_r, <- exp_plus. replace (- b + (b - a)) with (- a) by ring.
-        assert (M := exp_ineq1_le (b - a)). lra. }
-      destruct F as [F | F]; [apply ln_increasing in F; lra | rewrite F; lra]. }
-  destruct (Rle_lt_dec x y) as [H | H].
-  - rewrite !Rabs_pos_eq by (pose proof (K x y H); lra). now apply K.
-  - rewrite !Rabs_left1 by (pose proof (K y x ltac:(lra)); lra). pose proof (K y x ltac:(lra)). lra.
-Qed.
-
-(** logsigmoid of a number y in place of x. *)
-Lemma log_sigmoid_error u eta x y v : 0 < u <= 1/1000 -> 0 <= eta <= u / 1000 ->
-  computes_log_sigmoid u eta y v ->
-  Rabs (v - log_sigmoid x) <= 1001/1000 * Rabs (y - x) + u * Rabs (log_sigmoid x) + 403/100 * u.
-Proof.
-  intros U H (z & w & Z0 & Z & W & V). unfold within_ulps_near_zero, rounded in *.
-  destruct (exp_of_minus_Rabs y) as [P Q]. set (e := exp (- Rabs y)) in *. rewrite (Rabs_pos_eq e) in Z by lra.
-  assert (L : Rabs (ln (1 + z) - ln (1 + e)) <= 101/100 * u).
-  { apply (ln_1_plus_near e z (1 * (2 * u * e) + eta)); try lra; try exact Z; nra. }
-  assert (N : 0 <= ln (1 + e) <= 3/4).
-  { pose proof ln_2_small. assert (ln 1 < ln (1 + e)) by (apply ln_increasing; lra). rewrite ln_1 in *.
-    replace 2 with (1 + 1) in * by ring.
-    destruct Q as [Q | Q]; [| rewrite Q in *; lra].
-    assert (ln (1 + e) < ln (1 + 1)) by (apply ln_increasing; lra). lra. }
-  assert (A : Rabs (w - ln (1 + e)) <= 4016/1000 * u).
-  { pose proof (Rabs_step _ _ _ _ _ L W) as A. pose proof (shrinks (1/1000) u u ltac:(lra) ltac:(lra)).
-    assert (B : Rabs (ln (1 + z)) <= 3/4 + 101/100 * u).
-    { pose proof (Rabs_within _ _ _ L) as B. rewrite (Rabs_pos_eq (ln (1 + e))) in B by lra. lra. }
-    assert (u * Rabs (ln (1 + z)) <= u * (3/4 + 101/100 * u)) by (apply Rmult_le_compat_l; lra). lra. }
-  assert (B : Rabs (Rmin y 0 - w - log_sigmoid y) <= 4016/1000 * u).
-  { rewrite log_sigmoid_split. fold e.
-    replace (Rmin y 0 - w - (Rmin y 0 - ln (1 + e))) with (- (w - ln (1 + e))) by ring. now rewrite Rabs_Ropp. }
-  pose proof (Rabs_step _ _ _ _ _ (log_sigmoid_lipschitz x y) B) as C. pose proof (Rabs_within _ _ _ C) as D.
-  pose proof (Rabs_step _ _ _ _ _ C V) as E.
-  set (d := Rabs (y - x)) in *. assert (0 <= d) by apply Rabs_pos. set (l := Rabs (log_sigmoid x)) in *.
-  assert (u * Rabs (Rmin y 0 - w) <= u * (l + (d + 4016/1000 * u))) by (apply Rmult_le_compat_l; lra).
-  pose proof (shrinks (1/1000) u d ltac:(lra) ltac:(lra)). pose proof (shrinks (1/1000) u u ltac:(lra) ltac:(lra)). lra.
-Qed.
-
-(** ** The loss *)
 
 (** The margin, beta times the difference of both log-ratios x and y. The option beta is rounded to the dtype. *)
 Lemma margin_error u eta x y a b g beta beta' m : 0 < u <= 1/1000 -> 0 < beta ->
@@ -186,8 +69,8 @@ Theorem dpo_per_pair_error (u eta chosen rejected ref_chosen ref_rejected beta s
   rounded u (a - b) g ->
   rounded u beta beta' ->
   rounded_near_zero u eta (beta' * g) m ->
-  computes_log_sigmoid u eta m y ->
-  computes_log_sigmoid u eta (- m) z ->
+  computes_log_sigmoid 2 u eta m y ->
+  computes_log_sigmoid 2 u eta (- m) z ->
   Rabs (k - (1 - smoothing)) <= 51/100 * u ->   (* numbers from 1/2 to 1 are u apart *)
   rounded_near_zero u eta smoothing e ->
   rounded_near_zero u eta (- k * y) p ->
@@ -203,15 +86,15 @@ Proof.
   assert (S : Rabs m0 <= s).
   { unfold m0, s. rewrite Rabs_mult, (Rabs_pos_eq beta), <- Rmult_plus_distr_l by lra. apply Rmult_le_compat_l; [lra |].
     unfold Rminus at 1. eapply Rle_trans; [apply Rabs_triang | rewrite Rabs_Ropp; lra]. }
-  pose proof (log_sigmoid_error u eta m0 m y U H Y) as Y'.
-  pose proof (log_sigmoid_error u eta (- m0) (- m) z U H Z) as Z'.
+  pose proof (log_sigmoid_error 2 u eta m0 m y U ltac:(lra) H Y) as Y'.
+  pose proof (log_sigmoid_error 2 u eta (- m0) (- m) z U ltac:(lra) H Z) as Z'.
   replace (Rabs (- m - - m0)) with (Rabs (m - m0)) in Z' by (rewrite <- Rabs_Ropp; f_equal; ring).
   set (d := Rabs (m - m0)) in *. assert (d0 : 0 <= d) by apply Rabs_pos.
   (* Both logarithms, without their signs. *)
   assert (L := log_sigmoid_negative m0). assert (L' := log_sigmoid_negative (- m0)).
   assert (O := log_sigmoid_opposite m0).
   rewrite (Rabs_left1 (log_sigmoid m0)) in Y' by lra. rewrite (Rabs_left1 (log_sigmoid (- m0))) in Z' by lra.
-  assert (small : (0 <= m0 /\ - log_sigmoid m0 <= 3/4) \/ (m0 <= 0 /\ - log_sigmoid (- m0) <= 3/4)).
+  assert (small : (0 <= m0 /\ - log_sigmoid m0 <= 7/10) \/ (m0 <= 0 /\ - log_sigmoid (- m0) <= 7/10)).
   { destruct (Rle_lt_dec 0 m0); [left | right].
     - pose proof (log_sigmoid_of_positive m0). lra.
     - pose proof (log_sigmoid_of_positive (- m0)). lra. }
@@ -224,19 +107,21 @@ Proof.
   (* r1 and r2 are the relative errors of both logarithms: u times their sizes. *)
   set (r1 := u * l1) in *. set (r2 := u * l2) in *.
   assert (R1 : 0 <= r1) by (apply Rmult_le_pos; lra). assert (R2 : 0 <= r2) by (apply Rmult_le_pos; lra).
-  assert (R : r1 <= 3/4 * u /\ r2 <= t + 3/4 * u /\ r1 <= r2 \/ r2 <= 3/4 * u /\ r1 <= t + 3/4 * u /\ r2 <= r1).
-  { assert (K1 : forall x, x <= 3/4 -> u * x <= 3/4 * u).
-    { intros. rewrite (Rmult_comm (3/4)). apply Rmult_le_compat_l; lra. }
-    assert (K2 : forall x, x <= s + 3/4 -> u * x <= t + 3/4 * u).
-    { intros. replace (t + 3/4 * u) with (u * (s + 3/4)) by (unfold t; ring). apply Rmult_le_compat_l; lra. }
+  assert (R : r1 <= 7/10 * u /\ r2 <= t + 7/10 * u /\ r1 <= r2 \/ r2 <= 7/10 * u /\ r1 <= t + 7/10 * u /\ r2 <= r1).
+  { assert (K1 : forall x, x <= 7/10 -> u * x <= 7/10 * u).
+    { intros. rewrite (Rmult_comm (7/10)). apply Rmult_le_compat_l; lra. }
+    assert (K2 : forall x, x <= s + 7/10 -> u * x <= t + 7/10 * u).
+    { intros. replace (t + 7/10 * u) with (u * (s + 7/10)) by (unfold t; ring). apply Rmult_le_compat_l; lra. }
     destruct small as [[M0 N] | [M0 N]]; [left | right]; (split; [apply K1; lra | split; [apply K2; lra |]]);
       apply Rmult_le_compat_l; lra. }
-  set (d1 := 1001/1000 * d + r1 + 403/100 * u) in *. set (d2 := 1001/1000 * d + r2 + 403/100 * u) in *.
+  set (d1 := 1001/1000 * d + r1 + 384/100 * u) in *. set (d2 := 1001/1000 * d + r2 + 384/100 * u) in *.
   replace (- k * y) with (k * - y) in P by ring.
   assert (Y2 : Rabs (- y - l1) <= d1).
-  { replace (- y - l1) with (- (y - log_sigmoid m0)) by (unfold l1; ring). rewrite Rabs_Ropp. exact Y'. }
+  { replace (- y - l1) with (- (y - log_sigmoid m0)) by (unfold l1; ring). rewrite Rabs_Ropp.
+    unfold d1. lra. }
   assert (Z2 : Rabs (- z - l2) <= d2).
-  { replace (- z - l2) with (- (z - log_sigmoid (- m0))) by (unfold l2; ring). rewrite Rabs_Ropp. exact Z'. }
+  { replace (- z - l2) with (- (z - log_sigmoid (- m0))) by (unfold l2; ring). rewrite Rabs_Ropp.
+    unfold d2. lra. }
   assert (Q2 : rounded_near_zero u eta (e * - z) (- q)).
   { unfold rounded_near_zero in *. replace (- q - e * - z) with (- (q - e * z)) by ring.
     replace (e * - z) with (- (e * z)) by ring. rewrite !Rabs_Ropp. exact Q. }
@@ -269,11 +154,11 @@ Proof.
   pose proof (shrinks (1/1000) u d1 ltac:(lra) D1) as U1. pose proof (shrinks (1/1000) u d2 ltac:(lra) D2) as U2.
   assert (U2' : smoothing * (u * d2) <= 1/2 * (u * d2)) by (apply Rmult_le_compat_r; [apply Rmult_le_pos |]; lra).
   assert (X : eta * (l2 + d2) <= u / 1000 * (l2 + d2)) by (apply Rmult_le_compat_r; lra).
-  assert (weights : (1 - smoothing) * d1 + smoothing * d2 = 1001/1000 * d + (r1 - e1 + e2) + 403/100 * u).
+  assert (weights : (1 - smoothing) * d1 + smoothing * d2 = 1001/1000 * d + (r1 - e1 + e2) + 384/100 * u).
   { unfold d1, d2, e1, e2. ring. }
   set (f := u * value + _ + 2 * eta) in *.
   assert (f0 : f <= (r1 - e1 + e2) + 1001/1000 * (51/100 * r1 + 52/100000 * d1 + e2 + 51/100000 * d2 + 1/1000 * r2
-    + (1001/1000 * d + (r1 - e1 + e2) + 403/100 * u)) + 2/1000 * u).
+    + (1001/1000 * d + (r1 - e1 + e2) + 384/100 * u)) + 2/1000 * u).
   { unfold f. rewrite UV. replace (51/100 * u * (l1 + d1)) with (51/100 * r1 + 51/100 * (u * d1)) by (unfold r1; ring).
     replace ((u * smoothing + eta) * (l2 + d2)) with (e2 + smoothing * (u * d2) + eta * (l2 + d2))
       by (unfold e2, r2; ring).

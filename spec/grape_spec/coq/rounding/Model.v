@@ -25,13 +25,13 @@ Definition within_ulps_near_zero (n u eta x v : R) : Prop := Rabs (v - x) <= n *
 Definition rounded_option (u x v : R) : Prop := Rabs (v - x) <= 101/100 * u * Rabs x.
 
 (** The logarithm of the logistic function, and how torch computes it: min(x, 0) - log1p(exp(-|x|)). exp is within
-    1 ulp and never negative, log1p is within 2 ulp. *)
+    1 ulp and never negative, log1p is within n ulp. *)
 Definition log_sigmoid (x : R) : R := - ln (1 + exp (- x)).
 
-Definition computes_log_sigmoid (u eta x v : R) : Prop := exists z w : R,
+Definition computes_log_sigmoid (n u eta x v : R) : Prop := exists z w : R,
   0 <= z /\
   within_ulps_near_zero 1 u eta (exp (- Rabs x)) z /\  (* z = exp(-|x|) *)
-  within_ulps_near_zero 2 u eta (ln (1 + z)) w /\      (* w = log1p(z) *)
+  within_ulps_near_zero n u eta (ln (1 + z)) w /\      (* w = log1p(z) *)
   rounded u (Rmin x 0 - w) v.                          (* v = min(x, 0) - w *)
 
 (** ** What follows *)
