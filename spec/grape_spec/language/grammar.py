@@ -43,8 +43,11 @@ def refuse_foreign_rule(value: Any) -> None:
     elif isinstance(value, sp.Basic):
         _refuse_in_rule(value)
     elif type(value) in _RULES:
-        for entry in fields(value):
-            refuse_foreign_rule(getattr(value, entry.name))
+        names = [entry.name for entry in fields(value)]
+        if extra := vars(value).keys() - set(names):
+            raise NotInLanguage(f"by: got {shown(value)} with {', '.join(sorted(extra))} of its own")
+        for name in names:
+            refuse_foreign_rule(getattr(value, name))
     elif not isinstance(value, str | int):
         raise NotInLanguage(f"by: got {shown(value)}, expected a rule, such as algebra() or smt()")
 

@@ -47,10 +47,10 @@ def recursive(
         raise RegistryError(f"{id}: got the depth {over}, expected an argument that is a whole number or a size")
     with without_body(id, of) as itself:
         onwards = sp.sympify(step(itself))
-    _refuse_first(id, over, first)
-    _refuse_step(id, of, over, onwards)
-    before = substitute(onwards, {over: over - 1})
-    body = cases((first, sp.Eq(over, lowest, evaluate=False)), (before, sp.true))
+        _refuse_first(id, over, first)
+        _refuse_step(id, of, over, onwards)
+        before = substitute(onwards, {over: over - 1})
+        body = cases((first, sp.Eq(over, lowest, evaluate=False)), (before, sp.true))
     recursion = Recursion(over, lowest, sp.sympify(first), onwards)
     return enter_recursion(Definition(id, text, of, body, tex, Real, convention, source, recursion))
 

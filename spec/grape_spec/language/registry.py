@@ -105,6 +105,8 @@ def _refuse_definition(entry: Definition) -> None:
     for thing in entry.of:
         if not isinstance(thing, sp.Symbol | sp.IndexedBase):
             raise RegistryError(f"{id}: of: got {thing}, expected symbols, indices and families")
+        if entry.of.count(thing) > 1:
+            raise RegistryError(f"{id}: of: got {thing} twice, expected each argument once")
     if entry.domain not in (Real, Positive):
         raise RegistryError(f"{id}: domain: got {entry.domain.name}, expected Real or Positive, which a proof can show")
     with _named(id):
@@ -292,7 +294,7 @@ def _refuse_text(id: str, text: str) -> None:
 
 
 def _refuse_unless(value: Any, kind: type, where: str, expected: str) -> None:
-    if not isinstance(value, kind):
+    if type(value) is not kind:  # a part of somebody's own could say one thing to a page and another to the prover
         raise RegistryError(f"{where}: got {shown(value)}, expected {expected}")
 
 

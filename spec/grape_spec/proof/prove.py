@@ -80,7 +80,10 @@ def _refuse_foreign(value: Any) -> None:
     if isinstance(value, Rule | Step | Fact):
         if type(value) not in RULES | {Step, Fact}:
             raise Unknown(f"{type(value).__name__} is no rule of the package")
-        value = tuple(getattr(value, entry.name) for entry in fields(value))
+        names = [entry.name for entry in fields(value)]
+        if vars(value).keys() - set(names):
+            raise Unknown(f"this {type(value).__name__} is not as the package made it")
+        value = tuple(getattr(value, name) for name in names)
     if isinstance(value, tuple):
         for item in value:
             _refuse_foreign(item)

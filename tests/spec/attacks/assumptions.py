@@ -2,11 +2,13 @@
 
 What is assumed of one entry, of a total or not strictly says nothing of all entries, of a part or strictly."""
 
-from grape_spec.language import at_least, equals, greater, holds, less, sum_over
-from grape_spec.proof.rules import fact, finite_sum, rewrite, smt, termwise
+import sympy as sp
+from grape_spec.language import Diff, at_least, equals, greater, holds, less, sum_over
+from grape_spec.proof.rules import fact, finite_sum, from_minimum, rewrite, smt, termwise
+from sympy import Lambda
 
 from tests.spec.attacks import world as w
-from tests.spec.attacks.world import attacks_on, i, j, k, s, u, x, y
+from tests.spec.attacks.world import attacks_on, i, j, k, s, u, v, x, y
 
 attack = attacks_on("assumptions")
 
@@ -56,4 +58,92 @@ attack(
     "undefined at the point",
     "log of −1",
     lambda: holds(greater(x, 0), by=smt(), assuming=[equals(w.mul(0, w.lg(x)), 0)]),
+)
+
+attack(
+    "a fact on every entry, for one",
+    "another entry is −1",
+    lambda: holds(
+        at_least(sum_over(u[i], i), w.mul(0, u[k])),
+        by=smt(given=[fact("at.nonnegative_sum")]),
+        assuming=[at_least(u[k], 0)],
+    ),
+)
+attack(
+    "a fact on every entry, for the one of its name",
+    "another entry is −1",
+    lambda: holds(
+        at_least(sum_over(u[i], i), w.mul(0, u[i])),
+        by=smt(given=[fact("at.nonnegative_sum")]),
+        assuming=[at_least(u[i], 0)],
+    ),
+)
+attack(
+    "a fact on every entry, for another family",
+    "v = −1",
+    lambda: holds(
+        at_least(sum_over(v[i], i), 0 * x),
+        by=smt(given=[fact("at.nonnegative_sum", at_u=v)]),
+        assuming=[at_least(u[i], 0)],
+    ),
+)
+attack(
+    "one row within a sum over rows",
+    "n = 2",
+    lambda: holds(
+        equals(sum_over(sum_over(w.table[k, s], s), k) + w.mul(0, u[i]), sum_over(u[k], k)),
+        by=finite_sum(),
+        assuming=[equals(sum_over(w.table[i, s], s), u[i])],
+    ),
+)
+attack(
+    "a total of squares, weighted",
+    "v = 2",
+    lambda: holds(
+        equals(sum_over(u[i] ** 2 * v[i], i), x), by=finite_sum(), assuming=[equals(sum_over(u[i] ** 2, i), x)]
+    ),
+)
+attack(
+    "a total, differentiated",
+    "slope Σu",
+    lambda: holds(equals(Diff(sum_over(u[i], i) * x, x), y), by=finite_sum(), assuming=[equals(sum_over(u[i], i), x)]),
+)
+attack(
+    "a total, of twice as much",
+    "u = 1",
+    lambda: holds(equals(w.total(Lambda(i, 2 * u[i])), x), by=finite_sum(), assuming=[equals(w.total(u), x)]),
+)
+attack(
+    "a total, of another family",
+    "v = 2",
+    lambda: holds(equals(w.total(v), x), by=finite_sum(), assuming=[equals(w.total(u), x)]),
+)
+attack(
+    "a total that cannot be",
+    "x = 1, y = 2",
+    lambda: holds(equals(x, y), by=finite_sum(), assuming=[equals(sum_over(u[i], i), sum_over(u[i], i) + 1)]),
+)
+attack(
+    "one of two",
+    "x = −1, y = 1",
+    lambda: holds(greater(x, 0), by=smt(), assuming=[sp.Or(greater(x, 0), greater(y, 0))]),
+)
+attack(
+    "a minimum that an assumption moves",
+    "x = −1/2",
+    lambda: holds(at_least(x**2 + y, 0), by=from_minimum(of=x**2 + y, over=x, at=0), assuming=[equals(y, x)]),
+)
+attack(
+    "a minimum by a total that moves",
+    "y = 1, x = 1/4",
+    lambda: holds(
+        at_least((sum_over(u[i], i) - x) * y + x**2 - x, w.mul(0, x)),
+        by=from_minimum(of=(sum_over(u[i], i) - x) * y + x**2 - x, over=x, at=0),
+        assuming=[equals(sum_over(u[i], i), 0)],
+    ),
+)
+attack(
+    "a bound by a fact without its assumption",
+    "x = 3",
+    lambda: holds(less(x, 2), by=from_minimum(of=2 - x, over=x, at=2, given=[fact("at.below_two")], strict=True)),
 )

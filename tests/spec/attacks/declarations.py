@@ -4,13 +4,27 @@ The prover believes what is declared: the language has to see that it is so, and
 
 from fractions import Fraction
 
-from grape_spec.language import Apply, Open, Positive, Simplex, Smooth, at_most, equals, family, holds, index, symbol
+from grape_spec.language import (
+    Apply,
+    Mask,
+    Open,
+    Part,
+    Positive,
+    Simplex,
+    Smooth,
+    at_most,
+    equals,
+    family,
+    holds,
+    index,
+    symbol,
+)
 from grape_spec.language.domains import Interval, OneOf
 from grape_spec.language.registry import DEFINITIONS
 from grape_spec.proof.rules import GENERAL, Rule, algebra, smt
 
 from tests.spec.attacks import world as w
-from tests.spec.attacks.world import FAR, attacks_on, n, of, x
+from tests.spec.attacks.world import FAR, attacks_on, f, n, of, x
 
 attack = attacks_on("declarations")
 
@@ -89,3 +103,44 @@ for name, write, refused in (
     ("a name that a renamed index takes", lambda: index("at_j′", w.c, ""), "expected letters, digits and underscores"),
 ):
     attack(name, "nothing is of such a kind", write, refused=refused)
+
+
+class TwoFaced(Part):
+    """A part that says one thing to a page and another to the prover."""
+
+    looks = 0
+
+    def __getattribute__(self, name):
+        if name == "statement":
+            TwoFaced.looks += 1
+            return equals(x, x + 0 * FAR) if TwoFaced.looks % 2 else equals(x, 1)
+        return super().__getattribute__(name)
+
+
+def patched():
+    """A rule of the package with a proof of its own."""
+    rule = smt()
+    object.__setattr__(rule, "prove", lambda statement, context: GENERAL)
+    return holds(at_most(x, FAR), by=rule)
+
+
+attack("a part that changes its statement", "x = 2", lambda: TwoFaced(equals(x, 1), smt()), refused="expected holds")
+attack("a rule with a proof of its own", "x = 1000001", patched, refused="with prove of its own")
+attack(
+    "an argument that is given twice",
+    "f(1, 2)",
+    lambda: of("twice", (x, x), x + 1),
+    refused="twice, expected each argument once",
+)
+attack(
+    "an argument that is a function",
+    "f is not put in",
+    lambda: of("applied", (f,), f(x)),
+    refused="expected symbols, indices and families",
+)
+attack(
+    "a definition that calls itself a mask",
+    "x = 2",
+    lambda: of("masked", (x,), x, domain=Mask()),
+    refused="expected Real or Positive",
+)

@@ -4,12 +4,27 @@ Gradients are what a loss is used for: a kink taken for smooth, a derivative at 
 are the mistakes that a proof has to find."""
 
 import sympy as sp
-from grape_spec.language import At, Diff, OneSided, at_least, clip, delta, equals, greater, holds, sum_over
-from grape_spec.proof.rules import algebra, by_terms, chain, chain_rule, finite_sum, near, rewrite, slope, step
+from grape_spec.language import (
+    At,
+    Diff,
+    OneSided,
+    at_least,
+    at_most,
+    cases,
+    clip,
+    delta,
+    equals,
+    greater,
+    holds,
+    less,
+    product_over,
+    sum_over,
+)
+from grape_spec.proof.rules import algebra, by_terms, chain, chain_rule, fact, finite_sum, near, rewrite, slope, step
 from sympy import Integer, Lambda, Max, Rational, exp, log
 
 from tests.spec.attacks import world as w
-from tests.spec.attacks.world import attacks_on, e, f, i, j, k, l, m, n, of, p, u, x, y, z
+from tests.spec.attacks.world import attacks_on, e, f, i, j, k, l, m, n, of, p, r, s, t, u, x, y, z
 
 attack = attacks_on("derivatives")
 
@@ -173,4 +188,128 @@ attack(
     "one term of a sum with a kink in it",
     "u = −1",
     lambda: holds(equals(Diff(sum_over(Max(u[i], 0), i), u[k]), 1), by=by_terms()),
+)
+
+for name, why, statement in (
+    ("a product is flat", "n = 1", lambda: equals(Diff(product_over(u[i], i), u[k]), 0)),
+    ("a power of the size, differentiated", "n = 2", lambda: equals(Diff(product_over(x + 0 * u[i], i), x), 1)),
+    ("a total of probabilities in a product", "slope x", lambda: equals(Diff(x * sum_over(p[i], i), p[k]), 0)),
+    ("a total of probabilities, squared", "slope 2", lambda: equals(At(Diff(sum_over(p[i], i) ** 2, p[k]), k, 1), 0)),
+    (
+        "of a column, in an entry of another",
+        "i ≠ j",
+        lambda: equals(Diff(sum_over(w.table[i, s] ** 2, s), w.table[j, t]), 2 * w.table[j, t]),
+    ),
+    ("of a column, everywhere one", "s ≠ t", lambda: equals(Diff(sum_over(w.table[i, s], i), w.table[j, t]), 1)),
+    ("summed over what is varied", "n = 2", lambda: equals(sum_over(Diff(u[i] ** 2, u[k]), k), 2 * n * u[i])),
+    ("an entry does not move with the first", "i = 1", lambda: equals(Diff(u[i], u[1]), 0)),
+    ("the last entry is not the first", "n = 1", lambda: equals(Diff(u[n], u[1]), 0)),
+    (
+        "of softmax, without its diagonal",
+        "i ≠ k",
+        lambda: equals(Diff(w.softmax(i, u), u[k]), w.softmax(i, u) * (1 - w.softmax(k, u))),
+    ),
+    ("a function at a multiple", "f(x) = x²", lambda: equals(Diff(f(2 * x), x), 2 * Diff(f(x), x))),
+    ("a function of a square", "f(x) = x²", lambda: equals(Diff(f(x**2), x), 2 * x * Diff(f(x), x))),
+    ("functions of different indices", "f(i, x) = ix", lambda: equals(Diff(f(1, x), x), Diff(f(2, x), x))),
+    (
+        "an equal argument is another argument",
+        "x = y",
+        lambda: equals(delta(x, y) * Diff(x * y, x), delta(x, y) * Diff(x**2, x)),
+    ),
+):
+    attack(name, why, lambda statement=statement: holds(statement(), by=finite_sum()))
+
+attack(
+    "a function of an absolute value",
+    "f(x) = x: a kink",
+    lambda: holds(equals(w.mul(0, Diff(f(w.mag(x)), x)), 0), by=algebra()),
+)
+attack("√x² is smooth", "x = 0", lambda: holds(equals(Diff(w.root(x**2), x) * w.root(x**2), x), by=algebra()))
+attack(
+    "a root has a slope at its end",
+    "e = 0",
+    lambda: holds(equals(w.mul(0, OneSided(w.root(e), e, 0, 1)), 0 * y), by=algebra()),
+)
+attack(
+    "a factor that is differentiated twice over",
+    "∂xx² = 3x²",
+    lambda: holds(equals(Diff(x**3, x), 2 * x**2), by=by_terms(fact("at.square_slope"))),
+)
+attack(
+    "|−x| from |x| by a fact",
+    "x = −1",
+    lambda: holds(equals(Diff(w.mag(-x) + x, x), 2), by=by_terms(fact("at.mag_slope", at_x=-x)), assuming=[less(x, 0)]),
+)
+attack(
+    "|2x| from |x| by a fact",
+    "slope 2",
+    lambda: holds(
+        equals(Diff(w.mag(2 * x), x), 1), by=by_terms(fact("at.mag_slope", at_x=2 * x)), assuming=[greater(x, 0)]
+    ),
+)
+attack(
+    "|y| from |x| by a fact",
+    "slope 0",
+    lambda: holds(equals(Diff(w.mag(y), x), 1), by=by_terms(fact("at.mag_slope", at_x=y)), assuming=[greater(y, 0)]),
+)
+attack(
+    "a proved derivative at another point",
+    "8x",
+    lambda: holds(equals(Diff((2 * x) ** 2, x), 4 * x), by=rewrite("at.square_slope", at_x=2 * x)),
+)
+attack(
+    "what is varied, rewritten",
+    "∂|r|²/∂|r|",
+    lambda: holds(
+        equals(Diff(r**2, r), 2 * Diff(w.mag(r) ** 2, r)),
+        by=chain(
+            step(Diff(w.mag(r) ** 2, r), by=rewrite("at.is_its_size")), step(2 * Diff(w.mag(r) ** 2, r), by=algebra())
+        ),
+    ),
+)
+attack(
+    "a product of slopes without the outer one",
+    "y = 2",
+    lambda: [
+        holds(equals(Diff(z * y, z), y), name="outer", by=algebra()),
+        holds(
+            equals(Diff(x**2 * y, x), 2 * x),
+            name="whole",
+            by=chain_rule(inner="at.square_slope", outer="outer", at={z: x**2}),
+        ),
+    ],
+)
+attack(
+    "max(x, 0) near its kink, from below",
+    "x = 0",
+    lambda: holds(equals(Diff(Max(x, 0), x), 0), by=near(0 * x, radius=w.mag(x)), assuming=[at_most(x, 0)]),
+)
+attack(
+    "a radius that has no value",
+    "x = 0",
+    lambda: holds(equals(Diff(Max(x, 0), x), 1), by=slope(radius=1 / x**2), assuming=[at_least(x, 0)]),
+)
+attack(
+    "a radius that is not always there",
+    "x = 0",
+    lambda: holds(equals(Diff(Max(x, 0), x), 1), by=slope(radius=x + log(x) ** 2), assuming=[at_least(x, 0)]),
+)
+attack(
+    "a slope at a moving point", "slope 1", lambda: holds(equals(OneSided(Max(x, y), x, y, 1), 0), by=slope(radius=1))
+)
+attack(
+    "a jump has a slope",
+    "x > 0",
+    lambda: holds(equals(OneSided(cases((0, x <= 0), (1, True)), x, 0, 1), 0), by=slope(radius=1)),
+)
+attack(
+    "a jump has a slope from below",
+    "x = 0",
+    lambda: holds(equals(OneSided(cases((0, x < 0), (1, True)), x, 0, -1), 0), by=slope(radius=1)),
+)
+attack(
+    "a point that is lit has a slope",
+    "x = 0",
+    lambda: holds(equals(OneSided(delta(x, 0), x, 0, 1), 0), by=slope(radius=1)),
 )

@@ -40,7 +40,7 @@ from grape_spec.language import (
     symbol,
 )  # fmt: skip
 from grape_spec.language.domains import Naturals
-from grape_spec.proof.rules import algebra, finite_sum, over_depth, smt
+from grape_spec.proof.rules import algebra, finite_sum, over_depth, slope, smt, termwise
 from sympy import Abs, exp, log, sqrt
 
 from tests.tables import TABLES, restored
@@ -159,6 +159,11 @@ with restored() as _before:
     true("square_slope", equals(Diff(x**2, x), 2 * x), algebra())
     true("below_two", sp.Lt(x, 2, evaluate=False), smt(), [sp.Lt(x, 1, evaluate=False)])
     true("above_one", greater(a, 1), smt())
+    true("is_its_size", equals(r, mag(r)), smt())
+    true("mag_slope", equals(Diff(mag(x), x), 1), slope(radius=x), [greater(x, 0)])
+    true("nonnegative_sum", at_least(sum_over(u[i], i), 0), termwise(0), [at_least(u[i], 0)])
+    true("no_entry", equals(mul(0, u[i]), mul(0, u[j])), algebra())
+    true("size", equals(n, sum_over(sp.Integer(1), i)), finite_sum())
     _ADDED = [
         {key: value for key, value in table.items() if key not in old}
         for table, old in zip(TABLES, _before, strict=True)

@@ -88,7 +88,8 @@ def refuse_without_value(
     unmet = context.unmet_need(expr, sizes)
     if unmet is not None:
         kind, needed = unmet
-        hint = ": declare it so, or assume it" if isinstance(needed, sp.Symbol | sp.Indexed) else ""
+        a_sign = kind in ("positive", "non-negative", "nonzero") and isinstance(needed, sp.Symbol | sp.Indexed)
+        hint = ": declare it so, or assume it" if a_sign else ""
         raise Unknown(f"{needed} is not shown to be {kind}, as {name or expr} requires{hint}")
 
 
