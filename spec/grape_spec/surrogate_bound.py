@@ -330,8 +330,8 @@ one_token = horizon(
 claim(
     "trpo.bound.horizon",
     "If the policies are within α in total variation after every prefix, the distance between their distributions over "
-    "prefixes grows by at most 2α with every token: at most 2(t − 1)α at token t. Where it is, the surrogate misses at "
-    "most 4(t − 1)εα² at token t, and at most 2T(T − 1)εα² over T tokens, for every T. Discounted by γ it is at most "
+    "prefixes grows by at most 2α with every token. Where it is at most 2(t − 1)α at token t, the surrogate misses at "
+    "most 4(t − 1)εα² at that token, and at most 2T(T − 1)εα² over T tokens, for every T; discounted by γ, at most "
     "4εγα²/(1 − γ)², for every T: the constant of the paper.",
     holds(at_least(spare, 0), name="one token more: what is to spare is not negative", by=termwise(Rational(0))),
     holds(

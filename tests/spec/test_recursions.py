@@ -5,11 +5,29 @@ from math import exp, isclose, log, prod
 
 import pytest
 from grape_spec.evaluate import evaluate
-from grape_spec.language import Real, claim, equals, holds, recursive, symbol
+from grape_spec.language import (
+    PositionOn,
+    Real,
+    Simplex,
+    Size,
+    at_least,
+    at_most,
+    claim,
+    equals,
+    family,
+    holds,
+    index,
+    recursive,
+    sum_over,
+    symbol,
+)
 from grape_spec.language.domains import Naturals
 from grape_spec.language.registry import DEFINITIONS, RegistryError
+from grape_spec.proof.context import Context
+from grape_spec.proof.facts import lies_in_domain
 from grape_spec.proof.prove import prove
-from grape_spec.proof.rules import algebra, fact, finite_sum, over_depth
+from grape_spec.proof.rules import algebra, fact, finite_sum, over_depth, smt, within_depth
+from sympy import Integer
 
 from tests.tables import restored
 
@@ -187,6 +205,32 @@ def test_what_is_proved_by_induction_over_depth(depth):
     assert prove(second).status == "unknown"
     alone = holds(equals(twice(), 2 * x + 2 * d), by=over_depth(d))
     assert prove(alone, earlier=(first,)).status == "unknown"
+
+
+def test_a_recursion_is_bounded_by_induction_over_depth(depth):
+    """What is assumed of every index holds at each position that the recursion reaches."""
+    d, x, _ = depth
+    n = symbol("t_size", Size, "")
+    i, j, v = index("t_i", n, ""), index("t_j", n, ""), index("t_v", n, "")
+    cost, weight = family("t_cost", Real, n, text=""), family("t_weight", Simplex, n, text="")
+    total = recursive(
+        "t.total", "", (d, i, cost, weight), d, Integer(0), lambda go: cost[i] + sum_over(weight[v] * go(t_i=v), v)
+    )
+    cheap, by = [at_most(cost[j], x)], within_depth(d, by=smt())
+    assert prove(holds(at_most(total(), x * d), by=by, assuming=cheap)).status == "proved"
+    assert prove(holds(at_least(x * d - total(), 0), by=by, assuming=cheap)).status == "proved"
+    assert prove(holds(at_most(total(), x * d), by=by, assuming=[at_most(cost[i], x)])).status == "unknown"
+    assert prove(holds(at_most(total(), x * d), by=by)).status == "unknown"
+    assert prove(holds(at_most(total(), x), by=by, assuming=cheap)).status == "unknown"
+
+
+def test_a_claim_holds_at_a_position_of_its_axis_alone(depth):
+    """A claim about any index may be used at an entry of a family of positions, if that is of the same axis."""
+    n, m = symbol("t_size", Size, ""), symbol("t_other_size", Size, "")
+    i, k = index("t_i", n, ""), index("t_k", m, "")
+    onward = family("t_onward", PositionOn(n), n, text="")
+    assert lies_in_domain(i, onward[i], Context())
+    assert not lies_in_domain(k, onward[i], Context())
 
 
 def test_a_claim_changes_with_the_recursion_that_it_speaks_of():

@@ -14,7 +14,7 @@ import sympy as sp
 from sympy.logic.boolalg import Boolean
 
 from grape_spec.language.domains import Interval, Naturals, OneOf, Positive, Real, SimplexDomain
-from grape_spec.language.expressions import implies, substitute, symbols_of
+from grape_spec.language.expressions import implies, occurring, substitute, symbols_of
 from grape_spec.language.registry import CLAIMS, claim_of
 from grape_spec.language.symbols import DECLARATIONS, declared_name, size_of_axis
 from grape_spec.proof.context import Context, Unknown
@@ -82,7 +82,8 @@ def refuse_loose(part: Any, bindings: tuple[tuple[str, Any], ...], context: Cont
 
 
 def _bind(statement: Boolean, bindings: tuple[tuple[str, Any], ...]) -> Boolean:
-    return substitute(statement, {declared_name(name): value for name, value in bindings})
+    here = occurring(statement)  # what is not there renames nothing
+    return substitute(statement, {thing: value for name, value in bindings if (thing := declared_name(name)) in here})
 
 
 def instance(statement: Boolean, bindings: tuple[tuple[str, Any], ...], context: Context) -> Boolean:
@@ -103,6 +104,8 @@ def lies_in_domain(thing: Any, value: Any, context: Context) -> bool:
         return DECLARATIONS[value].domain == entry.domain and DECLARATIONS[value].sizes == entry.sizes
     if context.unmet_need(value) is not None:
         return False
+    if isinstance(value, sp.Indexed) and size_of_axis(thing) is not None:
+        return size_of_axis(value) == size_of_axis(thing)
     if isinstance(value, sp.Lambda):
         return runs_over_axes_of(thing, value) and _family_in_domain(entry, value, context)
     if isinstance(entry.domain, OneOf):

@@ -3,8 +3,8 @@
 A recursion has a value at every depth from its first, for arguments in the domains of its parameters; the hypothesis of
 the induction holds at the depth before, for what fits its left side."""
 
-from grape_spec.language import At, Diff, at_most, delta, equals, greater, holds, recursive, sum_over
-from grape_spec.proof.rules import fact, finite_sum, over_depth, rewrite, smt
+from grape_spec.language import At, Diff, at_least, at_most, delta, equals, greater, holds, recursive, sum_over
+from grape_spec.proof.rules import algebra, fact, finite_sum, over_depth, rewrite, smt, within_depth
 from sympy import Integer, Lambda, Max
 
 from tests.spec.attacks import world as w
@@ -294,4 +294,70 @@ attack(
     "positions lead back",
     "onward = (1, 1)",
     lambda: holds(equals(w.onward[w.onward[i]], i), by=smt()),
+)
+
+# Bounds: the step puts the bound in place of the recursion.
+
+attack(
+    "less of it is more",
+    "d = 1: 5",
+    lambda: holds(at_most(w.turned(), 1), by=within_depth(d, by=smt())),
+    at={d: 1},
+)
+attack(
+    "less of it is more, written as what is to spare",
+    "d = 1: 5",
+    lambda: holds(at_least(1 - w.turned(), 0), by=within_depth(d, by=smt())),
+    at={d: 1},
+)
+attack(
+    "its square is more where it is less",
+    "d = 1: 25",
+    lambda: holds(at_most(w.squared(), 1), by=within_depth(d, by=smt())),
+    at={d: 1},
+)
+attack(
+    "its product with itself",
+    "d = 1, x = 0: 25",
+    lambda: holds(at_most(w.multiplied(d, x), x + 1), by=within_depth(d, by=smt())),
+    at={d: 1, x: 0},
+)
+attack(
+    "weights that may be negative",
+    "d = 1, u = −1: 5",
+    lambda: holds(at_most(w.weighed(), 0), by=within_depth(d, by=smt())),
+)
+attack(
+    "a bound at an argument that moves",
+    "d = 1, x = 0",
+    lambda: holds(at_most(w.shifted(), 0), by=within_depth(d, by=smt()), assuming=[at_most(x, 0)]),
+    at={d: 1, x: 0},
+)
+attack(
+    "a bound at the position before",
+    "the next entry",
+    lambda: holds(at_most(w.along(), 0), by=within_depth(d, by=smt()), assuming=[at_most(u[i], 0)]),
+)
+attack(
+    "a bound that does not grow",
+    "d = 1",
+    lambda: holds(at_most(w.counted(), 0), by=within_depth(d, by=smt())),
+    at={d: 1},
+)
+attack(
+    "a bound that fails at the first depth",
+    "d = 0",
+    lambda: holds(at_least(w.counted(), d + 1), by=within_depth(d, by=smt())),
+    at={d: 0},
+)
+attack(
+    "weights of which one is not negative",
+    "the others",
+    lambda: holds(at_most(w.weighed(d, u), u[i]), by=within_depth(d, by=smt()), assuming=[at_least(u[i], 0)]),
+)
+attack(
+    "an equation, as a bound",
+    "d = 2",
+    lambda: holds(equals(w.doubled(), 1 + d), by=within_depth(d, by=algebra())),
+    at={d: 2},
 )

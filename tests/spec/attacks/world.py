@@ -144,6 +144,10 @@ with restored() as _before:
     grown = by_depth("grown", (d, x), exp(x), lambda go: x * go())
     faster = by_depth("faster", (d, x), exp(2 * x), lambda go: x * go())
     cut = by_depth("cut", (d, x), sp.Integer(1), lambda go: go() * over(x, x))
+    turned = by_depth("turned", (d,), sp.Integer(-5), lambda go: -go())
+    squared = by_depth("squared", (d,), sp.Integer(-5), lambda go: go() ** 2)
+    multiplied = by_depth("multiplied", (d, x), x - 5, lambda go: go(at_x=x) * go(at_x=0))
+    weighed = by_depth("weighed", (d, u), sp.Integer(-5), lambda go: sum_over(u[i] * go(), i))
     lengthening = by_depth("lengthening", (c,), sp.Integer(1), lambda go: go() + 1)
 
     true("counted_is_depth", equals(counted(), d), over_depth(d))

@@ -2,7 +2,7 @@
 
 from grape_spec.language.grammar import rules_are
 from grape_spec.proof.facts import Fact, fact
-from grape_spec.proof.rules.depth import OverDepth, over_depth
+from grape_spec.proof.rules.depth import OverDepth, WithinDepth, over_depth, within_depth
 from grape_spec.proof.rules.equations import (
     Algebra,
     Chain,
@@ -22,7 +22,7 @@ from grape_spec.proof.rules.slopes import ByTerms, ChainRule, Near, Slope, by_te
 #: Every rule that may prove a statement.
 RULES: frozenset[type[Rule]] = frozenset({
     Algebra, ByTerms, Chain, ChainRule, FiniteSum, FromMinimum, Induction, Near, OverDepth, Rewrite, Slope, Smt,
-    Termwise, Unproved,
+    Termwise, Unproved, WithinDepth,
 })  # fmt: skip
 
 rules_are({*RULES, Fact, Step})
@@ -47,4 +47,5 @@ __all__ = [
     "step",
     "termwise",
     "unproved",
+    "within_depth",
 ]

@@ -110,6 +110,93 @@ def over_depth(over: sp.Symbol, *, given: Iterable[Fact] = ()) -> Rule:
     return OverDepth(over, tuple(given))
 
 
+@dataclass(frozen=True)
+class WithinDepth(Rule):
+    """A recursion is bounded by the right side at the first depth, and at each one if at the depth before.
+
+    The step is shown with the bound in place of the recursion, which may only occur where more of it is more in all: in
+    sums, and in products with what is not negative. An assumption on every value of an index holds at each depth.
+    """
+
+    over: sp.Symbol
+    by: Rule
+    takes_for_granted = ("induction on the natural numbers", "finite sums preserve inequalities")
+    engine = "induction over depth"
+
+    def prove(self, statement: Boolean, context: Context) -> str:
+        statement = _on_its_own(statement)
+        left, right = statement.args
+        bound = _equation(sp.Eq(left, right, evaluate=False), self.over, within=self.over)
+        own = {thing for thing in left.arguments if isinstance(thing, sp.Symbol)}
+        if any(own & symbols_of(assumption) for assumption in context.assumptions):
+            raise Unknown(f"an assumption that holds at one {self.over} may fail at the next")
+        at_first = {self.over: sp.Integer(bound.lowest)}
+        if not context.entails(statement.func(*(unfold(substitute(side, at_first)) for side in (left, right)))):
+            raise Unknown(f"the first depth, {self.over} = {bound.lowest}, is not shown")
+        deeper = substitute(left, {self.over: self.over + 1}).unfold()
+        if not self._grows(deeper, bound, context):
+            raise Unknown("the recursion is not shown to grow with its value at the depth before")
+        wanted = substitute(right, {self.over: self.over + 1})
+        self.by.prove(statement.func(_rewritten(deeper, [bound]), wanted, evaluate=False), _at_own_indices(context))
+        return GENERAL
+
+    def _grows(self, node: sp.Expr, bound: Known, context: Context) -> bool:
+        """Whether an expression is nondecreasing in every recursion that the bound replaces."""
+        if bound.at(node) is not None or _rewritten(node, [bound]) == node:
+            return True
+        if isinstance(node, sp.Sum):
+            return self._grows(node.function, bound, context)
+        if isinstance(node, sp.Mul):
+            others = [factor for factor in node.args if _rewritten(factor, [bound]) == factor]
+            varying = [factor for factor in node.args if factor not in others]
+            alone = len(varying) == 1 and self._grows(varying[0], bound, context)
+            return alone and all(context.is_nonnegative(factor) for factor in others)
+        return isinstance(node, sp.Add) and all(self._grows(term, bound, context) for term in node.args)
+
+    @property
+    def lemmas(self) -> tuple[str, ...]:
+        """What the induction and its step take for granted."""
+        return tuple(dict.fromkeys((*self.takes_for_granted, *self.by.lemmas)))
+
+    def uses(self) -> tuple[str, ...]:
+        return self.by.uses()
+
+    def describe(self) -> str:
+        return f"induction over {self.over}, each step {self.by.describe()}"
+
+
+def within_depth(over: sp.Symbol, *, by: Rule) -> Rule:
+    """A bound on a recursion by induction over its depth; ``by`` shows the step, with the bound for the recursion."""
+    return WithinDepth(over, by)
+
+
+def _on_its_own(statement: Boolean) -> Boolean:
+    """A bound with the recursion alone on its left side; it may be written as what is to spare, a − R ≥ 0."""
+    if not isinstance(statement, sp.Ge | sp.Le):
+        raise Unknown(f"this rule proves bounds on recursions, got {statement}")
+    left, right = statement.args
+    terms = sp.Add.make_args(left - right)
+    alone = [term for term in terms if isinstance(term, Apply) or isinstance(-term, Apply)]
+    if isinstance(left, Apply) or len(alone) != 1:
+        return statement
+    rest = sp.Add(*(term for term in terms if term is not alone[0]))
+    if isinstance(alone[0], Apply):
+        return statement.func(alone[0], -rest, evaluate=False)
+    return statement.reversed.func(-alone[0], rest, evaluate=False)
+
+
+def _at_own_indices(context: Context) -> Context:
+    """The same, with what is assumed of every value of an index also assumed of those that the statement speaks of."""
+    instances = [
+        substitute(assumption, {index: own})
+        for assumption in context.assumptions
+        for index in sorted(symbols_of(assumption) - context.speaks_of, key=str)
+        for own in sorted(context.speaks_of, key=str)
+        if size_of_axis(index) is not None and size_of_axis(own) == size_of_axis(index)
+    ]
+    return context.where(*context.assumptions, *instances)
+
+
 def _equation(statement: Boolean, over: sp.Symbol, within: sp.Symbol | None = None) -> Known:
     """An equation that may be used for all values of its symbols; refused where the depth is in any other place."""
     left, right = sides(statement)
