@@ -15,9 +15,9 @@ from typing import Annotated, NoReturn
 
 import typer
 from grape_spec import render
-from grape_spec.coq.certify import CERTIFIED, CertificateRecord, certify_claims, write_subjects
+from grape_spec.coq.certify import CERTIFIED, CertificateRecord, certify_claims, coq_statement_or_reason, write_subjects
 from grape_spec.coq.coqtop import CoqMissing
-from grape_spec.language.claims import Claim
+from grape_spec.language.claims import Claim, Part
 from grape_spec.language.definitions import Definition
 from grape_spec.language.registry import entry_of, select
 from grape_spec.proof.codec import to_json
@@ -115,7 +115,7 @@ def certify(
     try:
         records = _certified_with_progress(chosen, seen)
         complete = seen.with_certificates(records)
-        write(complete, ledger)
+        _write(complete, ledger)
         if out is not None:
             write_subjects(complete.certificates, out)
     except CoqMissing as missing:
@@ -154,12 +154,23 @@ def show(
         return
     seen = _ledger(ledger)
     if as_json:
-        _print_json({**render.as_dict(entry), "evidence": to_json(seen.by_id.get(entry.id))})
+        coq = [_in_coq(entry, part, seen) for part in entry.parts]
+        _print_json({**render.as_dict(entry), "evidence": to_json(seen.by_id.get(entry.id)), "coq": coq})
     elif latex:
         for part in entry.parts:
             print(render.latex_assuming(part.statement, part.assuming))
     else:
         tables.print_claim(entry, seen)
+
+
+def _in_coq(claim: Claim, part: Part, seen: Ledger) -> dict[str, object]:
+    record = seen.certificate(claim, part)
+    return {
+        "part": part.name,
+        "status": seen.certified_part(claim, part),
+        "statement": coq_statement_or_reason(part, claim),
+        "record": to_json(record),
+    }
 
 
 def _show_definition(entry: Definition, *, latex: bool, as_json: bool) -> None:

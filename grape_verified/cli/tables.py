@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from grape_spec import render
-from grape_spec.coq.certify import CERTIFIED, CertificateRecord, label
+from grape_spec.coq.certify import CERTIFIED, CertificateRecord, coq_statement_or_reason, label
 from grape_spec.language.claims import Claim
 from grape_spec.proof.examine import ClaimRecord, PartRecord
 from grape_spec.proof.rules import GENERAL
@@ -102,6 +102,18 @@ def print_claim(claim: Claim, seen: Ledger) -> None:
     _print_relations(out, shown, ("uses", "used_by", "lemmas"))
     out.print(f"\nsource: {claim.source}\nversion: {claim.hash[:16]}", markup=False)
     out.print(f"evidence: {_evidence(claim, seen)}", markup=False)
+    for line in _in_coq(claim, seen):
+        out.print(line, markup=False, highlight=False)
+
+
+def _in_coq(claim: Claim, seen: Ledger) -> Iterator[str]:
+    """What Coq's kernel says of the parts, and the theorems that it is asked to accept."""
+    yield f"\nCoq: {seen.certified(claim)}"
+    for part in claim.parts:
+        record = seen.certificate(claim, part)
+        why = f": {record.reason}" if record is not None and record.reason else ""
+        yield f"\n(* {label(claim.id, part.name)}: {seen.certified_part(claim, part)}{why} *)"
+        yield coq_statement_or_reason(part, claim)
 
 
 def print_definition(shown: Mapping[str, Any]) -> None:

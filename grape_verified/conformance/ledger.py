@@ -172,6 +172,11 @@ class Ledger:
         record = self._by_part.get((claim.id, part.name))
         return record if record is not None and record.states == states(part, claim) else None
 
+    def certified_part(self, claim: Claim, part: Part) -> str:
+        """Whether Coq's kernel accepts a part: "certified", "not certified" or "not run"."""
+        record = self.certificate(claim, part)
+        return NOT_RUN if record is None else record.status
+
     def certified(self, claim: Claim) -> str:
         """Whether Coq's kernel accepts every part of a claim: "certified", "not certified" or "not run"."""
         records = [self.certificate(claim, part) for part in claim.parts]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from grape_spec import render
+from grape_spec.coq.certify import coq_statement_or_reason
 from grape_spec.language.claims import Claim
 from grape_spec.language.registry import CLAIMS, DEFINITIONS
 from grape_spec.proof.examine import TRUSTED_BASE, ClaimRecord, PartRecord
@@ -54,6 +55,9 @@ def claim_page(claim: Claim, ledger: Ledger, site: str) -> str:
         "## Evidence",
         status_mark(ledger.status(claim)),
         *_evidence(ledger, record),
+        "## In Coq",
+        f"**{ledger.certified(claim)}**",
+        *_in_coq(claim, ledger),
         "## False variants",
         *_wrong(shown["wrong"], record),
         "## What it uses, and what uses it",
@@ -165,6 +169,22 @@ def _evidence_row(part: PartRecord) -> tuple[str, ...]:
         str(len(mutants.survived)),
         f"{part.seconds:.2f}",
     )
+
+
+def _in_coq(claim: Claim, ledger: Ledger) -> Iterator[str]:
+    """The theorems that Coq's kernel is asked to accept, and what it says of each part."""
+    yield (
+        "Coq is given these definitions and theorems; `_defined` says that every term has a value. "
+        "A part is certified if its kernel accepts both theorems. See [what is assumed](../trust.md)."
+    )
+    for part in claim.parts:
+        record = ledger.certificate(claim, part)
+        says = [f"**{part.name}**"] if part.name else []
+        says.append(ledger.certified_part(claim, part) + (f" by Coq {record.coq}" if record else ""))
+        says += [record.reason] if record and record.reason else []
+        says += [f"axioms: {', '.join(record.axioms)}"] if record and record.axioms else []
+        yield "; ".join(says) + "."
+        yield f"```coq\n{coq_statement_or_reason(part, claim)}\n```"
 
 
 def _wrong(variants: Sequence[dict[str, Any]], record: ClaimRecord | None) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from grape_spec.coq.certify import CertificateRecord
 from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
 from grape_spec.proof.examine import ClaimRecord, Mutants, PartRecord, WrongRecord, examine
 from grape_spec.proof.fingerprint import joint
@@ -234,7 +235,9 @@ def test_no_plugin_that_zensical_would_ignore():
     assert "hooks" not in config
 
 
-@pytest.mark.parametrize("record", [Ledger, ClaimRecord, PartRecord, Mutants, WrongRecord, KernelRecord])
+@pytest.mark.parametrize(
+    "record", [Ledger, ClaimRecord, PartRecord, Mutants, WrongRecord, KernelRecord, CertificateRecord]
+)
 def test_the_guide_explains_every_key_of_the_ledger(record):
     told = (ROOT / "docs" / "guide" / "reading.md").read_text(encoding="utf-8").split("## The ledger file")[1]
     keys = {field.name for field in fields(record)} | set(getattr(record, "DERIVED", ()))

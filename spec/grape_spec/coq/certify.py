@@ -85,6 +85,14 @@ def coq_statement(part: Part, claim: Claim) -> str:
     return "\n".join([*map(definition_text, statement.definitions), *theorems])
 
 
+def coq_statement_or_reason(part: Part, claim: Claim) -> str:
+    """What is certified of a part, or why it has no form in Coq, as a comment of Coq."""
+    try:
+        return coq_statement(part, claim)
+    except Unstated as failure:
+        return _comment(f"no form in Coq: {failure}")
+
+
 def states(part: Part, claim: Claim) -> str:
     """The hash of what is certified; empty if it has no form in Coq."""
     try:
