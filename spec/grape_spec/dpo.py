@@ -31,6 +31,7 @@ from grape_spec.language import (
     holds,
     index,
     less,
+    substitute,
     sum_over,
     symbol,
     wrong,
@@ -331,9 +332,13 @@ claim(
 smoothed = smoothed_loss(margin())
 best_margin = log((1 - label_smoothing) / label_smoothing)
 
+kept_odds, flipped_odds = sigmoid(m) / (1 - label_smoothing), sigmoid(-m) / label_smoothing
+EXCESS = [fact("dpo.label_smoothing", part=part) for part in ("excess", "one of the two rankings")]
+
 claim(
     "dpo.label_smoothing",
-    "With label smoothing the loss pulls the margin to log((1 − ε)/ε) and no further.",
+    "With label smoothing the loss pulls the margin to log((1 − ε)/ε) and no further: there it is smallest, and the "
+    "probability of the ranking is 1 − ε.",
     holds(
         equals(Diff(smoothed_loss(m), m), sigmoid(m) - (1 - label_smoothing)),
         name="in the margin",
@@ -351,6 +356,33 @@ claim(
     ),
     holds(equals(At(Diff(smoothed_loss(m), m), m, best_margin), 0), name="optimal margin", by=algebra()),
     holds(equals(Diff(smoothed_loss(m), m, m), sigmoid(m) * sigmoid(-m)), name="curvature", by=algebra()),
+    holds(equals(sigmoid(best_margin), 1 - label_smoothing), name="the ranking there", by=algebra()),
+    holds(equals(sigmoid(m) + sigmoid(-m), 1), name="one of the two rankings", by=algebra()),
+    holds(
+        equals(
+            smoothed_loss(m) - smoothed_loss(best_margin),
+            -(1 - label_smoothing) * log(kept_odds) - label_smoothing * log(flipped_odds),
+        ),
+        name="excess",
+        by=finite_sum(),
+    ),
+    holds(
+        at_least(smoothed_loss(m) - smoothed_loss(best_margin), 0),
+        name="no margin does better",
+        by=smt(given=[*EXCESS, *(fact("kl.log_bound", part="bound", x=odds) for odds in (kept_odds, flipped_odds))]),
+    ),
+    holds(
+        greater(smoothed_loss(m) - smoothed_loss(best_margin), 0),
+        name="every other margin does worse",
+        assuming=[differs(sigmoid(m), 1 - label_smoothing)],
+        by=smt(
+            given=[
+                *EXCESS,
+                fact("kl.log_bound", part="strict", x=kept_odds),
+                fact("kl.log_bound", part="bound", x=flipped_odds),
+            ]
+        ),
+    ),
     source=MITCHELL,
     wrong=[
         wrong("no optimum, as without smoothing", less(Diff(smoothed_loss(m), m), 0)),
@@ -448,6 +480,8 @@ ipo_gap = log_ratio_margin() - 1 / (2 * beta)
 by_sum = log_ratio_margin(chosen_length=1, rejected_length=1)
 expected_ipo = preference * ipo_loss(h) + (1 - preference) * ipo_loss(-h)
 
+flipped_target = (preference - Rational(1, 2)) / beta
+
 claim(
     "dpo.ipo",
     "IPO pulls the log-ratio margin to 1/(2β) and no further; for labels that are sometimes flipped, to (p − ½)/β.",
@@ -457,11 +491,16 @@ claim(
     holds(equals(ipo_loss(1 / (2 * beta)), 0), name="optimum", by=algebra()),
     holds(greater(ipo_loss(), 0), name="no other optimum", assuming=[differs(h, 1 / (2 * beta))], by=smt()),
     holds(
-        equals(At(Diff(expected_ipo, h), h, (preference - Rational(1, 2)) / beta), 0),
+        equals(At(Diff(expected_ipo, h), h, flipped_target), 0),
         name="optimum under flipped labels",
         by=algebra(),
     ),
     holds(equals(Diff(expected_ipo, h, h), 2), name="curvature under flipped labels", by=algebra()),
+    holds(
+        equals(expected_ipo, substitute(expected_ipo, {h: flipped_target}) + (h - flipped_target) ** 2),
+        name="no other optimum under flipped labels",
+        by=algebra(),
+    ),
     holds(equals(beta * by_sum, margin()), name="by sums it is DPO's margin over β", by=algebra()),
     holds(
         equals(

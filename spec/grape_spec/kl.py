@@ -22,6 +22,7 @@ from grape_spec.language import (
     family,
     greater,
     holds,
+    iff,
     implies,
     index,
     less,
@@ -171,9 +172,19 @@ forward_gradient = softmax(k) - reference[k]
 
 claim(
     "kl.reverse.gradient",
-    "Raising a logit raises the reverse KL if the log-ratio of its token exceeds the divergence, and lowers it "
-    "otherwise.",
+    "Raising a logit raises the reverse KL if and only if the log-ratio of its token exceeds the divergence, and "
+    "lowers it if and only if it falls short.",
     holds(equals(Diff(reverse(), logits[k]), reverse_gradient), by=finite_sum()),
+    holds(
+        iff(greater(Diff(reverse(), logits[k]), 0), greater(log(softmax(k) / reference[k]), reverse())),
+        name="raises",
+        by=smt(given=[fact("kl.reverse.gradient")]),
+    ),
+    holds(
+        iff(less(Diff(reverse(), logits[k]), 0), less(log(softmax(k) / reference[k]), reverse())),
+        name="lowers",
+        by=smt(given=[fact("kl.reverse.gradient")]),
+    ),
     wrong=[
         wrong("without the mean", equals(Diff(reverse(), logits[k]), softmax(k) * log(softmax(k) / reference[k]))),
         wrong("the gradient of the forward KL", equals(Diff(reverse(), logits[k]), forward_gradient)),

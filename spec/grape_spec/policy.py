@@ -213,7 +213,8 @@ claim(
 
 claim(
     "policy.entropy.gradient",
-    "Raising a logit raises the entropy if the surprisal of its token exceeds the entropy, and lowers it otherwise.",
+    "The slope of the entropy in a logit is the probability of its token times its surprisal less the entropy, divided "
+    "by τ at a temperature τ: a logit raises it where the surprisal exceeds the entropy.",
     holds(
         equals(
             Diff(plain_entropy, logits[k]), -softmax(k) * (log(softmax(k)) - sum_over(softmax(v) * log(softmax(v)), v))

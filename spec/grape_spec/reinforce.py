@@ -25,7 +25,9 @@ from grape_spec.language import (
     function,
     greater,
     holds,
+    iff,
     index,
+    less,
     recursive,
     sum_over,
     symbol,
@@ -72,9 +74,19 @@ policy_gradient = Diff(objective(), logits[k])
 
 claim(
     "reinforce.closed_form",
-    "The gradient raises a logit if the reward of its token exceeds the expected reward, in proportion to its "
-    "probability.",
+    "The gradient raises a logit if and only if the reward of its token exceeds the expected reward, in proportion to "
+    "the difference and to its probability.",
     holds(equals(policy_gradient, softmax(k) * (token_reward[k] - objective())), by=finite_sum()),
+    holds(
+        iff(greater(policy_gradient, 0), greater(token_reward[k], objective())),
+        name="raises",
+        by=smt(given=[fact("reinforce.closed_form")]),
+    ),
+    holds(
+        iff(less(policy_gradient, 0), less(token_reward[k], objective())),
+        name="lowers",
+        by=smt(given=[fact("reinforce.closed_form")]),
+    ),
     wrong=[
         wrong("without the expected reward", equals(policy_gradient, softmax(k) * token_reward[k])),
         wrong("without the probability", equals(policy_gradient, token_reward[k] - objective())),

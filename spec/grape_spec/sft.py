@@ -183,9 +183,9 @@ def expected(body: Expr, *tokens: Symbol) -> Expr:
 
 claim(
     "sft.shift",
-    "Each position must predict the token after the one it has read: only then does training on the model's own text "
-    "leave it unchanged in expectation. With no shift the model learns to repeat its input; with two, to skip a "
-    "token.",
+    "If each position predicts the token after the one it has read, training on the model's own text leaves it "
+    "unchanged in expectation. With no shift it is pulled towards repeating the token read; with two, towards the "
+    "distribution of the second token after it.",
     holds(
         equals(expected(push(following), following), 0),
         name="the next token",

@@ -22,7 +22,7 @@ def fingerprints() -> dict[str, str]:
     """The SHA-256 of every definition and claim by its id."""
     found: dict[str, str] = {}
     for entry in DEFINITIONS.values():
-        read = (entry.id, entry.of, entry.body, entry.recursion, entry.tex, repr(entry.domain))
+        read: tuple[Any, ...] = (entry.id, entry.of, entry.body, entry.recursion, entry.tex, repr(entry.domain))
         found[entry.id] = _hash(read, (), found)
     for claim in CLAIMS.values():
         read = (claim.id, claim.text, str(claim.source), claim.uses, claim.hash, claim.parts, claim.wrong)
