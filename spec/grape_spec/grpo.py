@@ -164,6 +164,7 @@ claim(
             by=by_terms(fact("grpo.gradient", part="one token, k3", **own_token)),
         )
         for name, mode in modes.items()
+        if mode is not sequence_mean  # that is the objective
     ),
     holds(
         equals(Diff(objective(), own_logp), weight["sequence_mean"] * own_slope),

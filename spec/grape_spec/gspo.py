@@ -5,8 +5,8 @@ C. Zheng et al., Group Sequence Policy Optimization, arXiv:2507.18071.
 
 from sympy import Min, exp
 
-from grape_spec.aggregation import mask, own_mask, position, row, row_count
-from grape_spec.grpo import logps, old_logps
+from grape_spec.aggregation import B, i, mask, own_mask, position, row, row_count
+from grape_spec.grpo import advantages, logps, old_logps
 from grape_spec.language import (
     Diff,
     Positive,
@@ -133,7 +133,8 @@ gspo_no_kink = [differs(sequence_ratio(), upper_edge), differs(sequence_ratio(),
 claim(
     "grpo.gspo.gradient",
     "Every token of a sequence has the same slope: that of the clipped surrogate at the ratio of the sequence, "
-    "divided by its length. A sequence is clipped as a whole.",
+    "divided by its length; in the objective, their mean over a batch, divided by the number of sequences, too. A "
+    "sequence is clipped as a whole.",
     holds(
         equals(Diff(surrogate, rho), cases((advantage, counts), (0, True))),
         name="in the ratio",
@@ -166,6 +167,15 @@ claim(
                 by=smt(given=[fact("grpo.gspo.empty", part="a token that counts")]),
             ),
         ),
+    ),
+    holds(
+        equals(
+            Diff(sum_over(sequence_objective(i, advantage=advantages[i]), i) / B, logps[row, position]),
+            clip_slope(sequence_ratio(), advantages[row]) * own_mask / (row_count(row) * B),
+        ),
+        name="of the mean over the sequences of a batch",
+        assuming=gspo_no_kink,
+        by=by_terms(fact("grpo.gspo.gradient", part="of the objective", advantage=advantages[row])),
     ),
     source=ZHENG,
     wrong=[
