@@ -14,12 +14,12 @@ from types import ModuleType
 from typing import Annotated, NoReturn
 
 import typer
-from grape_spec import render
+from grape_spec import outside, render
 from grape_spec.coq.certify import CERTIFIED, CertificateRecord, certify_claims, coq_statement_or_reason, write_subjects
 from grape_spec.coq.coqtop import CoqMissing
 from grape_spec.language.claims import Claim, Part
 from grape_spec.language.definitions import Definition
-from grape_spec.language.registry import entry_of, select
+from grape_spec.language.registry import CLAIMS, entry_of, select
 from grape_spec.proof.codec import to_json
 from grape_spec.proof.examine import write_queries
 from grape_spec.references import bibtex
@@ -55,6 +55,12 @@ app = typer.Typer(
 Names = Annotated[list[str] | None, typer.Argument(help="Claim ids, or families such as ppo. Default: everything.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 LedgerPath = Annotated[Path, typer.Option("--ledger", help="The ledger file.")]
+From = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--from", metavar="MODULE", help="Also load the claims of this module; repeatable. Default names: its claims."
+    ),
+]
 Id = Annotated[str, typer.Argument(metavar="ID", help="Id of a claim or definition, such as ppo.clip.gradient.")]
 
 
@@ -69,6 +75,7 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
 @app.command()
 def verify(
     names: Names = None,
+    modules: From = None,
     as_json: Json = False,
     ledger: LedgerPath = LEDGER,
     examples: Annotated[int, typer.Option(min=1, help="Inputs per kernel property.")] = verification.EXAMPLES,
@@ -80,7 +87,8 @@ def verify(
     What holds in the ledger is kept if nothing that it depends on has changed. With names, only those claims and the
     kernels that rest on them are run.
     """
-    chosen = _selected(names)
+    named = _named(names, modules)
+    chosen = _selected(named)
     _refuse_unwritable(ledger)
     earlier = _ledger(ledger)
     claims, kernels = verification.still_valid(earlier)
@@ -88,7 +96,11 @@ def verify(
         smt2.mkdir(parents=True, exist_ok=True)
         for claim in chosen:
             write_queries(claim, smt2)
-    run = _with_progress(tuple(names or ()), examples, () if fresh else (*claims, *kernels))
+    run = _with_progress(
+        tuple(claim.id for claim in chosen) if modules else tuple(names or ()),
+        examples,
+        () if fresh else (*claims, *kernels),
+    )
     complete = verification.merged(run, claims, kernels)
     _write(complete.with_certificates(earlier.certificates), ledger)
     if as_json:
@@ -101,6 +113,7 @@ def verify(
 @app.command()
 def certify(
     names: Names = None,
+    modules: From = None,
     out: Annotated[Path | None, typer.Option(help="Write the certified theorems to this folder, as .v files.")] = None,
     as_json: Json = False,
     ledger: LedgerPath = LEDGER,
@@ -109,7 +122,7 @@ def certify(
 
     Parts whose text has not changed since are not run again.
     """
-    chosen = _selected(names)
+    chosen = _selected(_named(names, modules))
     seen = _ledger(ledger)
     _refuse_unwritable(ledger)
     try:
@@ -130,10 +143,10 @@ def certify(
 
 
 @app.command(name="list")
-def list_claims(names: Names = None, as_json: Json = False, ledger: LedgerPath = LEDGER) -> None:
+def list_claims(names: Names = None, modules: From = None, as_json: Json = False, ledger: LedgerPath = LEDGER) -> None:
     """List claims with their status in the ledger."""
-    seen = _ledger(ledger)
-    rows = [(claim.id, seen.status(claim), claim.text) for claim in _selected(names)]
+    chosen, seen = _selected(_named(names, modules)), _ledger(ledger)
+    rows = [(claim.id, seen.status(claim), claim.text) for claim in chosen]
     if as_json:
         _print_json([dict(zip(("id", "status", "text"), row, strict=True)) for row in rows])
     else:
@@ -143,12 +156,13 @@ def list_claims(names: Names = None, as_json: Json = False, ledger: LedgerPath =
 @app.command()
 def show(
     id: Id,
+    modules: From = None,
     latex: Annotated[bool, typer.Option("--latex", help="Print the statements in LaTeX.")] = False,
     as_json: Json = False,
     ledger: LedgerPath = LEDGER,
 ) -> None:
     """Show a claim with its proof and evidence, or a definition with what depends on it."""
-    entry = _entry(id)
+    entry = _entry(id, modules)
     if isinstance(entry, Definition):
         _show_definition(entry, latex=latex, as_json=as_json)
         return
@@ -184,9 +198,10 @@ def _show_definition(entry: Definition, *, latex: bool, as_json: bool) -> None:
 
 
 @app.command()
-def cite(id: Id, as_json: Json = False) -> None:
+def cite(id: Id, modules: From = None, as_json: Json = False) -> None:
     """Print BibTeX for a claim or definition and for its source."""
-    entries = bibtex(_entry(id), __version__)
+    entry = _entry(id, modules)
+    entries = bibtex(entry, __version__, module=outside.module_of(id))
     if as_json:
         _print_json({"id": id, "bibtex": entries})
     else:
@@ -321,18 +336,43 @@ def _ledger(path: Path) -> Ledger:
         _refuse(f"--ledger: {wrong}")
 
 
-def _entry(id: str) -> Claim | Definition:
+def _entry(id: str, modules: list[str] | None) -> Claim | Definition:
+    _load(modules)
     try:
         return entry_of(id)
     except KeyError as unknown:
         _refuse(unknown.args[0])
 
 
-def _selected(names: list[str] | None) -> list[Claim]:
+def _selected(names: tuple[str, ...]) -> list[Claim]:
     try:
-        return select(tuple(names or ()))
+        return select(names)
     except KeyError as unknown:
         _refuse(unknown.args[0])
+
+
+def _named(names: list[str] | None, modules: list[str] | None) -> tuple[str, ...]:
+    """The names of a call; without any, the claims of the modules that it loads."""
+    theirs = _load(modules)
+    if names or not modules:
+        return tuple(names or ())
+    claims = tuple(id for id in CLAIMS if id in theirs)
+    return claims or _refuse(f"--from: {', '.join(modules)}: no claim is declared there")
+
+
+def _load(modules: list[str] | None) -> set[str]:
+    """Load the claims of installed packages and of modules, maybe in the current folder; the ids of those modules."""
+    if modules:
+        sys.path.insert(0, str(Path.cwd()))
+    with output_to_stderr():
+        try:
+            outside.load_installed()
+        except outside.CannotLoad as failure:
+            _refuse(str(failure))
+        try:
+            return {id for module in modules or () for id in outside.load(module)}
+        except outside.CannotLoad as failure:
+            _refuse(f"--from: {failure}")
 
 
 def _certified_with_progress(claims: list[Claim], seen: Ledger) -> tuple[CertificateRecord, ...]:

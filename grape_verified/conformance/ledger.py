@@ -23,6 +23,7 @@ import grape_spec
 from grape_spec.coq.certify import CERTIFIED, NOT_CERTIFIED, CertificateRecord, states
 from grape_spec.language.claims import Claim, Part
 from grape_spec.language.registry import CLAIMS
+from grape_spec.outside import is_of_unloaded
 from grape_spec.proof.codec import from_json, to_json
 from grape_spec.proof.examine import TRUSTED_BASE, ClaimRecord, settled
 from grape_spec.proof.fingerprint import fingerprints, joint
@@ -187,8 +188,8 @@ class Ledger:
     def with_certificates(self, records: Iterable[CertificateRecord]) -> Ledger:
         """The ledger with records added, in place of earlier ones of the same parts; all else is kept."""
         by_part = {**self._by_part, **{(record.claim, record.part): record for record in records}}
-        order = {(claim.id, part.name): n for n, (claim, part) in enumerate(_parts())}
-        kept = sorted((key for key in by_part if key in order), key=order.__getitem__)
+        kept = [key for key in _parts() if key in by_part]
+        kept += [key for key in by_part if is_of_unloaded(key[0])]
         return replace(self, certificates=tuple(by_part[key] for key in kept))
 
     def of_kernel(self, contract: str) -> KernelRecord | None:
@@ -199,8 +200,8 @@ class Ledger:
         return record if record.fingerprint == joint(record.rests_on, self._today) else None
 
 
-def _parts() -> Iterable[tuple[Claim, Part]]:
-    return ((claim, part) for claim in CLAIMS.values() for part in claim.parts)
+def _parts() -> Iterable[tuple[str, str]]:
+    return ((claim.id, part.name) for claim in CLAIMS.values() for part in claim.parts)
 
 
 def summarise(claims: Iterable[ClaimRecord], kernels: Sequence[KernelRecord], seconds: float) -> Ledger:

@@ -12,6 +12,7 @@ from tempfile import gettempdir
 from time import perf_counter
 
 import torch
+from grape_spec import outside
 from grape_spec.language.registry import CLAIMS, all_uses, select
 from grape_spec.proof.examine import ClaimRecord, examine
 from grape_spec.proof.fingerprint import fingerprints, joint
@@ -36,7 +37,8 @@ def tasks(names: tuple[str, ...]) -> list[Task]:
     """The tasks of a run: the named claims with all that they use, and the kernels that rest on them."""
     claims = [claim.id for claim in select(names)]
     wanted = set(claims).union(*(all_uses(id) for id in claims))
-    kernels = [c.name for c in CONTRACTS.values() if not names or _rests_on(c, names)]
+    own = [name for name in names if not outside.module_of(name)]  # no contract of ours rests on a claim from outside
+    kernels = [c.name for c in CONTRACTS.values() if not names or (own and _rests_on(c, own))]
     every = [claim.id for claim in select(()) if claim.id in wanted]
     return [*(("kernel", name) for name in kernels), *(("claim", id) for id in every)]
 
@@ -102,22 +104,22 @@ def still_valid(ledger: Ledger) -> tuple[tuple[ClaimRecord, ...], tuple[KernelRe
 
     Nothing that the examination or the check read may have changed since: neither what the fingerprint covers, nor the
     code and the versions of packages that took part. A contract reads the same entries as long as none of them changes.
+    Records of modules that are not loaded are kept until they are.
     """
     here, today = versions(), fingerprints()
     of_claims, of_kernels = (
         all(ledger.versions.get(name) == here.get(name) for name in names) for names in (OF_CLAIMS, OF_KERNELS)
     )
-    return (
-        tuple(r for r in ledger.claims if of_claims and r.fingerprint == _fingerprint(r, today)),
-        tuple(r for r in ledger.kernels if of_kernels and r.fingerprint == _fingerprint(r, today)),
-    )
+    unchanged = (r for r in ledger.claims if r.fingerprint == _fingerprint(r, today) or outside.is_of_unloaded(r.id))
+    kernels = (r for r in ledger.kernels if r.fingerprint == _fingerprint(r, today))
+    return tuple(unchanged) if of_claims else (), tuple(kernels) if of_kernels else ()
 
 
 def merged(run: Ledger, claims: Iterable[ClaimRecord], kernels: Iterable[KernelRecord]) -> Ledger:
     """The ledger of a run with earlier records added; date and seconds are those of the run."""
     by_id = {record.id: record for record in (*claims, *run.claims)}
     by_contract = {record.contract: record for record in (*kernels, *run.kernels)}
-    records = [by_id[id] for id in CLAIMS if id in by_id]
+    records = [by_id[id] for id in (*CLAIMS, *filter(outside.is_of_unloaded, by_id)) if id in by_id]
     kept = [by_contract[name] for name in CONTRACTS if name in by_contract]
     return replace(summarise(records, kept, run.summary.seconds), created=run.created)
 
@@ -129,7 +131,7 @@ def _run(asked: list[Task], examples: int, processes: int) -> Iterator[tuple[Tas
         yield from ((task, run_task(task, examples)) for task in asked)
         return
     spawn = get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, initializer=_alone) as pool:
+    with ProcessPoolExecutor(workers, spawn, initializer=_alone, initargs=(outside.loaded(),)) as pool:
         running = {pool.submit(run_task, task, examples): task for task in asked}
         try:
             yield from ((running[future], future.result()) for future in as_completed(running))
@@ -138,10 +140,16 @@ def _run(asked: list[Task], examples: int, processes: int) -> Iterator[tuple[Tas
             raise
 
 
-def _alone() -> None:
-    """Set up a worker: one thread, and no files of Hypothesis in the current folder."""
+def _alone(modules: Iterable[str]) -> None:
+    """Set up a worker: one thread, no files of Hypothesis in the current folder, the claims from outside.
+
+    What a module prints while it is imported does not belong to the output of the run.
+    """
     torch.set_num_threads(1)
     leave_no_folder()
+    os.dup2(2, 1)
+    for module in modules:
+        outside.load(module)
 
 
 def leave_no_folder() -> None:

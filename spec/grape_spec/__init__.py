@@ -6,11 +6,11 @@ Importing this package loads every subject and checks the registry.
 from importlib import import_module
 from pkgutil import iter_modules
 
-from grape_spec.language.registry import check_registry
+from grape_spec.language.registry import check_registry, package_ends
 from grape_spec.proof.prove import check_domains
 
 #: What works on subjects and is none.
-TOOLS = {"evaluate", "jets", "references", "render"}
+TOOLS = {"evaluate", "jets", "outside", "references", "render"}
 
 #: The subjects, a file each. A file imports those that it builds on, whose entries come before its own.
 SUBJECTS = tuple(sorted({module.name for module in iter_modules(__path__) if not module.ispkg} - TOOLS))
@@ -20,3 +20,4 @@ for subject in SUBJECTS:
 
 check_registry()
 check_domains()
+package_ends()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from importlib.resources import files
+from pathlib import Path
 
 from grape_spec.language.claims import Claim
 from grape_spec.language.definitions import Definition
+from grape_spec.language.registry import RegistryError
 from grape_spec.language.sources import Source
 
 #: The year of the release, as in ``CITATION.cff``.
@@ -17,6 +19,9 @@ _ENTRY = re.compile(r"^@\w+\{([^,]+),(?:(?!^@).)*?^\}$", re.MULTILINE | re.DOTAL
 
 #: A field of an entry on its line.
 _FIELD = re.compile(r"^\s*(\w+)\s*=\s*\{(.*)\},?$", re.MULTILINE)
+
+#: The bibliographies from outside, by their files.
+_OUTSIDE: dict[Path, str] = {}
 
 #: Signs that are mathematics wherever they stand, and the LaTeX of them.
 _MATHEMATICS = {
@@ -39,9 +44,21 @@ _SPECIAL = re.compile(
 
 
 def works() -> dict[str, str]:
-    """Every entry of ``references.bib`` by its key."""
-    text = files("grape_spec").joinpath("references.bib").read_text(encoding="utf-8")
-    return {match.group(1): match.group(0) for match in _ENTRY.finditer(text)}
+    """Every entry of ``references.bib`` by its key, and those of bibliographies from outside."""
+    texts = [files("grape_spec").joinpath("references.bib").read_text(encoding="utf-8"), *_OUTSIDE.values()]
+    return {match.group(1): match.group(0) for text in texts for match in _ENTRY.finditer(text)}
+
+
+def add_bibliography(file: Path) -> None:
+    """Add the entries of a file from outside.
+
+    Raises: RegistryError for a key that is that of another work.
+    """
+    text, known = file.read_text(encoding="utf-8"), works()
+    for entry in _ENTRY.finditer(text):
+        if known.get(entry.group(1), entry.group(0)) != entry.group(0):
+            raise RegistryError(f"{file.name}: the key {entry.group(1)!r} is that of another work: take another key")
+    _OUTSIDE[file] = text
 
 
 def plain(source: Source) -> str:
@@ -64,27 +81,35 @@ def _authors(text: str) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def bibtex(entry: Claim | Definition, version: str, address: str = "") -> str:
+def bibtex(entry: Claim | Definition, version: str, address: str = "", *, module: str = "") -> str:
     """BibTeX for a claim or definition of this spec, followed by the entry of the work that it comes from.
 
-    With the address of its page, where one is known. The second pair of braces about the title keeps styles from
-    changing its letters to lower case.
+    With the address of its page, where one is known; for an entry from outside, with the module that it is from. The
+    second pair of braces about the title keeps styles from changing its letters to lower case.
     """
     kind = "claim" if isinstance(entry, Claim) else "definition"
+    place = rf"{kind} \texttt{{{_escaped(entry.id)}}}"
     fields = {
-        "author": r"{grape\_verified contributors}",
+        "author": f"{{{_escaped(module or 'grape_verified')} contributors}}",
         "title": f"{{{tex(entry.text.rstrip('.'))}}}",
-        "howpublished": rf"grape\_verified {version}, {kind} \texttt{{{entry.id.replace('_', chr(92) + '_')}}}",
+        "howpublished": rf"grape\_verified {version}, {place}",
         "year": str(YEAR),
     }
+    if module:
+        fields["howpublished"] = rf"\texttt{{{_escaped(module)}}}, {place}, checked with grape\_verified {version}"
+        del fields["year"]
     if isinstance(entry, Claim):
         fields["note"] = f"SHA-256 of the statement: {entry.hash}"
     if address:
         fields["url"] = address
     lines = ",\n".join(f"  {name:<12} = {{{value}}}" for name, value in fields.items())
-    own = f"@misc{{grape_verified:{entry.id},\n{lines}\n}}"
+    own = f"@misc{{{module or 'grape_verified'}:{entry.id},\n{lines}\n}}"
     source = works().get(entry.source.key)
     return f"{own}\n\n{source}" if source else own
+
+
+def _escaped(name: str) -> str:
+    return name.replace("_", r"\_")
 
 
 def tex(text: str) -> str:

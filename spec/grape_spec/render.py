@@ -13,16 +13,12 @@ from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
 from grape_spec.language.claims import Claim, Part, Wrong
-from grape_spec.language.definitions import Definition
+from grape_spec.language.definitions import IN_TEMPLATE, Definition
 from grape_spec.language.domains import IndexUpTo
 from grape_spec.language.expressions import Apply, At, Diff, OneSided, bound_things, substitute, symbols_of
-from grape_spec.language.registry import CLAIMS, DEFINITIONS
+from grape_spec.language.registry import CLAIMS, DEFINITIONS, is_ours
 from grape_spec.language.symbols import DECLARATIONS
 
-#: In the declared LaTeX of a definition: an entry of a family, an argument, a brace that is meant.
-_IN_TEMPLATE = re.compile(
-    r"\{(?P<family>\w+)\}_\{\{\{(?P<index>\w+)\}\}\}|\{\{|\}\}|\{(?P<name>\w+)\}",
-)
 _GREEK = {"pi": "π", "rho": "ρ", "theta": "θ", "beta": "β", "temperature": "τ", "label_smoothing": "ε"}
 
 
@@ -124,10 +120,22 @@ def _shown_arguments(expr: Apply) -> list[tuple[int, Any, Any]]:
 
 
 def _printed_name(id: str) -> str:
-    """A definition's name: without its subject, unless another definition or a symbol bears that name too."""
+    """A definition's name: without its subject, unless another definition or a symbol bears that name too.
+
+    What is declared outside of this package changes no name within it.
+    """
     name = id.partition(".")[2]
-    shared = any(other != id and other.partition(".")[2] == name for other in DEFINITIONS)
-    return id if shared or any(entry.name == name for entry in DECLARATIONS.values()) else name
+    others = [*(other.partition(".")[2] for other in _beside(id, DEFINITIONS) if other != id), *_beside(id, _names())]
+    return id if name in others else name
+
+
+def _names() -> Iterator[str]:
+    return (entry.name for entry in DECLARATIONS.values())
+
+
+def _beside(id: str, names: Iterable[str]) -> Iterator[str]:
+    """Among names, those that an id could be mistaken for."""
+    return (name for name in names if is_ours(name) or not is_ours(id))
 
 
 def definition_as_dict(entry: Definition) -> dict[str, Any]:
@@ -373,7 +381,7 @@ class _Latex(LatexPrinter):
                 return (self._print if alone else self._bracketed)(values[match["name"]])
             return match[0][0]
 
-        return _IN_TEMPLATE.sub(fill, template)
+        return IN_TEMPLATE.sub(fill, template)
 
     def _entry(self, values: Any, index: Any) -> str:
         """An entry of a family, or of what was put in its place."""

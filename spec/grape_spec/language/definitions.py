@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ from grape_spec.language.domains import Domain
 from grape_spec.language.expressions import Apply
 from grape_spec.language.sources import Source
 from grape_spec.language.symbols import declaration
+
+#: In the declared LaTeX of a definition: an entry of a family, an argument, a brace that is meant.
+IN_TEMPLATE = re.compile(r"\{(?P<family>\w+)\}_\{\{\{(?P<index>\w+)\}\}\}|\{\{|\}\}|\{(?P<name>\w+)\}")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import sympy as sp
 from sympy.logic.boolalg import Boolean
 
 from grape_spec.language.claims import Claim, Part, Wrong, as_tuple
-from grape_spec.language.definitions import Definition
+from grape_spec.language.definitions import IN_TEMPLATE, Definition
 from grape_spec.language.domains import Domain, Positive, Real
 from grape_spec.language.expressions import bound_things, symbols_of
 from grape_spec.language.grammar import (
@@ -36,6 +36,9 @@ CLAIMS: Mapping[str, Claim] = MappingProxyType(_CLAIMED)
 
 #: Ids of former claims, with the reason for their removal; an id is never used again.
 RETIRED: dict[str, str] = {}
+
+#: The ids, and the names of symbols, of this package; whatever is entered once it is imported is somebody else's.
+_OURS: set[str] = set()
 
 _SLUG = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+")
 
@@ -118,6 +121,10 @@ def _refuse_definition(entry: Definition) -> None:
         raise RegistryError(f"{id}: {thing} occurs in the body but is not an argument: add it to of=")
     for thing in of - symbols_of(entry.body):
         raise RegistryError(f"{id}: the argument {thing} does not occur in the body: take it out of of=")
+    names = {DECLARATIONS[thing].name for thing in of}
+    for name in (name for found in IN_TEMPLATE.finditer(entry.tex) for name in found.groupdict().values() if name):
+        if name not in names:
+            raise RegistryError(f"{id}: tex: {{{name}}} is no argument: write {{{{{name}}}}} for braces of LaTeX")
 
 
 def claim(
@@ -199,6 +206,16 @@ def _refuse_instance(id: str, used: Any, earlier: tuple[Part, ...]) -> None:
             raise RegistryError(
                 f"{id}: binds {name!r} in {used.claim}, expected one of its symbols: {', '.join(names)}"
             )
+
+
+def package_ends() -> None:
+    """Say that every subject of this package has been imported."""
+    _OURS.update(DEFINITIONS, CLAIMS, (entry.name for entry in DECLARATIONS.values()))
+
+
+def is_ours(name: str) -> bool:
+    """Whether an id, or the name of a symbol, is of this package."""
+    return name in _OURS
 
 
 def check_registry() -> None:

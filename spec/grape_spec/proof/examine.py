@@ -6,14 +6,14 @@ claim is read from its record. A verdict follows from what was seen; it is never
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, ClassVar, Literal
 
 from grape_spec.language.claims import Claim, Part, Wrong
-from grape_spec.language.registry import all_uses, claim_of
+from grape_spec.language.registry import claim_of
 from grape_spec.proof.audit import (
     Condition,
     Mutant,
@@ -264,9 +264,19 @@ def _examine_wrong(variant: Wrong) -> WrongRecord:
 
 def settled(records: Iterable[ClaimRecord]) -> tuple[ClaimRecord, ...]:
     """The records of a run, each with what it waits for among all of them."""
-    records = tuple(records)
-    sound = {record.id for record in records if record.sound}
-    return tuple(replace(record, waits_for=tuple(sorted(all_uses(record.id) - sound))) for record in records)
+    by_id = {record.id: record for record in records}
+    return tuple(replace(record, waits_for=_not_sound_below(record, by_id)) for record in by_id.values())
+
+
+def _not_sound_below(record: ClaimRecord, by_id: Mapping[str, ClaimRecord]) -> tuple[str, ...]:
+    found: set[str] = set()
+    waiting = [*record.uses]
+    while waiting:
+        use = waiting.pop()
+        if use not in found:
+            found.add(use)
+            waiting += by_id[use].uses if use in by_id else ()
+    return tuple(sorted(use for use in found if use not in by_id or not by_id[use].sound))
 
 
 def write_queries(claim: Claim, folder: Path) -> int:

@@ -22,11 +22,11 @@ def fingerprints() -> dict[str, str]:
     """The SHA-256 of every definition and claim by its id."""
     found: dict[str, str] = {}
     for entry in DEFINITIONS.values():
-        read: tuple[Any, ...] = (entry.id, entry.of, entry.body, entry.recursion, entry.tex, repr(entry.domain))
-        found[entry.id] = _hash(read, (), found)
+        of_definition = (entry.id, entry.of, entry.body, entry.recursion, entry.tex, repr(entry.domain))
+        found[entry.id] = _hash(of_definition, (), found)
     for claim in CLAIMS.values():
-        read = (claim.id, claim.text, str(claim.source), claim.uses, claim.hash, claim.parts, claim.wrong)
-        found[claim.id] = _hash(read, claim.uses, found)
+        of_claim = (claim.id, claim.text, str(claim.source), claim.uses, claim.hash, claim.parts, claim.wrong)
+        found[claim.id] = _hash(of_claim, claim.uses, found)
     return found
 
 

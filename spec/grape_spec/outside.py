@@ -1,0 +1,143 @@
+"""Claims from outside: modules that declare symbols, definitions and claims with the public language.
+
+Such a module has a namespace of its own, the first words of its ids, and may have a bibliography, the file
+``references.bib`` beside it. A package announces its modules in the entry-point group ``grape_verified.claims``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from traceback import walk_tb
+
+import grape_spec
+from grape_spec.language.registry import CLAIMS, DEFINITIONS, RegistryError, check_registry, entry_of, is_ours
+from grape_spec.proof.prove import check_domains
+from grape_spec.references import add_bibliography, works
+
+#: The entry-point group.
+GROUP = "grape_verified.claims"
+
+_HERE, _IMPORTLIB = (str(Path(str(package.__file__)).parent) for package in (grape_spec, importlib))
+
+#: The ids that each module entered.
+_LOADED: dict[str, tuple[str, ...]] = {}
+
+
+class CannotLoad(Exception):
+    """Why the claims of a module cannot be used, in one line."""
+
+
+def load(module: str) -> tuple[str, ...]:
+    """Import a module from outside; the ids that it entered.
+
+    Raises: CannotLoad.
+    """
+    if module not in _LOADED:
+        before, known = _ids(), module in sys.modules
+        try:
+            _import(module)
+            found = tuple(sorted(_ids() - before))
+            _check(module, found, known)
+        except (RegistryError, OSError, UnicodeDecodeError) as failure:
+            raise CannotLoad(f"{module}: {_first_line(failure)}") from failure
+        _LOADED[module] = found
+    return _LOADED[module]
+
+
+def load_installed() -> None:
+    """Load the modules that installed packages announce.
+
+    Raises: CannotLoad, naming the package.
+    """
+    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+        try:
+            load(point.module)
+        except CannotLoad as failure:
+            package = point.dist.name if point.dist else point.name
+            raise CannotLoad(f"the claims of the installed package {package}: {failure}") from failure
+
+
+def loaded() -> tuple[str, ...]:
+    """The modules from outside, in the order in which they were loaded."""
+    return tuple(_LOADED)
+
+
+def module_of(id: str) -> str:
+    """The module from outside that entered an id; empty for those of this package."""
+    return next((module for module, ids in _LOADED.items() if id in ids), "")
+
+
+def is_of_unloaded(id: str) -> bool:
+    """Whether an id is of a namespace of which nothing is loaded, so that nobody can say whether it still exists."""
+    return _namespace(id) not in set(map(_namespace, _ids()))
+
+
+def _ids() -> set[str]:
+    return {*DEFINITIONS, *CLAIMS}
+
+
+def _namespace(id: str) -> str:
+    return id.partition(".")[0]
+
+
+def _import(module: str) -> None:
+    top = module.partition(".")[0]
+    if top == grape_spec.__name__:
+        raise CannotLoad(f"{module} is part of this package, expected a module of your own")
+    try:
+        if find_spec(top) is None:
+            raise CannotLoad(f"there is no module {module!r} in the current folder or among the installed packages")
+        importlib.import_module(module)
+    except SyntaxError as failure:
+        raise CannotLoad(f"{_shown(failure.filename)}, line {failure.lineno}: {failure.msg}") from failure
+    except (Exception, SystemExit) as failure:  # a module of somebody else may raise anything
+        if isinstance(failure, CannotLoad):
+            raise
+        raise CannotLoad(f"{_place(failure) or module}: {_first_line(failure)}") from failure
+
+
+def _check(module: str, ids: tuple[str, ...], known: bool) -> None:
+    """Refuse what would not be of a namespace of its own, what is nothing, and what the checks of ours would refuse."""
+    if not ids and not known:
+        raise CannotLoad(f"{module}: it declares no definition and no claim")
+    ours = {_namespace(id) for id in _ids() if is_ours(id)}
+    for id in ids:
+        if _namespace(id) in ours:
+            raise CannotLoad(
+                f"{module}: the id {id!r} begins with a word of this package's: begin with one of your own"
+            )
+    file = getattr(sys.modules[module], "__file__", None)
+    if file and (bibliography := Path(file).with_name("references.bib")).is_file():
+        add_bibliography(bibliography)
+    for id in ids:
+        key = entry_of(id).source.key
+        if key != "derived" and key not in works():
+            raise CannotLoad(f"{module}: the source {key!r} of {id} is not in references.bib beside the module")
+    check_registry()
+    check_domains()
+
+
+def _first_line(failure: BaseException) -> str:
+    """What went wrong; the messages of this package speak for themselves."""
+    text = str(failure).strip().split("\n")[0]
+    files = [frame.f_code.co_filename for frame, _ in walk_tb(failure.__traceback__)]
+    if text and (isinstance(failure, OSError) or files[-1].startswith(_HERE)):
+        return text
+    return f"{type(failure).__name__}: {text}" if text else type(failure).__name__
+
+
+def _place(failure: BaseException) -> str:
+    """The file and line that the error comes from, outside of this package and of Python's machinery of imports."""
+    frames = [(frame.f_code.co_filename, line) for frame, line in walk_tb(failure.__traceback__)]
+    theirs = [(file, line) for file, line in frames if not file.startswith(("<", _HERE, _IMPORTLIB))]
+    return f"{_shown(theirs[-1][0])}, line {theirs[-1][1]}" if theirs else ""
+
+
+def _shown(file: str | None) -> str:
+    """A file by its path from the current folder if it is below it."""
+    path = Path(file or "")
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
