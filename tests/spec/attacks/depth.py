@@ -361,3 +361,15 @@ attack(
     lambda: holds(equals(w.doubled(), 1 + d), by=within_depth(d, by=algebra())),
     at={d: 2},
 )
+attack(
+    "weights of which one is assumed not to be negative, in a bound",
+    "d = 1, u = (1, −5), i = 1: −4",
+    lambda: holds(
+        at_least(w.weighted(), w.minus(w.v[i], w.v[i])), by=within_depth(d, by=smt()), assuming=[at_least(u[i], 0)]
+    ),
+)
+attack(
+    "the same with an index on both sides",
+    "d = 1, u = (1, −5), i = 1: −4",
+    lambda: holds(at_least(w.weighted() + w.v[i], w.v[i]), by=within_depth(d, by=smt()), assuming=[at_least(u[i], 0)]),
+)

@@ -148,6 +148,7 @@ with restored() as _before:
     squared = by_depth("squared", (d,), sp.Integer(-5), lambda go: go() ** 2)
     multiplied = by_depth("multiplied", (d, x), x - 5, lambda go: go(at_x=x) * go(at_x=0))
     weighed = by_depth("weighed", (d, u), sp.Integer(-5), lambda go: sum_over(u[i] * go(), i))
+    weighted = by_depth("weighted", (d, u), sp.Integer(1), lambda go: sum_over(u[i] * go(), i))
     lengthening = by_depth("lengthening", (c,), sp.Integer(1), lambda go: go() + 1)
 
     true("counted_is_depth", equals(counted(), d), over_depth(d))

@@ -124,6 +124,8 @@ class WithinDepth(Rule):
     engine = "induction over depth"
 
     def prove(self, statement: Boolean, context: Context) -> str:
+        if self.by.at_sizes():
+            raise Unknown("the step has to be shown at every size")
         statement = _on_its_own(statement)
         left, right = statement.args
         bound = _equation(sp.Eq(left, right, evaluate=False), self.over, within=self.over)
@@ -144,8 +146,8 @@ class WithinDepth(Rule):
         """Whether an expression is nondecreasing in every recursion that the bound replaces."""
         if bound.at(node) is not None or _rewritten(node, [bound]) == node:
             return True
-        if isinstance(node, sp.Sum):
-            return self._grows(node.function, bound, context)
+        if isinstance(node, sp.Sum):  # what is assumed of an index that the statement mentions holds for that one alone
+            return context.speaks_of.isdisjoint(bound_things(node)) and self._grows(node.function, bound, context)
         if isinstance(node, sp.Mul):
             others = [factor for factor in node.args if _rewritten(factor, [bound]) == factor]
             varying = [factor for factor in node.args if factor not in others]
@@ -222,6 +224,8 @@ def _equation(statement: Boolean, over: sp.Symbol, within: sp.Symbol | None = No
 
 
 def _fits(own: sp.Symbol, given: Any) -> bool:
+    if lowest_of(own) is not None:
+        return False  # the families of that size would not follow
     if size_of_axis(own) is not None:
         return may_be_handed_on(own, given)
     return is_in_domain(own, given)
