@@ -19,6 +19,9 @@ from grape_spec.language.domains import IndexUpTo, Interval, Naturals, Position,
 from grape_spec.language.expressions import Apply, At, Diff, OneSided
 from grape_spec.language.symbols import DECLARATIONS, size_of_axis
 
+#: The largest exponent, which every engine can write out.
+LARGEST_EXPONENT = 100
+
 
 class NotInLanguage(ValueError):
     """A node that no engine reads, or something put where it does not fit."""
@@ -142,6 +145,8 @@ def _power(expr: sp.Pow) -> None:
     _refuse_number(expr.base)
     if not isinstance(expr.exp, sp.Rational):
         raise NotInLanguage(f"the exponent of {shown(expr)}: expected a number; write exp(y·log(x)) for x to the y")
+    if max(abs(expr.exp.p), expr.exp.q) > LARGEST_EXPONENT:
+        raise NotInLanguage(f"the exponent of {shown(expr)}: expected one of at most {LARGEST_EXPONENT}")
 
 
 def _family(expr: sp.IndexedBase) -> None:

@@ -15,7 +15,7 @@ from sympy.logic.boolalg import Boolean
 from grape_spec.language.claims import Claim, Part, Wrong, as_tuple
 from grape_spec.language.definitions import IN_TEMPLATE, Definition
 from grape_spec.language.domains import Domain, Positive, Real
-from grape_spec.language.expressions import bound_things, symbols_of
+from grape_spec.language.expressions import Apply, bound_things, symbols_of
 from grape_spec.language.grammar import (
     NotInLanguage,
     instances_in,
@@ -79,6 +79,7 @@ def define(
     if isinstance(body, str):
         raise RegistryError(f"{id}: body: got the text {body!r}, expected an expression of declared symbols")
     entry = Definition(id, text, as_tuple("of", of), sp.sympify(body), tex, domain, convention, source)
+    _refuse_unfinished(id, entry.body)
     _refuse_definition(entry)
     _DEFINED[id] = entry
     return entry
@@ -101,6 +102,14 @@ def enter_recursion(entry: Definition) -> Definition:
         _refuse_definition(entry)
     _DEFINED[entry.id] = entry
     return entry
+
+
+def _refuse_unfinished(id: str, formula: sp.Basic) -> None:
+    """Refuse what speaks of a recursion that is being written: it may never be entered, or go round in a circle."""
+    for node in formula.atoms(Apply):
+        applied = DEFINITIONS.get(str(node.args[0]))
+        if applied is not None and applied.body is None:
+            raise RegistryError(f"{id}: speaks of {applied.id}, whose recursion is being written: enter that first")
 
 
 def _refuse_definition(entry: Definition) -> None:
@@ -189,6 +198,7 @@ def _refuse_claim(claim: Claim) -> None:
             )
         with _named(claim.id):
             refuse_foreign(formula)
+        _refuse_unfinished(claim.id, formula)
         _refuse_undeclared(claim.id, symbols_of(formula))
 
 

@@ -122,6 +122,8 @@ def derivative(expr: sp.Expr, variable: sp.Expr) -> sp.Expr:
     result = walk(sp.diff(walk(smooth, _as_partial), variable), _as_function)
     if untaken := result.atoms(sp.Derivative, sp.Subs):
         raise NotAlgebraic(f"{min(untaken, key=str)} is not shown to exist")
+    if missing := [left for left in result.atoms(Diff) if not exists_by_form(left)]:
+        raise NotAlgebraic(f"{min(missing, key=str)} is not shown to exist")
     if not stand_ins:
         return result
     back = {stand_in: node for node, stand_in in stand_ins.items()}

@@ -26,7 +26,7 @@ from sympy.core.function import AppliedUndef, UndefinedFunction
 from sympy.core.symbol import Str
 
 from grape_spec.language.definitions import Definition
-from grape_spec.language.domains import Interval, Naturals, OneOf, Position, Real, SmoothDomain
+from grape_spec.language.domains import Interval, Naturals, OneHotDomain, OneOf, Position, Real, SmoothDomain
 from grape_spec.language.expressions import (
     Apply,
     At,
@@ -40,7 +40,7 @@ from grape_spec.language.expressions import (
 )
 from grape_spec.language.recursions import may_be_handed_on
 from grape_spec.language.symbols import DECLARATIONS, lowest_of, size_of_axis
-from grape_spec.proof.derivatives import NotAlgebraic, exists_by_form
+from grape_spec.proof.derivatives import NotAlgebraic, exists_by_form, varied
 from grape_spec.proof.normal_form import shown_positive
 
 Kind = Literal[
@@ -113,6 +113,9 @@ def _of_derivative(expr: Diff) -> Iterator[Need]:
     variable = expr.variable
     if type(variable) not in (sp.Symbol, sp.Dummy, sp.Indexed) or variable.is_integer:
         raise NotAlgebraic(f"there is no derivative with respect to {variable}")
+    entry = DECLARATIONS.get(varied(variable))
+    if entry is not None and isinstance(entry.domain, OneOf | OneHotDomain):
+        raise NotAlgebraic(f"there is no derivative with respect to {variable}, which is {entry.domain.name}")
     yield from needs_of(variable)
     yield "defined", expr
     yield from (_around(need, variable) for need in needs_of(expr.expr))
@@ -121,8 +124,7 @@ def _of_derivative(expr: Diff) -> Iterator[Need]:
 def _around(need: Need, variable: sp.Expr) -> Need:
     """The same under a derivative: an expression that is zero at the point may be negative on one side of it."""
     kind, needed = need
-    varied = variable.base if isinstance(variable, sp.Indexed) else variable
-    return ("positive", needed) if kind == "non-negative" and varied in occurring(needed) else need
+    return ("positive", needed) if kind == "non-negative" and varied(variable) in occurring(needed) else need
 
 
 def _of_slope(expr: OneSided) -> Iterator[Need]:

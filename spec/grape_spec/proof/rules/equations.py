@@ -75,8 +75,18 @@ def _written_out(node: sp.Basic) -> sp.Basic | None:
     return sp.Add(*terms) if isinstance(node, sp.Sum) else sp.Mul(*terms)
 
 
+#: The largest size at which a sum is written out.
+LARGEST_SIZE = 100
+
+
 def algebra(*, sizes: Mapping[sp.Symbol, int] | None = None) -> Rule:
-    """Zero test in a field; ``sizes`` writes sums out, and the scope then names the sizes."""
+    """Zero test in a field; ``sizes`` writes sums out, and the scope then names the sizes.
+
+    Raises: ValueError for sizes that nobody can write out.
+    """
+    for size, n in (sizes or {}).items():
+        if not isinstance(n, int) or n > LARGEST_SIZE:
+            raise ValueError(f"sizes: got {n} for {size}, expected a whole number of at most {LARGEST_SIZE}")
     return Algebra(tuple((sizes or {}).items()))
 
 
