@@ -52,6 +52,9 @@ def falsehoods(w):
         "of an implication": implies(greater(w.x, 0), greater(w.x, 1)),
         "of a smooth function": equals(Diff(w.f(w.i, w.x), w.x), w.f(w.i, w.x)),
         "for a mask": equals(w.mask, 1),
+        "at large sizes": at_most(w.rows, 4),
+        "far out": at_most(w.x, 1_000_000),
+        "close to an end": at_least(w.positive, sp.Rational(1, 10_000)),
         "by very little": equals(w.x, w.x + sp.Rational(1, 2**60)),
     }
 
@@ -59,7 +62,8 @@ def falsehoods(w):
 NAMES = [
     "everywhere", "at one point of a line", "at a boundary", "at a kink", "at size one only", "away from size one",
     "on the diagonal only", "on the simplex", "in a derivative", "on one side", "where it is undefined",
-    "of a logarithm", "of an implication", "of a smooth function", "for a mask", "by very little",
+    "of a logarithm", "of an implication", "of a smooth function", "for a mask", "at large sizes", "far out",
+    "close to an end", "by very little",
 ]  # fmt: skip
 
 

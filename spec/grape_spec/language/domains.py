@@ -21,8 +21,8 @@ SAMPLE_BITS = 6
 #: The binary exponents of numbers that are sampled far out or close to an end, from a millionth to a billion.
 MAGNITUDES = (-20, 30)
 
-#: How often a number is sampled from all magnitudes, and a size from those above four.
-FAR, LARGE = 0.2, 0.08
+#: How often a number is sampled from all magnitudes.
+FAR = 0.2
 
 
 def _refuse(wrong: bool, got: str, expected: str) -> None:
@@ -163,8 +163,7 @@ class Naturals(Domain):
         return x.denominator == 1 and x >= self.low
 
     def sample(self, random: Random) -> Fraction:
-        larger = random.random() < LARGE
-        return Fraction(self.low + random.choice(range(4, 9) if larger else (0, 1, 1, 2, 2, 3)))
+        return Fraction(self.low + random.choice((0, 1, 1, 2, 2, 3)))
 
 
 @dataclass(frozen=True)

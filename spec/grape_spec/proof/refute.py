@@ -23,8 +23,8 @@ from sympy.logic.boolalg import Boolean
 
 from grape_spec.evaluate import Evaluator
 from grape_spec.jets import Undecided, Undefined, exact, value_of
-from grape_spec.language.domains import Interval, Position, RowDomain, SmoothDomain
-from grape_spec.language.expressions import symbols_of, unfold
+from grape_spec.language.domains import Interval, Naturals, Position, RowDomain, SmoothDomain
+from grape_spec.language.expressions import recursions_in, symbols_of, unfold
 from grape_spec.language.symbols import DECLARATIONS, size_of_axis
 
 #: Bits that are tried in turn until a comparison is certain.
@@ -38,6 +38,9 @@ KEPT = 30
 
 #: Points drawn for each requested one, before the search gives up on the assumptions.
 PATIENCE = 60
+
+#: How often one of the sizes is larger than those that a domain draws, and what it is then.
+LARGE, LARGE_SIZES = 0.12, (5, 9)
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,14 @@ def refute(
     symbols = sorted(_symbols(statement, assuming), key=str)
     boundaries = _boundaries((statement, *assuming))
     kept: list[Evaluator] = []
+    may_be_large = [] if sizes else _may_be_large(symbols, (statement, *assuming))
     effective = drawn = 0
     while effective < points and drawn < PATIENCE * points:
         drawn += 1
-        point = sample(symbols, random, sizes or {})
+        chosen = dict(sizes or {})
+        if may_be_large and random.random() < LARGE:
+            chosen[random.choice(may_be_large)] = random.randint(*LARGE_SIZES)
+        point = sample(symbols, random, chosen)
         if random.random() < 0.5:
             _onto_boundary(point, boundaries, random)
         here = _at(point, PRECISIONS[0])
@@ -101,6 +108,14 @@ def _within_axes(point: dict[Any, Any]) -> bool:
     """Whether every index is a position of its axis."""
     axes = {s: axis for s in point if (axis := size_of_axis(s)) is not None}
     return all(Fraction(point[s]).denominator == 1 and 1 <= point[s] <= _size(axis, point) for s, axis in axes.items())
+
+
+def _may_be_large(symbols: list, formulas: tuple[Boolean, ...]) -> list:
+    """The sizes of which one at a time may be large; none beside a recursion, which grows by a power of them."""
+    if any(map(recursions_in, formulas)):
+        return []
+    domains = {thing: DECLARATIONS[thing].domain for thing in symbols}
+    return [thing for thing, domain in domains.items() if isinstance(domain, Naturals) and domain.low >= 1]
 
 
 def _symbols(statement: Boolean, assuming: tuple[Boolean, ...]) -> set:
