@@ -247,6 +247,20 @@ def hides_the_depth():
 attack("a depth that a definition hides", "c = 3: y + 3, and y + 6", hides_the_depth)
 
 
+def bounds_the_hidden_depth():
+    """The same as a bound from below."""
+    rising = recursive("at.rising", "", (y, c), c, y, lambda go: go() + c)
+    columns = w.col_total(Lambda(s, 1))
+    step = smt(given=[fact(ID, part="columns")])
+    return [
+        holds(equals(columns, c), name="columns", by=finite_sum()),
+        holds(at_least(rising(), y + (c - 1) * columns), name="bound", by=within_depth(c, by=step)),
+    ]
+
+
+attack("a depth that a definition hides, in a bound", "c = 2: y + 1, and y + 2", bounds_the_hidden_depth)
+
+
 def with_a_kink(of_what, first, step, variable):
     """0 · the derivative of a recursion."""
 

@@ -127,8 +127,8 @@ class WithinDepth(Rule):
         if self.by.at_sizes():
             raise Unknown("the step has to be shown at every size")
         statement = _on_its_own(statement)
-        left, right = statement.args
-        bound = _equation(sp.Eq(left, right, evaluate=False), self.over, within=self.over)
+        bound = _equation(sp.Eq(*statement.args, evaluate=False), self.over, within=self.over)
+        left, right = bound.left, bound.right
         own = {thing for thing in left.arguments if isinstance(thing, sp.Symbol)}
         if any(own & symbols_of(assumption) for assumption in context.assumptions):
             raise Unknown(f"an assumption that holds at one {self.over} may fail at the next")
@@ -201,7 +201,7 @@ def _at_own_indices(context: Context) -> Context:
 
 def _equation(statement: Boolean, over: sp.Symbol, within: sp.Symbol | None = None) -> Known:
     """An equation that may be used for all values of its symbols; refused where the depth is in any other place."""
-    left, right = sides(statement)
+    left, right = map(unfold, sides(statement))  # a definition may hide the depth
     lowest = lowest_of(over)
     if lowest is None:
         raise Unknown(f"{over} is not a size or a whole number")
@@ -216,7 +216,6 @@ def _equation(statement: Boolean, over: sp.Symbol, within: sp.Symbol | None = No
         raise Unknown(f"{grown[0]} has another size at another depth")
     if lowest < 1 and any(over in _ranges(side) for side in (left, right)):
         raise Unknown(f"a sum up to {over} has no terms at the first depth")
-    left, right = unfold(left), unfold(right)
     rows = [row for row in left.atoms(sp.Lambda) | right.atoms(sp.Lambda) if over in map(size_of_axis, row.signature)]
     if rows:
         raise Unknown(f"{rows[0]} has another size at another depth")
