@@ -17,8 +17,8 @@ from grape_verified.cli import app
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
-#: A page whose examples need a language model has a test of its own, tests/rubrics/test_rubrics_page.py.
-ELSEWHERE = {"rubrics.md"}
+#: Pages that have tests of their own: tests/rubrics/test_rubrics_page.py, tests/docs/test_own_claims_page.py.
+ELSEWHERE = {"rubrics.md", "own_claims.md"}
 
 PAGES = [page for folder in (DOCS, DOCS / "chapters", DOCS / "guide") for page in sorted(folder.glob("*.md"))]
 
