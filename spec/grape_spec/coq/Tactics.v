@@ -239,6 +239,18 @@ Proof. intros P. pose proof (exp_ineq1_le (ln x)) as H. rewrite exp_ln in H by a
 
 (* -- tactics ---------------------------------------------------------------------------------------------- *)
 
+(** An equation of terms of the same form, down to what the tactic shows. *)
+Ltac under tac :=
+  cbv beta;
+  lazymatch goal with
+  | |- ?a = ?a => reflexivity
+  | |- sum1 _ _ = sum1 _ _ => apply sum1_ext; intros; under tac
+  | |- _ + _ = _ + _ => apply (f_equal2 Rplus); under tac
+  | |- _ * _ = _ * _ => apply (f_equal2 Rmult); under tac
+  | |- - _ = - _ => apply (f_equal Ropp); under tac
+  | |- / _ = / _ => apply (f_equal Rinv); under tac
+  | |- _ => first [reflexivity | tac]
+  end.
 Lemma Rinv_lt_0_ a : 0 < / a -> 0 < a.
 Proof. intros H. rewrite <- (Rinv_involutive a); [apply Rinv_0_lt_compat; auto | intros Z; subst; rewrite Rinv_0 in H; lra]. Qed.
 Ltac rng := first [assumption | lia
@@ -301,14 +313,29 @@ Ltac nz :=
   | |- ?a * ?b <> 0 => apply Rmult_integral_contrapositive_currified; nz
   | |- / ?a <> 0 => apply Rinv_neq_0_compat; nz
   | |- ?a ^ _ <> 0 => apply pow_nonzero; nz
-  | |- _ => first [assumption | apply not_eq_sym; assumption | solve [apply nz_pos; pos] | lra | nra]
-  end.
+  | |- - ?a <> 0 => apply Ropp_neq_0_compat; nz
+  | |- _ => first [assumption | apply not_eq_sym; assumption | solve [apply nz_pos; pos] | lra | nra | nz_product]
+  end
+with nz_product := (* what multiplies out to a product *)
+  let Z := fresh "Z" in intro Z; ring_simplify in Z;
+  lazymatch type of Z with
+  | - _ * _ = 0 => idtac | _ * _ = 0 => idtac | - _ = 0 => idtac
+  end; revert Z; lazymatch goal with |- ?a = 0 -> False => change (a <> 0) end; nz.
 Ltac deltas :=
   rewrite ?delta_self in *;
   repeat match goal with |- context [delta ?i ?j] =>
     let E := fresh "E" in unfold delta at 1; destruct (Nat.eq_dec i j) as [E | E]; [try subst i; try subst j | ] end.
+(** At least 1: sizes and their products. *)
+Ltac ge1 :=
+  lazymatch goal with
+  | |- 1 <= INR _ => apply (le_INR 1); lia
+  | |- 1 <= ?a * ?b => let P := fresh in let K := fresh in
+      assert (P : 1 <= a) by ge1; assert (K : 1 <= b) by ge1; nra
+  | |- _ => first [assumption | lra]
+  end.
 Ltac fin :=
   first [reflexivity | ring | solve [field; nz]
+        | solve [progress (rewrite ?Rmax_right by ge1); first [ring | field; nz]]
         | solve [deltas; first [reflexivity | ring | solve [field; nz] | lia]]].
 
 (** The factors of what divides, known to be positive, and their inverses, for nonlinear arithmetic. *)
@@ -386,6 +413,14 @@ Ltac splits := unfold Rltb, Rleb, Reqb, Rmin, Rmax, Rabs in *; cbv beta;
 Ltac expc := repeat first [rewrite exp_plus | rewrite exp_opp | rewrite exp_INR | rewrite exp_ln by pos | rewrite exp_0].
 Ltac lnc := repeat first [rewrite ln_prod1 by (intros; cbv beta; pos) | rewrite ln_mult by pos | rewrite ln_Rinv by pos | rewrite ln_pow by pos | rewrite ln_exp | rewrite ln_1
                          | rewrite ln_div by pos]; cbn [INR].
+(** Each entry of a family is positive, as facts. *)
+Ltac entries :=
+  repeat match goal with
+  | H : forall i : nat, (1 <= i <= _)%nat -> 0 < ?f i |- context [?f ?k] =>
+      lazymatch goal with K : 0 < f k |- _ => fail | _ => assert (0 < f k) by (apply H; lia) end
+  | H : forall i : nat, (1 <= i <= _)%nat -> 0 < ?f i, L : context [?f ?k] |- _ =>
+      lazymatch type of L with 0 < _ => fail | _ => lazymatch goal with K : 0 < f k |- _ => fail | _ => assert (0 < f k) by (apply H; lia) end end
+  end.
 Ltac zeros := repeat match goal with x : R |- _ => first [assert (x = 0) by lra; subst x | assert (x = 1) by lra; subst x] end.
 Ltac signs := match goal with
   | x : R |- _ => destruct (Rtotal_order x 0) as [? | [? | ?]]; nra

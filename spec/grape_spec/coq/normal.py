@@ -10,7 +10,20 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any, TypeAlias
 
-from grape_spec.coq.terms import ONE, ZERO, NoScript, Tree, free, index_text, number_of, put, show, split_point, sub
+from grape_spec.coq.terms import (
+    ONE,
+    ZERO,
+    NoScript,
+    Tree,
+    free,
+    index_text,
+    number_of,
+    put,
+    show,
+    simple_index,
+    split_point,
+    sub,
+)
 
 Monomial: TypeAlias = tuple[tuple[str, int], ...]
 Form: TypeAlias = dict[Monomial, Fraction]
@@ -174,8 +187,10 @@ class Normal:
             return simple[kind](node)
         if kind == "q":
             return constant(node[1])
-        if kind == "inr" and node[1][0] == "k":
-            return constant(node[1][1])
+        if kind == "inr":
+            return self._of_number(node[1])
+        if kind == "ap":
+            return self.mono(("ap", node[1], tuple(map(simple_index, node[2]))))
         if kind == "neg":
             return {monomial: -c for monomial, c in self.of(node[1]).items()}
         if kind == "+":
@@ -187,7 +202,7 @@ class Normal:
         if kind in ("sqrt", "abs", "min", "max"):
             return self.mono((kind, *map(self.canonical, node[1:])))
         if kind in ("fn", "dfn"):
-            arguments = (a if a[0] in ("i", "k", "n+", "ip") else self.canonical(a) for a in node[2])
+            arguments = (simple_index(a) if a[0] in ("i", "k", "n+", "ip") else self.canonical(a) for a in node[2])
             return self.mono((kind, node[1], tuple(arguments)))
         if kind == "sum":
             return self.sum(node[1], node[2], self.of(node[3]))[0]
@@ -195,9 +210,19 @@ class Normal:
             return self.of(self.derivative(node[1], node[2]))
         if kind == "at":
             return self.of(self.derivative_at(node))
-        if kind in ("v", "ap", "inr", "pw", "rec"):
+        if kind in ("v", "pw", "rec"):
             return self.mono(node)
         raise NoScript(f"a term of kind {kind}")
+
+    def _of_number(self, index: Tree) -> Form:
+        """A natural number as a real one: INR (1 + n) is 1 + INR n."""
+        index = simple_index(index)
+        if index[0] == "k":
+            return constant(index[1])
+        if index[0] != "n+":
+            return self.mono(("inr", index))
+        more, less = (add(*(self.of(("inr", part)) for part in parts)) for parts in index[1:])
+        return add(more, {monomial: -c for monomial, c in less.items()})
 
     def _product(self, factors: Iterable[Tree]) -> Form:
         found = constant(1)

@@ -10,6 +10,7 @@ from typing import Any
 
 import sympy as sp
 
+from grape_spec.coq.depth import induction_over_depth
 from grape_spec.coq.printer import coq_id, coq_name, implicit_sizes
 from grape_spec.coq.script import Script, unnamed
 from grape_spec.coq.statement import Statement, definition_text, domain_of, loose_in, quantified, stated, type_of
@@ -38,6 +39,7 @@ from grape_spec.language.domains import Interval, OneOf, Positive, RowDomain, Si
 from grape_spec.language.registry import claim_of, definition
 from grape_spec.language.symbols import DECLARATIONS, declared_name
 from grape_spec.proof.facts import Fact
+from grape_spec.proof.rules.depth import OverDepth
 from grape_spec.proof.rules.equations import Algebra, Chain, FiniteSum, Induction, Rewrite
 from grape_spec.proof.rules.inequalities import FromMinimum, Smt, Termwise
 from grape_spec.proof.rules.slopes import ByTerms, ChainRule, Near, Slope
@@ -378,9 +380,7 @@ def _last_entries(work: Work, node: Any) -> None:
         proof = " ".join([hypothesis, *(f"{index} ltac:(lia)" for index in first)])
         script.say(f"assert (L{n} : {text} = {' - '.join(['1', *others])}) by "
                    f"(pose proof ({proof}) as SS; cbn [sum1] in SS; lra).")  # fmt: skip
-    for n in range(len(rows)):
-        script.say(f"rewrite ?L{n}.")
-    script.say("first [ring | fin].")
+    script.say("first [ring | fin | (entries; " + "".join(f"rewrite ?L{n} in *; " for n in range(len(rows))) + "fin)].")
 
 
 def _smt(work: Work) -> None:
@@ -487,6 +487,7 @@ def _induction(work: Work) -> None:
         old = [_renamed_size(side, n, "n_") for side in (left, right)]
         new = [_grown(side, "n_") for side in old]
         script.say("cbn [sum1 prod1]; rewrite ?S_INR.")
+        script.say(f"first [change ({show(new[0])} = {show(new[1])}) | idtac].")
         change = [("+", (after, ("neg", before))) for after, before in zip(new, old, strict=True)]
         with script.block(f"assert (Gl : {show(change[0])} = {show(change[1])})."):
             script.equation(*change)
@@ -503,7 +504,7 @@ def _grown(node: Any, n: str) -> Any:
     if node == ("inr", ("i", n)):
         return ("+", (node, ONE))
     if node == ("i", n):
-        return ("i", f"(S {n})")
+        return ("n+", (("k", 1), ("i", n)), ())
     return tuple(_grown(part, n) for part in node)
 
 
@@ -512,7 +513,7 @@ def _at_last(node: Any, i: str, n: str) -> Any:
         return ("+", (("inr", ("i", n)), ONE))
     if isinstance(node, tuple):
         if node[:1] == ("i",) and node[1] == i:
-            return ("i", f"(S {n})")
+            return ("n+", (("k", 1), ("i", n)), ())
         return tuple(_at_last(part, i, n) for part in node)
     return node
 
@@ -535,10 +536,22 @@ def _renamed_size(node: Any, old: str, new: str) -> Any:
     return new if node == old else node
 
 
+def _over_depth(work: Work) -> None:
+    known = []
+    for fact in work.part.by.given:  # type: ignore[attr-defined]
+        claim = work.claim if fact.claim in ("", work.claim.id) else claim_of(fact.claim)
+        part = next(p for p in claim.parts if p.name == fact.part) if fact.part else claim.parts[0]
+        work.uses[claim.id, part.name] = None
+        _, left, right = condition(part.statement)
+        known.append((left, right, theorem_name(claim, part)))
+    names = [hypothesis.name for hypothesis in work.statement.hypotheses]
+    induction_over_depth(work.script, work.goal, names, known)
+
+
 _RULES: dict[type, Callable[[Work], None]] = {
     Induction: _induction, Smt: _smt, Slope: _slope, Near: _near, ChainRule: _chain_rule, Termwise: _termwise,
     FromMinimum: _from_minimum, FiniteSum: _equation, Algebra: _equation, Chain: _equation, Rewrite: _equation,
-    ByTerms: _equation,
+    ByTerms: _equation, OverDepth: _over_depth,
 }  # fmt: skip
 
 

@@ -77,6 +77,8 @@ class Script:
     def canonical(self, node: Tree) -> Tree:
         """The tree with the parts that are not polynomial in their normal forms."""
         kind = node[0]
+        if kind in ("ap", "inr"):
+            return self.normal.canonical(node)
         if kind in _POLYNOMIAL:
             return node
         if kind in ("neg", "inv"):
@@ -143,6 +145,10 @@ class Script:
         elif kind == "^":
             self.say(f"apply (f_equal (fun x => x ^ {node[2]})).")
             self.to_canonical(node[1])
+        elif kind == "ap":
+            self.say("f_equal; lia.")
+        elif kind == "inr":
+            self.say("rewrite ?minus_INR, ?plus_INR, ?S_INR by lia; cbn [INR]; first [reflexivity | ring].")
         elif kind == "delta":
             self.say("first [apply delta_self | apply delta_sym | fin].")
         elif kind in ("diff", "at"):
@@ -170,9 +176,14 @@ class Script:
             self.equation(node[2], new[2])
         elif kind in ("fn", "dfn") and node[2][-1][0] not in ("i", "k", "n+", "ip"):
             *first, last = node[2]
+            if [*first] != [*new[2][:-1]]:
+                self.say(f"replace {show(node)} with {show((kind, node[1], (*new[2][:-1], last)))} by (f_equal; lia).")
+                first = [*new[2][:-1]]
             function = " ".join([node[1], *map(argument_text, first)])
             self.say(f"apply (f_equal ({function if kind == 'fn' else f'Derive ({function})'})).")
             self.equation(last, new[2][-1])
+        elif kind == "fn":
+            self.say("f_equal; lia.")
         else:
             self.say("fin.")
 

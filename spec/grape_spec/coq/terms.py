@@ -62,6 +62,33 @@ def index_tree(expr: sp.Basic) -> Tree:
     raise NoScript(f"the position {expr}")
 
 
+def simple_index(index: Tree) -> Tree:
+    """An index with numbers added up: (1 + n) + 1 is 2 + n, and (1 + n) − 1 is n."""
+    number, names, taken = _counted(index)
+    cut = min(number, sum(part[1] for part in taken if part[0] == "k"))
+    rest = sum(part[1] for part in taken if part[0] == "k") - cut
+    less = (*(part for part in taken if part[0] != "k"), *((("k", rest),) if rest else ()))
+    more = (*((("k", number - cut),) if number - cut or not names else ()), *names)
+    return more[0] if len(more) == 1 and not less else ("n+", more, less)
+
+
+def _counted(index: Tree) -> tuple[int, tuple[Tree, ...], tuple[Tree, ...]]:
+    """The number in a sum of indices, its other terms, and what is taken away."""
+    if index[0] == "k":
+        return index[1], (), ()
+    if index[0] != "n+" or (index[2] and len(index[1]) == 0):
+        return 0, (index,), ()
+    number, taken = 0, index[2]
+    names: tuple[Tree, ...] = ()
+    for part in index[1]:
+        if part[0] == "n+" and part[2]:
+            names += (part,)
+            continue
+        own = _counted(part)
+        number, names = number + own[0], names + own[1]
+    return number, tuple(sorted(names, key=str)), taken
+
+
 def size_name(expr: sp.Expr) -> str:
     return f"{expr}%nat" if isinstance(expr, sp.Integer) else coq_name(expr)
 

@@ -1,0 +1,122 @@
+"""Scripts for what holds at every depth of a recursive definition: induction over the depth (untrusted)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from grape_spec.coq.printer import coq_id, coq_name, implicit_sizes
+from grape_spec.coq.script import Script
+from grape_spec.coq.terms import NoScript, Tree, put, show, tree
+from grape_spec.language.registry import DEFINITIONS
+
+
+def recursion_named(name: str) -> Any:
+    """The recursive definition with that Coq name."""
+    return next(entry for id, entry in DEFINITIONS.items() if coq_id(id) == name and entry.recursion is not None)
+
+
+def replaced(node: Any, change: Callable[[Tree], Tree | None]) -> Any:
+    """The tree with applications of recursive definitions changed; None leaves one as it is."""
+    if not isinstance(node, tuple):
+        return node
+    if node[:1] == ("rec",):
+        new = change(node)
+        if new is not None:
+            return new
+    return tuple(replaced(part, change) for part in node)
+
+
+def names_in(node: Any) -> list[str]:
+    """The recursive definitions that a tree applies."""
+    found: dict[str, None] = {}
+
+    def look(rec: Tree) -> None:
+        found[rec[1]] = None
+
+    replaced(node, look)
+    return list(found)
+
+
+def _parameters(entry: Any) -> list[str]:
+    return [coq_name(thing) for thing in (*implicit_sizes(entry), *entry.of)]
+
+
+def depth_of(node: Tree) -> Tree:
+    """The depth at which a recursive definition is applied."""
+    entry = recursion_named(node[1])
+    depth: Tree = node[2][_parameters(entry).index(coq_name(entry.recursion.over))]
+    return depth
+
+
+def unfolded(node: Tree, before: Tree | None) -> Tree:
+    """One step of a recursive definition: at the first depth, or at the one after ``before``."""
+    entry = recursion_named(node[1])
+    if entry.recursion.lowest != 0:
+        raise NoScript("a recursion that does not begin at 0")
+    values = dict(zip(_parameters(entry), node[2], strict=True))
+    over = coq_name(entry.recursion.over)
+    body = tree(entry.recursion.first if before is None else entry.recursion.step)
+    given = {name: value for name, value in values.items() if name != over}
+    changed = {name: value for name, value in given.items() if value not in (("v", name), ("i", name), ("fam", name))}
+    if before is not None and before != ("i", over):
+        changed[over] = before
+    result: Tree = put(body, changed)
+    return result
+
+
+def instance(left: Tree, right: Tree, node: Tree) -> Tree:
+    """What an equation with this left side says of another application of the same recursive definition."""
+    chosen = {
+        own[1]: given
+        for own, given in zip(left[2], node[2], strict=True)
+        if own[0] in ("v", "i") and own != given
+    }  # fmt: skip
+    result: Tree = put(right, chosen)
+    return result
+
+
+def induction_over_depth(script: Script, goal: Any, hypotheses: list[str], known: list[tuple[Tree, Tree, str]]) -> None:
+    """Prove an equation whose left side is a recursion, by induction over its depth.
+
+    ``hypotheses`` are the names in the context; ``known`` are equations about recursions with the names of their
+    theorems.
+    """
+    sign, left, right = goal
+    if sign != "=" or left[0] != "rec" or depth_of(left)[0] != "i":
+        raise NoScript("not an equation about a recursion")
+    n = depth_of(left)[1]
+    own = [part[1] for part in left[2] if part[0] in ("v", "i") and part[1] != n]
+    sizes = {coq_name(size) for size in implicit_sizes(recursion_named(left[1]))}
+    own = [name for name in dict.fromkeys(own) if name not in sizes]
+    about = [name for name in hypotheses if name.rstrip("_") in {f"H{o.rstrip('_')}" for o in own}]
+    everything = names_in((left, right))
+    script.say(f"revert {' '.join([*about])}." if about else "idtac.")
+    script.say(f"revert {' '.join(own)}." if own else "idtac.")
+    script.say(f"induction {n} as [ | {n} IH]; intros {' '.join([*own, *about])}; cbn [{' '.join(everything)}].")
+
+    def first(node: Tree) -> Tree | None:
+        return unfolded(node, None) if depth_of(node) == ("i", n) else None
+
+    def later(node: Tree) -> Tree | None:
+        return unfolded(node, ("i", n)) if depth_of(node) == ("i", n) else None
+
+    with script.bullet("idtac."):
+        sides = [replaced(side, first) for side in (left, right)]
+        script.say(f"change ({show(sides[0])} = {show(sides[1])}).")
+        script.equation(*sides)
+    with script.bullet("idtac."):
+        sides = [replaced(side, later) for side in (left, right)]
+        script.say(f"change ({show(sides[0])} = {show(sides[1])}).")
+        equations = [(left, right, "IH"), *known]
+
+        def by_hypothesis(node: Tree) -> Tree | None:
+            return next((instance(le, ri, node) for le, ri, _ in equations if le[1] == node[1]), None)
+
+        new = [replaced(side, by_hypothesis) for side in sides]
+        reasons = " | ".join(f"apply {name}; side" for *_, name in equations)
+        if new[0] != sides[0]:
+            script.say(f"transitivity {show(new[0])}; [under ltac:(first [{reasons}]) | ].")
+        if new[1] != sides[1]:
+            script.say(f"transitivity {show(new[1])}; [ | symmetry; under ltac:(first [{reasons}])].")
+        script.equation(*new)
