@@ -222,9 +222,12 @@ STATEMENTS = [
         exp (INR samples * ln (ladder n theta / whole)) - exp (INR samples * ln (ladder 0 theta / whole))""",
     ),
     (
-        "rejection.best_of_n.law", "outcome 2, rewards (1, 2), n = 2",
-        """forall (n : nat) (p : nat -> R), n = 2%nat -> (forall w0 : nat, (1 <= w0 <= n)%nat -> 0 < p w0) ->
-        sum1 n (fun w0 => p w0) = 1 -> 2 * p 1 * p 2 + p 2 ^ 2 = (p 1 + p 2) ^ 2 - p 1 ^ 2""",
+        "trpo.conjugate_gradient", "n = 2: what solves equation 1",
+        """forall (unknowns : nat) (multipliers : nat -> R) (pivot : nat -> R) (right_side : R), unknowns = 2%nat ->
+        (forall w0 : nat, (1 <= w0 <= unknowns)%nat -> 0 < multipliers w0) ->
+        (forall w0 : nat, (1 <= w0 <= unknowns)%nat -> 0 < pivot w0) -> 0 < right_side ->
+        (right_side * multipliers 1 ^ 2 / pivot 2 + right_side / pivot 1) * pivot 1
+          - right_side * multipliers 1 ^ 2 * pivot 1 / pivot 2 = right_side""",
     ),
     (
         "sft.gradient", "",
@@ -277,8 +280,8 @@ VALUES = [
           ex_derive (fun x => let logits := upd logits k x in ln (policy_softmax V a logits)) (logits k))""",
     ),
     (
-        "rejection.best_of_n.law", "outcome 2, rewards (1, 2), n = 2",
-        "(1 <= 2 <= n)%nat /\\ (1 <= 1 <= n)%nat",
+        "trpo.conjugate_gradient", "n = 2: what solves equation 1",
+        """(pivot 1 <> 0) /\\ (pivot 2 <> 0) /\\ (1 <= 1 <= unknowns)%nat /\\ (1 <= 2 <= unknowns)%nat""",
     ),
     (
         "dpo.label_smoothing", "optimal margin",
