@@ -34,6 +34,7 @@ from grape_spec.proof.rules import (
     chain_rule,
     finite_sum,
     from_minimum,
+    induction,
     rewrite,
     smt,
     step,
@@ -198,3 +199,11 @@ def test_a_limit_ends_with_its_block(words):
     thread.start()
     thread.join()
     assert statuses == ["proved"]
+
+
+def test_induction_is_over_whole_numbers(words):
+    """Not over positive numbers, among which there is no next one."""
+    for number in (words.positive, words.above_one, words.x, words.i):
+        outcome = prove(holds(equals(number + 1, 1 + number + 0 * words.y), by=induction(number)))
+        assert outcome.reason == f"{number} is not a size or a whole number"
+    assert prove(holds(equals(words.rows + 1, 1 + words.rows), by=induction(words.rows))).status == "proved"

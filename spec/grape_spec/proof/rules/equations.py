@@ -12,7 +12,7 @@ from sympy.logic.boolalg import Boolean
 
 from grape_spec.language.domains import IndexUpTo, Naturals, RowDomain
 from grape_spec.language.expressions import At, Diff, OneSided, bound_things, rebuild, substitute, symbols_of, walk
-from grape_spec.language.symbols import DECLARATIONS, declared_name
+from grape_spec.language.symbols import DECLARATIONS, declared_name, lowest_of
 from grape_spec.proof.context import Context, Unknown, on_the_simplex
 from grape_spec.proof.derivatives import resolve
 from grape_spec.proof.facts import can_be_varied, instance, lies_in_domain, part_of
@@ -100,6 +100,8 @@ class Induction(Rule):
 
     def prove(self, statement: Boolean, context: Context) -> str:
         left, right = sides(statement)
+        if lowest_of(self.size) is None:
+            raise Unknown(f"{self.size} is not a size or a whole number")
         if context.assumptions or any(self._is_normalised_along_size(thing) for thing in symbols_of(statement)):
             raise Unknown(f"an assumption or a total that holds at one {self.size} may fail at the next")
         left, right = resolve(left), resolve(right)
