@@ -47,7 +47,6 @@ class SequenceLossOutput(NamedTuple):
     metrics: dict[str, Tensor]
 
 
-@torch.no_grad()
 def means_over(counted: Bool[Tensor, "..."], **values: Tensor) -> dict[str, Tensor]:
     """The mean of each value over the counted tokens, 0 if there are none. Values must be 0 or False where masked."""
     dtype = next((x.dtype for x in values.values() if x.is_floating_point()), torch.float32)
@@ -60,7 +59,6 @@ def mean_of_rows(values: Float[Tensor, " batch"], denominator: float | Tensor | 
     return divide(values.sum(), max(1, len(values)) if denominator is None else denominator)
 
 
-@torch.no_grad()
 def means_over_rows(**values: Float[Tensor, " batch"]) -> dict[str, Tensor]:
     """The mean of each value over pairs, 0 for an empty batch."""
     return {name: mean_of_rows(x.detach(), None) for name, x in values.items()}

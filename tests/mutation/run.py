@@ -52,12 +52,12 @@ TESTS = {
         "tests/losses/test_value_loss.py",
         "tests/losses/test_kl_penalty.py",
     ),
-    "grape_verified.losses.output": ("tests/losses/test_sft_loss.py", "tests/losses/test_dpo_loss.py"),
-    "grape_verified.losses.ratio": ("tests/losses/test_ppo_loss.py", "tests/losses/test_trpo_loss.py"),
-    "grape_verified.natural_gradient.conjugate_gradient": ("tests/natural_gradient/test_conjugate_gradient.py",),
+    "grape_verified.losses.output": tuple(f"tests/losses/test_{name}_loss.py" for name in ("sft", "dpo", "reinforce")),
+    "grape_verified.losses.ratio": tuple(f"tests/losses/test_{name}_loss.py" for name in ("ppo", "trpo", "grpo")),
+    "grape_verified.natural_gradient.conjugate_gradient": ("tests/natural_gradient",),
     "grape_verified.natural_gradient.fisher": ("tests/natural_gradient",),
     "grape_verified.natural_gradient.policy": ("tests/natural_gradient",),
-    "grape_verified.natural_gradient.step": ("tests/natural_gradient/test_step.py",),
+    "grape_verified.natural_gradient.step": ("tests/natural_gradient",),
 }
 
 #: The tests of all functions that are cheap, and those that are drawn over all contracts.

@@ -8,6 +8,7 @@ import torch
 from torch import distributed as dist
 from torch._subclasses import FakeTensorMode
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.tensor import distribute_tensor
 from torch.nn import BatchNorm1d, Embedding, Flatten, Linear, Module, Parameter, Sequential, Unflatten
 from torch.nn.parallel import DistributedDataParallel
@@ -286,6 +287,23 @@ def test_buffers_are_what_they_were_after_an_error_and_where_they_were_replaced(
     assert model.calls == 0
 
 
+def test_a_buffer_that_requires_a_gradient_is_restored():
+    class Moving(Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = linear(seed=5)
+            self.register_buffer("seen", torch.zeros((), requires_grad=True))
+
+        def forward(self, inputs):
+            self.seen.detach().add_(1)
+            return self.inner(inputs)
+
+    model = Moving()
+    assert linear_step(model).accepted
+    assert model.seen == 0
+    assert model.seen.requires_grad
+
+
 def test_a_buffer_that_did_not_change_is_not_written_to():
     """A graph of the caller that saved it can still be differentiated."""
 
@@ -356,10 +374,20 @@ def test_replicas_are_refused(one_rank):
             call()
 
 
+def test_a_sharded_module_is_refused(one_rank):
+    sharded = FullyShardedDataParallel.__new__(FullyShardedDataParallel)
+    Module.__init__(sharded)
+    sharded.inner = linear()
+    for call in both(Sequential(sharded)):
+        with pytest.raises(TypeError, match="model: got a FullyShardedDataParallel, expected a plain module"):
+            call()
+
+
 def test_parameters_that_cannot_be_trained_are_refused():
     with torch.inference_mode():
-        model = linear()
-    for call in both(model):
+        models = [linear(), Sequential(linear(), Linear(7, 2))]
+    models[1][1] = Linear(7, 2)
+    for call in (call for model in models for call in both(model)):
         with pytest.raises(ValueError, match="model: got parameters made in inference mode, expected some that"):
             call()
 
@@ -372,6 +400,9 @@ def test_what_has_no_values_is_refused():
         mask = torch.ones(3, 4, dtype=torch.bool)
         with pytest.raises(ValueError, match="mask: got a tensor without values"):
             fisher_vector_product(linear(), normal(3, 4, 3), mask, torch.ones(28))
+    model, given = linear(), (normal(3, 4, 3), torch.zeros(3, 4).long(), normal(3, 4))
+    with pytest.raises(ValueError, match="mask: got a tensor without values"):
+        torch.func.vmap(lambda mask: trpo_step(model, *given, mask))(torch.ones(2, 3, 4, dtype=torch.bool))
     with pytest.raises(ValueError, match="target: got a tensor without values"):
         torch.func.vmap(lambda target: conjugate_gradient(lambda v: 2 * v, target))(normal(5, 3))
 
