@@ -64,6 +64,7 @@ class Normal:
         self.rows: dict[str, tuple[str, str]] = {}
         #: Derivatives that facts give, by function and variable.
         self.slopes: dict[tuple[Tree, Tree], Tree] = {}
+        self._roots: dict[str, Tree] = {}
         self._forms: dict[Tree, Form] = {}
 
     def forget(self) -> None:
@@ -199,7 +200,9 @@ class Normal:
             return self._product(node[1] if kind == "*" else [node[1]] * node[2])
         if kind == "inv":
             return self.inverse(self.of(node[1]))
-        if kind in ("sqrt", "abs", "min", "max"):
+        if kind == "sqrt":
+            return self.mono(("sqrt", self.under_root(node[1])))
+        if kind in ("abs", "min", "max"):
             return self.mono((kind, *map(self.canonical, node[1:])))
         if kind in ("fn", "dfn"):
             arguments = (simple_index(a) if a[0] in ("i", "k", "n+", "ip") else self.canonical(a) for a in node[2])
@@ -223,6 +226,10 @@ class Normal:
             return self.mono(("inr", index))
         more, less = (add(*(self.of(("inr", part)) for part in parts)) for parts in index[1:])
         return add(more, {monomial: -c for monomial, c in less.items()})
+
+    def under_root(self, node: Tree) -> Tree:
+        """What stands for an argument of a root: as it was first seen, since multiplied out it hides its sign."""
+        return self._roots.setdefault(show(self.canonical(node)), node)
 
     def _product(self, factors: Iterable[Tree]) -> Form:
         found = constant(1)

@@ -113,7 +113,12 @@ class Script:
             above, below = self._over_common_divisor(self.normal.of(node[1]))
             name = self.fresh("Hs")
             squares.append(name)
-            self.say(f"assert ({name} : {key} ^ 2 * {show(below)} = {show(above)}) by (root_square).")
+            with self.block(f"assert ({name} : {key} ^ 2 * {show(below)} = {show(above)})."):
+                self.say("rewrite pow2_sqrt by (first [solve [nonneg] | lastpos]).")
+                if "'sum'" in str(node[1]):
+                    self.equation(("*", (node[1], below)), above)
+                else:
+                    self.say("field; nz.")
         known = " ".join(squares)
         self.say(f"first [fin | ring [{known}] | solve [field [{known}]; nz] | solve [field [{known}]; root_nz]].")
 
@@ -167,8 +172,11 @@ class Script:
             w = self.fresh("w")
             self.say(f"apply prod1_ext; intros {w} H{w}; cbv beta.")
             self.equation(sub(node[3], node[2], ("i", w)), sub(new[3], new[2], ("i", w)))
-        elif kind in ("sqrt", "abs"):
-            self._argument_to_canonical({"sqrt": "sqrt", "abs": "Rabs"}[kind], node[1])
+        elif kind == "sqrt":
+            self.say("apply (f_equal sqrt).")
+            self.equation(node[1], new[1])
+        elif kind == "abs":
+            self._argument_to_canonical("Rabs", node[1])
             self.say("f_equal; fin.")
         elif kind in ("min", "max"):
             with self.block(f"apply (f_equal2 {'Rmin' if kind == 'min' else 'Rmax'})."):
