@@ -232,91 +232,6 @@ def dr_grpo_loss(
     )  # fmt: skip
 
 
-def gspo_per_sequence(
-    logps: Float[Tensor, "batch time"],
-    old_logps: Float[Tensor, "batch time"],
-    advantages: Float[Tensor, " batch"],
-    mask: Shaped[Tensor, "batch time"],
-    *,
-    clip_low: float = 3e-4,
-    clip_high: float = 4e-4,
-) -> Float[Tensor, " batch"]:
-    """GSPO's clipped loss of each sequence.
-
-        −min(sA, clip(s, 1−ε, 1+ε′)·A)        s = exp(Σ_t m_t(logp_t − old_logp_t) / Σ_t m_t)
-
-    The slope is that of `ppo_per_token` at s, shared equally by the tokens that count. A sequence without tokens has
-    loss 0.
-
-    Arguments:
-        logps: (batch, time).
-        old_logps: (batch, time), under the policy that sampled; a constant.
-        advantages: (batch,), one for each sequence; constants.
-        mask: (batch, time).
-        clip_low: ε in [0, 1].
-        clip_high: ε′ ≥ 0.
-
-    Returns: (batch,).
-
-    Error: |error| ≤ 4·u·(mean of |logp − old_logp| + 1)·|value|, where s neither saturates nor underflows.
-
-    Claims: grpo.gspo.gradient, ppo.clip.gradient.
-
-    Sources: Zheng et al., arXiv:2507.18071.
-
-    Examples:
-        >>> import torch
-        >>> from grape_verified import gspo_per_sequence
-        >>> logps, mask = torch.tensor([[-1.0, -2.0], [-3.0, -1.0]]), torch.tensor([[1, 1], [1, 0]])
-        >>> gspo_per_sequence(logps, logps - 0.5, torch.tensor([1.0, -1.0]), mask, clip_high=0.2)  # s = exp(0.5)
-        tensor([-1.2000,  1.6487])
-    """
-    clip = check_clip(clip_low, clip_high)
-    sequences, _ = _sequences(logps, old_logps, advantages, mask)
-    return clipped_surrogate(sequences, clip)[0].squeeze(1)
-
-
-def gspo_loss(
-    logps: Float[Tensor, "batch time"],
-    old_logps: Float[Tensor, "batch time"],
-    advantages: Float[Tensor, " batch"],
-    mask: Shaped[Tensor, "batch time"],
-    *,
-    clip_low: float = 3e-4,
-    clip_high: float = 4e-4,
-    denominator: float | Shaped[Tensor, ""] | None = None,
-) -> SequenceLossOutput:
-    """GSPO's loss: the sum of `gspo_per_sequence` over the sequences, divided by D.
-
-    Arguments:
-        logps, old_logps, advantages, mask, clip_low, clip_high: as in `gspo_per_sequence`.
-        denominator: D, a finite number > 0 or a 0-d tensor that holds one; a constant; None for the number of rows.
-
-    Returns: SequenceLossOutput(loss, per_sequence, metrics). Metrics, means over the sequences that have tokens:
-        clip_fraction: of 1 where clipping sets the slope to 0 (A > 0 and s > 1+ε′; A < 0 and s < 1−ε).
-        ratio_mean: of s.
-
-    Error: that of `gspo_per_sequence`, summed and divided by D, and 8·u·Σ|per_sequence|/D for the sum.
-
-    Claims: aggregation.gradient, and those of `gspo_per_sequence`.
-
-    Sources: those of `gspo_per_sequence`.
-
-    Examples:
-        >>> import torch
-        >>> from grape_verified import gspo_loss
-        >>> logps, mask = torch.tensor([[-1.0, -2.0], [-3.0, -1.0]]), torch.tensor([[1, 1], [1, 0]])
-        >>> gspo_loss(logps, logps, torch.tensor([1.0, -0.5]), mask).loss
-        tensor(-0.2500)
-    """
-    clip, denominator = check_clip(clip_low, clip_high), check_denominator(denominator)
-    sequences, nonempty = _sequences(logps, old_logps, advantages, mask)
-    surrogates, clipped = clipped_surrogate(sequences, clip)
-    per_sequence, metrics = surrogates.squeeze(1), ratio_metrics(sequences, nonempty, clip_fraction=clipped)
-    del metrics["approx_kl"]
-    return SequenceLossOutput(mean_of_rows(per_sequence, denominator), per_sequence, metrics)
-
-
 def cispo_per_token(
     logps: Float[Tensor, "batch time"],
     old_logps: Float[Tensor, "batch time"],
@@ -408,6 +323,91 @@ def cispo_loss(
     policy = saturate_(only(logps.to(weight.dtype), tokens.counted))
     per_token = -saturate_(weight * tokens.advantages * policy)
     return ratio_output(per_token, tokens, reduction, clip_fraction=weight != ratio)
+
+
+def gspo_per_sequence(
+    logps: Float[Tensor, "batch time"],
+    old_logps: Float[Tensor, "batch time"],
+    advantages: Float[Tensor, " batch"],
+    mask: Shaped[Tensor, "batch time"],
+    *,
+    clip_low: float = 3e-4,
+    clip_high: float = 4e-4,
+) -> Float[Tensor, " batch"]:
+    """GSPO's clipped loss of each sequence.
+
+        −min(sA, clip(s, 1−ε, 1+ε′)·A)        s = exp(Σ_t m_t(logp_t − old_logp_t) / Σ_t m_t)
+
+    The slope is that of `ppo_per_token` at s, shared equally by the tokens that count. A sequence without tokens has
+    loss 0.
+
+    Arguments:
+        logps: (batch, time).
+        old_logps: (batch, time), under the policy that sampled; a constant.
+        advantages: (batch,), one for each sequence; constants.
+        mask: (batch, time).
+        clip_low: ε in [0, 1].
+        clip_high: ε′ ≥ 0.
+
+    Returns: (batch,).
+
+    Error: |error| ≤ 4·u·(mean of |logp − old_logp| + 1)·|value|, where s neither saturates nor underflows.
+
+    Claims: grpo.gspo.gradient, ppo.clip.gradient.
+
+    Sources: Zheng et al., arXiv:2507.18071.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import gspo_per_sequence
+        >>> logps, mask = torch.tensor([[-1.0, -2.0], [-3.0, -1.0]]), torch.tensor([[1, 1], [1, 0]])
+        >>> gspo_per_sequence(logps, logps - 0.5, torch.tensor([1.0, -1.0]), mask, clip_high=0.2)  # s = exp(0.5)
+        tensor([-1.2000,  1.6487])
+    """
+    clip = check_clip(clip_low, clip_high)
+    sequences, _ = _sequences(logps, old_logps, advantages, mask)
+    return clipped_surrogate(sequences, clip)[0].squeeze(1)
+
+
+def gspo_loss(
+    logps: Float[Tensor, "batch time"],
+    old_logps: Float[Tensor, "batch time"],
+    advantages: Float[Tensor, " batch"],
+    mask: Shaped[Tensor, "batch time"],
+    *,
+    clip_low: float = 3e-4,
+    clip_high: float = 4e-4,
+    denominator: float | Shaped[Tensor, ""] | None = None,
+) -> SequenceLossOutput:
+    """GSPO's loss: the sum of `gspo_per_sequence` over the sequences, divided by D.
+
+    Arguments:
+        logps, old_logps, advantages, mask, clip_low, clip_high: as in `gspo_per_sequence`.
+        denominator: D, a finite number > 0 or a 0-d tensor that holds one; a constant; None for the number of rows.
+
+    Returns: SequenceLossOutput(loss, per_sequence, metrics). Metrics, means over the sequences that have tokens:
+        clip_fraction: of 1 where clipping sets the slope to 0 (A > 0 and s > 1+ε′; A < 0 and s < 1−ε).
+        ratio_mean: of s.
+
+    Error: that of `gspo_per_sequence`, summed and divided by D, and 8·u·Σ|per_sequence|/D for the sum.
+
+    Claims: aggregation.gradient, and those of `gspo_per_sequence`.
+
+    Sources: those of `gspo_per_sequence`.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import gspo_loss
+        >>> logps, mask = torch.tensor([[-1.0, -2.0], [-3.0, -1.0]]), torch.tensor([[1, 1], [1, 0]])
+        >>> gspo_loss(logps, logps, torch.tensor([1.0, -0.5]), mask).loss
+        tensor(-0.2500)
+    """
+    clip, denominator = check_clip(clip_low, clip_high), check_denominator(denominator)
+    sequences, nonempty = _sequences(logps, old_logps, advantages, mask)
+    surrogates, clipped = clipped_surrogate(sequences, clip)
+    per_sequence, metrics = surrogates.squeeze(1), ratio_metrics(sequences, nonempty, clip_fraction=clipped)
+    del metrics["approx_kl"]
+    return SequenceLossOutput(mean_of_rows(per_sequence, denominator), per_sequence, metrics)
 
 
 def check_kl_penalty(ref_logps: Tensor | None, kl_coef: float, kl_estimator: str) -> float:

@@ -230,8 +230,13 @@ def _differences(f: sp.Basic) -> Iterator[sp.Expr]:
         if isinstance(node, sp.Min | sp.Max):
             first, *others = node.args
             yield from (first - other for other in others)
-        elif isinstance(node, Relational) and not node.atoms(sp.Sum, sp.Product):
+        elif isinstance(node, Relational) and (not node.atoms(sp.Sum, sp.Product) or _gives_a_symbol(node)):
             yield node.lhs - node.rhs
+
+
+def _gives_a_symbol(relation: Relational) -> bool:
+    """Whether a side is a symbol alone, such as the x of Σ_i p_i = x."""
+    return any(isinstance(side, sp.Symbol) for side in relation.args)
 
 
 def _onto_boundary(point: dict[Any, Any], boundaries: list, random: Random) -> None:
