@@ -351,6 +351,9 @@ Ltac facts :=
   | H : forall i j : nat, _ -> _ -> 0 < ?f i j |- context [?f ?k ?l] => lazymatch goal with K : 0 < f k l |- _ => fail | _ => assert (0 < f k l) by (apply H; rng) end
   end.
 
+(** A fraction and its divisor are positive, so what stands above the line is. *)
+Ltac positive_above a b H :=
+  match goal with |- 0 < ?c => replace c with (a * b) by (field; nz); apply Rmult_lt_0_compat; [exact H | pos] end.
 Ltac lastpos := solve [facts; nra].
 Ltac root_square := rewrite pow2_sqrt by (first [solve [nonneg] | lastpos]); field; nz.
 Ltac root_nz := first [solve [nz] | repeat split; first [solve [nz] | apply nz_pos; apply sqrt_lt_R0; lastpos | apply nz_pos; lastpos]].

@@ -193,6 +193,9 @@ def normalised(script: Script, relation: Any, hypothesis: str) -> str:
         script.say(f"exact (rel_conv {_SIGNS[sign]} _ _ _ _ (eq_sym EL) (eq_sym ER) {hypothesis}).")
     if hypothesis.startswith("F"):
         script.say(f"clear {hypothesis}.")
+    if sign == ">" and right == ZERO and new[0][0] not in ("v", "ap", "sum"):
+        above, below = script.over_common_divisor(script.normal.of(left))
+        script.say(f"try (assert (0 < {show(above)}) by (positive_above ({show(new[0])}) ({show(below)}) {name})).")
     return name
 
 

@@ -110,7 +110,7 @@ class Script:
             return
         squares = []
         for key, node in sorted(roots.items()):
-            above, below = self._over_common_divisor(self.normal.of(node[1]))
+            above, below = self.over_common_divisor(self.normal.of(node[1]))
             name = self.fresh("Hs")
             squares.append(name)
             with self.block(f"assert ({name} : {key} ^ 2 * {show(below)} = {show(above)})."):
@@ -122,7 +122,7 @@ class Script:
         known = " ".join(squares)
         self.say(f"first [fin | ring [{known}] | solve [field [{known}]; nz] | solve [field [{known}]; root_nz]].")
 
-    def _over_common_divisor(self, form: Form) -> tuple[Tree, Tree]:
+    def over_common_divisor(self, form: Form) -> tuple[Tree, Tree]:
         """A form as a fraction of trees without inverses."""
         powers: dict[str, int] = {}
         for monomial in form:
