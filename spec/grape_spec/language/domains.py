@@ -21,6 +21,9 @@ SAMPLE_BITS = 6
 #: The binary exponents of numbers that are sampled far out or close to an end, from a millionth to a billion.
 MAGNITUDES = (-20, 30)
 
+#: The largest number for a size, a depth or an exponent: engines write such a thing out.
+MOST = 100
+
 #: How often a number is sampled from all magnitudes.
 FAR = 0.2
 
@@ -148,7 +151,8 @@ class Naturals(Domain):
     low: int = 1
 
     def __post_init__(self) -> None:
-        _refuse(not (isinstance(self.low, int) and self.low >= 0), f"the lowest number {self.low}", "an integer ≥ 0")
+        whole = isinstance(self.low, int) and 0 <= self.low <= MOST
+        _refuse(not whole, f"the lowest number {self.low}", f"an integer from 0 to {MOST}")
         expected = {0: "whole number", 1: "positive integer"}.get(self.low, f"integer of at least {self.low}")
         _refuse(self.name != expected, f"the name {self.name!r}", repr(expected))
 

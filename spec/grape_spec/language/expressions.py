@@ -405,7 +405,7 @@ def _in_derivative(expr: Diff, mapping: dict[Any, Any]) -> sp.Basic:
     others = {old: new for old, new in mapping.items() if old != varied and old in within}
     taken = set().union(*(occurring(new) for new in others.values())) | (within - {varied})
     target = mapping.get(varied, varied)
-    if type(target) is type(varied) and target not in taken:
+    if isinstance(target, type(varied)) and target not in taken:
         return Diff(_substitute(expr.expr, mapping), target[indices] if indices else target)
     own = _fresh(varied, taken | occurring(target))
     body = _substitute(expr.expr, {**others, varied: own})

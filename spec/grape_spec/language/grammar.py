@@ -15,12 +15,9 @@ from typing import Any
 import sympy as sp
 from sympy.core.function import UndefinedFunction
 
-from grape_spec.language.domains import IndexUpTo, Interval, Naturals, Position, SimplexDomain
+from grape_spec.language.domains import MOST, IndexUpTo, Interval, Naturals, Position, SimplexDomain
 from grape_spec.language.expressions import Apply, At, Diff, OneSided
 from grape_spec.language.symbols import DECLARATIONS, size_of_axis
-
-#: The largest exponent, which every engine can write out.
-LARGEST_EXPONENT = 100
 
 
 class NotInLanguage(ValueError):
@@ -51,6 +48,8 @@ def refuse_foreign_rule(value: Any) -> None:
             raise NotInLanguage(f"by: got {shown(value)} with {', '.join(sorted(extra))} of its own")
         for name in names:
             refuse_foreign_rule(getattr(value, name))
+    elif isinstance(value, int) and value > MOST:
+        raise NotInLanguage(f"by: got the size {value}, expected at most {MOST}")
     elif not isinstance(value, str | int):
         raise NotInLanguage(f"by: got {shown(value)}, expected a rule, such as algebra() or smt()")
 
@@ -145,8 +144,8 @@ def _power(expr: sp.Pow) -> None:
     _refuse_number(expr.base)
     if not isinstance(expr.exp, sp.Rational):
         raise NotInLanguage(f"the exponent of {shown(expr)}: expected a number; write exp(y·log(x)) for x to the y")
-    if max(abs(expr.exp.p), expr.exp.q) > LARGEST_EXPONENT:
-        raise NotInLanguage(f"the exponent of {shown(expr)}: expected one of at most {LARGEST_EXPONENT}")
+    if max(abs(expr.exp.p), expr.exp.q) > MOST:
+        raise NotInLanguage(f"the exponent of {shown(expr)}: expected one of at most {MOST}")
 
 
 def _family(expr: sp.IndexedBase) -> None:
@@ -249,6 +248,8 @@ def _refuse_put(thing: Any, value: Any, put: Mapping[Any, Any], where: str) -> N
         raise NotInLanguage(f"{where}: got {shown(value)}, expected a number")
     elif isinstance(entry.domain, Naturals):
         _refuse_number(value)
+        if value.is_Integer and value > MOST:
+            raise NotInLanguage(f"{where}: got {shown(value)}, expected a symbol or an integer up to {MOST}")
         if not _is_at_least(value, entry.domain.low):
             expected = f"a declared size, or what is a whole number of at least {entry.domain.low} without assumptions"
             raise NotInLanguage(f"{where}: got {shown(value)}, expected {expected}")

@@ -314,6 +314,8 @@ def _named(id: str) -> Iterator[None]:
         yield
     except NotInLanguage as failure:
         raise RegistryError(f"{id}: {failure}") from None
+    except RecursionError:
+        raise RegistryError(f"{id}: its expressions nest too deeply: give parts of them names with define()") from None
 
 
 def _refuse_text(id: str, text: str) -> None:

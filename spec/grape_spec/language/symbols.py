@@ -15,6 +15,7 @@ import sympy as sp
 from sympy.core.function import UndefinedFunction
 
 from grape_spec.language.domains import (
+    MOST,
     Domain,
     IndexUpTo,
     Interval,
@@ -80,8 +81,8 @@ def _refuse_size(name: str, size: sp.Expr) -> None:
     """The size of an axis is at least 1, whatever its value: a sum over it is never empty."""
     entry = DECLARATIONS.get(size)
     declared = entry is not None and isinstance(entry.domain, Naturals) and entry.domain.low >= 1
-    if not declared and not (isinstance(size, sp.Integer | int) and size >= 1):
-        raise TypeError(f"{name}: got the size {size}, expected a symbol of domain Size or a positive integer")
+    if not declared and not (isinstance(size, sp.Integer | int) and 1 <= size <= MOST):
+        raise TypeError(f"{name}: got the size {size}, expected a symbol of domain Size or an integer from 1 to {MOST}")
 
 
 def symbol(name: str, domain: Domain, text: str | None = None, *, tex: str | None = None) -> sp.Symbol:

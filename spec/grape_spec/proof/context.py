@@ -12,9 +12,9 @@ import sympy as sp
 from sympy.logic.boolalg import Boolean
 
 from grape_spec.language.domains import Naturals, RowDomain, SimplexDomain
-from grape_spec.language.expressions import Apply, substitute, unfold, walk
+from grape_spec.language.expressions import Apply, substitute, walk
 from grape_spec.language.symbols import DECLARATIONS, size_of_axis
-from grape_spec.proof.derivatives import NotAlgebraic, exists_by_form, resolve
+from grape_spec.proof.derivatives import NotAlgebraic, exists_by_form, opened, resolve
 from grape_spec.proof.field import is_zero
 from grape_spec.proof.needs import Kind, Need, needs_of, positions_of
 from grape_spec.proof.normal_form import NormalForm, is_positive
@@ -63,7 +63,7 @@ class Context:
 
     @cached_property
     def _readable(self) -> tuple[Boolean, ...]:
-        unfolded = (f for f in map(unfold, self.assumptions) if f.atoms(sp.Sum, sp.exp, sp.log))
+        unfolded = (f for f in map(opened, self.assumptions) if f.atoms(sp.Sum, sp.exp, sp.log))
         return tuple(f for f in dict.fromkeys((*self.assumptions, *unfolded)) if _is_readable(f))
 
     def entails(self, statement: Boolean, given: Iterable[Boolean] = ()) -> bool:
@@ -133,7 +133,7 @@ class Context:
 
     def _is_defined(self, node: sp.Basic) -> bool:
         """Whether a derivative exists, by the form of the function or by a proof."""
-        return exists_by_form(node) or unfold(node) in self.defined
+        return exists_by_form(node) or opened(node) in self.defined
 
     def at_sizes(self, expr: sp.Basic, sizes: Mapping[sp.Symbol, int]) -> Context:
         """The same where the last entry of every row of a simplex is known to be positive."""
@@ -155,7 +155,7 @@ class Context:
         return by_parts or self.is_positive(expr) or self.entails(sp.Ge(expr, 0, evaluate=False))
 
     def _form(self) -> NormalForm:
-        relations = [f for f in self.assumptions if isinstance(f, sp.Eq) and isinstance(unfold(f.lhs), sp.Sum)]
+        relations = [f for f in self.assumptions if isinstance(f, sp.Eq) and isinstance(opened(f.lhs), sp.Sum)]
         return NormalForm(relations, self._positive, self.speaks_of, self._forms)
 
     def _have_values(self, form: NormalForm) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import sympy as sp
 from sympy.core.function import AppliedUndef
 
-from grape_spec.language.expressions import Apply, At, Diff, avoid, occurring, substitute, unfold, walk
+from grape_spec.language.expressions import Apply, At, Diff, avoid, occurring, substitute, walk
 
 
 class NotAlgebraic(ValueError):
@@ -17,7 +17,6 @@ class NotAlgebraic(ValueError):
 
 
 _KINKED = (sp.Min, sp.Max, sp.Abs, sp.Piecewise)
-_SMOOTH = (sp.Add, sp.Mul, sp.Pow, sp.exp, sp.log, AppliedUndef)
 
 
 class Partial(sp.Expr):
@@ -50,6 +49,9 @@ class Partial(sp.Expr):
         )
 
 
+_SMOOTH = (sp.Add, sp.Mul, sp.Pow, sp.exp, sp.log, AppliedUndef, Partial)
+
+
 def _as_partial(node: sp.Basic) -> sp.Basic | None:
     return Partial(node, sp.Tuple()) if isinstance(node, AppliedUndef) else None
 
@@ -71,9 +73,20 @@ def resolve(expr: sp.Basic) -> sp.Basic:
             return substitute(node.expr, {node.replaced: node.value})
         return None
 
-    return walk(unfold(walk(expr, _without_sign)), step)
+    return walk(opened(expr), step)
 
 
+@lru_cache(maxsize=10_000)
+def opened(expr: sp.Basic) -> sp.Basic:
+    """The expression with definitions replaced by their bodies, each restated over symbols without a sign before."""
+
+    def open_up(node: sp.Basic) -> sp.Basic | None:
+        return opened(node.unfold()) if isinstance(node, Apply) and node.unfolds else None
+
+    return walk(walk(expr, _without_sign), open_up)
+
+
+@lru_cache(maxsize=1_000)
 def plain(thing: sp.Basic) -> sp.Basic:
     """A bound symbol without its sign: where r is declared positive SymPy replaces |r| by r, even at r = −5."""
     if not _label(thing).is_nonnegative:
@@ -119,6 +132,8 @@ def derivative(expr: sp.Expr, variable: sp.Expr) -> sp.Expr:
         return stand_ins.setdefault(node, _stand_in(node))
 
     smooth = walk(expr, set_aside)
+    if not is_smooth(smooth, varied(variable)):
+        raise NotAlgebraic(f"the derivative of {expr} with respect to {variable} is not shown to exist")
     result = walk(sp.diff(walk(smooth, _as_partial), variable), _as_function)
     if untaken := result.atoms(sp.Derivative, sp.Subs):
         raise NotAlgebraic(f"{min(untaken, key=str)} is not shown to exist")
@@ -167,6 +182,8 @@ def is_smooth(expr: sp.Basic, thing: sp.Basic) -> bool:
     """
     if thing not in occurring(expr) or expr == thing:
         return True
+    if isinstance(expr, At | Diff):
+        expr = _without_sign(expr) or expr
     if isinstance(expr, sp.Indexed):
         return not any(thing in occurring(position) for position in expr.indices)
     if isinstance(expr, Apply):
@@ -192,14 +209,17 @@ def _is_smooth_at_every_depth(expr: Apply, thing: sp.Basic) -> bool:
     before = sp.Function("before", real=True)  # smooth, and it depends on all that it is applied to
     step = walk(recursion.step, lambda node: before(*node.arguments) if node in onwards else None)
     parts = (recursion.first, step)
-    varying = [own for own in definition.of if not _label(own).is_integer]
-    return all(is_smooth(part, own) for part in parts for own in varying) and all(
+    varying = {
+        own: own if _label(own).is_positive else plain(own) for own in definition.of if not _label(own).is_integer
+    }
+    return all(is_smooth(substitute(part, {own: to}), to) for part in parts for own, to in varying.items()) and all(
         is_smooth(argument, thing) for argument in expr.arguments if isinstance(argument, sp.Expr)
     )
 
 
 def exists_by_form(node: sp.Basic) -> bool:
     """Whether a derivative, or one at a point, exists wherever the parts of the function have values around it."""
+    node = walk(node, _without_sign)
     while isinstance(node, At):
         node = node.expr
     return isinstance(node, Diff) and is_smooth(node.expr, varied(node.variable))

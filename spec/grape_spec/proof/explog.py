@@ -27,12 +27,22 @@ BITS = 192
 #: Rounds of writing squares as what they are squares of, before giving up.
 ROUNDS = 100
 
+#: Terms that a polynomial may have, pairs of terms that a product may have, and digits of a number that is factored.
+TERMS, PAIRS, DIGITS = 20_000, 2_000_000, 50
+
 #: Generators of a field; a statement that needs more gets the larger number.
 FEW, MANY = 24, 160
 
 
 class NotDecided(ArithmeticError):
     """This arithmetic does not cover the case; the text says which."""
+
+
+class TooLong(NotDecided):
+    """More steps, or longer polynomials, than a second look may take."""
+
+    def __init__(self) -> None:
+        super().__init__("takes too long")
 
 
 class OnTheEdge(NotDecided):
@@ -74,6 +84,8 @@ class Quotient:
         if below.is_one():
             self.above, self.below = above, below
             return
+        if len(above) + len(below) > TERMS:
+            raise TooLong
         if not above.is_zero():
             common = above.gcd(below)
             if not common.is_one():
@@ -85,9 +97,13 @@ class Quotient:
     def __add__(self, other: Quotient) -> Quotient:
         if self.below == other.below:
             return Quotient(self.above + other.above, self.below)
+        if max(len(self.above) * len(other.below), len(other.above) * len(self.below)) > PAIRS:
+            raise TooLong
         return Quotient(self.above * other.below + other.above * self.below, self.below * other.below)
 
     def __mul__(self, other: Quotient) -> Quotient:
+        if max(len(self.above) * len(other.above), len(self.below) * len(other.below)) > PAIRS:
+            raise TooLong
         return Quotient(self.above * other.above, self.below * other.below)
 
     def __neg__(self) -> Quotient:
@@ -213,6 +229,8 @@ class Field:
         """A whole power."""
         if n < 0:
             return self.power(self.inverse(x), -n)
+        if max(math.comb(n + max(len(p), 1) - 1, n) for p in (x.above, x.below)) > TERMS:
+            raise TooLong
         return Quotient(x.above**n, x.below**n)
 
     def inverse(self, x: Quotient) -> Quotient:
@@ -287,6 +305,8 @@ class Field:
         return self._factored[key]
 
     def _factorised(self, polynomial: Any) -> list[tuple[Any, int]]:
+        if len(polynomial) > TERMS or any(abs(part) >= 10**DIGITS for c in polynomial.coeffs() for part in (c.p, c.q)):
+            raise TooLong
         c, found = polynomial.factor()
         primes = [(p, int(n)) for p, n in fmpz(abs(int(c.p))).factor()] + [(p, -int(n)) for p, n in c.q.factor()]
         whole = [(self.ring.constant(fmpq(int(p))), n) for p, n in primes]

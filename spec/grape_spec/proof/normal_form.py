@@ -29,7 +29,7 @@ from typing import Any
 import sympy as sp
 from sympy.core.function import AppliedUndef
 
-from grape_spec.language.domains import OneHotDomain, OneOf, RowDomain
+from grape_spec.language.domains import MOST, OneHotDomain, OneOf, RowDomain
 from grape_spec.language.expressions import Apply, At, Diff, substitute
 from grape_spec.language.symbols import DECLARATIONS, size_of_axis
 from grape_spec.proof.derivatives import NotAlgebraic, Partial, is_of_recursion, resolve, with_arguments
@@ -212,6 +212,8 @@ class NormalForm:
             p, exponent = self._sqrt(p), sp.Integer(exponent.p)
         if not isinstance(exponent, sp.Integer):
             raise NotAlgebraic(f"the power {expr} has no normal form")
+        if abs(exponent) > MOST:
+            raise NotAlgebraic(f"the exponent {exponent} is too large")
         if exponent < 0:
             p, exponent = self.inverse(p), -exponent
         return reduce(self.multiply, repeat(p, int(exponent)), ONE)
@@ -401,6 +403,8 @@ class NormalForm:
                 for _ in range(n):
                     fresh = {}
                     for name, _, size in sum_.limits:
+                        if any(other in free_in(size) for other, _ in bounds):
+                            raise NotAlgebraic(f"the range of one bound variable depends on another: {sum_}")
                         fresh[name] = self._fresh_bound(size, *(atom for atom, _ in inside))
                         bounds.append((fresh[name], size))
                     ((body, c),) = self.of(substitute(sum_.function, fresh)).items()

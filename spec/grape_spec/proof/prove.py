@@ -26,6 +26,8 @@ from grape_spec.proof.rules.rule import Step, refuse_without_value
 #: Seconds of processor time that the proof of one part may take.
 SECONDS = 5.0
 
+TOO_DEEP = "its expressions nest too deeply"
+
 
 @dataclass(frozen=True)
 class Proof:
@@ -43,8 +45,12 @@ def prove(part: Part, *, claim_id: str = "", earlier: tuple[Part, ...] = ()) -> 
 
     Whatever breaks an engine is no proof, and neither is what takes too long: the verdict is unknown, with the reason.
     """
-    context = Context(part.assuming, part.speaks_of, claim_id or _claim_with(part), {p.name: p for p in earlier})
     start = perf_counter()
+    try:
+        speaks_of = part.speaks_of
+    except RecursionError:
+        return Proof("unknown", reason=TOO_DEEP)
+    context = Context(part.assuming, speaks_of, claim_id or _claim_with(part), {p.name: p for p in earlier})
     scope, reason = None, ""
     try:
         with limited(SECONDS):
@@ -52,7 +58,7 @@ def prove(part: Part, *, claim_id: str = "", earlier: tuple[Part, ...] = ()) -> 
     except (Unknown, NotAlgebraic, OutOfTime) as failure:
         reason = str(failure)
     except RecursionError:
-        reason = "its expressions nest too deeply"
+        reason = TOO_DEEP
     except Exception as failure:  # an engine met what it was not made for
         reason = f"{type(failure).__name__}: {failure}"
     seconds, queries = perf_counter() - start, tuple(context.queries)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from itertools import product
+from math import prod
 from random import Random
 from typing import Any
 
@@ -26,6 +27,7 @@ from grape_spec.jets import Undecided, Undefined, exact, value_of
 from grape_spec.language.domains import Interval, Naturals, Position, RowDomain, SmoothDomain
 from grape_spec.language.expressions import recursions_in, symbols_of, unfold
 from grape_spec.language.symbols import DECLARATIONS, size_of_axis
+from grape_spec.proof.deadline import OutOfTime, limited
 
 #: Bits that are tried in turn until a comparison is certain.
 PRECISIONS = (96, 384)
@@ -35,6 +37,12 @@ TIGHT = arb(2) ** -40
 
 #: Points of a search that are kept for the mutants of its statement.
 KEPT = 30
+
+#: The product of the exponents of sums in a difference up to which it is expanded.
+LONGEST = 64
+
+#: Seconds of processor time after which a search ends, which is far more than one needs.
+SECONDS = 4.0
 
 #: Points drawn for each requested one, before the search gives up on the assumptions.
 PATIENCE = 60
@@ -79,21 +87,25 @@ def refute(
     kept: list[Evaluator] = []
     may_be_large = [] if sizes else _may_be_large(symbols, (statement, *assuming))
     effective = drawn = 0
-    while effective < points and drawn < PATIENCE * points:
-        drawn += 1
-        chosen = dict(sizes or {})
-        if may_be_large and random.random() < LARGE:
-            chosen[random.choice(may_be_large)] = random.randint(*LARGE_SIZES)
-        point = sample(symbols, random, chosen)
-        if random.random() < 0.5:
-            _onto_boundary(point, boundaries, random)
-        here = _at(point, PRECISIONS[0])
-        outcome = _try_point(statement, assuming, point, here)
-        if outcome is False:
-            return Search(drawn, effective + 1, _witness(statement, point), tuple(kept))
-        if outcome and len(kept) < KEPT:
-            kept.append(here)
-        effective += outcome is True
+    try:
+        with limited(SECONDS):
+            while effective < points and drawn < PATIENCE * points:
+                drawn += 1
+                chosen = dict(sizes or {})
+                if may_be_large and random.random() < LARGE:
+                    chosen[random.choice(may_be_large)] = random.randint(*LARGE_SIZES)
+                point = sample(symbols, random, chosen)
+                if random.random() < 0.5:
+                    _onto_boundary(point, boundaries, random)
+                here = _at(point, PRECISIONS[0])
+                outcome = _try_point(statement, assuming, point, here)
+                if outcome is False:
+                    return Search(drawn, effective + 1, _witness(statement, point), tuple(kept))
+                if outcome and len(kept) < KEPT:
+                    kept.append(here)
+                effective += outcome is True
+    except OutOfTime:
+        pass  # what was found so far counts
     return Search(drawn, effective, None, tuple(kept))
 
 
@@ -216,6 +228,9 @@ def _boundaries(formulas: tuple[Boolean, ...]) -> list[tuple[sp.Symbol, sp.Expr,
 @lru_cache(maxsize=4096)
 def _lines(difference: sp.Expr) -> tuple[tuple[sp.Symbol, sp.Expr, sp.Expr], ...]:
     found = []
+    powers = (abs(int(p.exp)) for p in difference.atoms(sp.Pow) if p.exp.is_Integer and p.base.is_Add)
+    if prod(powers) > LONGEST:
+        return ()
     expanded = sp.expand(difference)
     for x in expanded.free_symbols & set(DECLARATIONS):
         if isinstance(x, sp.Symbol) and isinstance(DECLARATIONS[x].domain, Interval):

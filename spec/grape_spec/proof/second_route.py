@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import count, product
 from random import Random
 from typing import Any, Literal
 
@@ -59,9 +59,10 @@ def look_again(statement: Boolean, assuming: tuple[Boolean, ...], at_sizes: Mapp
     if not isinstance(statement, sp.Eq):
         return Second("no equation")
     numbers: set[Any] = set(at_sizes)
+    steps = count()
     while True:
         try:
-            return _answer(_questions(statement, assuming, numbers, at_sizes))
+            return _answer(_questions(statement, assuming, numbers, at_sizes, steps))
         except NeedsNumber as needed:
             numbers.add(needed.thing)
 
@@ -76,11 +77,17 @@ def _answer(questions: Iterable[_Question]) -> Second:
         return Second("contradicts", f"{failure}{where}")
     except (NotDecided, Crowded) as failure:
         return Second("not decided", f"{failure}{where}")
+    except RecursionError:
+        return Second("not decided", "its expressions nest too deeply")
     return Second("agrees") if asked else Second("not decided", "the assumptions hold at none of the sizes")
 
 
 def _questions(
-    statement: sp.Eq, assuming: tuple[Boolean, ...], numbers: set[Any], at_sizes: Mapping[Any, int]
+    statement: sp.Eq,
+    assuming: tuple[Boolean, ...],
+    numbers: set[Any],
+    at_sizes: Mapping[Any, int],
+    steps: Iterator[int],
 ) -> Iterator[_Question]:
     """One question for each choice of sizes, and of positions of the indices that the statement leaves open."""
     things = set().union(*(symbols_of(f) for f in (statement, *assuming)))
@@ -94,7 +101,7 @@ def _questions(
         kept = positions[:POSITIONS]
         for position in kept:
             given = {**chosen, **dict(zip(indices, position, strict=True))}
-            yield _Question(statement, assuming, given, _points(len(choices) * len(kept)))
+            yield _Question(statement, assuming, given, _points(len(choices) * len(kept)), steps)
 
 
 def _sizes_of(thing: Any) -> set[Any]:
@@ -124,9 +131,13 @@ class _Question:
     Arguments:
         given: sizes and indices with their numbers; a number that a length or position depends on joins them.
         points: how many points to look at where there are several regions.
+        steps: counts the nodes that are read.
     """
 
-    def __init__(self, statement: sp.Eq, assuming: tuple[Boolean, ...], given: dict[Any, int], points: int) -> None:
+    def __init__(
+        self, statement: sp.Eq, assuming: tuple[Boolean, ...], given: dict[Any, int], points: int, steps: Iterator[int]
+    ) -> None:
+        self.steps = steps
         self.statement, self.given, self.points = statement, given, points
         self.equations = [f for a in assuming for f in _conjuncts(a) if isinstance(f, sp.Eq)]
         self.conditions = [f for a in assuming for f in _conjuncts(a) if not isinstance(f, sp.Eq)]
@@ -195,7 +206,7 @@ class _Region:
     def __init__(self, question: _Question, seed: int, *, whole: bool = False) -> None:
         self.question, self.seed = question, seed
         self.field = Field(seed, question.room, whole=whole)
-        self.reader = Reader(self.field, question.labels)
+        self.reader = Reader(self.field, question.labels, question.steps)
         self.excluded = False
         #: Whether what was found holds at the point, and not throughout the region.
         self.only_here = whole or bool(question.labels)

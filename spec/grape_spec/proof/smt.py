@@ -16,7 +16,7 @@ import sympy as sp
 import z3
 from sympy.core.relational import Relational
 
-from grape_spec.language.domains import IndexUpTo
+from grape_spec.language.domains import MOST, IndexUpTo
 from grape_spec.language.expressions import Apply, occurring
 from grape_spec.language.symbols import DECLARATIONS
 from grape_spec.proof.deadline import left
@@ -129,6 +129,8 @@ class Solver:
         return value
 
     def _power(self, base: sp.Expr, n: int) -> z3.ArithRef:
+        if abs(n) > MOST:
+            raise NotAlgebraic(f"the exponent {n} is too large")
         term = self.term(base)
         if n < 0:
             self._divisors[base] = term

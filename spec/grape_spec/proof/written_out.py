@@ -7,9 +7,10 @@ value depends on a comparison, the side is taken that the point of the field lie
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from fractions import Fraction
 from functools import cache
+from itertools import count
 from random import Random
 from typing import Any
 
@@ -21,10 +22,13 @@ from grape_spec.language.domains import Naturals, RowDomain, SimplexDomain, Smoo
 from grape_spec.language.expressions import Apply, At, Diff, OneSided
 from grape_spec.language.symbols import DECLARATIONS, Declaration, declared_name
 from grape_spec.proof import explog
-from grape_spec.proof.explog import Field, Jet, NotDecided, NoValue, Quotient
+from grape_spec.proof.explog import Field, Jet, NotDecided, NoValue, Quotient, TooLong
 
 #: How many different labels there are.
 LABELS = 2
+
+#: Nodes that may be read for one statement, at all sizes and points together.
+STEPS = 1_000_000
 
 #: The values of everything that occurs: integers, numbers with nilpotent parts, functions of positions.
 Scope = Mapping[Any, Any]
@@ -52,10 +56,12 @@ class Reader:
     Arguments:
         field: the field of the statement.
         labels: families whose entries are small integers, drawn at the point.
+        steps: counts the nodes that are read.
     """
 
-    def __init__(self, field: Field, labels: Collection[Any] = ()) -> None:
+    def __init__(self, field: Field, labels: Collection[Any] = (), steps: Iterator[int] | None = None) -> None:
         self.field, self.labels = field, labels
+        self._steps = count() if steps is None else steps
         self._tag = 1
         #: The ε of the innermost one-sided slope, which counts as positive.
         self._forward = 0
@@ -161,6 +167,8 @@ class Reader:
         return {declared_name(self.field.key_of(place)[0]) for place in used if self.field.is_open(place)}
 
     def _value(self, expr: Any, scope: Scope) -> Any:
+        if next(self._steps) > STEPS:
+            raise TooLong
         kind: Any = type(expr)
         return _reader_of(kind)(self, expr, scope)
 

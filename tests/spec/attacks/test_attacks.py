@@ -15,7 +15,7 @@ from tests.spec.attacks.world import ATTACKS, ID, entered
 
 KINDS = (
     "circles", "sizes", "no_value", "derivatives", "sums", "assumptions", "bindings", "order", "declarations", "depth",
-    "neighbours",
+    "neighbours", "signs",
 )  # fmt: skip
 for kind in KINDS:
     import_module(f"tests.spec.attacks.{kind}")

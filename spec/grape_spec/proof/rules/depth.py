@@ -23,11 +23,11 @@ from grape_spec.language.expressions import (
     rebuild,
     substitute,
     symbols_of,
-    unfold,
 )
 from grape_spec.language.recursions import may_be_handed_on
 from grape_spec.language.symbols import DECLARATIONS, lowest_of, size_of_axis
 from grape_spec.proof.context import Context, Unknown
+from grape_spec.proof.derivatives import opened
 from grape_spec.proof.facts import Fact, part_of
 from grape_spec.proof.needs import is_in_domain, reaches
 from grape_spec.proof.rules.equations import last_apart
@@ -76,9 +76,9 @@ class OverDepth(Rule):
         if context.assumptions:
             raise Unknown(f"an assumption that holds at one {self.over} may fail at the next")
         hypothesis = _equation(statement, self.over, within=self.over)
-        left, right = map(unfold, statement.args)  # a definition may hide the depth
+        left, right = map(opened, statement.args)  # a definition may hide the depth
         at_first = {self.over: sp.Integer(hypothesis.lowest)}
-        if not context.agree(*(_rewritten(unfold(substitute(side, at_first)), known) for side in (left, right))):
+        if not context.agree(*(_rewritten(opened(substitute(side, at_first)), known) for side in (left, right))):
             raise Unknown(f"the first depth, {self.over} = {hypothesis.lowest}, is not shown")
         if not context.agree(*(self._one_deeper(side, [hypothesis, *known]) for side in (left, right))):
             raise Unknown("the induction step is not shown")
@@ -86,7 +86,7 @@ class OverDepth(Rule):
 
     def _one_deeper(self, side: sp.Expr, known: list[Known]) -> sp.Expr:
         deeper = last_apart(substitute(side, {self.over: self.over + 1}), self.over)
-        return _rewritten(unfold(deeper), known)
+        return _rewritten(opened(deeper), known)
 
     def _known(self, fact: Fact, context: Context) -> Known:
         part = part_of(fact.claim, fact.part, context)
@@ -133,7 +133,7 @@ class WithinDepth(Rule):
         if any(own & symbols_of(assumption) for assumption in context.assumptions):
             raise Unknown(f"an assumption that holds at one {self.over} may fail at the next")
         at_first = {self.over: sp.Integer(bound.lowest)}
-        if not context.entails(statement.func(*(unfold(substitute(side, at_first)) for side in (left, right)))):
+        if not context.entails(statement.func(*(opened(substitute(side, at_first)) for side in (left, right)))):
             raise Unknown(f"the first depth, {self.over} = {bound.lowest}, is not shown")
         deeper = substitute(left, {self.over: self.over + 1}).unfold()
         if not self._grows(deeper, bound, context):
@@ -201,7 +201,7 @@ def _at_own_indices(context: Context) -> Context:
 
 def _equation(statement: Boolean, over: sp.Symbol, within: sp.Symbol | None = None) -> Known:
     """An equation that may be used for all values of its symbols; refused where the depth is in any other place."""
-    left, right = map(unfold, sides(statement))  # a definition may hide the depth
+    left, right = map(opened, sides(statement))  # a definition may hide the depth
     lowest = lowest_of(over)
     if lowest is None:
         raise Unknown(f"{over} is not a size or a whole number")
@@ -237,7 +237,7 @@ def _sizes_of(thing: Any) -> set[sp.Symbol]:
 
 def _ranges(expr: sp.Expr) -> set[sp.Symbol]:
     """Every symbol in the limits of a sum or product, also within definitions."""
-    nodes = unfold(expr).atoms(sp.Sum, sp.Product)
+    nodes = opened(expr).atoms(sp.Sum, sp.Product)
     return set().union(*(limit[2].free_symbols for node in nodes for limit in node.limits))
 
 

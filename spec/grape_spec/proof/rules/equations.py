@@ -10,7 +10,7 @@ from typing import Any
 import sympy as sp
 from sympy.logic.boolalg import Boolean
 
-from grape_spec.language.domains import IndexUpTo, Naturals, RowDomain
+from grape_spec.language.domains import MOST, IndexUpTo, Naturals, Position, RowDomain
 from grape_spec.language.expressions import At, Diff, OneSided, bound_things, rebuild, substitute, symbols_of, walk
 from grape_spec.language.symbols import DECLARATIONS, declared_name, lowest_of
 from grape_spec.proof.context import Context, Unknown, on_the_simplex
@@ -46,9 +46,11 @@ class Algebra(Rule):
 
     def prove(self, statement: Boolean, context: Context) -> str:
         sizes = self.at_sizes()
+        if len(sizes) < len(self.sizes):
+            raise Unknown("a size is given twice")
         for size, n in sizes.items():
             domain = DECLARATIONS[size].domain if size in DECLARATIONS else None
-            if not (isinstance(domain, Naturals) and domain.contains(Fraction(n))):
+            if not (isinstance(domain, Naturals) and domain.contains(Fraction(n)) and n <= MOST):
                 raise Unknown(f"{size} = {n} is not a size")
         left, right = (resolve(side) for side in sides(statement))
         if not sizes and (left.atoms(sp.Sum, sp.Product) or right.atoms(sp.Sum, sp.Product)):
@@ -57,7 +59,7 @@ class Algebra(Rule):
         here = context.at_sizes(left, sizes).at_sizes(right, sizes)
         if not here.agree(on_the_simplex(left, sizes), on_the_simplex(right, sizes)):
             raise Unknown("the difference of the two sides is not zero in the field")
-        return ", ".join(f"{size} = {n}" for size, n in self.sizes) or GENERAL
+        return ", ".join(f"{size} = {n}" for size, n in sizes.items()) or GENERAL
 
     def at_sizes(self) -> dict[sp.Symbol, int]:
         return dict(self.sizes)
@@ -75,18 +77,14 @@ def _written_out(node: sp.Basic) -> sp.Basic | None:
     return sp.Add(*terms) if isinstance(node, sp.Sum) else sp.Mul(*terms)
 
 
-#: The largest size at which a sum is written out.
-LARGEST_SIZE = 100
-
-
 def algebra(*, sizes: Mapping[sp.Symbol, int] | None = None) -> Rule:
     """Zero test in a field; ``sizes`` writes sums out, and the scope then names the sizes.
 
     Raises: ValueError for sizes that nobody can write out.
     """
     for size, n in (sizes or {}).items():
-        if not isinstance(n, int) or n > LARGEST_SIZE:
-            raise ValueError(f"sizes: got {n} for {size}, expected a whole number of at most {LARGEST_SIZE}")
+        if not isinstance(n, int) or n > MOST:
+            raise ValueError(f"sizes: got {n} for {size}, expected a whole number of at most {MOST}")
     return Algebra(tuple((sizes or {}).items()))
 
 
@@ -103,7 +101,7 @@ class Induction(Rule):
         if lowest_of(self.size) is None:
             raise Unknown(f"{self.size} is not a size or a whole number")
         if context.assumptions or any(self._is_normalised_along_size(thing) for thing in symbols_of(statement)):
-            raise Unknown(f"an assumption or a total that holds at one {self.size} may fail at the next")
+            raise Unknown(f"an assumption, a total or a position that holds at one {self.size} may fail at the next")
         left, right = resolve(left), resolve(right)
         if not context.agree(*(substitute(side, {self.size: sp.Integer(1)}) for side in (left, right))):
             raise Unknown(f"the base case, {self.size} = 1, is not shown")
@@ -116,7 +114,7 @@ class Induction(Rule):
 
     def _is_normalised_along_size(self, thing: Any) -> bool:
         entry = DECLARATIONS[thing]
-        if isinstance(entry.domain, IndexUpTo):
+        if isinstance(entry.domain, IndexUpTo | Position):
             return self.size in entry.domain.size.free_symbols
         return isinstance(entry.domain, RowDomain) and self.size in entry.sizes[-1].free_symbols
 

@@ -11,10 +11,10 @@ import sympy as sp
 from sympy.logic.boolalg import Boolean
 
 from grape_spec.language.domains import Interval
-from grape_spec.language.expressions import implies, substitute, unfold
+from grape_spec.language.expressions import implies, substitute
 from grape_spec.language.symbols import DECLARATIONS
 from grape_spec.proof.context import Context, Unknown
-from grape_spec.proof.derivatives import derivative
+from grape_spec.proof.derivatives import derivative, opened
 from grape_spec.proof.facts import Fact
 from grape_spec.proof.rules.rule import GENERAL, Rule, refuse_without_value
 
@@ -67,7 +67,7 @@ class FromMinimum(Rule):
             raise Unknown(f"{self.over} does not range over an interval that contains {self.at}")
         if not context.agree(substitute(self.of, {self.over: self.at}), sp.S.Zero):
             raise Unknown(f"the function is not shown to be zero at {self.at}")
-        slope = derivative(unfold(self.of), self.over)
+        slope = derivative(opened(self.of), self.over)
         up, down = (sp.Gt, sp.Lt) if self.strict else (sp.Ge, sp.Le)
         rises = implies(sp.Gt(self.over, self.at, evaluate=False), up(slope, 0, evaluate=False))
         falls = implies(sp.Lt(self.over, self.at, evaluate=False), down(slope, 0, evaluate=False))
@@ -112,7 +112,7 @@ class Termwise(Rule):
     engine = "term by term"
 
     def prove(self, statement: Boolean, context: Context) -> str:
-        total = unfold(statement.args[0])
+        total = opened(statement.args[0])
         if not isinstance(statement, sp.Ge | sp.Le) or not isinstance(total, sp.Sum):
             raise Unknown("this rule proves lower and upper bounds on sums")
         term: sp.Expr = total

@@ -23,12 +23,11 @@ from grape_spec.language.expressions import (
     occurring,
     substitute,
     symbols_of,
-    unfold,
     walk,
 )
 from grape_spec.language.symbols import DECLARATIONS
 from grape_spec.proof.context import Context, Unknown
-from grape_spec.proof.derivatives import exists_by_form, plain, resolve
+from grape_spec.proof.derivatives import exists_by_form, opened, plain, resolve
 from grape_spec.proof.facts import Fact, lies_in_domain, part_of, refuse_loose
 from grape_spec.proof.needs import needs_of
 from grape_spec.proof.rules.rule import GENERAL, Rule, refuse_without_value, sides
@@ -56,12 +55,12 @@ class Slope(Rule):
         own = plain(left.variable)
         expr = substitute(left.expr, {left.variable: own})
         has_values_near(expr, own, point + h, sp.And(sp.Abs(h) < self.radius, sp.Or(allowed, sp.Eq(h, 0))), context)
-        value = unfold(expr)
+        value = opened(expr)
         rise = substitute(value, {own: point + h}) - substitute(value, {own: point})
         close = sp.And(sp.Abs(h) < self.radius, allowed)
         if not context.entails(implies(close, sp.Eq(rise, slope * h, evaluate=False))):
             raise Unknown("the difference quotient is not shown to equal the slope")
-        context.defined.add(unfold(left))
+        context.defined.add(opened(left))
         return GENERAL
 
 
@@ -91,12 +90,12 @@ class Near(Rule):
         function, form = (substitute(expr, {x: own}) for expr in (left.expr, self.form))
         for expr in (function, form):
             has_values_near(expr, own, x + h, near, context)
-        same = sp.Eq(*(substitute(unfold(expr), {own: x + h}) for expr in (function, form)), evaluate=False)
+        same = sp.Eq(*(substitute(opened(expr), {own: x + h}) for expr in (function, form)), evaluate=False)
         if not context.entails(implies(near, same)):
             raise Unknown("the function is not shown to equal the smooth function near the point")
         if not context.agree(At(Diff(form, own), own, x), result):
             raise Unknown("the derivative of the smooth function is not shown to be the right side")
-        context.defined.add(unfold(left))
+        context.defined.add(opened(left))
         return GENERAL
 
 
@@ -144,7 +143,7 @@ class ByTerms(Rule):
         slopes = [self._slope(term, left.variable, known, context) for term in sp.Add.make_args(expr)]
         if not context.entails(sp.Eq(result, sp.Add(*slopes), evaluate=False)):
             raise Unknown("the sum of the slopes is not shown to be the right side")
-        context.defined.add(unfold(left))
+        context.defined.add(opened(left))
         return GENERAL
 
     def _slope_given(self, fact: Fact, variable: sp.Expr, context: Context) -> tuple[sp.Expr, sp.Expr]:
@@ -158,14 +157,14 @@ class ByTerms(Rule):
             derivative_of = _in_an_entry(derivative_of)
         if not isinstance(derivative_of, Diff) or derivative_of.variable != variable:
             raise Unknown(f"{fact.claim} does not give a derivative in {variable}")
-        return unfold(derivative_of.expr), slope_of
+        return opened(derivative_of.expr), slope_of
 
     def _slope(self, term: sp.Expr, variable: sp.Expr, known: Mapping[Any, sp.Expr], context: Context) -> sp.Expr:
         base = variable.base if isinstance(variable, sp.Indexed) else variable
         factors = sp.Mul.make_args(term)
         constant = [f for f in factors if base not in symbols_of(f)]
         varying = sp.Mul(*(f for f in factors if base in symbols_of(f)))
-        found = known.get(unfold(varying))
+        found = known.get(opened(varying))
         if found is not None:
             return sp.Mul(*constant, found)
         return resolve(Diff(term, variable))
@@ -206,7 +205,7 @@ def own_term(expr: sp.Expr, entry: sp.Indexed) -> sp.Expr:
     *inner, (bound, low, size) = expr.limits
     body = sp.Sum(expr.function, *inner) if inner else expr.function
     for place, axis in enumerate(DECLARATIONS[entry.base].sizes):
-        if (low, size) == (1, axis) and _reads_at(unfold(body), entry.base, place, bound):
+        if (low, size) == (1, axis) and _reads_at(opened(body), entry.base, place, bound):
             return own_term(substitute(body, {bound: entry.indices[place]}), entry)
     return expr
 
@@ -255,7 +254,7 @@ class ChainRule(Rule):
         varied = left.variable.base if isinstance(left.variable, sp.Indexed) else left.variable
         if varied in symbols_of(outside.expr):
             raise Unknown(f"the outer function depends on {left.variable} directly, not only through the inner one")
-        if unfold(left.expr) != unfold(substitute(outside.expr, {variable: value})):
+        if opened(left.expr) != opened(substitute(outside.expr, {variable: value})):
             raise Unknown("the left side is not the outer function applied to the inner one")
         for condition in part.assuming:
             if not context.entails(substitute(condition, {variable: value})):
@@ -263,7 +262,7 @@ class ChainRule(Rule):
         product = substitute(outside_slope, {variable: value}) * inside_slope
         if not context.entails(sp.Eq(result, product, evaluate=False)):
             raise Unknown("the product of the two slopes is not shown to be the right side")
-        context.defined.add(unfold(left))
+        context.defined.add(opened(left))
         return GENERAL
 
     def uses(self) -> tuple[str, ...]:
