@@ -83,12 +83,15 @@ def refute(
     """
     random = Random(seed)
     symbols = sorted(_symbols(statement, assuming), key=str)
-    boundaries = _boundaries((statement, *assuming))
     kept: list[Evaluator] = []
     may_be_large = [] if sizes else _may_be_large(symbols, (statement, *assuming))
-    effective = drawn = 0
+    effective, drawn = 0, 0
     try:
         with limited(SECONDS):
+            try:
+                boundaries = _boundaries((statement, *assuming))
+            except OverflowError:  # SymPy compares numbers as floats
+                boundaries = []
             while effective < points and drawn < PATIENCE * points:
                 drawn += 1
                 chosen = dict(sizes or {})
@@ -104,7 +107,7 @@ def refute(
                 if outcome and len(kept) < KEPT:
                     kept.append(here)
                 effective += outcome is True
-    except OutOfTime:
+    except (OutOfTime, RecursionError):
         pass  # what was found so far counts
     return Search(drawn, effective, None, tuple(kept))
 
