@@ -7,7 +7,8 @@ from typing import Any
 
 from grape_spec.coq.printer import coq_id, coq_name, implicit_sizes
 from grape_spec.coq.script import Script
-from grape_spec.coq.terms import NoScript, Tree, put, show, tree
+from grape_spec.coq.terms import NoScript, Tree, put, tree
+from grape_spec.coq.texts import show
 from grape_spec.language.registry import DEFINITIONS
 
 

@@ -10,20 +10,8 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any, TypeAlias
 
-from grape_spec.coq.terms import (
-    ONE,
-    ZERO,
-    NoScript,
-    Tree,
-    free,
-    index_text,
-    number_of,
-    put,
-    show,
-    simple_index,
-    split_point,
-    sub,
-)
+from grape_spec.coq.terms import ONE, ZERO, NoScript, Tree, free, index_text, number_of, put, simple_index, sub
+from grape_spec.coq.texts import show, split_point
 
 Monomial: TypeAlias = tuple[tuple[str, int], ...]
 Form: TypeAlias = dict[Monomial, Fraction]

@@ -21,19 +21,15 @@ from grape_spec.coq.terms import (
     Tree,
     at_size,
     condition,
-    function_text,
     has_derivative,
     index_text,
     number_of,
-    point_text,
-    prop,
     put,
-    show,
     sub,
     tree,
-    value_text,
     written_out,
 )
+from grape_spec.coq.texts import function_text, point_text, prop, show, value_text
 from grape_spec.language.claims import Claim, Part
 from grape_spec.language.domains import Interval, OneOf, Positive, RowDomain, SimplexDomain
 from grape_spec.language.registry import claim_of, definition

@@ -8,23 +8,8 @@ from fractions import Fraction
 from typing import Any
 
 from grape_spec.coq.normal import Form, Normal
-from grape_spec.coq.terms import (
-    ONE,
-    ZERO,
-    NoScript,
-    Tree,
-    argument_text,
-    function_text,
-    has_derivative,
-    index_text,
-    point_text,
-    rational,
-    rename,
-    show,
-    split_point,
-    sub,
-    value_text,
-)
+from grape_spec.coq.terms import ONE, ZERO, NoScript, Tree, has_derivative, index_text, rename, sub
+from grape_spec.coq.texts import argument_text, function_text, point_text, rational, show, split_point, value_text
 
 _POLYNOMIAL = {"q", "v", "ap", "inr", "rec"}
 
