@@ -19,6 +19,7 @@ from grape_spec.language import (
     sum_over,
 )
 from grape_spec.language.registry import CLAIMS
+from grape_spec.proof.examine import POINTS_IF_WRONG
 from grape_spec.proof.refute import refute, refuted_at_one, refutes
 from sympy import Max, Min, exp, log
 
@@ -31,7 +32,7 @@ def test_no_claim_is_refuted_and_every_wrong_variant_is(id):
         assert not search.refuted, search.witness
         assert search.effective > 0
     for wrong in CLAIMS[id].wrong:
-        assert refute(wrong.statement, wrong.assuming, points=200).refuted, wrong.text
+        assert refute(wrong.statement, wrong.assuming, points=POINTS_IF_WRONG).refuted, wrong.text
 
 
 def falsehoods(w):

@@ -2,7 +2,25 @@
 
 import pytest
 import sympy as sp
-from grape_spec.language import At, Diff, OneSided, cases, delta, equals, product_over, sum_over
+from grape_spec.language import (
+    At,
+    Diff,
+    Mask,
+    NonNegative,
+    OneSided,
+    PositionOn,
+    Real,
+    cases,
+    delta,
+    equals,
+    family,
+    index,
+    product_over,
+    recursive,
+    sum_over,
+    symbol,
+)
+from grape_spec.language.domains import Naturals
 from grape_spec.language.registry import CLAIMS
 from grape_spec.proof.explog import Field, Jet, Quotient
 from grape_spec.proof.mutate import mutants
@@ -145,6 +163,46 @@ def test_assumed_equations_are_solved(words):
     assert opinion(equals(w.u[1], 2), sp.And(equals(w.u[1], w.x), equals(w.x, 2))) == "agrees"
     assert opinion(equals(w.x, 5), equals(w.x, 1), equals(w.x, 2)) == "not decided"
     assert opinion(equals(w.positive, 5), equals(w.positive, -1)) == "not decided"
+
+
+def test_a_sum_of_numbers_at_least_zero_is_zero_only_where_they_all_are(words):
+    w = words
+    for name, domain in (("t_weights", NonNegative), ("t_marks", Mask())):
+        n = family(name, domain, w.rows, text="numbers")
+        none = equals(sum_over(n[w.i], w.i), 0)
+        assert opinion(equals(n[w.k], 0), none) == "agrees"
+        assert opinion(equals(n[w.k], 1), none) == "contradicts"
+        assert opinion(equals(w.x, 1), equals(sum_over(n[w.i], w.i) + 1, 0)) == "not decided"
+        assert opinion(equals(n[1], 0), equals(n[1], n[2])) == "contradicts"
+    assert opinion(equals(w.u[w.k], 0), equals(sum_over(w.u[w.i], w.i), 0)) == "contradicts"
+    assert opinion(equals(w.q[w.k], 0), equals(sum_over(w.q[w.i], w.i), 0)) == "not decided"
+
+
+def test_a_size_is_at_least_its_lowest_number(words):
+    several = symbol("t_several", Naturals("integer of at least 4", 4), "a size")
+    i = index("t_n", several, "a place")
+    n = family("t_numbers", Real, several, text="numbers")
+    total = sum_over(n[i], i)
+    assert opinion(equals(Max(several, 4) * total, several * total)) == "agrees"
+    assert opinion(equals(Max(several, 5) * total, several * total)) == "contradicts"
+
+
+def test_definitions_by_recursion_are_read_from_their_depth_down(words):
+    w = words
+    d = symbol("t_depth", Naturals("whole number", 0), "a depth")
+    onward = family("t_onward", PositionOn(w.rows), w.rows, text="where each row leads")
+    power = recursive("t.power", "", (d, w.x), d, sp.Integer(1), lambda before: before() * w.x)
+    assert opinion(equals(power(), w.x**d)) == "agrees"
+    assert opinion(equals(power(), w.x ** (d + 1))) == "contradicts"
+    assert opinion(equals(power(), w.x**d), at_sizes={d: 0}) == "agrees"
+    slope = Diff(power(d, w.positive), w.positive) * w.positive
+    assert opinion(equals(slope, d * power(d, w.positive))) == "agrees"
+    assert opinion(equals(slope, power(d, w.positive))) == "contradicts"
+    path = recursive("t.path", "", (d, w.i, onward, w.u), d, w.u[w.i], lambda rest: w.u[w.i] + rest(t_i=onward[w.i]))
+    there = path(1, w.i)
+    assert opinion(equals(there, w.u[w.i] + w.u[onward[w.i]])) == "agrees"
+    assert opinion(equals(path(), path(d, onward[w.i]) + w.u[w.i] - w.u[w.i])) == "contradicts"
+    assert opinion(equals(onward[w.i], w.i)) == "contradicts"
 
 
 def test_it_says_why_it_does_not_decide(words):

@@ -33,6 +33,9 @@ Status = Literal["proved", "refuted", "unknown"]
 #: Effective points at which the refuter tries a statement that the prover proved.
 POINTS = 50
 
+#: Points at which it tries a false variant: it stops at the first witness, which lies in a narrow region for some.
+POINTS_IF_WRONG = 1000
+
 #: What every proof takes for granted beyond its named lemmas.
 TRUSTED_BASE = (
     "SymPy's diff and polynomial arithmetic",
@@ -258,7 +261,7 @@ def _counted(mutants: Sequence[Mutant], part: Part) -> Mutants:
 
 
 def _examine_wrong(variant: Wrong) -> WrongRecord:
-    search = refute(variant.statement, variant.assuming, points=10 * POINTS)
+    search = refute(variant.statement, variant.assuming, points=POINTS_IF_WRONG)
     return WrongRecord(variant.text, unicode(variant.statement), search.witness)
 
 

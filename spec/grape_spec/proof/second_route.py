@@ -22,9 +22,9 @@ import sympy as sp
 from flint import arb, fmpq
 from sympy.logic.boolalg import Boolean
 
-from grape_spec.language.domains import Interval, Naturals, OneOf
+from grape_spec.language.domains import Interval, Naturals, OneOf, Position
 from grape_spec.language.expressions import symbols_of
-from grape_spec.language.symbols import DECLARATIONS, declaration, declared_name, size_of_axis
+from grape_spec.language.symbols import DECLARATIONS, declaration, declared_name, lowest_of, size_of_axis
 from grape_spec.proof.explog import FEW, MANY, Crowded, Field, NotDecided, NoValue, OnTheEdge, Quotient, Values
 from grape_spec.proof.written_out import NeedsLabels, NeedsNumber, Reader
 
@@ -114,7 +114,12 @@ def _choices_of_sizes(sizes: Sequence[Any], at_sizes: Mapping[Any, int]) -> list
     if not set(sizes) - set(at_sizes):
         return [dict(at_sizes)]
     pairs = ((2, 3), (3, 2), (2, 2), (3, 3))
-    return [{**{s: pairs[i % 4][turn] for i, s in enumerate(sizes)}, **at_sizes} for turn in (0, 1)]
+    return [{**{s: _from_lowest(s, pairs[i % 4][turn]) for i, s in enumerate(sizes)}, **at_sizes} for turn in (0, 1)]
+
+
+def _from_lowest(size: Any, n: int) -> int:
+    """A number that is 2 or 3, or as far above the lowest number of a size that starts later."""
+    return max(n, (lowest_of(size) or 0) + n - 2)
 
 
 def _points(questions: int) -> int:
@@ -142,7 +147,7 @@ class _Question:
         self.equations = [f for a in assuming for f in _conjuncts(a) if isinstance(f, sp.Eq)]
         self.conditions = [f for a in assuming for f in _conjuncts(a) if not isinstance(f, sp.Eq)]
         self.things = set().union(*(symbols_of(f) for f in (statement, *assuming)))
-        self.labels: set[Any] = set()
+        self.labels = {thing for thing in self.things if isinstance(DECLARATIONS[thing].domain, Position)}
         #: Whether the two sides were somewhere equal in value, but not as expressions.
         self.doubt = False
         self.room = FEW
@@ -304,6 +309,11 @@ class _Region:
         """Solve for one generator; what was solved for earlier and depends on it has to be solved again."""
         if difference.number is not None:
             raise _Excluded
+        vanishing = self._vanishing(difference.above)
+        for place in vanishing:
+            self._solved_for(place, self.field.zero)
+        if vanishing:
+            return
         for place in self._candidates(difference):
             slope, rest = _linear(difference.above, place)
             if slope is None or Values(self.field, self.seed).polynomial(slope).contains(0):
@@ -314,10 +324,24 @@ class _Region:
             if generator.kind == "exp":
                 self._make_zero(generator.of + -self.field.log(solution))
                 return
-            solved = {key: found for key, found in self.field.solved.items() if place not in self._behind(found[0])}
-            self.field.solved = {**solved, self.field.key_of(place): (solution, self._domain_of(place))}
+            self._solved_for(place, solution)
             return
         raise NotDecided("an assumed equation that is not linear")
+
+    def _solved_for(self, place: int, solution: Quotient) -> None:
+        solved = {key: found for key, found in self.field.solved.items() if place not in self._behind(found[0])}
+        self.field.solved = {**solved, self.field.key_of(place): (solution, self._domain_of(place))}
+
+    def _vanishing(self, polynomial: Any) -> list[int]:
+        """The generators that are zero where a polynomial is: one in each term, none negative, no two terms opposed."""
+        terms = polynomial.to_dict()
+        alone = [[place for place, n in enumerate(exponents) if n] for exponents in terms]
+        one_side = all(c > 0 for c in terms.values()) or all(c < 0 for c in terms.values())
+        if not one_side or any(len(places) != 1 for places in alone):
+            return []
+        found = sorted({place for (place,) in alone})
+        at_least_zero = all(self.field.generators[place].nonnegative and self._rank(place) for place in found)
+        return found if at_least_zero else []
 
     def _candidates(self, difference: Quotient) -> list[int]:
         """Generators that an equation may be solved for: single numbers, then entries of families, exponentials."""

@@ -18,7 +18,8 @@ import sympy as sp
 from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 
-from grape_spec.language.domains import Naturals, RowDomain, SimplexDomain, SmoothDomain
+from grape_spec.language.definitions import Recursion
+from grape_spec.language.domains import Naturals, Position, RowDomain, SimplexDomain, SmoothDomain
 from grape_spec.language.expressions import Apply, At, Diff, OneSided
 from grape_spec.language.symbols import DECLARATIONS, Declaration, declared_name
 from grape_spec.proof import explog
@@ -76,7 +77,8 @@ class Reader:
                 continue
             entry = DECLARATIONS[thing]
             if thing in self.labels:
-                scope[thing] = lambda *at, name=entry.name: _random(self.field.seed, (name, *at)).randint(1, LABELS)
+                most = _size(entry.domain.size, given) if isinstance(entry.domain, Position) else LABELS
+                scope[thing] = self._table(entry.name, [_size(size, given) for size in entry.sizes], most)
             elif isinstance(thing, sp.IndexedBase):
                 scope[thing] = self._family(entry, [_size(size, given) for size in entry.sizes])
             elif isinstance(thing, sp.Symbol):
@@ -88,10 +90,16 @@ class Reader:
     def _number(self, entry: Declaration) -> Jet:
         return self._lift(self.field.open((entry.name,), _draws(entry.domain, (entry.name,)), entry.domain))
 
+    def _table(self, name: str, shape: list[int], most: int) -> Callable[..., int]:
+        def entry_at(*position: int) -> int:
+            _refuse_beyond(name, position, shape)
+            return _random(self.field.seed, (name, *position)).randint(1, most)
+
+        return entry_at
+
     def _family(self, entry: Declaration, shape: list[int]) -> Callable[..., Jet]:
         def entry_at(*position: int) -> Jet:
-            if any(not 1 <= i <= n for i, n in zip(position, shape, strict=True)):
-                raise NoValue(f"{entry.name} is read beyond its axis, at {position}")
+            _refuse_beyond(entry.name, position, shape)
             if isinstance(entry.domain, RowDomain):
                 return self._lift(self._in_row(entry.name, entry.domain, position, shape[-1]))
             key = (entry.name, *position)
@@ -232,7 +240,19 @@ class Reader:
     def _apply(self, expr: Apply, scope: Scope) -> Any:
         definition = expr.definition
         given = {p: self._argument(a, scope) for p, a in zip(definition.of, expr.arguments, strict=True)}
-        return self._value(definition.body, {**scope, **given})
+        inside = {**scope, **given}
+        if definition.recursion is None:
+            return self._value(definition.body, inside)
+        return self._at_depth(definition.recursion, inside)
+
+    def _at_depth(self, recursion: Recursion, scope: Scope) -> Any:
+        """A definition by recursion, from its depth down to the first."""
+        depth = self.whole(scope[recursion.over])
+        if depth < recursion.lowest:
+            raise NoValue(f"a depth of {depth}, where {recursion.lowest} is the first")
+        if depth == recursion.lowest:
+            return self._value(recursion.first, scope)
+        return self._value(recursion.step, {**scope, recursion.over: depth - 1})
 
     def _undefined(self, expr: AppliedUndef, scope: Scope) -> Any:
         return scope[expr.func](*(self._value(arg, scope) for arg in expr.args))
@@ -376,6 +396,11 @@ def _folded(values: list[Any], start: int, combine: Callable[[Any, Any], Any]) -
 
 def _size(size: Any, given: Mapping[Any, int]) -> int:
     return int(size) if isinstance(size, sp.Integer) else given[size]
+
+
+def _refuse_beyond(name: str, position: tuple[int, ...], shape: list[int]) -> None:
+    if any(not 1 <= i <= n for i, n in zip(position, shape, strict=True)):
+        raise NoValue(f"{name} is read beyond its axis, at {position}")
 
 
 def _random(seed: int, key: Any) -> Random:
