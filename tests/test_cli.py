@@ -305,6 +305,7 @@ def test_the_year_is_that_of_the_release():
             "(1 − λ)λ^(n−1), F⁻¹g, εα², dᵀ",
             r"(1 $-$ $\lambda$)$\lambda^{n-1}$, F$^{-1}$g, $\varepsilon\alpha^{2}$, d$^{\top}$",
         ),
+        ("0 + 1 + … + (T − 1)", r"0 + 1 + $\dots$ + (T $-$ 1)"),
         ("a_{λx} at 5 % & β > 0", r"a$_{\lambda x}$ at 5 \% \& $\beta$ $>$ 0"),
     ],
 )

@@ -28,7 +28,7 @@ _MATHEMATICS = {
     "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "δ": r"\delta", "ε": r"\varepsilon", "λ": r"\lambda", "π": r"\pi",
     "ρ": r"\rho", "σ": r"\sigma", "τ": r"\tau", "θ": r"\theta", "Σ": r"\sum", "Π": r"\prod", "√": r"\surd",
     "−": "-", "·": r"\cdot", "×": r"\times", "½": r"\frac{1}{2}", "∞": r"\infty", "∂": r"\partial",
-    "≤": r"\le", "≥": r"\ge", "≠": r"\ne", "→": r"\to", "<": "<", ">": ">", "|": r"\mid", "*": r"^{*}",
+    "≤": r"\le", "≥": r"\ge", "≠": r"\ne", "→": r"\to", "…": r"\dots", "<": "<", ">": ">", "|": r"\mid", "*": r"^{*}",
 }  # fmt: skip
 
 _RAISED = str.maketrans({"⁻": "-", "⁺": "+", "¹": "1", "²": "2", "³": "3", "ⁿ": "n", "ᵀ": r"\top"})

@@ -51,6 +51,9 @@ Bound = tuple[sp.Symbol, sp.Expr]
 #: Sums over more variables than this keep the order that they were written in.
 MOST_PERMUTED = 4
 
+#: Products with more pairs of terms than this are not multiplied out.
+MOST_PAIRS = 10_000
+
 
 #: What bound variables are called while their sums are taken apart: the same few names, so that equal terms are equal
 #: trees. One that is in use, or that occurs in the sum, is passed over.
@@ -175,6 +178,8 @@ class NormalForm:
 
     def multiply(self, p: Polynomial, q: Polynomial) -> Polynomial:
         """The product of two normal forms."""
+        if len(p) * len(q) > MOST_PAIRS:
+            raise NotAlgebraic(f"a product of {len(p)} and {len(q)} terms is too long")
         result: Polynomial = {}
         for left, c in p.items():
             for right, d in q.items():

@@ -20,8 +20,13 @@ KINDS = (
 for kind in KINDS:
     import_module(f"tests.spec.attacks.{kind}")
 
-#: Seconds of processor time that an attack may take, whatever it does; the solver gives up after ten.
-LIMIT = 15
+#: Seconds of processor time that an attack may take, whatever it does: the prover gives up after five. This clock also
+#: counts the time of the system, of which there is much on a busy machine.
+LIMIT = 30
+
+#: Attacks that go on until the prover gives up, and those that go on until the search for a witness does.
+PROVED_FOR_LONG = {"a hard polynomial, out of time"}
+SEARCHED_FOR_LONG = {"a tree of depth 90", "sixteen sums in one another"}
 
 #: Attacks that succeed: what the language and the prover still have to learn. An entry that is no longer needed fails.
 SUCCEED: set[str] = set()
@@ -34,12 +39,16 @@ def world():
         yield
 
 
+class TooLong(BaseException):
+    """No `Exception`: the prover takes those for a failed proof."""
+
+
 @contextmanager
 def limited():
     """Within: an error after some seconds."""
 
     def stop(*_):
-        raise TimeoutError(f"more than {LIMIT} s")
+        raise TooLong(f"more than {LIMIT} s")
 
     before = signal.signal(signal.SIGPROF, stop)
     signal.setitimer(signal.ITIMER_PROF, LIMIT)
@@ -50,10 +59,11 @@ def limited():
         signal.signal(signal.SIGPROF, before)
 
 
-def named(attacks, succeed=frozenset()):
-    """Attacks under their names; those that succeed are expected to."""
+def named(attacks, succeed=frozenset(), long=frozenset()):
+    """Attacks under their names; those that succeed are expected to, and those that take long are left out at first."""
     for attack in attacks:
         marks = [pytest.mark.xfail(strict=True)] if attack.name in succeed else []
+        marks += [pytest.mark.full("attacks that take seconds")] if attack.name in long else []
         yield pytest.param(attack, id=f"{attack.kind}: {attack.name}", marks=marks)
 
 
@@ -69,7 +79,7 @@ def written(attack):
     return claim(ID, attack.name, *parts_of(attack))
 
 
-@pytest.mark.parametrize("attack", list(named(ATTACKS, SUCCEED)))
+@pytest.mark.parametrize("attack", list(named(ATTACKS, SUCCEED, PROVED_FOR_LONG)))
 def test_it_is_not_proved(attack):
     """It is refused when it is written, in the words that it names, or the verdict is unknown with a reason."""
     with limited():
@@ -100,7 +110,9 @@ def test_it_is_false_at_the_point_that_it_names(attack):
     assert refutes(part.statement, part.assuming, attack.at)
 
 
-@pytest.mark.parametrize("attack", list(named([attack for attack in ATTACKS if not attack.refused])))
+@pytest.mark.parametrize(
+    "attack", list(named([attack for attack in ATTACKS if not attack.refused], long=SEARCHED_FOR_LONG))
+)
 def test_the_refuter_reads_it(attack):
     """What the language lets through can be evaluated, and what is drawn is no crash."""
     part = parts_of(attack)[-1]
@@ -108,7 +120,7 @@ def test_the_refuter_reads_it(attack):
 
 
 def test_names_are_different():
-    """Each attack has a name of its own, and the list of those that succeed names attacks."""
+    """Each attack has a name of its own, and the lists of some of them name attacks."""
     names = [attack.name for attack in ATTACKS]
     assert len(set(names)) == len(names)
-    assert set(names) >= SUCCEED
+    assert set(names) >= SUCCEED | PROVED_FOR_LONG | SEARCHED_FOR_LONG
