@@ -325,12 +325,11 @@ class Field:
     def _settled(self, polynomial: Any) -> Any:
         """The numerator once squares of roots, and powers of what is 0 or 1, are written out."""
         for _ in range(ROUNDS if self._squares or self._zero_or_one else 0):
-            terms = polynomial.to_dict()
-            place = next((i for e in terms for i, n in enumerate(e) if n > 1 and self._reduces(i)), None)
+            place = next((i for i, n in enumerate(polynomial.degrees()) if n > 1 and self._reduces(i)), None)
             if place is None:
                 return polynomial
             total = self.zero
-            for exponents, c in terms.items():
+            for exponents, c in polynomial.to_dict().items():
                 rest = tuple(n if i != place else 0 for i, n in enumerate(exponents))
                 term = Quotient(self.ring.from_dict({rest: c}), self._unit)
                 total = total + term * self._reduced(place, exponents[place])
@@ -370,10 +369,12 @@ class Field:
         """Whether a polynomial is positive by its form: no term negative, and one positive."""
         if str(polynomial) in self._positive:
             return True
+        if any(c < 0 for c in polynomial.coeffs()):
+            return False
         certain = False
-        for exponents, c in polynomial.to_dict().items():
+        for exponents in polynomial.monoms():
             used = [self.generators[place] for place, n in enumerate(exponents) if n]
-            if c < 0 or not all(g.positive or g.nonnegative for g in used):
+            if not all(g.positive or g.nonnegative for g in used):
                 return False
             certain |= all(g.positive for g in used)
         return certain
