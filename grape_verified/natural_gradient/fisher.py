@@ -14,7 +14,7 @@ from grape_verified.natural_gradient.policy import (
     Policy,
     evaluating,
     model_inputs,
-    savable,
+    savable_outside,
     trained_parameters,
     twice_differentiable,
 )
@@ -78,7 +78,7 @@ def fisher_vector_product(
     damping = check_number("damping", damping, NON_NEGATIVE)
     parameters = trained_parameters(model)
     _check_vector(vector, parameters)
-    policy = Policy(model, model_inputs(inputs), savable(counted_tokens(mask, "mask", mask)))
+    policy = Policy(model, model_inputs(inputs), savable_outside(counted_tokens(mask, "mask", mask)))
     with evaluating(model), twice_differentiable():
         product = fisher_product(policy.differentiable_logits(), parameters, damping)
         return product(vector.detach().to(compute_dtype(*parameters)))

@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 
 from grape_verified.arguments import check_has_values, check_logits, check_same_device, is_dtensor
-from grape_verified.numerics import compute_dtype
+from grape_verified.numerics import compute_dtype, savable
 
 COMPILED = (
     "model: got a call within torch.compile, expected one that is not compiled; decorate the calling function with "
@@ -126,16 +126,16 @@ def trained_parameters(model: Module) -> Sequence[Tensor]:
 def model_inputs(inputs: object) -> Tensor | Mapping[str, Any]:
     """Check the inputs of a model; return tensors that autograd can save."""
     if isinstance(inputs, Tensor):
-        return savable(inputs)
+        return savable_outside(inputs)
     if isinstance(inputs, Mapping):
-        return {name: savable(value) if isinstance(value, Tensor) else value for name, value in inputs.items()}
+        return {name: savable_outside(value) if isinstance(value, Tensor) else value for name, value in inputs.items()}
     raise TypeError(f"inputs: got {type(inputs).__name__}, expected a tensor or a mapping of arguments by name")
 
 
-def savable(tensor: Tensor) -> Tensor:
-    """A tensor that autograd can save: a copy of one made in inference mode, else the tensor."""
+def savable_outside(tensor: Tensor) -> Tensor:
+    """A tensor that autograd can save once inference mode, if the caller is in it, is left."""
     with torch.inference_mode(False):
-        return tensor.clone() if tensor.is_inference() else tensor
+        return savable(tensor)
 
 
 def _check_one_process(model: Module) -> None:

@@ -33,7 +33,7 @@ from grape_verified.natural_gradient.policy import (
     Policy,
     evaluating,
     model_inputs,
-    savable,
+    savable_outside,
     trained_parameters,
     twice_differentiable,
 )
@@ -171,7 +171,7 @@ def _sample(
 ) -> _Sample:
     """Check the samples; keep the counted tokens."""
     check_tensor("targets", targets)
-    counted = savable(counted_tokens(mask, "targets", targets))
+    counted = savable_outside(counted_tokens(mask, "targets", targets))
     check_has_values("mask", counted)
     check_floating("advantages", advantages)
     check_same_device("advantages", advantages, "targets", targets)
