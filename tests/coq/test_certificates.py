@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from grape_spec.coq import certificate as certificates
-from grape_spec.coq.certificate import AXIOMS, Certificate, NotCertified, axioms_in, certificate, certify
+from grape_spec.coq.certificate import AXIOMS, Certificate, NotCertified, axioms_in, certificate, certify, certify_all
 from grape_spec.coq.certify import (
     CERTIFIED,
     NOT_CERTIFIED,
@@ -32,6 +32,13 @@ SAMPLE = (
     ("kl.log_bound", "strict"),
     ("kl.nonnegative", "bound"),
     ("ppo.clip.sign_form", ""),
+    ("trpo.conjugate_gradient", "n = 3: unknown 3 is found"),
+)
+
+#: Parts, and what makes each of them false.
+FALSE = (
+    ("policy.softmax.normalised", "", ") = 1.", ") = 2."),
+    ("trpo.conjugate_gradient", "n = 3: unknown 3 is found", " = (", " = 2 * ("),
 )
 
 
@@ -52,10 +59,11 @@ def test_a_true_part_is_certified(coq, id, part, kind):
         assert set(certify(coq, entry, 60)) <= AXIOMS
 
 
-def test_a_false_statement_with_the_script_of_a_true_one_is_not(coq):
-    entry = certificate_of("policy.softmax.normalised")
-    false = replace(entry, theorem=entry.theorem.replace(") = 1.", ") = 2."))
-    assert false != entry
+@pytest.mark.parametrize(("id", "part", "true", "false"), FALSE)
+def test_a_false_statement_with_the_script_of_a_true_one_is_not(coq, id, part, true, false):
+    entry = certificate_of(id, part)
+    assert entry.theorem.count(true) == 1
+    false = replace(entry, theorem=entry.theorem.replace(true, false))
     with pytest.raises(NotCertified):
         certify(coq, false, 60)
 
@@ -84,6 +92,16 @@ def test_what_is_admitted_or_assumed_is_seen_even_if_the_script_is_not_read(coq,
     ):
         with pytest.raises(NotCertified, match="it rests on"):
             certify(coq, planted, 30)
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_every_theorem_of_a_part_is_asked_what_it_rests_on(coq, monkeypatch, position):
+    monkeypatch.setattr(certificates, "refuse_commands", lambda script: None)
+    planted = proof("False", "Abort.", "Axiom false : False.", "Lemma planted : False.", "exact false.")
+    plain = proof("True", "exact I.", name="plain")
+    assert certify_all(coq, [plain, replace(plain, name="other", theorem="Theorem other : True.")], 30) == ()
+    with pytest.raises(NotCertified, match="it rests on"):
+        certify_all(coq, [planted, plain] if position else [plain, planted], 30)
 
 
 def test_a_proof_that_is_given_up_is_not_certified(coq):

@@ -523,7 +523,7 @@ Ltac val :=
   | |- (_ <= _)%nat => lia
   | |- match ?n with O => _ | S _ => _ end => destruct n; val
   | |- if ?b then _ else _ => let E := fresh "E" in destruct b eqn:E; val
-  | |- _ <> 0 => first [solve [nz] | solve [side]]
+  | |- _ <> 0 => first [assumption | solve [nz] | solve [side]]
   | |- 0 < _ => first [solve [pos] | solve [side]]
   | |- 0 <= _ => first [solve [nonneg] | solve [side]]
   | |- _ => first [solve [match goal with H : _ |- _ => apply H; val end] | side]

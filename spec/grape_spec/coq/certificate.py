@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 
 from grape_spec.coq.coqtop import HEADER, LIBRARY, Session, library_text
+from grape_spec.coq.defined import value_script
 from grape_spec.coq.printer import Unstated
-from grape_spec.coq.rules import Work, script_of, theorem_name, value_script
+from grape_spec.coq.rules import Work, script_of, theorem_name
 from grape_spec.coq.statement import Statement, definition_text, stated
 from grape_spec.coq.terms import NoScript
 from grape_spec.language.claims import Claim, Part
@@ -53,15 +55,21 @@ class Certificate:
 
     def text(self) -> str:
         """All that Coq is given: definitions, the theorems that are used, the theorem and its proof."""
-        used = [theorem_of(*use) for use in self.uses]
-        ids = dict.fromkeys([id for statement, _ in used for id in statement.definitions] + list(self.definitions))
-        assumed = [statement.theorem(name).replace("Theorem", "Axiom", 1) for statement, name in used]
-        return "\n".join([*map(definition_text, ids), *assumed, self.proof()])
+        return f"{given(self)}\n{self.proof()}"
 
     @property
     def hash(self) -> str:
         """SHA-256 of the text and of the library."""
         return sha256("\n".join([HEADER, *map(library_text, LIBRARY), self.text()]).encode()).hexdigest()
+
+
+def given(*entries: Certificate) -> str:
+    """What comes before the theorems of certificates: definitions, and the theorems that are used, as axioms."""
+    used = [theorem_of(*use) for use in dict.fromkeys(use for entry in entries for use in entry.uses)]
+    ids = [id for statement, _ in used for id in statement.definitions]
+    ids += [id for entry in entries for id in entry.definitions]
+    assumed = [statement.theorem(name).replace("Theorem", "Axiom", 1) for statement, name in used]
+    return "\n".join([*map(definition_text, dict.fromkeys(ids)), *assumed])
 
 
 def part_named(claim: Claim, name: str) -> Part:
@@ -122,21 +130,41 @@ def certify(session: Session, entry: Certificate, limit: float) -> tuple[str, ..
 
     Raises: NotCertified if Coq does not accept it, or if it rests on more than is allowed.
     """
-    refuse_commands(entry.script)
-    answer = session.ask(f"Module part.\n{entry.text()}", limit)
-    if answer.text is None:
-        raise NotCertified(answer.error)
-    reason = answer.error
-    assumptions = session.ask(f"Print Assumptions {entry.name}.", 60)
-    session.ask("Abort All.\nReset part.", 60)
-    if reason or assumptions.text is None or assumptions.error:
-        raise NotCertified(reason or assumptions.error)
-    found = axioms_in(assumptions.text)
-    used = {theorem_of(*use)[1] for use in entry.uses}
+    return certify_all(session, [entry], limit)
+
+
+def certify_all(session: Session, entries: Sequence[Certificate], limit: float) -> tuple[str, ...]:
+    """Have Coq check the certificates of a part, as :func:`certify` does.
+
+    What they rest on is asked once for all of them: the answer takes Coq longer than most proofs.
+    """
+    for entry in entries:
+        refuse_commands(entry.script)
+    try:
+        _accepted(session, f"Module part.\n{given(*entries)}", limit)
+        for entry in entries:
+            _accepted(session, entry.proof(), limit)
+        names = ", ".join(entry.name for entry in entries)
+        printed = _accepted(session, f"Definition all_of_part := ({names}).\nPrint Assumptions all_of_part.", 60)
+    finally:
+        session.ask("Abort All.\nReset part.", 60)
+    found = axioms_in(printed)
+    used = {theorem_of(*use)[1] for entry in entries for use in entry.uses}
     beyond = [axiom for axiom in found if axiom not in AXIOMS and axiom.removeprefix("part.") not in used]
     if beyond:
         raise NotCertified(f"it rests on {', '.join(beyond)}")
     return tuple(axiom for axiom in found if axiom in AXIOMS)
+
+
+def _accepted(session: Session, text: str, limit: float) -> str:
+    """What Coq prints for sentences that it accepts.
+
+    Raises: NotCertified if it does not.
+    """
+    answer = session.ask(text, limit)
+    if answer.text is None or answer.error:
+        raise NotCertified(answer.error)
+    return answer.text
 
 
 def axioms_in(text: str) -> list[str]:

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -21,7 +20,7 @@ from grape_spec.coq.certificate import (
     Certificate,
     NotCertified,
     certificate,
-    certify,
+    certify_all,
     part_named,
 )
 from grape_spec.coq.coqtop import HEADER, Session, compile_library, library_text, version
@@ -182,7 +181,7 @@ class Run:
 def _checked(session: Session, entries: list[Certificate], blank: CertificateRecord, limit: float) -> CertificateRecord:
     start = perf_counter()
     try:
-        axioms = sorted(set(chain.from_iterable(certify(session, entry, limit) for entry in entries)))
+        axioms = sorted(certify_all(session, entries, limit))
     except NotCertified as failure:
         return replace(blank, reason=str(failure), seconds=perf_counter() - start)
     return replace(blank, status=CERTIFIED, axioms=tuple(axioms), seconds=perf_counter() - start)

@@ -11,9 +11,9 @@ from typing import Any
 import sympy as sp
 
 from grape_spec.coq.depth import induction_over_depth
-from grape_spec.coq.printer import coq_id, coq_name, implicit_sizes
+from grape_spec.coq.printer import coq_id, coq_name
 from grape_spec.coq.script import Script, unnamed
-from grape_spec.coq.statement import Statement, definition_text, domain_of, loose_in, quantified, stated, type_of
+from grape_spec.coq.statement import Statement, loose_in, quantified, stated
 from grape_spec.coq.terms import (
     ONE,
     ZERO,
@@ -552,38 +552,3 @@ _RULES: dict[type, Callable[[Work], None]] = {
     FromMinimum: _from_minimum, FiniteSum: _equation, Algebra: _equation, Chain: _equation, Rewrite: _equation,
     ByTerms: _equation, OverDepth: _over_depth,
 }  # fmt: skip
-
-
-# -- having a value ----------------------------------------------------------------------------------------------
-
-
-def value_script(work: Work) -> list[str]:
-    """The script that proves that every term of a part has a value."""
-    script, statement = work.script, work.statement
-    names = [name for name, _ in statement.binders] + [h.name for h in statement.hypotheses]
-    if names:
-        script.say(f"intros {' '.join(names)}.")
-    for name in work.chosen:
-        script.say(f"subst {name}.")
-    plain = [id for id in statement.definitions if definition(id).recursion is None]
-    names = [name for id in plain if (name := f"{coq_id(id)}_defined") in definition_text(id)]
-    script.say(f"cbv beta zeta delta [{' '.join(names)} {unfolding(statement)}] in *.")
-    for id in statement.definitions:
-        if definition(id).recursion is not None:
-            _recursion_has_values(script, definition(id), f"{' '.join(names)} {unfolding(statement)}")
-    script.say("val.")
-    return script.lines
-
-
-def _recursion_has_values(script: Script, entry: Any, unfolded: str) -> None:
-    """A recursive definition has a value at every depth, by induction, for all values of its symbols."""
-    symbols = [thing for thing in entry.of if isinstance(thing, sp.Symbol)]
-    ordered = [entry.recursion.over, *(t for t in symbols if t != entry.recursion.over)]
-    binders = " ".join(f"({coq_name(t)} : {type_of(t, [entry.body])})" for t in ordered)
-    domains = [h.text for t in ordered[1:] for h in domain_of(t, [entry.body], {})]
-    name, label = f"{coq_id(entry.id)}_defined", script.fresh("V")
-    applied_to = " ".join(map(coq_name, [*implicit_sizes(entry), *entry.of]))
-    conclusion = " -> ".join([*(f"({text})" for text in domains), f"{name} {applied_to}"])
-    with script.block(f"assert ({label} : forall {binders}, {conclusion})."):
-        script.say(f"intros d_; induction d_ as [ | d_ IH]; intros; cbn [{name}];")
-        script.lines[-1] += f" cbv beta zeta delta [{unfolded}]; val."

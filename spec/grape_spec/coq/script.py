@@ -12,6 +12,7 @@ from grape_spec.coq.terms import ONE, ZERO, NoScript, Tree, has_derivative, inde
 from grape_spec.coq.texts import argument_text, function_text, point_text, rational, show, split_point, value_text
 
 _POLYNOMIAL = {"q", "v", "ap", "inr", "rec"}
+_BOUND = {(kind,) for kind in ("sum", "prod", "diff", "at", "one", "lam", "pw", "fn", "dfn")}
 
 
 class Script:
@@ -66,13 +67,30 @@ class Script:
             return self.normal.canonical(node)
         if kind in _POLYNOMIAL:
             return node
-        if kind in ("neg", "inv"):
+        if kind == "inv":
+            short = self.of_one_term(node[1])
+            return (kind, self.canonical(node[1]) if short is None else short)
+        if kind == "neg":
             return (kind, self.canonical(node[1]))
         if kind in ("+", "*"):
             return (kind, tuple(map(self.canonical, node[1])))
         if kind == "^":
             return (kind, self.canonical(node[1]), node[2])
         return self.normal.canonical(node)
+
+    def of_one_term(self, node: Tree) -> Tree | None:
+        """A divisor as one term where it is a sum that comes to one, of which it is plain that it is not 0."""
+        if node[0] in _POLYNOMIAL or not _has_sum(node):
+            return None
+        form = self.normal.of(node)
+        return self.normal.back(form) if len(form) == 1 else None
+
+    def divisors(self, node: Any) -> list[Tree]:
+        """What divides in a formula outside of sums and functions, factor by factor, the innermost first."""
+        if not isinstance(node, tuple) or node[:1] in _BOUND:
+            return []
+        inner = [found for part in node for found in self.divisors(part)]
+        return [*inner, *_factors(node[1])] if node[:1] == ("inv",) else inner
 
     def equation(self, left: Tree, right: Tree) -> None:
         """Prove left = right, the goal, through the normal forms of both."""
@@ -123,9 +141,12 @@ class Script:
         new, kind = self.canonical(node), node[0]
         if unnamed(node) == unnamed(new):
             self.say("reflexivity.")
-        elif kind in ("neg", "inv"):
-            self.say(f"apply (f_equal {'Ropp' if kind == 'neg' else 'Rinv'}).")
+        elif kind == "neg":
+            self.say("apply (f_equal Ropp).")
             self.to_canonical(node[1])
+        elif kind == "inv":
+            self.say("apply (f_equal Rinv).")
+            self.equation(node[1], new[1])
         elif kind in ("+", "*"):
             parts = node[1]
             self.say(f"apply (f_equal2 {'Rplus' if kind == '+' else 'Rmult'}).")
@@ -396,6 +417,19 @@ def unnamed(node: Any, bound: tuple[tuple[str, int], ...] = (), depth: int = 0) 
         level = next((level for name, level in bound if name == node[1]), None)
         return node if level is None else ("bound", level)
     return tuple(unnamed(part, bound, depth) for part in node)
+
+
+def _has_sum(node: Tree) -> bool:
+    """Whether terms are added in a rational expression."""
+    if node[0] in ("+", "*"):
+        return node[0] == "+" or any(map(_has_sum, node[1]))
+    return node[0] in ("neg", "inv", "^") and _has_sum(node[1])
+
+
+def _factors(node: Tree) -> list[Tree]:
+    if node[0] == "*":
+        return [factor for part in node[1] for factor in _factors(part)]
+    return _factors(node[1]) if node[0] in ("neg", "^") else [node]
 
 
 def _roots(node: Any) -> dict[str, Tree]:

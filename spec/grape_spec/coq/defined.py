@@ -1,0 +1,59 @@
+"""Scripts that prove that every term of a part has a value (untrusted: Coq checks each line)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy as sp
+
+from grape_spec.coq.printer import coq_id, coq_name, implicit_sizes
+from grape_spec.coq.rules import Work, unfolding
+from grape_spec.coq.script import Script
+from grape_spec.coq.statement import definition_text, domain_of, type_of
+from grape_spec.coq.texts import show
+from grape_spec.language.registry import definition
+
+
+def value_script(work: Work) -> list[str]:
+    """The script that proves that every term of a part has a value."""
+    script, statement = work.script, work.statement
+    names = [name for name, _ in statement.binders] + [h.name for h in statement.hypotheses]
+    if names:
+        script.say(f"intros {' '.join(names)}.")
+    for name in work.chosen:
+        script.say(f"subst {name}.")
+    plain = [id for id in statement.definitions if definition(id).recursion is None]
+    names = [name for id in plain if (name := f"{coq_id(id)}_defined") in definition_text(id)]
+    script.say(f"cbv beta zeta delta [{' '.join(names)} {unfolding(statement)}] in *.")
+    for id in statement.definitions:
+        if definition(id).recursion is not None:
+            _recursion_has_values(script, definition(id), f"{' '.join(names)} {unfolding(statement)}")
+    _divisors(work)
+    script.say("val.")
+    return script.lines
+
+
+def _divisors(work: Work) -> None:
+    """Divisors that are sums and come to one term are not 0, as that is not."""
+    script = work.script
+    for divisor in dict.fromkeys(script.divisors(work.goal)):
+        short, differs, equal = script.of_one_term(divisor), script.fresh("V"), script.fresh("E")
+        if short is not None:
+            with script.block(f"assert ({differs} : {show(divisor)} <> 0)."):
+                with script.block(f"assert ({equal} : {show(divisor)} = {show(short)})."):
+                    script.equation(divisor, short)
+                script.say(f"rewrite {equal}; nz.")
+
+
+def _recursion_has_values(script: Script, entry: Any, unfolded: str) -> None:
+    """A recursive definition has a value at every depth, by induction, for all values of its symbols."""
+    symbols = [thing for thing in entry.of if isinstance(thing, sp.Symbol)]
+    ordered = [entry.recursion.over, *(t for t in symbols if t != entry.recursion.over)]
+    binders = " ".join(f"({coq_name(t)} : {type_of(t, [entry.body])})" for t in ordered)
+    domains = [h.text for t in ordered[1:] for h in domain_of(t, [entry.body], {})]
+    name, label = f"{coq_id(entry.id)}_defined", script.fresh("V")
+    applied_to = " ".join(map(coq_name, [*implicit_sizes(entry), *entry.of]))
+    conclusion = " -> ".join([*(f"({text})" for text in domains), f"{name} {applied_to}"])
+    with script.block(f"assert ({label} : forall {binders}, {conclusion})."):
+        script.say(f"intros d_; induction d_ as [ | d_ IH]; intros; cbn [{name}];")
+        script.lines[-1] += f" cbv beta zeta delta [{unfolded}]; val."
