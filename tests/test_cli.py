@@ -69,10 +69,10 @@ def call(*arguments):
 
 
 def test_verify_prints_a_table_and_writes_the_ledger(folder):
-    status, out, _ = call("verify", "ppo.ratio", "--examples", "3")
+    status, out, _ = call("verify", "reinforce.surrogate", "--examples", "3")
     assert status == 0
-    assert re.search(r"ppo\.ratio\.gradient\s+fully proved\s+all sizes\s+algebra", out)
-    assert re.search(r"ppo_loss\s+ppo\s+accepted\s+15/15 passed", out)
+    assert re.search(r"reinforce\.surrogate\s+fully proved\s+all sizes\s+algebra", out)
+    assert re.search(r"reinforce_loss\s+reinforce\s+accepted\s+\d+/\d+ passed", out)
     assert "1 of 1 claims fully proved" in out
     assert "0 contradictions" in out
     assert json.loads(Path("grape-verified-ledger.json").read_text())["holds"] is True
@@ -90,7 +90,7 @@ def statuses():
 
 def test_verify_of_a_part_keeps_what_the_ledger_has_of_the_rest(folder):
     ledger = Path("grape-verified-ledger.json")
-    call("verify", "dpo.at_reference", "ppo.ratio", "--examples", "3")
+    call("verify", "dpo.at_reference", "reinforce.surrogate", "--examples", "3")
     before = json.loads(ledger.read_text())
     status, out, _ = call("verify", "kl.nonnegative", "--examples", "3")
     assert status == 0
@@ -98,7 +98,7 @@ def test_verify_of_a_part_keeps_what_the_ledger_has_of_the_rest(folder):
     assert "0 of 0 kernels accepted" in out
     after = json.loads(ledger.read_text())
     jsonschema.validate(after, schema())
-    assert set(statuses()) == {"kl.log_bound", "kl.nonnegative", "ppo.ratio.gradient", "dpo.at_reference"}
+    assert set(statuses()) == {"kl.log_bound", "kl.nonnegative", "reinforce.surrogate", "dpo.at_reference"}
     assert [record["id"] for record in after["claims"]] == [id for id in CLAIMS if id in statuses()]
     assert after["summary"]["claims"] == 4
     assert after["kernels"] == before["kernels"]
@@ -109,10 +109,11 @@ def test_verify_of_a_part_keeps_what_the_ledger_has_of_the_rest(folder):
 
 def test_verify_of_a_part_replaces_its_own_records_and_drops_those_that_no_longer_match(folder):
     path = Path("grape-verified-ledger.json")
-    call("verify", "dpo.at_reference", "ppo.ratio", "--examples", "3")
+    call("verify", "dpo.at_reference", "reinforce.surrogate", "--examples", "3")
     ledger = json.loads(path.read_text())
-    ppo, dpo = ledger["claims"] if ledger["claims"][0]["id"].startswith("ppo") else ledger["claims"][::-1]
-    dpo["seconds"], ppo["fingerprint"], ledger["kernels"][0]["fingerprint"] = 1e6, "0" * 64, "0" * 64
+    claims = {record["id"]: record for record in ledger["claims"]}
+    claims["dpo.at_reference"]["seconds"] = 1e6
+    claims["reinforce.surrogate"]["fingerprint"] = ledger["kernels"][0]["fingerprint"] = "0" * 64
     path.write_text(json.dumps(ledger))
     call("verify", "dpo.at_reference", "--fresh")
     after = json.loads(path.read_text())

@@ -124,7 +124,8 @@ def test_a_claim_that_does_not_hold_fails_the_run(folder):
     assert "squares.even: refuted; witness" in out
 
 
-def test_workers_load_the_modules_and_print_nothing(folder, capfd):
+def test_workers_load_the_modules_and_print_nothing(folder, capfd, monkeypatch):
+    monkeypatch.setattr(verification, "TASKS_OF_A_WORKER", 1)
     put("squares", GOOD + '\nclaim("NAME.again", "Again.", holds(equals(square(-x), square()), by=algebra()))')
     sys.path.insert(0, str(folder))
     ids = outside.load("squares")

@@ -27,6 +27,9 @@ from grape_verified.conformance.ledger import OF_CLAIMS, OF_KERNELS, KernelRecor
 #: The number of inputs for each property of each kernel; the tests use more.
 EXAMPLES = 40
 
+#: So many tasks of one worker are worth its start.
+TASKS_OF_A_WORKER = 4
+
 #: A task of a run: its kind, and the id of a claim or the name of a contract.
 Task = tuple[str, str]
 
@@ -125,8 +128,8 @@ def merged(run: Ledger, claims: Iterable[ClaimRecord], kernels: Iterable[KernelR
 
 
 def _run(asked: list[Task], examples: int, processes: int) -> Iterator[tuple[Task, Record]]:
-    """Each task with its record, as it ends; a single task runs in this process."""
-    workers = min(processes, len(asked))
+    """Each task with its record, as it ends; a few run in this process, since workers take seconds to start."""
+    workers = min(processes, len(asked) // TASKS_OF_A_WORKER)
     if workers < 2:
         yield from ((task, run_task(task, examples)) for task in asked)
         return

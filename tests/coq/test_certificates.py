@@ -137,6 +137,7 @@ def test_what_rests_on_what_is_not_certified_is_not_certified():
     assert "a.b [1]" in others[0].reason
 
 
+@pytest.mark.full("all but a sample of what Coq checks")
 def test_no_theorem_rests_on_itself():
     for claim in CLAIMS.values():
         for position, part in enumerate(claim.parts):
@@ -150,6 +151,7 @@ def test_no_theorem_rests_on_itself():
                 assert id in before or (id == claim.id and name in earlier)
 
 
+@pytest.mark.full("all but a sample of what Coq checks")
 def test_a_run_is_recorded_and_not_made_again(coq_folder):
     claims = [claim_of("policy.softmax.shift"), claim_of("ppo.clip.gradient")]
     records = certify_claims(claims)
@@ -164,6 +166,7 @@ def test_a_run_is_recorded_and_not_made_again(coq_folder):
     assert Ledger().with_certificates(changed).certified(claims[0]) == "not run"
 
 
+@pytest.mark.full("all but a sample of what Coq checks")
 def test_the_files_of_subjects_compile_by_themselves(coq_folder, tmp_path):
     claims = [claim_of("policy.softmax.normalised"), claim_of("kl.log_bound")]
     written = write_subjects(certify_claims(claims), tmp_path)

@@ -45,6 +45,7 @@ def test_the_commands_print_what_the_page_shows(page):
             check(arguments, lines)
 
 
+@pytest.mark.full("all but a sample of what Coq checks")
 @pytest.mark.skipif(shutil.which("coqc") is None, reason="Coq is not installed")
 def test_certify_prints_what_the_page_shows(page, folder):  # noqa: F811
     (certify,) = (entry for entry in page if entry[0][0] == "certify")
