@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
-from itertools import product
+from itertools import islice, product
 from math import prod
 from random import Random
 from typing import Any
@@ -81,25 +81,12 @@ def refute(
 
     A point at which the assumptions hold and the statement is undefined refutes it, too.
     """
-    random = Random(seed)
-    symbols = sorted(_symbols(statement, assuming), key=str)
     kept: list[Evaluator] = []
-    may_be_large = [] if sizes else _may_be_large(symbols, (statement, *assuming))
-    effective, drawn = 0, 0
+    effective = drawn = 0
     try:
         with limited(SECONDS):
-            try:
-                boundaries = _boundaries((statement, *assuming))
-            except OverflowError:  # SymPy compares numbers as floats
-                boundaries = []
-            while effective < points and drawn < PATIENCE * points:
-                drawn += 1
-                chosen = dict(sizes or {})
-                if may_be_large and random.random() < LARGE:
-                    chosen[random.choice(may_be_large)] = random.randint(*LARGE_SIZES)
-                point = sample(symbols, random, chosen)
-                if random.random() < 0.5:
-                    _onto_boundary(point, boundaries, random)
+            every = _points(statement, assuming, sizes or {}, Random(seed))
+            for drawn, point in enumerate(islice(every, PATIENCE * points), 1):
                 here = _at(point, PRECISIONS[0])
                 outcome = _try_point(statement, assuming, point, here)
                 if outcome is False:
@@ -107,9 +94,31 @@ def refute(
                 if outcome and len(kept) < KEPT:
                     kept.append(here)
                 effective += outcome is True
+                if effective == points:
+                    break
     except (OutOfTime, RecursionError):
         pass  # what was found so far counts
     return Search(drawn, effective, None, tuple(kept))
+
+
+def _points(
+    statement: Boolean, assuming: tuple[Boolean, ...], sizes: Mapping[sp.Symbol, int], random: Random
+) -> Iterator[dict[Any, Any]]:
+    """Points of the domain without end, about half of them moved onto a boundary of a formula."""
+    symbols = sorted(_symbols(statement, assuming), key=str)
+    may_be_large = [] if sizes else _may_be_large(symbols, (statement, *assuming))
+    try:
+        boundaries = _boundaries((statement, *assuming))
+    except OverflowError:  # SymPy compares numbers as floats
+        boundaries = []
+    while True:
+        chosen = dict(sizes)
+        if may_be_large and random.random() < LARGE:
+            chosen[random.choice(may_be_large)] = random.randint(*LARGE_SIZES)
+        point = sample(symbols, random, chosen)
+        if random.random() < 0.5:
+            _onto_boundary(point, boundaries, random)
+        yield point
 
 
 def refutes(statement: Boolean, assuming: tuple[Boolean, ...], point: dict[Any, Any]) -> bool:
