@@ -239,6 +239,12 @@ def test_algebra_at_sizes_says_so(w):
     assert prove(holds(statement, by=algebra(sizes={w.rows: 3}))).status == "unknown"
 
 
+def test_a_chain_holds_at_the_sizes_of_its_links_alone(w):
+    ones = sum_over(sp.Integer(1), w.i)
+    links = (step(ones, by=finite_sum()), step(2, by=algebra(sizes={w.rows: 2})))
+    assert prove(holds(equals(ones, 2), by=chain(*links))).scope == "t_rows = 2"
+
+
 @pytest.mark.parametrize("user", ["rewrite", "fact"])
 def test_what_rests_on_a_claim_at_sizes_does_not_hold_for_all(w, user):
     """A scope is handed on to whoever uses the claim."""

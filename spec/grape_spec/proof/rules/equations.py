@@ -220,7 +220,8 @@ class Chain(Rule):
             here = link.expr
         if here != right:
             raise Unknown(f"the chain ends at {here}, not at the right side")
-        return "; ".join(dict.fromkeys(scopes))
+        chosen = [scope for scope in scopes if scope != GENERAL]
+        return "; ".join(dict.fromkeys(chosen)) or GENERAL
 
     def at_sizes(self) -> dict[sp.Symbol, int]:
         return {size: n for link in self.links for size, n in link.by.at_sizes().items()}
