@@ -360,6 +360,8 @@ Ltac root_nz := first [solve [nz] | repeat split; first [solve [nz] | apply nz_p
 Ltac sc l := (* the sum is the combination l *)
   etransitivity; [apply (sum_comb _ _ l); [simpl; repeat split; rng | ] | ].
 
+(** What the derivative of a recursion is called, for all depths and places: for the tactic that differentiates. *)
+Definition known_slope (P : Prop) : Prop := P.
 (** Derivatives, by the form of the function; the result is as [deriv] in the generator says it. *)
 Ltac const_of f := let a := eval cbv beta in (f 0) in let b := eval cbv beta in (f 1) in let _ := match goal with _ => constr_eq a b end in a.
 Ltac dv :=
@@ -393,10 +395,13 @@ with dv1 :=
                 [solve [pos] | intros; eapply d_val; [cbv beta; dv | reals; cbv beta; back; reflexivity] | cbv beta; dv]]
   | |- der (fun y => sum1 _ (@?f y)) _ _ =>
       eapply (d_sum _ f); let i := fresh "i" in let H := fresh "H" in intros i H; cbv beta; dv
-  | |- der (fun y => ?F _ _ (@?f y)) _ _ => eapply (d_fun (F _ _) f); [solve [match goal with H : _ |- _ => apply H end] | dv]
-  | |- der (fun y => ?F _ (@?f y)) _ _ => eapply (d_fun (F _) f); [solve [match goal with H : _ |- _ => apply H end] | dv]
-  | |- der (fun y => ?F (@?f y)) _ _ => apply (d_fun F f); [solve [match goal with H : _ |- _ => apply H end] | dv]
-  end.
+  | |- der (fun y => ?F _ _ (@?f y)) _ _ => first [eapply (d_fun (F _ _) f); [solve [match goal with H : context [F] |- _ => apply H end] | dv] | by_depth]
+  | |- der (fun y => ?F _ (@?f y)) _ _ => first [eapply (d_fun (F _) f); [solve [match goal with H : context [F] |- _ => apply H end] | dv] | by_depth]
+  | |- der (fun y => ?F (@?f y)) _ _ => first [apply (d_fun F f); [solve [match goal with H : context [F] |- _ => apply H end] | dv] | by_depth]
+  | |- der _ _ _ => by_depth
+  end
+with by_depth :=
+  match goal with H : known_slope _ |- _ => let K := fresh "K" in pose proof H as K; red in K; apply K; rng end.
 Ltac der_by := eapply d_val; [dv | reals; cbv beta; back; first [reflexivity | cbn [INR pred pow]; ring]].
 
 (** Cases of minima, maxima, absolute values and conditions, then arithmetic. *)
@@ -444,7 +449,29 @@ Ltac masks := repeat match goal with
   | H : forall i j : nat, _ -> _ -> 0 <= ?f i j |- context [?f ?k ?l] => lazymatch goal with K : 0 <= f k l |- _ => fail | _ => assert (0 <= f k l) by (apply H; rng) end
   | H : forall i j : nat, _ -> _ -> ?f i j <= 1 |- context [?f ?k ?l] => lazymatch goal with K : f k l <= 1 |- _ => fail | _ => assert (f k l <= 1) by (apply H; rng) end
   end.
-Ltac smt := goals; first [solve [nonneg] | solve [apply Rle_ge; nonneg] | masks; splits; goals; first [lra | (hyps; first [lra | nra | arith | alts])]
+Lemma gt_over_positive x p : 0 < p -> (x * p > 0 <-> x > 0). Proof. intros; split; intros; nra. Qed.
+Lemma lt_over_positive x p : 0 < p -> (x * p < 0 <-> x < 0). Proof. intros; split; intros; nra. Qed.
+Lemma gt_by_positive x p : 0 < p -> (p * x > 0 <-> x > 0). Proof. intros; split; intros; nra. Qed.
+Lemma lt_by_positive x p : 0 < p -> (p * x < 0 <-> x < 0). Proof. intros; split; intros; nra. Qed.
+(** The sign of a product without its positive factors. *)
+Ltac cancel_positive :=
+  repeat match goal with
+  | |- context [?x * ?p > 0] => first [rewrite (gt_over_positive x p) by pos | rewrite (gt_by_positive p x) by pos]
+  | |- context [?x * ?p < 0] => first [rewrite (lt_over_positive x p) by pos | rewrite (lt_by_positive p x) by pos]
+  end.
+(** What is assumed of every index, of those at hand; products in the same order where a common factor is not negative. *)
+Ltac instances := repeat match goal with
+  | H : forall i : nat, (1 <= i <= ?n)%nat -> @?P i, K : (1 <= ?k <= ?n)%nat |- _ =>
+      let Q := eval cbv beta in (P k) in
+      lazymatch goal with _ : Q |- _ => fail | _ => assert Q by (exact (H k K)) end
+  end.
+Ltac monotone := first [assumption | lra
+  | lazymatch goal with
+    | |- _ * ?c <= _ * ?c => apply Rmult_le_compat_r; [nonneg | monotone]
+    | |- ?c * _ <= ?c * _ => apply Rmult_le_compat_l; [nonneg | monotone]
+    end | nra].
+Ltac smt := try progress cancel_positive; goals; first [solve [nonneg] | solve [apply Rle_ge; nonneg]
+  | solve [try apply Rle_ge; lazymatch goal with |- _ * _ <= _ * _ => instances; monotone end] | masks; splits; goals; first [lra | (hyps; first [lra | nra | arith | alts])]
   | solve [masks; deltas; splits; goals; first [lra | (hyps; first [lra | nra])]]].
 Lemma Ropp_lt_cancel_ a b h : - Rmin a b < h -> - a < h /\ - b < h.
 Proof. unfold Rmin; destruct (Rle_dec a b); lra. Qed.

@@ -6,11 +6,13 @@ from typing import Any
 
 import sympy as sp
 
+from grape_spec.coq.depth import slopes_of_recursions
 from grape_spec.coq.printer import coq_id, coq_name, implicit_sizes
-from grape_spec.coq.rules import Work, unfolding
+from grape_spec.coq.rules import Work, normalised_assumptions, unfolding
 from grape_spec.coq.script import Script
 from grape_spec.coq.statement import definition_text, domain_of, type_of
 from grape_spec.coq.texts import show
+from grape_spec.language.expressions import Diff
 from grape_spec.language.registry import definition
 
 
@@ -25,9 +27,12 @@ def value_script(work: Work) -> list[str]:
     plain = [id for id in statement.definitions if definition(id).recursion is None]
     names = [name for id in plain if (name := f"{coq_id(id)}_defined") in definition_text(id)]
     script.say(f"cbv beta zeta delta [{' '.join(names)} {unfolding(statement)}] in *.")
+    unfolded = f"{' '.join(names)} {unfolding(statement)}"
+    varied = {e.variable.base for e in work.part.statement.atoms(Diff) if isinstance(e.variable, sp.Indexed)}
     for id in statement.definitions:
         if definition(id).recursion is not None:
-            _recursion_has_values(script, definition(id), f"{' '.join(names)} {unfolding(statement)}")
+            _recursion_has_values(script, definition(id), unfolded, varied)
+    slopes_of_recursions(script, work.goal, unfolded)
     _divisors(work)
     script.say("val.")
     return script.lines
@@ -36,19 +41,21 @@ def value_script(work: Work) -> list[str]:
 def _divisors(work: Work) -> None:
     """Divisors that are sums and come to one term are not 0, as that is not."""
     script = work.script
-    for divisor in dict.fromkeys(script.divisors(work.goal)):
-        short, differs, equal = script.of_one_term(divisor), script.fresh("V"), script.fresh("E")
-        if short is not None:
-            with script.block(f"assert ({differs} : {show(divisor)} <> 0)."):
-                with script.block(f"assert ({equal} : {show(divisor)} = {show(short)})."):
-                    script.equation(divisor, short)
-                script.say(f"rewrite {equal}; nz.")
+    found = [(divisor, short) for divisor in dict.fromkeys(script.divisors(work.goal))
+             if (short := script.of_one_term(divisor)) is not None]  # fmt: skip
+    if found:
+        normalised_assumptions(work)
+    for divisor, short in found:
+        equal = script.fresh("E")
+        with script.block(f"assert ({equal} : {show(divisor)} = {show(short)})."):
+            script.equation(divisor, short)
+        script.say(f"try (assert ({show(divisor)} <> 0) by (rewrite {equal}; nz)); clear {equal}.")
 
 
-def _recursion_has_values(script: Script, entry: Any, unfolded: str) -> None:
-    """A recursive definition has a value at every depth, by induction, for all values of its symbols."""
-    symbols = [thing for thing in entry.of if isinstance(thing, sp.Symbol)]
-    ordered = [entry.recursion.over, *(t for t in symbols if t != entry.recursion.over)]
+def _recursion_has_values(script: Script, entry: Any, unfolded: str, varied: set[Any]) -> None:
+    """A recursive definition has a value at every depth, for all values of its symbols and of families that vary."""
+    general = [thing for thing in entry.of if isinstance(thing, sp.Symbol) or thing in varied]
+    ordered = [entry.recursion.over, *(t for t in general if t != entry.recursion.over)]
     binders = " ".join(f"({coq_name(t)} : {type_of(t, [entry.body])})" for t in ordered)
     domains = [h.text for t in ordered[1:] for h in domain_of(t, [entry.body], {})]
     name, label = f"{coq_id(entry.id)}_defined", script.fresh("V")

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import sympy as sp
+
 from grape_spec.coq.printer import coq_id, coq_name, implicit_sizes
 from grape_spec.coq.script import Script
-from grape_spec.coq.terms import NoScript, Tree, put, tree
-from grape_spec.coq.texts import show
+from grape_spec.coq.statement import domain_of, type_of
+from grape_spec.coq.terms import NoScript, Tree, free, put, tree
+from grape_spec.coq.texts import function_text, show
 from grape_spec.language.registry import DEFINITIONS
 
 
@@ -89,7 +92,8 @@ def induction_over_depth(script: Script, goal: Any, hypotheses: list[str], known
     n = depth_of(left)[1]
     own = [part[1] for part in left[2] if part[0] in ("v", "i") and part[1] != n]
     sizes = {coq_name(size) for size in implicit_sizes(recursion_named(left[1]))}
-    own = [name for name in dict.fromkeys(own) if name not in sizes]
+    fixed = frozenset().union(*(free(variable) for _, variable in differentiated(goal)))
+    own = [name for name in dict.fromkeys(own) if name not in sizes | fixed]
     about = [name for name in hypotheses if name.rstrip("_") in {f"H{o.rstrip('_')}" for o in own}]
     everything = names_in((left, right))
     script.say(f"revert {' '.join([*about])}." if about else "idtac.")
@@ -121,3 +125,54 @@ def induction_over_depth(script: Script, goal: Any, hypotheses: list[str], known
         if new[1] != sides[1]:
             script.say(f"transitivity {show(new[1])}; [ | symmetry; under ltac:(first [{reasons}])].")
         script.equation(*new)
+
+
+# -- derivatives -------------------------------------------------------------------------------------------------
+
+
+def differentiated(node: Any) -> dict[tuple[str, Tree], Tree]:
+    """The recursions whose derivative is taken in a tree, by name and variable."""
+    found: dict[tuple[str, Tree], Tree] = {}
+    if not isinstance(node, tuple):
+        return found
+    if node[:1] in (("diff",), ("at",)):
+        body, variable = node[1:3]
+
+        def look(rec: Tree) -> None:
+            if variable[1] in free(rec):
+                found[rec[1], variable] = rec
+
+        replaced(body, look)
+    for part in node:
+        found.update(differentiated(part))
+    return found
+
+
+def slopes_of_recursions(script: Script, nodes: Any, unfolding: str) -> None:
+    """Recursions have derivatives at every depth and place: for the tactic that differentiates."""
+    for (name, variable), rec in differentiated(nodes).items():
+        entry = recursion_named(name)
+        depth = coq_name(entry.recursion.over)
+        symbols = [thing for thing in entry.of if isinstance(thing, sp.Symbol) and thing != entry.recursion.over]
+        general = {coq_name(thing): thing for thing in symbols if coq_name(thing) not in free(variable)}
+        domains = [h.text for thing in general.values() for h in domain_of(thing, [entry.body], {})]
+        arguments = [
+            _general(own, given, depth, general) for own, given in zip(_parameters(entry), rec[2], strict=True)
+        ]
+        function, point = function_text(("rec", name, tuple(arguments)), variable)
+        binders = " ".join(f"({own} : {type_of(thing, [entry.body])})" for own, thing in general.items())
+        conditions = " ".join(f"({text}) ->" for text in domains)
+        slope = f"forall (d_ : nat) {binders}, {conditions} der {function} {point} (Derive {function} {point})"
+        with script.block(f"assert ({script.fresh('RD')} : known_slope ({slope}))."):
+            script.say("red. induction d_ as [ | d_ IH]; intros; apply Derive_correct;")
+            script.say(f"[ | pose proof (IH : known_slope _) ]; cbn [{name}]; cbv beta zeta delta [{unfolding}];")
+            script.say("eexists; dv.")
+
+
+def _general(own: str, given: Tree, depth: str, general: dict[str, Any]) -> Tree:
+    """An argument of a recursion at any depth and place."""
+    if own == depth:
+        return ("i", "d_")
+    if own not in general:
+        return given
+    return ("i" if general[own].is_integer else "v", own)

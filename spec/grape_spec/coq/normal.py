@@ -198,7 +198,8 @@ class Normal:
         if kind == "sum":
             return self.sum(node[1], node[2], self.of(node[3]))[0]
         if kind == "diff":
-            return self.of(self.derivative(node[1], node[2]))
+            taken = self.derivative(node[1], node[2])
+            return self.of(taken) if taken != node else self.mono(node)
         if kind == "at":
             return self.of(self.derivative_at(node))
         if kind in ("v", "pw", "rec"):
@@ -418,6 +419,8 @@ class Normal:
             return ("*", (d(node[2][-1]), ("dfn", node[1], node[2])))
         if kind == "diff":
             return d(self.derivative(node[1], node[2]))
+        if kind == "rec":
+            return ("diff", node, variable)
         raise NoScript(f"the derivative of a term of kind {kind}")
 
     def _of_factors(self, first: Tree, last: Tree, variable: Tree) -> Tree:

@@ -10,7 +10,7 @@ from typing import Any
 
 import sympy as sp
 
-from grape_spec.coq.depth import induction_over_depth
+from grape_spec.coq.depth import induction_over_depth, slopes_of_recursions
 from grape_spec.coq.printer import coq_id, coq_name
 from grape_spec.coq.script import Script, unnamed
 from grape_spec.coq.statement import Statement, loose_in, quantified, stated
@@ -21,6 +21,7 @@ from grape_spec.coq.terms import (
     Tree,
     at_size,
     condition,
+    exchanged,
     has_derivative,
     index_text,
     number_of,
@@ -32,6 +33,7 @@ from grape_spec.coq.terms import (
 from grape_spec.coq.texts import function_text, point_text, prop, show, value_text
 from grape_spec.language.claims import Claim, Part
 from grape_spec.language.domains import Interval, OneOf, Positive, RowDomain, SimplexDomain
+from grape_spec.language.expressions import At
 from grape_spec.language.registry import claim_of, definition
 from grape_spec.language.symbols import DECLARATIONS, declared_name
 from grape_spec.proof.facts import Fact
@@ -57,12 +59,14 @@ class Work:
         claim, part: what is to be proved; facts of the claim itself are looked up in ``claim``.
         statement: how Coq states it.
         uses: the theorems that the script refers to, as (claim, part).
+        said: what the facts in the context say, by the names of their hypotheses.
     """
 
     claim: Claim
     part: Part
     statement: Statement
     uses: dict[tuple[str, str], None] = field(default_factory=dict)
+    said: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def goal(self) -> Any:
@@ -93,14 +97,17 @@ class Work:
 
     @cached_property
     def script(self) -> Script:
-        things = {t: DECLARATIONS[t] for t in quantified(self.part.statement, self.part.assuming)}
+        quantified_here = quantified(self.part.statement, self.part.assuming)
+        varied = {node.replaced for node in self.part.statement.atoms(At)} - set(quantified_here)
+        things = {t: DECLARATIONS[t] for t in (*quantified_here, *varied)}
         sizes = {coq_name(t): [self._size(s) for s in entry.sizes] for t, entry in things.items()}
         positive = {
             coq_name(t) for t, e in things.items() if e.domain == Positive or isinstance(e.domain, SimplexDomain)
         }
         restricted = {coq_name(t) for t, e in things.items() if _is_restricted(e.domain)}
         script = Script(sizes, frozenset(positive), frozenset(restricted))
-        for thing, entry in things.items():
+        for thing in quantified_here:
+            entry = things[thing]
             if isinstance(entry.domain, RowDomain) and isinstance(thing, sp.IndexedBase):
                 name = coq_name(thing)
                 script.normal.rows[name] = (self._size(entry.sizes[-1]), f"H{name}_t")
@@ -207,6 +214,13 @@ def normalise_goal(script: Script, relation: Any) -> None:
     script.say(f"apply (rel_conv {_SIGNS[sign]} _ _ _ _ (eq_sym EL) (eq_sym ER)); clear EL ER.")
 
 
+def normalised_assumptions(work: Work) -> None:
+    """The inequalities that are assumed, with both sides in normal form."""
+    for n, (formula, loose) in enumerate(zip(work.assumed, work.loose, strict=True)):
+        if formula[0] in _SIGNS and formula[0] != "=" and not loose and not has_derivative(formula):
+            normalised(work.script, formula, f"A{n}")
+
+
 # -- facts -------------------------------------------------------------------------------------------------------
 
 
@@ -236,6 +250,7 @@ def use_fact(work: Work, fact: Fact, *, normal: bool = True) -> str:
     for size, number in work.sizes.items():
         goal = at_size(goal, size, number)
     script.say(f"change ({_fact_text(goal)}) in {name}.")
+    work.said[name] = goal
     if normal and goal[0] in _SIGNS and goal[1][0] not in ("diff", "one", "dfn"):
         return normalised(script, goal, name)
     return name
@@ -296,9 +311,7 @@ def _equation(work: Work) -> None:
     for rule in (work.part.by, *(link.by for link in work.part.by.steps())):
         for fact in rule.given if isinstance(rule, ByTerms) else ():
             _known_slope(work, fact)
-    for n, (formula, loose) in enumerate(zip(work.assumed, work.loose, strict=True)):
-        if formula[0] in _SIGNS and formula[0] != "=" and not loose and not has_derivative(formula):
-            normalised(script, formula, f"A{n}")
+    normalised_assumptions(work)
     left, right = goal[1:]
     if left[0] == "diff":
         _derivative(script, left, right)
@@ -314,12 +327,7 @@ def _equation(work: Work) -> None:
 
 def _known_slope(work: Work, fact: Fact) -> None:
     """A derivative that a fact gives, for the tactic that differentiates."""
-    claim = work.claim if fact.claim in ("", work.claim.id) else claim_of(fact.claim)
-    part = next(p for p in claim.parts if p.name == fact.part) if fact.part else claim.parts[0]
-    use_fact(work, fact, normal=False)
-    values = {coq_name(declared_name(name)): _given_value(declared_name(name), sp.sympify(value))
-              for name, value in fact.bindings}  # fmt: skip
-    goal = put(condition(part.statement), values)
+    goal = work.said[use_fact(work, fact, normal=False)]
     if goal[0] == "=" and goal[1][0] == "diff":
         work.script.normal.slopes[goal[1][1], goal[1][2]] = goal[2]
 
@@ -386,13 +394,36 @@ def _smt(work: Work) -> None:
     script, goal = work.script, work.goal
     by = work.part.by
     for fact in getattr(by, "given", ()):
-        use_fact(work, fact)
+        said = use_fact(work, fact)
+        goal = _with_slope(work, said, goal)
+    if goal[0] == "=" and goal[1][0] == "diff":
+        goal = _slope_to_show(work, goal)
     if goal[0] in _SIGNS and not has_derivative(goal):
         normalise_goal(script, goal)
     for n, (formula, loose) in enumerate(zip(work.assumed, work.loose, strict=True)):
         if formula[0] in _SIGNS and not loose:
             normalised(script, formula, f"A{n}")
     script.say("facts. smt.")
+
+
+def _with_slope(work: Work, name: str, goal: Any) -> Any:
+    """The goal after a fact is in the context: a derivative that it gives is replaced by its value."""
+    said = work.said.get(name, ("",))
+    if said[0] != "=" or said[1][0] != "diff" or goal[1] == said[1]:
+        return goal
+    with work.script.block(f"assert (S{name} : {show(said[1])} = {show(said[2])})."):
+        work.script.say(f"apply d_Derive; exact {name}.")
+    work.script.say(f"rewrite ?S{name}; clear {name} S{name}.")
+    return exchanged(goal, said[1], said[2])
+
+
+def _slope_to_show(work: Work, goal: Any) -> Any:
+    """That a derivative is what the right side says: what is left once the derivative is taken."""
+    script, (_, left, right) = work.script, goal
+    slopes_of_recursions(script, goal, unfolding(work.statement))
+    value, name = script.derivative_known(left)
+    script.say(f"apply (d_val _ _ _ _ {name}); clear {name}; reals.")
+    return ("=", value, right)
 
 
 def _slope(work: Work) -> None:
@@ -543,6 +574,7 @@ def _over_depth(work: Work) -> None:
         work.uses[claim.id, part.name] = None
         _, left, right = condition(part.statement)
         known.append((left, right, theorem_name(claim, part)))
+    slopes_of_recursions(work.script, work.goal, unfolding(work.statement))
     names = [hypothesis.name for hypothesis in work.statement.hypotheses]
     induction_over_depth(work.script, work.goal, names, known)
 

@@ -8,11 +8,11 @@ from fractions import Fraction
 from typing import Any
 
 from grape_spec.coq.normal import Form, Normal
-from grape_spec.coq.terms import ONE, ZERO, NoScript, Tree, has_derivative, index_text, rename, sub
+from grape_spec.coq.terms import ONE, ZERO, NoScript, Tree, free, has_derivative, index_text, rename, sub
 from grape_spec.coq.texts import argument_text, function_text, point_text, rational, show, split_point, value_text
 
 _POLYNOMIAL = {"q", "v", "ap", "inr", "rec"}
-_BOUND = {(kind,) for kind in ("sum", "prod", "diff", "at", "one", "lam", "pw", "fn", "dfn")}
+_BOUND = {(kind,) for kind in ("prod", "diff", "at", "one", "lam", "pw", "fn", "dfn")}
 
 
 class Script:
@@ -79,14 +79,23 @@ class Script:
         return self.normal.canonical(node)
 
     def of_one_term(self, node: Tree) -> Tree | None:
-        """A divisor as one term where it is a sum that comes to one, of which it is plain that it is not 0."""
-        if node[0] in _POLYNOMIAL or not _has_sum(node):
+        """A divisor as one term where it is a sum that comes to one, of which it is plain that it is not 0.
+
+        The sum over an index may come to more: assumptions speak of such sums.
+        """
+        if node[0] in _POLYNOMIAL or (node[0] != "sum" and not _has_sum(node)):
             return None
         form = self.normal.of(node)
-        return self.normal.back(form) if len(form) == 1 else None
+        new = self.normal.back(form)
+        return new if len(form) == 1 or (node[0] == "sum" and unnamed(new) != unnamed(node)) else None
 
     def divisors(self, node: Any) -> list[Tree]:
-        """What divides in a formula outside of sums and functions, factor by factor, the innermost first."""
+        """What divides in a formula outside of functions, factor by factor, the innermost first.
+
+        Within a sum only what its index has no part in.
+        """
+        if isinstance(node, tuple) and node[:1] == ("sum",):
+            return [found for found in self.divisors(node[3]) if node[2] not in free(found)]
         if not isinstance(node, tuple) or node[:1] in _BOUND:
             return []
         inner = [found for part in node for found in self.divisors(part)]

@@ -335,7 +335,8 @@ def _in_derivative(node: Tree, values: dict[str, Tree]) -> Tree:
     """What is varied is put in after the derivative is taken, unless it only gets another name."""
     _, body, variable = node
     varied = variable[1]
-    others = {name: value for name, value in values.items() if name != varied}
+    inside = free(body) | free(variable)
+    others = {name: value for name, value in values.items() if name != varied and name in inside}
     indices = variable[2] if variable[0] == "ap" else ()
     if any(varied in free(value) for value in others.values()):
         own, itself = varied + "__v", ("fam" if indices else "v", varied)
@@ -375,6 +376,13 @@ def rename(node: Any, old: str, new: str) -> Any:
     if node[:1] in (("ap",), ("v",), ("fam",), ("fn",), ("dfn",)) and node[1] == old:
         return (node[0], new, *(rename(part, old, new) for part in node[2:]))
     return tuple(rename(part, old, new) for part in node)
+
+
+def exchanged(node: Any, old: Tree, new: Tree) -> Any:
+    """The tree with another in the place of one that occurs in it."""
+    if node == old:
+        return new
+    return tuple(exchanged(part, old, new) for part in node) if isinstance(node, tuple) else node
 
 
 def avoid(node: Any, names: frozenset[str]) -> Any:
