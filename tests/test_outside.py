@@ -84,7 +84,14 @@ def test_its_claims_are_verified_alone_and_listed(folder):
     assert "0 of 0 kernels" in out
     assert "hello" not in out
     status, out, _ = call("list", "--from", "squares", "--json")
-    assert json.loads(out) == [{"id": "squares.even", "status": "fully proved", "text": "The square is even."}]
+    (row,) = json.loads(out)
+    assert row == {
+        "id": "squares.even",
+        "status": "fully proved",
+        "coq": "not run",
+        "kernels": "no kernel",
+        "text": "The square is even.",
+    }
 
 
 def test_names_choose_among_ours_and_theirs(folder):

@@ -15,7 +15,14 @@ from typing import Annotated, NoReturn
 
 import typer
 from grape_spec import outside, render
-from grape_spec.coq.certify import CERTIFIED, CertificateRecord, certify_claims, coq_statement_or_reason, write_subjects
+from grape_spec.coq.certify import (
+    CERTIFIED,
+    CertificateRecord,
+    certify_claims,
+    coq_statement_or_reason,
+    theorems_of,
+    write_subjects,
+)
 from grape_spec.coq.coqtop import CoqMissing
 from grape_spec.language.claims import Claim, Part
 from grape_spec.language.definitions import Definition
@@ -34,6 +41,7 @@ from grape_verified.conformance import CONTRACTS, contexts, verification
 from grape_verified.conformance import check as check_function
 from grape_verified.conformance.ledger import Ledger, NotALedger, read, write
 from grape_verified.docs.mathematics import BrokenMathematics
+from grape_verified.docs.verdicts import verdicts
 
 #: The ledger that `verify` writes, and that `list` and `show` read.
 LEDGER = Path("grape-verified-ledger.json")
@@ -130,7 +138,7 @@ def certify(
         complete = seen.with_certificates(records)
         _write(complete, ledger)
         if out is not None:
-            write_subjects(complete.certificates, out)
+            write_subjects(theorems_of(complete.certificates), out)
     except CoqMissing as missing:
         _refuse(str(missing))
     except OSError as failure:
@@ -144,13 +152,13 @@ def certify(
 
 @app.command(name="list")
 def list_claims(names: Names = None, modules: From = None, as_json: Json = False, ledger: LedgerPath = LEDGER) -> None:
-    """List claims with their status in the ledger."""
+    """List claims with what the ledger says of them: proved, certified by Coq, measured on kernels, or not run."""
     chosen, seen = _selected(_named(names, modules)), _ledger(ledger)
-    rows = [(claim.id, seen.status(claim), claim.text) for claim in chosen]
+    rows = [(claim, verdicts(claim, seen)) for claim in chosen]
     if as_json:
-        _print_json([dict(zip(("id", "status", "text"), row, strict=True)) for row in rows])
+        _print_json([{"id": claim.id, **found._asdict(), "text": claim.text} for claim, found in rows])
     else:
-        tables.print_statuses(rows)
+        tables.print_verdicts(rows)
 
 
 @app.command()
@@ -169,7 +177,8 @@ def show(
     seen = _ledger(ledger)
     if as_json:
         coq = [_in_coq(entry, part, seen) for part in entry.parts]
-        _print_json({**render.as_dict(entry), "evidence": to_json(seen.by_id.get(entry.id)), "coq": coq})
+        found, evidence = verdicts(entry, seen)._asdict(), to_json(seen.by_id.get(entry.id))
+        _print_json({**render.as_dict(entry), "verdicts": found, "evidence": evidence, "coq": coq})
     elif latex:
         for part in entry.parts:
             print(render.latex_assuming(part.statement, part.assuming))

@@ -16,26 +16,32 @@ from rich.table import Table
 
 from grape_verified.conformance.ledger import KernelRecord, Ledger, Summary
 from grape_verified.conformance.report import Report
+from grape_verified.docs.reference import contracts_of, implementing
+from grape_verified.docs.verdicts import Verdicts, kernel_verdict, verdicts
 
 _COLOURS = {
     "proved": "green",
     "fully proved": "green",
     "passed": "green",
     "accepted": "green",
+    "certified": "green",
+    "measured": "green",
     "unknown": "yellow",
     "noted": "yellow",
+    "not certified": "yellow",
     "refuted": "red",
     "failed": "red",
     "rejected": "red",
     "not run": "dim",
+    "no kernel": "dim",
 }
 
 
-def print_statuses(rows: Iterable[tuple[str, str, str]]) -> None:
-    """The id, status and text of claims."""
-    table = _table("claim", "status", "statement")
-    for id, status, text in rows:
-        table.add_row(id, _coloured(status), text)
+def print_verdicts(rows: Iterable[tuple[Claim, Verdicts]]) -> None:
+    """Claims with what a ledger says of them."""
+    table = _table("claim", "status", "Coq", "kernels", "statement")
+    for claim, found in rows:
+        table.add_row(claim.id, *map(_coloured, found), claim.text)
     _out().print(table)
 
 
@@ -102,6 +108,7 @@ def print_claim(claim: Claim, seen: Ledger) -> None:
     _print_relations(out, shown, ("uses", "used_by", "lemmas"))
     out.print(f"\nsource: {claim.source}\nversion: {claim.hash[:16]}", markup=False)
     out.print(f"evidence: {_evidence(claim, seen)}", markup=False)
+    out.print(f"kernels: {_kernels(claim, seen)}", markup=False)
     for line in _in_coq(claim, seen):
         out.print(line, markup=False, highlight=False)
 
@@ -288,6 +295,13 @@ def _evidence(claim: Claim, seen: Ledger) -> str:
         f"{status}, {scope}; {record.effective} points; {refuted} of {total} mutants refuted, {true} true; "
         f"second route: {_second(record)}"
     )
+
+
+def _kernels(claim: Claim, seen: Ledger) -> str:
+    """What was measured of the kernels that implement a claim, and a line for each contract."""
+    contracts = [contract for name in implementing(claim.id) for contract in contracts_of(name)]
+    lines = (f"\n  {c.kernel} as {c.name}: {kernel_verdict(c.name, seen)}" for c in contracts)
+    return verdicts(claim, seen).kernels + "".join(lines)
 
 
 def _second(record: ClaimRecord) -> str:

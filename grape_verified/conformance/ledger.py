@@ -168,10 +168,18 @@ class Ledger:
     def _by_part(self) -> dict[tuple[str, str], CertificateRecord]:
         return {(record.claim, record.part): record for record in self.certificates}
 
+    @cached_property
+    def _states(self) -> dict[tuple[str, str, str], str]:
+        return {}
+
     def certificate(self, claim: Claim, part: Part) -> CertificateRecord | None:
         """What Coq said of a part as it is stated today, or None."""
-        record = self._by_part.get((claim.id, part.name))
-        return record if record is not None and record.states == states(part, claim) else None
+        record, key = self._by_part.get((claim.id, part.name)), (claim.id, claim.hash, part.name)
+        if record is None:
+            return None
+        if key not in self._states:
+            self._states[key] = states(part, claim)
+        return record if record.states == self._states[key] else None
 
     def certified_part(self, claim: Claim, part: Part) -> str:
         """Whether Coq's kernel accepts a part: "certified", "not certified" or "not run"."""

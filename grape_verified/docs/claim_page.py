@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from grape_spec import render
-from grape_spec.coq.certify import coq_statement_or_reason
+from grape_spec.coq.certify import Theorems, coq_statement_or_reason
 from grape_spec.language.claims import Claim
 from grape_spec.language.registry import CLAIMS, DEFINITIONS
 from grape_spec.proof.examine import TRUSTED_BASE, ClaimRecord, PartRecord
@@ -21,7 +21,6 @@ from grape_verified.docs.markdown import (
     address_of,
     convention_mark,
     displayed,
-    kernel_verdict,
     link,
     links,
     page,
@@ -33,13 +32,23 @@ from grape_verified.docs.markdown import (
     table,
 )
 from grape_verified.docs.reference import contracts_of, implementing
+from grape_verified.docs.verdicts import kernel_verdict, verdicts
 
 
-def claim_page(claim: Claim, ledger: Ledger, site: str) -> str:
-    """Everything about one claim; `site` is the published address, or empty."""
+def claim_page(claim: Claim, ledger: Ledger, site: str, theorems: Theorems) -> str:
+    """Everything about one claim.
+
+    Arguments:
+        site: the published address, or empty.
+        theorems: those that the files for Coq hold.
+    """
     shown, record = render.as_dict(claim), ledger.of(claim)
     subject = SUBJECTS[subject_of(claim.id)]
-    place = f"{standing(claim, ledger)} · chapter [{subject.title}](../chapters/{subject.chapter}.md)"
+    _, coq, kernels = verdicts(claim, ledger)
+    place = (
+        f"{standing(claim, ledger)} · Coq: [{coq}](#in-coq) · kernels: [{kernels}](#implementation) · "
+        f"chapter [{subject.title}](../chapters/{subject.chapter}.md)"
+    )
     sections = [
         f"# `{claim.id}`\n\n{claim.text}\n\n{place}",
         "## Statement",
@@ -56,13 +65,14 @@ def claim_page(claim: Claim, ledger: Ledger, site: str) -> str:
         status_mark(ledger.status(claim)),
         *_evidence(ledger, record),
         "## In Coq",
-        f"**{ledger.certified(claim)}**",
-        *_in_coq(claim, ledger),
+        f"**{coq}**",
+        *_in_coq(claim, ledger, theorems),
         "## False variants",
         *_wrong(shown["wrong"], record),
         "## What it uses, and what uses it",
         _relations(shown),
         "## Implementation",
+        f"**{kernels}**",
         _kernels(claim.id, ledger),
         "## Conventions across libraries",
         *_conventions(claim.id, shown["definitions"]),
@@ -171,12 +181,17 @@ def _evidence_row(part: PartRecord) -> tuple[str, ...]:
     )
 
 
-def _in_coq(claim: Claim, ledger: Ledger) -> Iterator[str]:
-    """The theorems that Coq's kernel is asked to accept, and what it says of each part."""
+def _in_coq(claim: Claim, ledger: Ledger, theorems: Theorems) -> Iterator[str]:
+    """The theorems that Coq's kernel is asked to accept, what it says of each part, and where the proofs are."""
     yield (
-        "Coq is given these definitions and theorems; `_defined` says that every term has a value. "
-        "A part is certified if its kernel accepts both theorems. See [what is assumed](../trust.md)."
+        "Coq is given these definitions and theorems, after [`Definitions.v`](../coq/Definitions.v); `_defined` says "
+        "that every term has a value. A part is certified if its kernel accepts both theorems. See "
+        "[what is assumed](../trust.md#certified-by-coq)."
     )
+    held = sum((claim.id, part.name) in theorems for part in claim.parts)
+    if held:
+        file = subject_of(claim.id)
+        yield f"[`{file}.v`](../coq/{file}.v) has the proofs of {held} of {len(claim.parts)} parts."
     for part in claim.parts:
         record = ledger.certificate(claim, part)
         says = [f"**{part.name}**"] if part.name else []
@@ -212,8 +227,8 @@ def _kernels(id: str, ledger: Ledger) -> str:
     """The functions that implement the claim, with their verdicts under their contracts."""
     rows = []
     for name in implementing(id):
-        verdicts = (f"`{c.name}`: {kernel_verdict(c.name, ledger)}" for c in contracts_of(name))
-        rows.append((reference_link(name), ", ".join(verdicts) or "no contract"))
+        seen = (f"`{c.name}`: {kernel_verdict(c.name, ledger)}" for c in contracts_of(name))
+        rows.append((reference_link(name), ", ".join(seen) or "no contract"))
     if not rows:
         return "No function implements it directly: other claims use it, or it is a theorem about them."
     return f"In version {__version__}:\n\n{table(('function', 'contract'), rows)}"

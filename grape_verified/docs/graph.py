@@ -1,4 +1,4 @@
-"""The graph of all claims: which rests on which, and the status of each.
+"""The graph of all claims: which rests on which, and what is proved, certified and measured of each.
 
 A column holds whole subjects, to the right of the subjects whose claims they use. Within a subject the claims are in
 the order of the spec, each indented by its depth among the claims of its own subject that it uses.
@@ -13,6 +13,7 @@ from typing import NamedTuple
 from grape_spec.language.registry import CLAIMS
 
 from grape_verified.conformance.subjects import subject_of
+from grape_verified.docs.verdicts import Verdicts
 
 #: Every status of a claim, and its sign for readers who do not see colours.
 STATUSES = {
@@ -24,8 +25,15 @@ STATUSES = {
     "not run": "○",
 }
 
+#: The signs of what Coq says, and of what was measured of the kernels.
+COQ = {"certified": "✓", "not certified": "–", "not run": "○"}
+KERNELS = {"measured": "≈", "rejected": "✕", "not run": "○", "no kernel": "·"}
+
+#: The words for each of the verdicts on a claim, with the head of their line in the legend.
+_WORDS = (("proof", STATUSES), ("Coq", COQ), ("kernels", KERNELS))
+
 #: In pixels: the left margin, a column and the gap beside it, a row and the box in it, a step inwards, the first row.
-_MARGIN, _COLUMN, _GAP, _ROW, _BOX, _INDENT, _TOP = 30, 216, 60, 25, 20, 14, 64
+_MARGIN, _COLUMN, _GAP, _ROW, _BOX, _INDENT, _TOP = 30, 246, 60, 25, 20, 14, 114
 
 
 class Place(NamedTuple):
@@ -36,12 +44,12 @@ class Place(NamedTuple):
     column: int
 
 
-def claim_graph(statuses: Mapping[str, str]) -> str:
+def claim_graph(found: Mapping[str, Verdicts]) -> str:
     """The SVG of all claims and their uses; each claim links to its page and has the class of its status.
 
-    Raises: ValueError for an unknown status, and if the ids are not those of all claims.
+    Raises: ValueError for an unknown verdict, and if the ids are not those of all claims.
     """
-    _check(statuses)
+    _check(found)
     heads, places = layout()
     width = max(place.column for place in places.values()) * (_COLUMN + _GAP) + _COLUMN + 2 * _MARGIN
     height = max(place.y for place in places.values()) + _ROW + 8
@@ -50,10 +58,10 @@ def claim_graph(statuses: Mapping[str, str]) -> str:
         'role="group" aria-labelledby="claim-graph-title claim-graph-desc">',
         '<title id="claim-graph-title">All claims and what they use</title>',
         '<desc id="claim-graph-desc">Each box is a claim; a curve runs from a claim to each claim that uses it.</desc>',
-        *_legend(statuses),
+        *_legend(found),
         *(_edge(use, id, places) for id, claim in CLAIMS.items() for use in claim.uses),
         *(f'<text class="subject" x="{x:g}" y="{y:g}">{escape(subject)}</text>' for subject, (x, y) in heads.items()),
-        *(_node(id, status, places[id]) for id, status in ((id, statuses[id]) for id in CLAIMS)),
+        *(_node(id, found[id], places[id]) for id in CLAIMS),
         "</svg>",
     ]
     return "\n".join(lines) + "\n"
@@ -107,12 +115,13 @@ def _after(uses: set[str], placed: Mapping[str, int]) -> int:
     return max((placed[use] + 1 for use in uses), default=0)
 
 
-def _check(statuses: Mapping[str, str]) -> None:
-    for id, status in statuses.items():
-        if status not in STATUSES:
-            raise ValueError(f"statuses: got {status!r} for {id}, expected one of {', '.join(STATUSES)}")
-    if odd := statuses.keys() ^ CLAIMS.keys():
-        raise ValueError(f"statuses: got extra or missing ids {sorted(odd)}, expected one status for each claim")
+def _check(found: Mapping[str, Verdicts]) -> None:
+    for id, verdicts in found.items():
+        for word, (head, signs) in zip(verdicts, _WORDS, strict=True):
+            if word not in signs:
+                raise ValueError(f"found: {head}: got {word!r} for {id}, expected one of {', '.join(signs)}")
+    if odd := found.keys() ^ CLAIMS.keys():
+        raise ValueError(f"found: got extra or missing ids {sorted(odd)}, expected verdicts on each claim")
 
 
 def status_class(status: str) -> str:
@@ -120,31 +129,37 @@ def status_class(status: str) -> str:
     return f"status-{status.replace(' ', '-')}"
 
 
-def _legend(statuses: Mapping[str, str]) -> list[str]:
-    """The signs with their meanings and counts."""
-    counts = Counter(statuses.values())
-    entries, left = [], float(_MARGIN)
-    for status, sign in STATUSES.items():
-        text = f"{status}: {counts[status]}"
-        entries.append(
-            f'<g class="legend {status_class(status)}">'
-            f'<rect x="{left:g}" y="10" width="{_BOX}" height="{_BOX}" rx="4"/>'
-            f'<text class="sign" x="{left + _BOX / 2:g}" y="24.5">{sign}</text>'
-            f'<text x="{left + _BOX + 7:g}" y="24.5">{text}</text></g>'
-        )
-        left += _BOX + 30 + 7.4 * len(text)
+def _legend(found: Mapping[str, Verdicts]) -> list[str]:
+    """The signs with their meanings and counts: a line for each kind of verdict."""
+    entries = []
+    for row, (head, signs) in enumerate(_WORDS):
+        counts, left, y = Counter(verdicts[row] for verdicts in found.values()), _MARGIN + 60.0, 10 + row * _ROW
+        entries.append(f'<text class="kind" x="{_MARGIN}" y="{y + 14.5:g}">{head}</text>')
+        for word, sign in signs.items():
+            text = f"{word}: {counts[word]}"
+            box = f'<rect x="{left:g}" y="{y}" width="{_BOX}" height="{_BOX}" rx="4"/>' if signs is STATUSES else ""
+            entries.append(
+                f'<g class="legend {status_class(word) if box else "word"}">{box}'
+                f'<text class="sign" x="{left + _BOX / 2:g}" y="{y + 14.5:g}">{sign}</text>'
+                f'<text x="{left + _BOX + 7:g}" y="{y + 14.5:g}">{text}</text></g>'
+            )
+            left += _BOX + 30 + 7.4 * len(text)
     return entries
 
 
-def _node(id: str, status: str, place: Place) -> str:
-    """A box with the sign of the status and the id without its subject."""
+def _node(id: str, verdicts: Verdicts, place: Place) -> str:
+    """A box with the sign of the status, the id without its subject, and at its end the signs of the other verdicts."""
     width = _COLUMN - (place.x - _MARGIN) % (_COLUMN + _GAP)
-    middle = place.y + 14.5
+    middle, end = place.y + 14.5, place.x + width
+    told = "; ".join(f"{head}: {word}" for word, (head, _) in zip(verdicts, _WORDS, strict=True))
     return (
-        f'<a id="claim-graph-{id}" href="../claims/{id}/" class="{status_class(status)}"><title>{id}: {status}</title>'
+        f'<a id="claim-graph-{id}" href="../claims/{id}/" class="{status_class(verdicts.status)}">'
+        f"<title>{id}: {told}</title>"
         f'<rect x="{place.x:g}" y="{place.y:g}" width="{width:g}" height="{_BOX}" rx="4"/>'
-        f'<text class="sign" x="{place.x + 11:g}" y="{middle:g}">{STATUSES[status]}</text>'
-        f'<text x="{place.x + 22:g}" y="{middle:g}">{escape(id.partition(".")[2])}</text></a>'
+        f'<text class="sign" x="{place.x + 11:g}" y="{middle:g}">{STATUSES[verdicts.status]}</text>'
+        f'<text x="{place.x + 22:g}" y="{middle:g}">{escape(id.partition(".")[2])}</text>'
+        f'<text class="sign" x="{end - 26:g}" y="{middle:g}">{COQ[verdicts.coq]}</text>'
+        f'<text class="sign" x="{end - 11:g}" y="{middle:g}">{KERNELS[verdicts.kernels]}</text></a>'
     )
 
 

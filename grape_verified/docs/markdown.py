@@ -11,7 +11,7 @@ from grape_spec.language.claims import Claim
 from grape_spec.language.registry import CLAIMS, RETIRED
 from grape_spec.proof.rules import GENERAL
 
-from grape_verified.conformance.ledger import FULLY_PROVED, NOT_RUN, Ledger
+from grape_verified.conformance.ledger import FULLY_PROVED, Ledger
 from grape_verified.conformance.subjects import subject_of
 from grape_verified.docs.graph import status_class
 from grape_verified.docs.reference import page_of
@@ -48,15 +48,6 @@ def standing(claim: Claim, ledger: Ledger) -> str:
     record, status = ledger.of(claim), ledger.status(claim)
     in_part = status == FULLY_PROVED and record is not None and record.scope != (GENERAL,)
     return status_mark(status) + (" with parts at chosen sizes" if in_part else "")
-
-
-def kernel_verdict(contract: str, ledger: Ledger) -> str:
-    """The verdict of the ledger on our kernel under a contract."""
-    record = ledger.of_kernel(contract)
-    if record is None:
-        return NOT_RUN
-    verdict = "accepted" if record.accepted else "rejected"
-    return f"{verdict}, {len(record.named('passed'))} of {len(record.properties)} properties"
 
 
 def recorded(ledger: Ledger) -> str:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 
 from grape_spec import render
+from grape_spec.coq.certify import Theorems
 from grape_spec.language.claims import Claim
 from grape_spec.language.definitions import Definition
 from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
 from grape_spec.references import plain
 
-from grape_verified.conformance.ledger import Ledger
+from grape_verified.conformance.ledger import NOT_RUN, Ledger
 from grape_verified.conformance.subjects import SUBJECTS, subject_of
 from grape_verified.docs.markdown import (
     convention_mark,
     displayed,
-    kernel_verdict,
     link,
     links,
     page,
@@ -28,6 +29,7 @@ from grape_verified.docs.markdown import (
     table,
 )
 from grape_verified.docs.reference import contracts_of, implemented_by, implementing, names_of
+from grape_verified.docs.verdicts import COQ, Verdicts, kernel_verdict
 
 #: The number of parts of a claim that a chapter shows, including the last, to which the others often lead up.
 PARTS_IN_A_CHAPTER = 3
@@ -49,27 +51,52 @@ def definition_snippet(definition: Definition) -> str:
     return _boxed("definition", [head, displayed(render.definition_as_dict(definition)["latex"])])
 
 
+def certificates_snippet(ledger: Ledger, theorems: Theorems) -> str:
+    """How many parts of each subject are certified, with its file of theorems, for a page at the root of the site."""
+    rows = []
+    for name, subject in SUBJECTS.items():
+        own = [(claim, part) for claim in CLAIMS.values() if subject_of(claim.id) == name for part in claim.parts]
+        said = Counter(ledger.certified_part(claim, part) for claim, part in own)
+        held = sum((claim.id, part.name) in theorems for claim, part in own)
+        if own:
+            file = (
+                f"[`{name}.v`](coq/{name}.v), {held} of {len(own)} parts"
+                if held
+                else NOT_RUN
+                if set(said) == {NOT_RUN}
+                else "none"
+            )
+            rows.append((subject.title, *(str(said[word]) for word in COQ), file))
+    return table(("subject", *COQ, "file"), rows) + "\n"
+
+
 def _boxed(kind: str, paragraphs: Iterable[str]) -> str:
     inside = "\n\n".join(paragraphs)
     return f'<div class="box {kind}" markdown>\n\n{inside}\n\n</div>\n'
 
 
-def claims_index(ledger: Ledger) -> str:
-    """All claims by subject, with their status."""
-    counted: dict[str, int] = {}
-    for claim in CLAIMS.values():
-        counted[ledger.status(claim)] = counted.get(ledger.status(claim), 0) + 1
-    summary = ", ".join(f"{number} {status_mark(status)}" for status, number in counted.items())
-    sections = ["# Claims", f"{len(CLAIMS)} claims: {summary}. {recorded(ledger)}"]
+def claims_index(ledger: Ledger, found: Mapping[str, Verdicts]) -> str:
+    """All claims by subject, with what is proved, certified and measured of each."""
+    summary = ", ".join(f"{n} {status_mark(word)}" for word, n in Counter(v.status for v in found.values()).items())
+    coq, kernels = (_counted(v[kind] for v in found.values()) for kind in (1, 2))
+    sections = [
+        "# Claims",
+        f"{len(CLAIMS)} claims: {summary}. Coq: {coq}. Kernels: {kernels}. {recorded(ledger)} [Trust](../trust.md) "
+        "says what the words mean.",
+    ]
     for name, subject in SUBJECTS.items():
         some = [claim for claim in CLAIMS.values() if subject_of(claim.id) == name]
-        rows = [(link(claim.id), standing(claim, ledger), claim.text) for claim in some]
+        rows = [(link(claim.id), standing(claim, ledger), *found[claim.id][1:], claim.text) for claim in some]
         if rows:
-            sections += [f"## {subject.title}", table(("claim", "status", "statement"), rows)]
+            sections += [f"## {subject.title}", table(("claim", "status", "Coq", "kernels", "statement"), rows)]
     if RETIRED:
         gone = [(f"[`{id}`](../claims/{id}.md)", reason) for id, reason in RETIRED.items()]
         sections += ["## Retired", table(("claim", "reason"), gone)]
     return page("Claims", "All claims with their status", sections)
+
+
+def _counted(words: Iterable[str]) -> str:
+    return ", ".join(f"{number} {word}" for word, number in Counter(words).items())
 
 
 def definitions_page(subject: str) -> str:
@@ -123,7 +150,9 @@ def graph_page(drawing: str, ledger: Ledger) -> str:
     """The graph of claims and their uses."""
     intro = (
         "Each box is a claim, and each line leads from a claim to one that uses it. *Fully proved* means that the "
-        f"claim and everything it depends on are proved; colours are computed from the ledger. {recorded(ledger)}"
+        "claim and everything it depends on are proved. The signs at the end of a box are about Coq and about the "
+        "kernels that implement the claim; [Trust](trust.md) says what the words mean. Colours and signs are computed "
+        f"from the ledger. {recorded(ledger)}"
     )
     box = f'<div class="claim-graph-box" markdown="0" tabindex="0" role="region" aria-label="Graph">\n{drawing}</div>'
     return page("Graph", "All claims and what they use", ["# Graph of claims", intro, box], hide="navigation, toc")

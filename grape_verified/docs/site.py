@@ -6,12 +6,13 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import sphobjinv
 from grape_spec import render
+from grape_spec.coq.certify import Theorems, theorems_of, write_subjects
 from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
 from mkdocs.config import load_config
 
@@ -20,6 +21,7 @@ from grape_verified.conformance.ledger import Ledger, read
 from grape_verified.conformance.subjects import SUBJECTS
 from grape_verified.docs import claim_page, figures, graph, mathematics, pages, reference
 from grape_verified.docs.markdown import address_of
+from grape_verified.docs.verdicts import Verdicts, verdicts
 
 SCHEMA = 1
 
@@ -27,11 +29,11 @@ SCHEMA = 1
 SNIPPETS = Path(".snippets")
 
 #: Generated files in the folder of the chapters; they are deleted first, so that no outdated page stays.
-GENERATED = ("claims", "definitions", "reference", "graph.md", "equations.json", "objects.inv")
+GENERATED = ("claims", "definitions", "reference", "coq", "graph.md", "equations.json", "objects.inv")
 
 
 def write(config_file: Path, ledger_file: Path) -> None:
-    """Write every generated page, the snippets for the chapters, equations.json and objects.inv.
+    """Write every generated page, the snippets for the chapters, the files for Coq, equations.json and objects.inv.
 
     Raises: NotALedger.
     """
@@ -40,11 +42,15 @@ def write(config_file: Path, ledger_file: Path) -> None:
     docs, snippets = Path(config.docs_dir), config_file.resolve().parent / SNIPPETS
     for old in [snippets, *(docs / name for name in GENERATED)]:
         shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
-    for name, text in _pages(ledger, config.site_url or ""):
+    theorems = theorems_of(ledger.certificates)
+    write_subjects(theorems, docs / "coq")
+    found = {claim.id: verdicts(claim, ledger) for claim in CLAIMS.values()}
+    for name, text in _pages(ledger, config.site_url or "", found, theorems):
         _put(docs / name, text)
-    for name, text in _snippets(ledger):
+    for name, text in _snippets(ledger, theorems):
         _put(snippets / name, text)
-    _put(docs / "equations.json", json.dumps(equations(ledger, config.site_url or ""), indent=1, ensure_ascii=False))
+    data = equations(ledger, config.site_url or "", found)
+    _put(docs / "equations.json", json.dumps(data, indent=1, ensure_ascii=False))
     (docs / "objects.inv").write_bytes(sphobjinv.compress(inventory().data_file()))
 
 
@@ -53,20 +59,20 @@ def _put(path: Path, text: str) -> None:
     path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
 
 
-def _pages(ledger: Ledger, site: str) -> Iterator[tuple[str, str]]:
-    yield "claims/index.md", pages.claims_index(ledger)
+def _pages(ledger: Ledger, site: str, found: Mapping[str, Verdicts], theorems: Theorems) -> Iterator[tuple[str, str]]:
+    yield "claims/index.md", pages.claims_index(ledger, found)
     for claim in CLAIMS.values():
-        yield f"claims/{claim.id}.md", claim_page.claim_page(claim, ledger, site)
+        yield f"claims/{claim.id}.md", claim_page.claim_page(claim, ledger, site, theorems)
     for id, reason in RETIRED.items():
         yield f"claims/{id}.md", claim_page.retired_page(id, reason)
     for subject in SUBJECTS:
         yield f"definitions/{subject}.md", pages.definitions_page(subject)
         yield f"reference/{subject}.md", pages.reference_page(subject, ledger)
-    statuses = {claim.id: ledger.status(claim) for claim in CLAIMS.values()}
-    yield "graph.md", pages.graph_page(graph.claim_graph(statuses), ledger)
+    yield "graph.md", pages.graph_page(graph.claim_graph(found), ledger)
 
 
-def _snippets(ledger: Ledger) -> Iterator[tuple[str, str]]:
+def _snippets(ledger: Ledger, theorems: Theorems) -> Iterator[tuple[str, str]]:
+    yield "certificates.md", pages.certificates_snippet(ledger, theorems)
     for claim in CLAIMS.values():
         yield f"claim/{claim.id}.md", pages.claim_snippet(claim, ledger)
     for definition in DEFINITIONS.values():
@@ -75,14 +81,14 @@ def _snippets(ledger: Ledger) -> Iterator[tuple[str, str]]:
         yield f"figure/{name}.md", figures.snippet(name)
 
 
-def equations(ledger: Ledger, site: str) -> dict[str, Any]:
-    """Every claim and definition as data: id, LaTeX, status, address and hash."""
+def equations(ledger: Ledger, site: str, found: Mapping[str, Verdicts]) -> dict[str, Any]:
+    """Every claim and definition as data: id, LaTeX, verdicts, address and hash."""
     claims = [
         {
             "id": claim.id,
             "text": claim.text,
             "latex": [part["latex"] for part in render.as_dict(claim)["parts"]],
-            "status": ledger.status(claim),
+            **found[claim.id]._asdict(),
             "address": site + address_of(claim.id),
             "hash": claim.hash,
         }

@@ -15,6 +15,7 @@ from grape_spec.coq.certify import (
     certify_claims,
     settled,
     states,
+    theorems_of,
     write_subjects,
 )
 from grape_spec.coq.coqtop import coqc, version
@@ -169,7 +170,7 @@ def test_a_run_is_recorded_and_not_made_again(coq_folder):
 @pytest.mark.full("all but a sample of what Coq checks")
 def test_the_files_of_subjects_compile_by_themselves(coq_folder, tmp_path):
     claims = [claim_of("policy.softmax.normalised"), claim_of("kl.log_bound")]
-    written = write_subjects(certify_claims(claims), tmp_path)
+    written = write_subjects(theorems_of(certify_claims(claims)), tmp_path)
     assert [file.name for file in written] == ["Definitions.v", "Tactics.v", "policy.v", "kl.v"]
     for file in written:
         assert coqc(file).returncode == 0

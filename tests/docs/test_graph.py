@@ -10,28 +10,35 @@ import pytest
 from grape_spec.language.registry import CLAIMS
 
 from grape_verified.conformance.subjects import subject_of
-from grape_verified.docs.graph import STATUSES, claim_graph, columns, depths, layout
+from grape_verified.docs import verdicts
+from grape_verified.docs.graph import COQ, KERNELS, STATUSES, claim_graph, columns, depths, layout
+from grape_verified.docs.verdicts import Verdicts
 
 CSS = (Path(__file__).parents[2] / "docs" / "assets" / "figures.css").read_text(encoding="utf-8")
 SVG = "{http://www.w3.org/2000/svg}"
 USES = [(use, id) for id, claim in CLAIMS.items() for use in claim.uses]
 
 
-def statuses(**changed):
-    return dict.fromkeys(CLAIMS, "fully proved") | changed
+GOOD = Verdicts("fully proved", "certified", "measured")
+FIRST = next(iter(CLAIMS))
+
+
+def found(**changed):
+    return dict.fromkeys(CLAIMS, GOOD) | changed
 
 
 @pytest.fixture(scope="module")
 def svg():
-    return ElementTree.fromstring(claim_graph(statuses()))
+    return ElementTree.fromstring(claim_graph(found()))
 
 
 def test_every_claim_is_a_link_once(svg):
     links = [node.get("href") for node in svg.iter(f"{SVG}a")]
     assert Counter(links) == Counter(f"../claims/{id}/" for id in CLAIMS)
     for node, id in zip(svg.iter(f"{SVG}a"), CLAIMS, strict=True):
-        assert node.find(f"{SVG}title").text == f"{id}: fully proved"
-        assert f"{subject_of(id)}.{node.findall(f'{SVG}text')[-1].text}" == id
+        assert node.find(f"{SVG}title").text == f"{id}: proof: fully proved; Coq: certified; kernels: measured"
+        sign, name, *others = (text.text for text in node.iter(f"{SVG}text"))
+        assert (sign, f"{subject_of(id)}.{name}", others) == ("●", id, ["✓", "≈"])
 
 
 def test_every_use_is_a_curve_once(svg):
@@ -46,12 +53,29 @@ def test_every_subject_has_its_name(svg):
 
 @pytest.mark.parametrize("status", STATUSES)
 def test_a_status_has_a_class_and_a_sign_of_its_own(status):
-    first = next(iter(CLAIMS))
-    svg = ElementTree.fromstring(claim_graph(statuses(**{first: status})))
+    svg = ElementTree.fromstring(claim_graph(found(**{FIRST: GOOD._replace(status=status)})))
     node = next(svg.iter(f"{SVG}a"))
     assert node.get("class") == f"status-{status.replace(' ', '-')}"
     assert node.find(f"{SVG}text").text == STATUSES[status]
     assert len(set(STATUSES.values())) == len(STATUSES)
+
+
+@pytest.mark.parametrize(
+    ("kind", "position", "word"), [*(("coq", 2, word) for word in COQ), *(("kernels", 3, word) for word in KERNELS)]
+)
+def test_what_coq_says_and_what_was_measured_have_signs_of_their_own(kind, position, word):
+    drawn = ElementTree.fromstring(claim_graph(found(**{FIRST: GOOD._replace(**{kind: word})})))
+    node, other = list(drawn.iter(f"{SVG}a"))[:2]
+    signs = COQ if kind == "coq" else KERNELS
+    assert node.findall(f"{SVG}text")[position].text == signs[word]
+    assert f"{'Coq' if kind == 'coq' else kind}: {word}" in node.find(f"{SVG}title").text
+    assert other.findall(f"{SVG}text")[position].text == signs[getattr(GOOD, kind)]
+    assert len(set(signs.values())) == len(signs)
+
+
+def test_the_graph_knows_every_verdict():
+    assert set(COQ) == set(verdicts.COQ)
+    assert set(KERNELS) == set(verdicts.KERNELS)
 
 
 @pytest.mark.parametrize("status", STATUSES)
@@ -62,19 +86,25 @@ def test_a_status_has_a_colour_of_its_own(status):
 
 
 def test_the_legend_counts(svg):
-    text = claim_graph(statuses(**dict.fromkeys(list(CLAIMS)[:3], "proved at chosen sizes only")))
-    assert f"fully proved: {len(CLAIMS) - 3}<" in text
+    less = Verdicts("proved at chosen sizes only", "not certified", "no kernel")
+    text = claim_graph(found(**dict.fromkeys(list(CLAIMS)[:3], less)))
+    for word in GOOD:
+        assert f">{word}: {len(CLAIMS) - 3}<" in text
+    assert ">not certified: 3<" in text
+    assert ">no kernel: 3<" in text
     assert "proved at chosen sizes only: 3<" in text
     assert "refuted: 0<" in text
 
 
 def test_a_status_that_is_none():
-    with pytest.raises(ValueError, match=r"statuses: got 'fine' for ppo\.clip\.gradient, expected one of fully proved"):
-        claim_graph(statuses(**{"ppo.clip.gradient": "fine"}))
+    with pytest.raises(ValueError, match=r"proof: got 'fine' for ppo\.clip\.gradient, expected one of fully proved"):
+        claim_graph(found(**{"ppo.clip.gradient": GOOD._replace(status="fine")}))
+    with pytest.raises(ValueError, match=r"Coq: got 'measured' for ppo\.clip\.gradient, expected one of certified"):
+        claim_graph(found(**{"ppo.clip.gradient": GOOD._replace(coq="measured")}))
 
 
 def test_a_claim_without_status():
-    rest = statuses()
+    rest = found()
     del rest["ppo.clip.gradient"]
     with pytest.raises(ValueError, match=r"extra or missing ids \['ppo\.clip\.gradient'\]"):
         claim_graph(rest)
@@ -82,12 +112,12 @@ def test_a_claim_without_status():
 
 def test_a_status_without_claim():
     with pytest.raises(ValueError, match=r"extra or missing ids \['ppo\.nothing'\]"):
-        claim_graph(statuses(**{"ppo.nothing": "proved"}))
+        claim_graph(found(**{"ppo.nothing": GOOD}))
 
 
 def test_it_is_the_same_every_time_and_in_one_block():
-    text = claim_graph(statuses())
-    assert text == claim_graph(dict(reversed(statuses().items())))
+    text = claim_graph(found())
+    assert text == claim_graph(dict(reversed(found().items())))
     assert "\n\n" not in text
     assert not re.search(r"#[0-9a-fA-F]{3,8}\b|rgb|fill=|stroke=|style=", text)
 

@@ -4,22 +4,34 @@ import json
 import re
 import shutil
 from dataclasses import fields, replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import yaml
-from grape_spec.coq.certify import CertificateRecord
+from grape_spec.coq.certificate import KINDS, certificate
+from grape_spec.coq.certify import (
+    CERTIFIED,
+    NOT_CERTIFIED,
+    CertificateRecord,
+    coq_statement,
+    coq_statement_or_reason,
+    states,
+    theorems_of,
+    write_subjects,
+)
 from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
 from grape_spec.proof.examine import ClaimRecord, Mutants, PartRecord, WrongRecord, examine
-from grape_spec.proof.fingerprint import joint
+from grape_spec.proof.fingerprint import fingerprints, joint
 
 import grape_verified
 from grape_verified.conformance import CONTRACTS, Finding, ledger
 from grape_verified.conformance.ledger import NOT_RUN, STATUSES, KernelRecord, Ledger, NotALedger, read
 from grape_verified.conformance.subjects import SUBJECTS, subject_of
-from grape_verified.docs import graph, markdown, pages, reference, site
+from grape_verified.docs import graph, markdown, pages, reference, site, verdicts
 from grape_verified.docs.claim_page import claim_page
 from grape_verified.docs.conventions import CONVENTIONS, READ
+from tests.test_cli import call
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,6 +44,16 @@ RECORDED = {
     "policy.softmax.shift": NOT_RUN,  # recorded for another version of it
 }
 WITHOUT_RECORD = ("ppo.clip.gradient", "grape.variance")
+
+#: What is planted about claims in Coq and about the kernels that implement them.
+PLANTED = {
+    "ppo.ratio.gradient": ("certified", "measured"),
+    "trpo.cauchy_schwarz": ("not run", "no kernel"),
+    "dpo.reward_shift": ("not certified", "no kernel"),
+    "sft.shift": ("certified", "rejected"),  # its script has changed since
+    "policy.softmax.shift": ("not run", "no kernel"),  # certified for another version of it
+    "ppo.clip.gradient": ("not run", "not run"),
+}
 
 
 class Loader(yaml.SafeLoader):
@@ -56,6 +78,30 @@ def with_status(record, status):
     return replace(record, parts=(replace(first, status=status, reason="planted"), *others))
 
 
+def certificates(id, status=CERTIFIED, **changed):
+    """The certificates of a claim, as a run would have written them today but for what is changed."""
+    for part in CLAIMS[id].parts:
+        entries = [entry for kind in KINDS if (entry := certificate(CLAIMS[id], part, kind)) is not None]
+        given = sha256("".join(entry.hash for entry in entries).encode()).hexdigest()
+        stated = states(part, CLAIMS[id])
+        yield replace(CertificateRecord(id, part.name, status, "", 1.0, (), (), "8.16.1", given, stated), **changed)
+
+
+CERTIFICATES = (
+    *certificates("ppo.ratio.gradient"),
+    *certificates("dpo.reward_shift", NOT_CERTIFIED, reason="planted"),
+    *certificates("sft.shift", hash="0" * 64),
+    *certificates("policy.softmax.shift", states="0" * 64, hash="0" * 64),
+)
+
+
+def kernel(name):
+    """A record of a kernel as a run would have written it today; one fails."""
+    contract, finding = CONTRACTS[name], Finding("value", "failed" if name == "sft_per_token" else "passed", "")
+    mark = joint(contract.rests_on, fingerprints())
+    return KernelRecord(name, contract.kernel, (), (), (finding,), contract.rests_on, 1.0, fingerprint=mark)
+
+
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory, records):
     """A copy of the chapters with everything that is generated, over pages of an earlier run."""
@@ -65,7 +111,9 @@ def generated(tmp_path_factory, records):
     (folder / "docs" / "claims").mkdir()
     (folder / "docs" / "claims" / "no.such.claim.md").write_text("# of an earlier run", encoding="utf-8")
     planted = [with_status(record, RECORDED[id]) for id, record in records.items()]
-    ledger.write(ledger.summarise(planted, [], 1.0), folder / "ledger.json")
+    kernels = [kernel(name) for name in ("trpo_per_token", "sft_per_token", "ppo")]
+    recorded = ledger.summarise(planted, kernels, 1.0).with_certificates(CERTIFICATES)
+    ledger.write(recorded, folder / "ledger.json")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(RETIRED, "ppo.gone", "it said less than ppo.clip.gradient.")
         site.write(folder / "mkdocs.yml", folder / "ledger.json")
@@ -113,6 +161,66 @@ def shown_statuses(folder, id):
 def test_the_status_is_everywhere_what_the_ledger_says_of_this_version(generated, id, status):
     found = shown_statuses(generated, id)
     assert all(statuses == [status] for statuses in found.values()), found
+
+
+@pytest.mark.parametrize("id", PLANTED)
+def test_what_is_certified_and_what_is_measured_is_everywhere_what_the_ledger_says(generated, id):
+    coq, kernels = PLANTED[id]
+    path = generated / "ledger.json"
+    page = page_of(generated, id)
+    assert f"· Coq: [{coq}](#in-coq) · kernels: [{kernels}](#implementation) ·" in page
+    assert page.split("## In Coq")[1].strip().startswith(f"**{coq}**")
+    assert page.split("## Implementation")[1].strip().startswith(f"**{kernels}**")
+    row = next(line for line in page_of(generated, "index").splitlines() if f"../claims/{id}.md" in line)
+    assert f"| {coq} | {kernels} |" in row
+    drawn = (generated / "docs" / "graph.md").read_text(encoding="utf-8")
+    assert f"; Coq: {coq}; kernels: {kernels}</title>" in drawn.split(f'href="../claims/{id}/"')[1].split("<rect")[0]
+    told = {"status": read(path).status(CLAIMS[id]), "coq": coq, "kernels": kernels}
+    assert told.items() <= equations(generated)[id].items()
+    (listed,) = json.loads(call("list", id, "--ledger", str(path), "--json")[1])
+    assert told.items() <= listed.items()
+    assert re.search(rf"{re.escape(id)} .*{coq} +{kernels} ", call("list", id, "--ledger", str(path))[1])
+    assert json.loads(call("show", id, "--ledger", str(path), "--json")[1])["verdicts"] == told
+    shown = call("show", id, "--ledger", str(path))[1]
+    assert f"\nCoq: {coq}\n" in shown
+    assert f"\nkernels: {kernels}\n" in shown
+
+
+def test_a_claim_page_shows_what_coq_is_given(generated):
+    for claim in CLAIMS.values():
+        page = page_of(generated, claim.id).split("## In Coq")[1].split("## False variants")[0]
+        for part in claim.parts:
+            assert f"```coq\n{coq_statement_or_reason(part, claim)}\n```" in page
+    assert "is_derive" in page_of(generated, "ppo.ratio.gradient")
+
+
+def test_certified_theorems_ship_with_the_pages(generated):
+    """And only those whose statement and script are the ones that Coq accepted."""
+    files = {path.name: path.read_text(encoding="utf-8") for path in (generated / "docs" / "coq").iterdir()}
+    assert set(files) == {"Definitions.v", "Tactics.v", "ppo.v"}
+    claim = CLAIMS["ppo.ratio.gradient"]
+    assert set(coq_statement(*claim.parts, claim).splitlines()) <= set(files["ppo.v"].splitlines())
+    assert "(** ppo.ratio.gradient: The ratio is its own derivative" in files["ppo.v"]
+    assert "[`ppo.v`](../coq/ppo.v) has the proofs of 1 of 1 parts." in page_of(generated, "ppo.ratio.gradient")
+    for id in ("sft.shift", "ppo.clip.gradient", "dpo.reward_shift"):
+        assert "has the proofs" not in page_of(generated, id)
+
+
+def test_the_trust_page_says_which_file_has_what(generated):
+    told = (generated / site.SNIPPETS / "certificates.md").read_text(encoding="utf-8")
+    assert '--8<-- "certificates.md"' in (generated / "docs" / "trust.md").read_text(encoding="utf-8")
+    parts = {name: sum(len(c.parts) for c in CLAIMS.values() if subject_of(c.id) == name) for name in SUBJECTS}
+    assert f"| PPO | 1 | 0 | {parts['ppo'] - 1} | [`ppo.v`](coq/ppo.v), 1 of {parts['ppo']} parts |" in told
+    assert f"| Supervised fine-tuning | 3 | 0 | {parts['sft'] - 3} | none |" in told
+    assert f"| GRAPE | 0 | 0 | {parts['grape']} | not run |" in told
+
+
+def test_without_certificates_nothing_ships_but_the_library(tmp_path):
+    write_subjects(theorems_of(()), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["Definitions.v", "Tactics.v"]
+    rows = pages.certificates_snippet(Ledger(), {}).strip().splitlines()[2:]
+    assert len(rows) > 10
+    assert all(row.endswith("| not run |") for row in rows)
 
 
 def test_the_numbers_of_the_evidence_are_those_of_the_ledger(generated, records):
@@ -163,10 +271,10 @@ def test_kernels_are_not_run_for_other_code():
     findings = tuple(Finding(status, status, "") for status in ("passed", "noted"))
     record = KernelRecord("ppo", "ppo_loss", (), (), findings, (), 1.0, fingerprint=joint((), {}))
     seen = Ledger(kernels=(record,), versions=ledger.code())
-    assert markdown.kernel_verdict("ppo", seen) == "accepted, 1 of 2 properties"
+    assert verdicts.kernel_verdict("ppo", seen) == "accepted, 1 of 2 properties"
     for name in ledger.code():
-        assert markdown.kernel_verdict("ppo", replace(seen, versions={**ledger.code(), name: "other"})) == NOT_RUN
-    assert markdown.kernel_verdict("ppo", Ledger()) == NOT_RUN
+        assert verdicts.kernel_verdict("ppo", replace(seen, versions={**ledger.code(), name: "other"})) == NOT_RUN
+    assert verdicts.kernel_verdict("ppo", Ledger()) == NOT_RUN
 
 
 def test_a_file_that_is_no_ledger_is_refused(tmp_path):
@@ -222,7 +330,7 @@ def test_conventions_are_about_what_exists():
 
 
 def test_a_page_says_who_does_what():
-    page = claim_page(CLAIMS["dpo.label_smoothing"], Ledger(), "")
+    page = claim_page(CLAIMS["dpo.label_smoothing"], Ledger(), "", {})
     told = page.split("## Conventions across libraries")[1].split("##")[0]
     assert "| label smoothing | `label_smoothing` | ignored for the loss type `sigmoid` | – |" in told
 

@@ -7,7 +7,7 @@ itself, so a part is certified only if all that it uses is.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -23,7 +23,7 @@ from grape_spec.coq.certificate import (
     certify_all,
     part_named,
 )
-from grape_spec.coq.coqtop import HEADER, Session, compile_library, library_text, version
+from grape_spec.coq.coqtop import HEADER, LIBRARY, Session, compile_library, library_text, version
 from grape_spec.coq.printer import Unstated
 from grape_spec.coq.rules import theorem_name
 from grape_spec.coq.statement import definition_text, stated
@@ -167,7 +167,7 @@ class Run:
     def _record(self, session: Session, claim: Claim, part: Part, coq: str, limit: float) -> CertificateRecord:
         blank = CertificateRecord(claim.id, part.name, NOT_CERTIFIED, "", 0.0, (), (), coq, "", states(part, claim))
         try:
-            entries = [entry for kind in KINDS if (entry := certificate(claim, part, kind)) is not None]
+            entries = _certificates(claim, part)
         except (NoScript, Unstated) as failure:
             return replace(blank, reason=f"no script: {failure}")
         rests_on = tuple(label(*use) for use in entries[0].uses)
@@ -185,6 +185,10 @@ def _checked(session: Session, entries: list[Certificate], blank: CertificateRec
     except NotCertified as failure:
         return replace(blank, reason=str(failure), seconds=perf_counter() - start)
     return replace(blank, status=CERTIFIED, axioms=tuple(axioms), seconds=perf_counter() - start)
+
+
+def _certificates(claim: Claim, part: Part) -> list[Certificate]:
+    return [entry for kind in KINDS if (entry := certificate(claim, part, kind)) is not None]
 
 
 def _joint_hash(entries: list[Certificate]) -> str:
@@ -249,48 +253,71 @@ def certify_claims(
 # -- files of subjects -------------------------------------------------------------------------------------------
 
 
-def write_subjects(records: Iterable[CertificateRecord], folder: Path) -> list[Path]:
-    """Write what is certified as files that Coq compiles: the library, and a file for each subject."""
+#: The two theorems of each part that a file holds, by claim and part.
+Theorems = Mapping[tuple[str, str], list[Certificate]]
+
+#: How to check a file of a subject, at its head.
+HOW = "Run coqc -Q . Grape FILE in this folder, for Definitions.v, Tactics.v and {}.v, in this order."
+
+
+def theorems_of(records: Iterable[CertificateRecord]) -> Theorems:
+    """The theorems that Coq accepted, where statement, script and library are those that it was given."""
+    found, unchanged = {}, []
+    for record in records:
+        if record.status == CERTIFIED and (entries := _certificates_of(record)) is not None:
+            found[record.claim, record.part] = entries
+            unchanged.append(record)
+    return {(r.claim, r.part): found[r.claim, r.part] for r in settled(unchanged) if r.status == CERTIFIED}
+
+
+def _certificates_of(record: CertificateRecord) -> list[Certificate] | None:
+    """What Coq was given for a record, or None if it would be given something else today."""
+    claim = CLAIMS.get(record.claim)
+    part = next((part for part in claim.parts if part.name == record.part), None) if claim is not None else None
+    if claim is None or part is None:
+        return None
+    try:
+        entries = _certificates(claim, part)
+    except (NoScript, Unstated):
+        return None
+    return entries if _joint_hash(entries) == record.hash else None
+
+
+def write_subjects(theorems: Theorems, folder: Path) -> list[Path]:
+    """Write theorems as files that Coq compiles: the library, and a file for each subject with what it rests on."""
     folder.mkdir(parents=True, exist_ok=True)
-    certified = {(r.claim, r.part) for r in records if r.status == CERTIFIED}
+    texts = {name: library_text(name) for name in LIBRARY}
+    for subject in dict.fromkeys(claim.partition(".")[0] for claim, _ in theorems):
+        texts[subject] = _subject_text(subject, theorems)
     written = []
-    for name in ("Definitions", "Tactics"):
+    for name, text in texts.items():
         written.append(folder / f"{name}.v")
-        written[-1].write_text(library_text(name), encoding="utf-8")
-    for subject in dict.fromkeys(id.split(".")[0] for id in CLAIMS):
-        own = [claim for claim in CLAIMS.values() if claim.id.split(".")[0] == subject]
-        text = subject_text(own, certified)
-        if text:
-            written.append(folder / f"{subject}.v")
-            written[-1].write_text(text, encoding="utf-8")
+        written[-1].write_text(text, encoding="utf-8")
     return written
 
 
-def subject_text(claims: Iterable[Claim], certified: set[tuple[str, str]]) -> str:
-    """A file with what is certified of claims, after what that rests on; empty if nothing is."""
-    seen: dict[tuple[str, str], None] = {}
+def _subject_text(subject: str, theorems: Theorems) -> str:
+    seen: set[tuple[str, str]] = set()
     pieces: list[str] = []
-    definitions: dict[str, None] = {}
+    definitions: set[str] = set()
 
-    def put(claim: Claim, part: Part) -> None:
-        if (claim.id, part.name) in seen:
+    def put(key: tuple[str, str]) -> None:
+        if key in seen:
             return
-        seen[claim.id, part.name] = None
-        entries = [entry for kind in KINDS if (entry := certificate(claim, part, kind)) is not None]
-        for use in entries[0].uses:
-            put(claim_of(use[0]), part_named(claim_of(use[0]), use[1]))
-        new = [id for entry in entries for id in entry.definitions if id not in definitions]
-        for id in dict.fromkeys(new):
-            definitions[id] = None
-            pieces.append(definition_text(id))
-        pieces.append(_comment(f"{label(claim.id, part.name)}: {claim.text}"))
-        pieces.extend(entry.proof() for entry in entries)
+        seen.add(key)
+        for use in theorems[key][0].uses:
+            put(use)
+        for id in (id for entry in theorems[key] for id in entry.definitions):
+            if id not in definitions:
+                definitions.add(id)
+                pieces.append(definition_text(id))
+        pieces.append(_comment(f"{label(*key)}: {claim_of(key[0]).text}"))
+        pieces.extend(entry.proof() for entry in theorems[key])
 
-    for claim in claims:
-        for part in claim.parts:
-            if (claim.id, part.name) in certified:
-                put(claim, part)
-    return "\n\n".join([HEADER.strip(), *pieces]) + "\n" if pieces else ""
+    for key in theorems:
+        if key[0].partition(".")[0] == subject:
+            put(key)
+    return "\n\n".join([_comment(HOW.format(subject)), HEADER.strip(), *pieces]) + "\n"
 
 
 def _comment(text: str) -> str:
