@@ -57,18 +57,18 @@ Proof.
 Qed.
 
 (** A certificate: what a sum is a linear combination of. *)
-Inductive item := Lin (c : R) (m : nat -> R) | Pick (c : R) (k : nat) (m : nat -> R) | Cnt (c : R).
-Definition point (t : item) (i : nat) : R :=
+Inductive item_ := Lin (c : R) (m : nat -> R) | Pick (c : R) (k : nat) (m : nat -> R) | Cnt (c : R).
+Definition point_ (t : item_) (i : nat) : R :=
   match t with Lin c m => c * m i | Pick c k m => c * (delta i k * m i) | Cnt c => c end.
-Definition total (n : nat) (t : item) : R :=
+Definition total_ (n : nat) (t : item_) : R :=
   match t with Lin c m => c * sum1 n m | Pick c k m => c * m k | Cnt c => c * INR n end.
-Definition fits (n : nat) (t : item) : Prop := match t with Pick _ k _ => (1 <= k <= n)%nat | _ => True end.
-Fixpoint points (l : list item) (i : nat) : R := match l with [] => 0 | t :: l => point t i + points l i end.
-Fixpoint totals (n : nat) (l : list item) : R := match l with [] => 0 | t :: l => total n t + totals n l end.
-Fixpoint all_fit (n : nat) (l : list item) : Prop := match l with [] => True | t :: l => fits n t /\ all_fit n l end.
-Lemma sum_comb n f l : all_fit n l -> (forall i, (1 <= i <= n)%nat -> f i = points l i) -> sum1 n f = totals n l.
+Definition fits_ (n : nat) (t : item_) : Prop := match t with Pick _ k _ => (1 <= k <= n)%nat | _ => True end.
+Fixpoint points_ (l : list item_) (i : nat) : R := match l with [] => 0 | t :: l => point_ t i + points_ l i end.
+Fixpoint totals_ (n : nat) (l : list item_) : R := match l with [] => 0 | t :: l => total_ n t + totals_ n l end.
+Fixpoint all_fit_ (n : nat) (l : list item_) : Prop := match l with [] => True | t :: l => fits_ n t /\ all_fit_ n l end.
+Lemma sum_comb n f l : all_fit_ n l -> (forall i, (1 <= i <= n)%nat -> f i = points_ l i) -> sum1 n f = totals_ n l.
 Proof.
-  intros F H. rewrite (sum1_ext n f (points l) H). clear H. induction l as [| t l IH]; simpl.
+  intros F H. rewrite (sum1_ext n f (points_ l) H). clear H. induction l as [| t l IH]; simpl.
   - apply sum1_zero.
   - simpl in F. destruct F as [F1 F2]. rewrite sum1_plus, IH by auto. f_equal. destruct t as [c m | c k m | c]; simpl.
     + apply (sum1_scal n c m).
@@ -291,10 +291,10 @@ with nonneg :=
   | |- 0 <= ?a ^ 2 => apply pow2_ge_0
   | |- 0 <= ?a * ?b => first [solve [apply Rmult_le_pos; nonneg] | nra]
   | |- 0 <= ?a / ?b => apply Rmult_le_pos; [nonneg | left; apply Rinv_0_lt_compat; pos]
+  | |- 0 <= 1 + - delta ?i ?j => apply delta_bounds
   | |- 0 <= ?a + ?b => first [solve [apply Rplus_le_le_0_compat; nonneg] | lra]
   | |- 0 <= / ?a => left; apply Rinv_0_lt_compat; pos
   | |- 0 <= delta ?i ?j => apply delta_bounds
-  | |- 0 <= 1 + - delta ?i ?j => apply delta_bounds
   | |- 0 <= sqrt _ => apply sqrt_pos
   | |- 0 <= Rabs _ => apply Rabs_pos
   | |- 0 <= INR _ => apply pos_INR
@@ -324,7 +324,23 @@ with nz_product := (* what multiplies out to a product *)
 Ltac deltas :=
   rewrite ?delta_self in *;
   repeat match goal with |- context [delta ?i ?j] =>
-    let E := fresh "E" in unfold delta at 1; destruct (Nat.eq_dec i j) as [E | E]; [try subst i; try subst j | ] end.
+    let E := fresh "E" in destruct (Nat.eq_dec i j) as [E | E];
+    [first [subst i | subst j | rewrite E in *]; rewrite ?delta_self in *
+    | rewrite ?(delta_other i j E), ?(delta_other j i (not_eq_sym E)) in *] end.
+(** Cases of minima, maxima, absolute values and conditions, then arithmetic. *)
+Ltac split1 :=
+  match goal with
+  | |- context [Rle_dec ?a ?b] => destruct (Rle_dec a b)
+  | |- context [Rlt_dec ?a ?b] => destruct (Rlt_dec a b)
+  | |- context [Req_EM_T ?a ?b] => destruct (Req_EM_T a b)
+  | |- context [Rcase_abs ?a] => destruct (Rcase_abs a)
+  | H : context [Rle_dec ?a ?b] |- _ => destruct (Rle_dec a b)
+  | H : context [Rlt_dec ?a ?b] |- _ => destruct (Rlt_dec a b)
+  | H : context [Req_EM_T ?a ?b] |- _ => destruct (Req_EM_T a b)
+  | H : context [Rcase_abs ?a] |- _ => destruct (Rcase_abs a)
+  end.
+Ltac splits := unfold Rltb, Rleb, Reqb, Rmin, Rmax, Rabs in *; cbv beta;
+  repeat (split1; cbv beta iota; cbn [andb orb negb] in *; try (exfalso; first [lra | congruence])).
 (** At least 1: sizes and their products. *)
 Ltac ge1 :=
   lazymatch goal with
@@ -336,7 +352,8 @@ Ltac ge1 :=
 Ltac fin :=
   first [reflexivity | ring | solve [field; nz]
         | solve [progress (rewrite ?Rmax_right by ge1); first [ring | field; nz]]
-        | solve [deltas; first [reflexivity | ring | solve [field; nz] | lia]]].
+        | solve [deltas; first [reflexivity | ring | solve [field; nz] | lia]]
+        | solve [lazymatch goal with |- context [if _ then _ else _] => splits; first [ring | field; nz] end]].
 
 (** The factors of what divides, known to be positive, and their inverses, for nonlinear arithmetic. *)
 Ltac facts :=
@@ -404,20 +421,6 @@ with by_depth :=
   match goal with H : known_slope _ |- _ => let K := fresh "K" in pose proof H as K; red in K; apply K; rng end.
 Ltac der_by := eapply d_val; [dv | reals; cbv beta; back; first [reflexivity | cbn [INR pred pow]; ring]].
 
-(** Cases of minima, maxima, absolute values and conditions, then arithmetic. *)
-Ltac split1 :=
-  match goal with
-  | |- context [Rle_dec ?a ?b] => destruct (Rle_dec a b)
-  | |- context [Rlt_dec ?a ?b] => destruct (Rlt_dec a b)
-  | |- context [Req_EM_T ?a ?b] => destruct (Req_EM_T a b)
-  | |- context [Rcase_abs ?a] => destruct (Rcase_abs a)
-  | H : context [Rle_dec ?a ?b] |- _ => destruct (Rle_dec a b)
-  | H : context [Rlt_dec ?a ?b] |- _ => destruct (Rlt_dec a b)
-  | H : context [Req_EM_T ?a ?b] |- _ => destruct (Req_EM_T a b)
-  | H : context [Rcase_abs ?a] |- _ => destruct (Rcase_abs a)
-  end.
-Ltac splits := unfold Rltb, Rleb, Reqb, Rmin, Rmax, Rabs in *; cbv beta;
-  repeat (split1; cbv beta iota; cbn [andb orb negb] in *; try (exfalso; lra)).
 Ltac expc := repeat first [rewrite exp_plus | rewrite exp_opp | rewrite exp_INR | rewrite exp_ln by pos | rewrite exp_0].
 Ltac lnc := repeat first [rewrite ln_prod1 by (intros; cbv beta; pos) | rewrite ln_mult by pos | rewrite ln_Rinv by pos | rewrite ln_pow by pos | rewrite ln_exp | rewrite ln_1
                          | rewrite ln_div by pos]; cbn [INR].
@@ -470,8 +473,13 @@ Ltac monotone := first [assumption | lra
     | |- _ * ?c <= _ * ?c => apply Rmult_le_compat_r; [nonneg | monotone]
     | |- ?c * _ <= ?c * _ => apply Rmult_le_compat_l; [nonneg | monotone]
     end | nra].
+Lemma le_by_factor l r a b c : 0 <= c -> l = a * c -> r = b * c -> a <= b -> l <= r.
+Proof. intros P -> -> H. apply Rmult_le_compat_r; auto. Qed.
+Lemma ge_by_factor l r a b c : 0 <= c -> l = a * c -> r = b * c -> a >= b -> l >= r.
+Proof. intros P -> -> H. apply Rle_ge, Rmult_le_compat_r; [auto | apply Rge_le; auto]. Qed.
 Ltac smt := try progress cancel_positive; goals; first [solve [nonneg] | solve [apply Rle_ge; nonneg]
-  | solve [try apply Rle_ge; lazymatch goal with |- _ * _ <= _ * _ => instances; monotone end] | masks; splits; goals; first [lra | (hyps; first [lra | nra | arith | alts])]
+  | solve [lazymatch goal with |- @eq R _ _ => first [ring | field; nz | rewrite ?Rmax_right by ge1; field; nz] end]
+  | solve [try apply Rle_ge; lazymatch goal with |- _ <= _ => instances; monotone end] | masks; splits; goals; first [lra | (hyps; first [lra | nra | arith | alts])]
   | solve [masks; deltas; splits; goals; first [lra | (hyps; first [lra | nra])]]].
 Lemma Ropp_lt_cancel_ a b h : - Rmin a b < h -> - a < h /\ - b < h.
 Proof. unfold Rmin; destruct (Rle_dec a b); lra. Qed.

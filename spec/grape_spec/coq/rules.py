@@ -25,7 +25,9 @@ from grape_spec.coq.terms import (
     has_derivative,
     index_text,
     number_of,
+    product_of,
     put,
+    signed_factors,
     sub,
     tree,
     written_out,
@@ -203,7 +205,31 @@ def normalised(script: Script, relation: Any, hypothesis: str) -> str:
 
 
 def normalise_goal(script: Script, relation: Any) -> None:
-    """The goal, a relation, with both sides in normal form."""
+    """The goal, a relation, with both sides in normal form and without factors of both that are not negative."""
+    _sides_in_normal_form(script, relation)
+    sign, left, right = relation
+    if sign in ("<=", ">="):
+        _without_common_factors(script, sign, script.canonical(left), script.canonical(right))
+
+
+def _without_common_factors(script: Script, sign: str, left: Tree, right: Tree) -> None:
+    """Both sides without the factors that they share, where these are not negative."""
+    (minus_left, own), (minus_right, others) = signed_factors(left), signed_factors(right)
+    common = []
+    for factor in own:
+        if factor in others and factor[0] != "q":
+            others = [*others[: others.index(factor)], *others[others.index(factor) + 1 :]]
+            common.append(factor)
+    if not common:
+        return
+    for factor in common:
+        own = [*own[: own.index(factor)], *own[own.index(factor) + 1 :]]
+    kept = (show(product_of(minus_left, own)), show(product_of(minus_right, others)), show(product_of(False, common)))
+    lemma = "le_by_factor" if sign == "<=" else "ge_by_factor"
+    script.say(f"try (apply ({lemma} _ _ {' '.join(kept)}); [solve [nonneg] | ring | ring | ]).")
+
+
+def _sides_in_normal_form(script: Script, relation: Any) -> None:
     sign, left, right = relation
     new = [script.canonical(side) for side in (left, right)]
     if unnamed(left) == unnamed(new[0]) and unnamed(right) == unnamed(new[1]):

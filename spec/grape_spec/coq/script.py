@@ -255,10 +255,10 @@ class Script:
             certificate.insert(0, text)
             reasons.insert(0, reason)
             point, total = ("+", (at_point, point)), ("+", (of_sum, total))
-        with self.block(f"sc ([{'; '.join(certificate)}] : list item)."):
-            self.say(f"intros {w} H{w}; cbn beta iota delta [points point].")
+        with self.block(f"sc ([{'; '.join(certificate)}] : list item_)."):
+            self.say(f"intros {w} H{w}; cbn beta iota delta [points_ point_].")
             self.equation(body, point)
-        self.say("cbn beta iota delta [totals total].")
+        self.say("cbn beta iota delta [totals_ total_].")
         with self.block(f"transitivity {show(total)}."):
             for reason in reasons:
                 with self.block("apply (f_equal2 Rplus)."):

@@ -385,6 +385,22 @@ def exchanged(node: Any, old: Tree, new: Tree) -> Any:
     return tuple(exchanged(part, old, new) for part in node) if isinstance(node, tuple) else node
 
 
+def signed_factors(node: Tree) -> tuple[bool, list[Tree]]:
+    """Whether a term has a minus, and its factors without it."""
+    if node[0] == "neg":
+        minus, factors = signed_factors(node[1])
+        return not minus, factors
+    if node[0] != "*":
+        return False, [node]
+    parts = [signed_factors(part) for part in node[1]]
+    return sum(minus for minus, _ in parts) % 2 == 1, [factor for _, factors in parts for factor in factors]
+
+
+def product_of(minus: bool, factors: list[Tree]) -> Tree:
+    found: Tree = ONE if not factors else factors[0] if len(factors) == 1 else ("*", tuple(factors))
+    return ("neg", found) if minus else found
+
+
 def avoid(node: Any, names: frozenset[str]) -> Any:
     """The tree with bound indices under other names than these."""
     if not isinstance(node, tuple):
