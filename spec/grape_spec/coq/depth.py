@@ -1,4 +1,4 @@
-"""Scripts for what holds at every depth of a recursive definition: induction over the depth (untrusted)."""
+"""Scripts for what holds at every depth of a recursive definition, or at every size: induction (untrusted)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sympy as sp
 from grape_spec.coq.printer import coq_id, coq_name, implicit_sizes
 from grape_spec.coq.script import Script
 from grape_spec.coq.statement import domain_of, type_of
-from grape_spec.coq.terms import NoScript, Tree, free, put, tree
+from grape_spec.coq.terms import ONE, ZERO, NoScript, Tree, free, put, sub, tree
 from grape_spec.coq.texts import function_text, show
 from grape_spec.language.registry import DEFINITIONS
 
@@ -176,3 +176,72 @@ def _general(own: str, given: Tree, depth: str, general: dict[str, Any]) -> Tree
     if own not in general:
         return given
     return ("i" if general[own].is_integer else "v", own)
+
+
+# -- induction over a size ---------------------------------------------------------------------------------------
+
+
+def induction_over_size(script: Script, goal: Any, n: str, about: list[str]) -> None:
+    """Prove an equation at every size n; ``about`` are the hypotheses that speak of it."""
+    _, left, right = goal
+    names = " ".join(about)
+    script.say(f"revert {names}.")
+    script.say(f"induction {n} as [ | {n} IH]; intros {names}; [lia | ].")
+    script.say(f"destruct {n} as [ | m_].")
+    at_one = [_base(side, n) for side in (left, right)]
+    with script.bullet("clear IH. cbn [sum1 prod1 INR]."):
+        script.say(f"change ({show(at_one[0])} = {show(at_one[1])}).")
+        script.equation(*at_one)
+    with script.bullet(
+        "feeds IH. set (n_ := S m_) in *. assert (Hn_ : (1 <= n_)%nat) by (unfold n_; lia). clearbody n_."
+    ):
+        old = [_renamed_size(side, n, "n_") for side in (left, right)]
+        new = [_grown(side, "n_") for side in old]
+        script.say("cbn [sum1 prod1]; rewrite ?S_INR.")
+        script.say(f"first [change ({show(new[0])} = {show(new[1])}) | idtac].")
+        change = [("+", (after, ("neg", before))) for after, before in zip(new, old, strict=True)]
+        with script.block(f"assert (Gl : {show(change[0])} = {show(change[1])})."):
+            script.equation(*change)
+        script.say("lra.")
+
+
+def _grown(node: Any, n: str) -> Any:
+    """A side at the size S n, with the last term of each sum taken out."""
+    if not isinstance(node, tuple):
+        return node
+    if node[:1] in (("sum",), ("prod",)) and node[1] == n:
+        last = _at_last(node[3], node[2], n)
+        return ("+" if node[0] == "sum" else "*", (node, last))
+    if node == ("inr", ("i", n)):
+        return ("+", (node, ONE))
+    if node == ("i", n):
+        return ("n+", (("k", 1), ("i", n)), ())
+    return tuple(_grown(part, n) for part in node)
+
+
+def _at_last(node: Any, i: str, n: str) -> Any:
+    if node == ("inr", ("i", i)):
+        return ("+", (("inr", ("i", n)), ONE))
+    if isinstance(node, tuple):
+        if node[:1] == ("i",) and node[1] == i:
+            return ("n+", (("k", 1), ("i", n)), ())
+        return tuple(_at_last(part, i, n) for part in node)
+    return node
+
+
+def _base(node: Any, n: str) -> Any:
+    """A side at the size 1."""
+    if not isinstance(node, tuple):
+        return node
+    if node[:1] in (("sum",), ("prod",)) and node[1] == n:
+        first = sub(_base(node[3], n), node[2], ("k", 1))
+        return ("+", (ZERO, first)) if node[0] == "sum" else ("*", (ONE, first))
+    if node[:1] == ("i",) and node[1] == n:
+        return ("k", 1)
+    return tuple(_base(part, n) for part in node)
+
+
+def _renamed_size(node: Any, old: str, new: str) -> Any:
+    if isinstance(node, tuple):
+        return tuple(_renamed_size(part, old, new) for part in node)
+    return new if node == old else node

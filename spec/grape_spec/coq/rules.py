@@ -10,7 +10,7 @@ from typing import Any
 
 import sympy as sp
 
-from grape_spec.coq.depth import induction_over_depth, slopes_of_recursions
+from grape_spec.coq.depth import induction_over_depth, induction_over_size, slopes_of_recursions
 from grape_spec.coq.printer import coq_id, coq_name
 from grape_spec.coq.script import Script, unnamed
 from grape_spec.coq.statement import Statement, loose_in, quantified, stated
@@ -28,7 +28,6 @@ from grape_spec.coq.terms import (
     product_of,
     put,
     signed_factors,
-    sub,
     tree,
     written_out,
 )
@@ -521,75 +520,10 @@ def _from_minimum(work: Work) -> None:
     work.script.say(f"first [pose proof {lemma}; lra | facts; smt].")
 
 
-# -- induction over a size ---------------------------------------------------------------------------------------
-
-
 def _induction(work: Work) -> None:
-    script, goal = work.script, work.goal
     n = coq_name(work.part.by.size)  # type: ignore[attr-defined]
-    _, left, right = goal
     about = [h.name for h in work.statement.hypotheses if re.search(rf"\b{re.escape(n)}\b", h.text)]
-    names = " ".join(about)
-    script.say(f"revert {names}.")
-    script.say(f"induction {n} as [ | {n} IH]; intros {names}; [lia | ].")
-    script.say(f"destruct {n} as [ | m_].")
-    at_one = [_base(side, n) for side in (left, right)]
-    with script.bullet("clear IH. cbn [sum1 prod1 INR]."):
-        script.say(f"change ({show(at_one[0])} = {show(at_one[1])}).")
-        script.equation(*at_one)
-    with script.bullet(
-        "feeds IH. set (n_ := S m_) in *. assert (Hn_ : (1 <= n_)%nat) by (unfold n_; lia). clearbody n_."
-    ):
-        old = [_renamed_size(side, n, "n_") for side in (left, right)]
-        new = [_grown(side, "n_") for side in old]
-        script.say("cbn [sum1 prod1]; rewrite ?S_INR.")
-        script.say(f"first [change ({show(new[0])} = {show(new[1])}) | idtac].")
-        change = [("+", (after, ("neg", before))) for after, before in zip(new, old, strict=True)]
-        with script.block(f"assert (Gl : {show(change[0])} = {show(change[1])})."):
-            script.equation(*change)
-        script.say("lra.")
-
-
-def _grown(node: Any, n: str) -> Any:
-    """A side at the size S n, with the last term of each sum taken out."""
-    if not isinstance(node, tuple):
-        return node
-    if node[:1] in (("sum",), ("prod",)) and node[1] == n:
-        last = _at_last(node[3], node[2], n)
-        return ("+" if node[0] == "sum" else "*", (node, last))
-    if node == ("inr", ("i", n)):
-        return ("+", (node, ONE))
-    if node == ("i", n):
-        return ("n+", (("k", 1), ("i", n)), ())
-    return tuple(_grown(part, n) for part in node)
-
-
-def _at_last(node: Any, i: str, n: str) -> Any:
-    if node == ("inr", ("i", i)):
-        return ("+", (("inr", ("i", n)), ONE))
-    if isinstance(node, tuple):
-        if node[:1] == ("i",) and node[1] == i:
-            return ("n+", (("k", 1), ("i", n)), ())
-        return tuple(_at_last(part, i, n) for part in node)
-    return node
-
-
-def _base(node: Any, n: str) -> Any:
-    """A side at the size 1."""
-    if not isinstance(node, tuple):
-        return node
-    if node[:1] in (("sum",), ("prod",)) and node[1] == n:
-        first = sub(_base(node[3], n), node[2], ("k", 1))
-        return ("+", (ZERO, first)) if node[0] == "sum" else ("*", (ONE, first))
-    if node[:1] == ("i",) and node[1] == n:
-        return ("k", 1)
-    return tuple(_base(part, n) for part in node)
-
-
-def _renamed_size(node: Any, old: str, new: str) -> Any:
-    if isinstance(node, tuple):
-        return tuple(_renamed_size(part, old, new) for part in node)
-    return new if node == old else node
+    induction_over_size(work.script, work.goal, n, about)
 
 
 def _over_depth(work: Work) -> None:
