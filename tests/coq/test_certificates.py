@@ -34,12 +34,18 @@ SAMPLE = (
     ("kl.nonnegative", "bound"),
     ("ppo.clip.sign_form", ""),
     ("trpo.conjugate_gradient", "n = 3: unknown 3 is found"),
+    ("grpo.advantage.affine", "unit and origin"),  # a root that is a multiple of another
+    ("grpo.advantage.binary", "of a failure"),  # a root that is a product of others, and masks
+    ("advantage.gae.masked", "values of a whole sequence"),  # recursive, with other families put in
 )
 
 #: Parts, and what makes each of them false.
 FALSE = (
     ("policy.softmax.normalised", "", ") = 1.", ") = 2."),
     ("trpo.conjugate_gradient", "n = 3: unknown 3 is found", " = (", " = 2 * ("),
+    ("grpo.advantage.unit_variance", "", "((INR G) - ddof).", "(INR G)."),
+    ("grpo.advantage.binary", "of a success", "(1 - success_rate)", "(2 - success_rate)"),
+    ("advantage.gae.masked", "values of a whole sequence", "counting token_values).", "counting value_noise)."),
 )
 
 

@@ -256,6 +256,12 @@ Proof. intros H. rewrite <- (Rinv_involutive a); [apply Rinv_0_lt_compat; auto |
 Ltac rng := first [assumption | lia
   | match goal with H : forall _ : nat, _ -> forall _ : nat, _ -> (1 <= _ <= _)%nat |- (1 <= _ <= _)%nat => apply H; rng end
   | match goal with H : forall _ : nat, _ -> (1 <= _ <= _)%nat |- (1 <= _ <= _)%nat => apply H; rng end].
+Lemma Rlt_eq_r a b : a = b -> 0 < b -> 0 < a. Proof. lra. Qed.
+Lemma Rlt_sq a : a <> 0 -> 0 < a ^ 2. Proof. intros; nra. Qed.
+Lemma opp_neg a : a < 0 -> 0 < - a. Proof. lra. Qed.
+Lemma neg_neg a b : a < 0 -> b < 0 -> 0 < a * b. Proof. intros; nra. Qed.
+Lemma pos_neg a b : 0 < a -> b < 0 -> a * b < 0. Proof. intros; nra. Qed.
+Lemma neg_pos a b : a < 0 -> 0 < b -> a * b < 0. Proof. intros; nra. Qed.
 (** Positivity, by the form of what is to be positive. *)
 Ltac pos :=
   lazymatch goal with
@@ -264,10 +270,12 @@ Ltac pos :=
   | |- 0 < sum1 _ _ => first [assumption | apply sum1_pos; [rng | let i := fresh "i" in let H := fresh "H" in intros i H; cbv beta; pos]]
   | |- 0 < prod1 _ _ => apply prod1_pos; let i := fresh "i" in let H := fresh "H" in intros i H; cbv beta; pos
   | |- 0 < INR _ => apply lt_0_INR; lia
-  | |- 0 < ?a * ?b => first [solve [auto with real] | solve [apply Rmult_lt_0_compat; pos] | solve [known] | nra]
+  | |- 0 < ?a * ?b => first [solve [auto with real] | solve [apply Rmult_lt_0_compat; pos] | solve [known] | solve [apply neg_neg; neg] | nra]
   | |- 0 < ?a / ?b => first [solve [known] | apply Rdiv_lt_0_compat; pos]
   | |- 0 < / ?a => apply Rinv_0_lt_compat; pos
+  | |- 0 < ?a ^ 2 => first [solve [apply pow_lt; pos] | apply Rlt_sq; lra]
   | |- 0 < ?a ^ _ => apply pow_lt; pos
+  | |- 0 < - _ => first [solve [known] | apply opp_neg; neg]
   | |- 0 < Rmax 1 _ => apply Rlt_le_trans with 1; [lra | apply Rmax_l]
   | |- 0 < ?a + ?b => first [solve [known] | solve [apply Rplus_lt_0_compat; pos] | solve [apply Rplus_lt_le_0_compat; [pos | nonneg]]
                             | solve [apply Rplus_le_lt_0_compat; [nonneg | pos]] | lra]
@@ -275,6 +283,12 @@ Ltac pos :=
   | |- 0 < upd2 _ _ _ _ _ _ => first [solve [known] | unfold upd2; repeat destruct (Nat.eq_dec _ _); pos]
   | |- 0 < upd3 _ _ _ _ _ _ _ _ => first [solve [known] | unfold upd3; repeat destruct (Nat.eq_dec _ _); pos]
   | |- 0 < _ => known
+  end
+with neg :=
+  lazymatch goal with
+  | |- ?a * ?b < 0 => first [solve [apply pos_neg; [pos | neg]] | apply neg_pos; [neg | pos]]
+  | |- / _ < 0 => apply Rinv_lt_0_compat; neg
+  | |- _ => lra
   end
 with known :=
   first [assumption | lra
@@ -286,15 +300,15 @@ with known :=
         | solve [match goal with H : _ |- _ => apply H; rng end]]
 with nonneg :=
   lazymatch goal with
+  | |- 0 <= delta ?i ?j => apply delta_bounds
+  | |- 0 <= 1 + - delta ?i ?j => apply delta_bounds
   | |- 0 <= sum1 _ _ => apply sum1_nonneg; let i := fresh "i" in let H := fresh "H" in intros i H; cbv beta; nonneg
   | |- 0 <= ?a * ?a => apply Rle_0_sqr
   | |- 0 <= ?a ^ 2 => apply pow2_ge_0
   | |- 0 <= ?a * ?b => first [solve [apply Rmult_le_pos; nonneg] | nra]
   | |- 0 <= ?a / ?b => apply Rmult_le_pos; [nonneg | left; apply Rinv_0_lt_compat; pos]
-  | |- 0 <= 1 + - delta ?i ?j => apply delta_bounds
   | |- 0 <= ?a + ?b => first [solve [apply Rplus_le_le_0_compat; nonneg] | lra]
   | |- 0 <= / ?a => left; apply Rinv_0_lt_compat; pos
-  | |- 0 <= delta ?i ?j => apply delta_bounds
   | |- 0 <= sqrt _ => apply sqrt_pos
   | |- 0 <= Rabs _ => apply Rabs_pos
   | |- 0 <= INR _ => apply pos_INR
@@ -341,6 +355,14 @@ Ltac split1 :=
   end.
 Ltac splits := unfold Rltb, Rleb, Reqb, Rmin, Rmax, Rabs in *; cbv beta;
   repeat (split1; cbv beta iota; cbn [andb orb negb] in *; try (exfalso; first [lra | congruence])).
+(** Masks, by their two values. *)
+Ltac mask_cases :=
+  progress repeat match goal with
+  | H : forall i : nat, _ -> ?f i = 0 \/ ?f i = 1 |- context [?f ?k] => let E := fresh "E" in destruct (H k) as [E | E]; [rng | rewrite E | rewrite E]
+  | H : forall i j : nat, _ -> _ -> ?f i j = 0 \/ ?f i j = 1 |- context [?f ?k ?l] =>
+      let E := fresh "E" in destruct (H k l) as [E | E]; [rng | rng | rewrite E | rewrite E]
+  | H : ?x = 0 \/ ?x = 1 |- context [?x] => destruct H; subst x
+  end.
 (** At least 1: sizes and their products. *)
 Ltac ge1 :=
   lazymatch goal with
@@ -353,7 +375,8 @@ Ltac fin :=
   first [reflexivity | ring | solve [field; nz]
         | solve [progress (rewrite ?Rmax_right by ge1); first [ring | field; nz]]
         | solve [deltas; first [reflexivity | ring | solve [field; nz] | lia]]
-        | solve [lazymatch goal with |- context [if _ then _ else _] => splits; first [ring | field; nz] end]].
+        | solve [lazymatch goal with |- context [if _ then _ else _] => splits; first [ring | field; nz] end]
+        | solve [mask_cases; first [ring | field; nz]]].
 
 (** The factors of what divides, known to be positive, and their inverses, for nonlinear arithmetic. *)
 Ltac facts :=
@@ -368,11 +391,31 @@ Ltac facts :=
   | H : forall i j : nat, _ -> _ -> 0 < ?f i j |- context [?f ?k ?l] => lazymatch goal with K : 0 < f k l |- _ => fail | _ => assert (0 < f k l) by (apply H; rng) end
   end.
 
-(** A fraction and its divisor are positive, so what stands above the line is. *)
+(** A fraction c / b is positive and its divisor has a sign, so what stands above the line has that sign. *)
 Ltac positive_above a b H :=
   match goal with |- 0 < ?c => replace c with (a * b) by (field; nz); apply Rmult_lt_0_compat; [exact H | pos] end.
+Ltac above_sign c a b H :=
+  first [assert (0 < c) by (positive_above a b H) | assert (0 < - c) by (positive_above a (- b) H) | idtac].
 Ltac lastpos := solve [facts; nra].
-Ltac root_square := rewrite pow2_sqrt by (first [solve [nonneg] | lastpos]); field; nz.
+(** A root as a rational multiple of the product of others. *)
+Lemma root_0 v c : v = c ^ 2 -> sqrt v = Rabs c.
+Proof. intros ->. rewrite <- sqrt_Rsqr_abs. unfold Rsqr. f_equal. ring. Qed.
+Lemma root_1 v c w : 0 <= w -> v = c ^ 2 * w -> sqrt v = Rabs c * sqrt w.
+Proof. intros W ->. rewrite sqrt_mult by (auto; apply pow2_ge_0). f_equal. apply root_0; auto. Qed.
+Lemma root_2 v c w x : 0 <= w -> 0 <= x -> v = c ^ 2 * w * x -> sqrt v = Rabs c * sqrt w * sqrt x.
+Proof. intros W X E. rewrite Rmult_assoc, <- sqrt_mult, <- Rmult_assoc in * by auto. apply root_1; [apply Rmult_le_pos; auto | rewrite E; ring]. Qed.
+Lemma root_3 v c w x y : 0 <= w -> 0 <= x -> 0 <= y -> v = c ^ 2 * w * x * y -> sqrt v = Rabs c * sqrt w * sqrt x * sqrt y.
+Proof.
+  intros W X Y E. rewrite Rmult_assoc, <- (sqrt_mult x y) by auto. apply root_2; auto; [apply Rmult_le_pos; auto | rewrite E; ring].
+Qed.
+Lemma solved a b c d t : a = b -> c - d = t * (a - b) -> c = d. Proof. intros -> H. apply Rminus_diag_uniq. rewrite H. ring. Qed.
+Ltac root_multiple :=
+  let c := first [solve [nonneg] | lastpos] in
+  first [apply root_3; [c | c | c | ] | apply root_2; [c | c | ] | apply root_1; [c | ] | apply root_0].
+Ltac signed_multiple H :=
+  match type of H with context [Rabs ?c] =>
+    first [rewrite (Rabs_pos_eq c) in H by (first [solve [nonneg] | lastpos | lra])
+          | rewrite (Rabs_left1 c) in H by (left; neg)] end.
 Ltac root_nz := first [solve [nz] | repeat split; first [solve [nz] | apply nz_pos; apply sqrt_lt_R0; lastpos | apply nz_pos; lastpos]].
 Ltac sc l := (* the sum is the combination l *)
   etransitivity; [apply (sum_comb _ _ l); [simpl; repeat split; rng | ] | ].
@@ -558,8 +601,8 @@ Ltac val :=
   | |- (_ <= _)%nat => lia
   | |- match ?n with O => _ | S _ => _ end => destruct n; val
   | |- if ?b then _ else _ => let E := fresh "E" in destruct b eqn:E; val
-  | |- _ <> 0 => first [assumption | solve [nz] | solve [side]]
-  | |- 0 < _ => first [solve [pos] | solve [side]]
+  | |- _ <> 0 => first [assumption | solve [nz] | solve [side] | solve [splits; nz]]
+  | |- 0 < _ => first [solve [pos] | solve [side] | solve [splits; pos]]
   | |- 0 <= _ => first [solve [nonneg] | solve [side]]
   | |- _ => first [solve [match goal with H : _ |- _ => apply H; val end] | side]
   end

@@ -8,10 +8,11 @@ import sympy as sp
 
 from grape_spec.coq.depth import slopes_of_recursions
 from grape_spec.coq.printer import coq_id, coq_name, implicit_sizes
-from grape_spec.coq.rules import Work, normalised_assumptions, unfolding
+from grape_spec.coq.rules import Work, assumed_positive, known_totals, normalised_assumptions, unfolding
 from grape_spec.coq.script import Script
 from grape_spec.coq.statement import definition_text, domain_of, type_of
-from grape_spec.coq.texts import show
+from grape_spec.coq.terms import ONE, has_sum_over, roots_in
+from grape_spec.coq.texts import prop, show
 from grape_spec.language.expressions import Diff
 from grape_spec.language.registry import definition
 
@@ -33,9 +34,36 @@ def value_script(work: Work) -> list[str]:
         if definition(id).recursion is not None:
             _recursion_has_values(script, definition(id), unfolded, varied)
     slopes_of_recursions(script, work.goal, unfolded)
+    _positive_roots(work)
     _divisors(work)
     script.say("val.")
     return script.lines
+
+
+def _positive_roots(work: Work) -> None:
+    """What stands under a root with a sum is positive: what is positive or assumed so, multiplied."""
+    script = work.script
+    assumed = assumed_positive(work)
+    inside = [root[1] for root in roots_in((work.goal, work.assumed)) if has_sum_over(root)]
+    inside = [node for node in dict.fromkeys(inside) if node not in assumed]
+    if not inside:
+        return
+    for n, (formula, loose) in enumerate(zip(work.assumed, work.loose, strict=True)):
+        if not loose:
+            script.say(f"change ({prop(formula)}) in A{n}.")
+    known_totals(work)
+    for node in assumed:
+        script.normal.assume_positive(node)
+    for node in inside:
+        factors = [(script.normal.ratio(node, known), known) for known in (ONE, *assumed)]
+        products = [
+            ("*", (factor, known)) for factor, known in factors if factor is not None and not has_sum_over(factor)
+        ]
+        if products:
+            product = min(products, key=lambda product: len(show(product)))
+            with script.block(f"assert (0 < {show(node)})."):
+                script.say(f"apply (Rlt_eq_r _ {show(product)}); [ | pos].")
+                script.equation(node, product)
 
 
 def _divisors(work: Work) -> None:
@@ -54,10 +82,11 @@ def _divisors(work: Work) -> None:
 
 def _recursion_has_values(script: Script, entry: Any, unfolded: str, varied: set[Any]) -> None:
     """A recursive definition has a value at every depth, for all values of its symbols and of families that vary."""
-    general = [thing for thing in entry.of if isinstance(thing, sp.Symbol) or thing in varied]
+    domain = {thing: domain_of(thing, [entry.body], {}) for thing in entry.of}
+    general = [t for t in entry.of if isinstance(t, sp.Symbol) or t in varied or not domain[t]]
     ordered = [entry.recursion.over, *(t for t in general if t != entry.recursion.over)]
     binders = " ".join(f"({coq_name(t)} : {type_of(t, [entry.body])})" for t in ordered)
-    domains = [h.text for t in ordered[1:] for h in domain_of(t, [entry.body], {})]
+    domains = [h.text for t in ordered[1:] for h in domain[t]]
     name, label = f"{coq_id(entry.id)}_defined", script.fresh("V")
     applied_to = " ".join(map(coq_name, [*implicit_sizes(entry), *entry.of]))
     conclusion = " -> ".join([*(f"({text})" for text in domains), f"{name} {applied_to}"])

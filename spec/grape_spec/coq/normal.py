@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fractions import Fraction
+from math import isqrt
 from typing import Any, TypeAlias
 
 from grape_spec.coq.terms import ONE, ZERO, NoScript, Tree, free, index_text, number_of, put, simple_index, sub
@@ -50,9 +51,12 @@ class Normal:
         self.totals_of_rows: list[tuple[Tree, str, Form, str]] = []
         #: Family whose rows sum to one, with the size of a row and the hypothesis.
         self.rows: dict[str, tuple[str, str]] = {}
+        #: Families whose entries are 0 or 1.
+        self.masks: set[str] = set()
         #: Derivatives that facts give, by function and variable.
         self.slopes: dict[tuple[Tree, Tree], Tree] = {}
         self._roots: dict[str, Tree] = {}
+        self._negative: set[str] = set()
         self._forms: dict[Tree, Form] = {}
 
     def forget(self) -> None:
@@ -73,13 +77,16 @@ class Normal:
         powers = dict(left)
         for key, exponent in right:
             new = powers.get(key, 0) + exponent
-            if self.atoms[key][0] == "delta" and new > 1:
+            if new > 1 and self._is_its_square(self.atoms[key]):
                 new = 1
             if new:
                 powers[key] = new
             else:
                 powers.pop(key, None)
         return tuple(sorted(powers.items()))
+
+    def _is_its_square(self, atom: Tree) -> bool:
+        return atom[0] == "delta" or (atom[0] == "ap" and atom[1] in self.masks)
 
     def times(self, left: Form, right: Form) -> Form:
         found: Form = {}
@@ -122,7 +129,20 @@ class Normal:
         inverse = tuple((key, -exponent) for key, exponent in common)
         primitive = {self._joined(monomial, inverse): c for monomial, c in form.items()}
         lead = primitive[max(primitive, key=lambda monomial: (len(monomial), monomial))]
-        return lead, common, {monomial: c / lead for monomial, c in primitive.items()}
+        own = {monomial: c / lead for monomial, c in primitive.items()}
+        if self._negative and show(self.back(own)) in self._negative:
+            lead, own = -lead, {monomial: -c for monomial, c in own.items()}
+        return lead, common, own
+
+    def assume_positive(self, node: Tree) -> None:
+        """Take note of a term that is positive: it stands for its equals under roots, and its factor has its sign."""
+        form = self.of(node)
+        if len(form) > 1:
+            lead, common, primitive = self.content(form)
+            if lead < 0 and all(self.atoms[key][0] == "inr" for key, _ in common):
+                self._negative.add(show(self.back(primitive)))
+                self.forget()
+        self.under_root(node)
 
     def inverse(self, form: Form) -> Form:
         if not form:
@@ -133,6 +153,62 @@ class Normal:
         c, monomial, primitive = self.content(form)
         own = tuple((key, -exponent) for key, exponent in monomial)
         return {self._joined(own, ((self.atom(self.back(primitive)), -1),)): 1 / c}
+
+    # -- roots -------------------------------------------------------------------------------------------------
+
+    def _factored(self, form: Form) -> tuple[Fraction, Monomial]:
+        """A form as a number times powers of atoms, what is left as one of them."""
+        if len(form) == 1:
+            ((monomial, c),) = form.items()
+            return c, monomial
+        c, monomial, primitive = self.content(form)
+        return c, self._joined(monomial, ((self.atom(self.back(primitive)), 1),))
+
+    def _quotient(self, node: Tree, others: Iterable[Tree]) -> tuple[Fraction, Monomial] | None:
+        """A term over others, as a number times powers of atoms."""
+        forms = [self.of(part) for part in (node, *others)]
+        if not all(forms):
+            return None
+        (number, powers), *divisors = map(self._factored, forms)
+        for other, below in divisors:
+            number, powers = number / other, self._joined(powers, tuple((key, -exponent) for key, exponent in below))
+        return number, powers
+
+    def ratio(self, node: Tree, other: Tree) -> Tree | None:
+        """A term over another, as a product."""
+        found = self._quotient(node, [other])
+        return self.term(found[1], found[0]) if found is not None else None
+
+    def ratio_of_roots(self, root: Tree, others: tuple[Tree, ...]) -> Tree | None:
+        """The rational factor, but for its sign, by which a root is a multiple of the product of others."""
+        found = self._quotient(root[1], [other[1] for other in others])
+        number = _square_root(found[0]) if found is not None else None
+        if found is None or number is None or any(exponent % 2 for _, exponent in found[1]):
+            return None
+        return self.term(tuple((key, exponent // 2) for key, exponent in found[1]), number)
+
+    def solved(self, root: Tree, above: Tree, below: Tree) -> tuple[Tree, Tree, Tree] | None:
+        """The equation root² · below = above, solved for a product that holds an atom which no other product does.
+
+        The last of the three is the number by which it is multiplied.
+        """
+        square = ((self.atom(root), 2),)
+        left = {self._joined(monomial, square): c for monomial, c in self._expanded(below).items()}
+        form = add(left, {monomial: -c for monomial, c in self._expanded(above).items()})
+        places: dict[str, list[tuple[Monomial, int]]] = {}
+        for monomial in form:
+            for key, exponent in monomial:
+                places.setdefault(key, []).append((monomial, exponent))
+        alone = [own[0][0] for own in places.values() if len(own) == 1 and (own[0][1] == 1 or own[0][0] == square)]
+        if not alone:
+            return None
+        chosen = min(alone, key=lambda monomial: (square[0] not in monomial, len(monomial), monomial))
+        rest = {monomial: -c / form[chosen] for monomial, c in form.items() if monomial != chosen}
+        return self.term(chosen), self.back(rest), ("q", 1 / form[chosen])
+
+    def _expanded(self, node: Tree) -> Form:
+        """A polynomial multiplied out; roots stay as they are."""
+        return self._product(node[1] if node[0] == "*" else [node])
 
     # -- back to trees -----------------------------------------------------------------------------------------
 
@@ -431,6 +507,13 @@ class Normal:
         if not varies[1]:
             return ("*", (left, last))
         return ("+", (("*", (left, last)), ("*", (first, right))))
+
+
+def _square_root(q: Fraction) -> Fraction | None:
+    if q <= 0:
+        return None
+    root = Fraction(isqrt(q.numerator), isqrt(q.denominator))
+    return root if root**2 == q else None
 
 
 def fresh_bound(body: Tree, i: str) -> str:

@@ -27,13 +27,14 @@ from grape_spec.coq.terms import (
     number_of,
     product_of,
     put,
+    roots_in,
     signed_factors,
     tree,
     written_out,
 )
 from grape_spec.coq.texts import function_text, point_text, prop, show, value_text
 from grape_spec.language.claims import Claim, Part
-from grape_spec.language.domains import Interval, OneOf, Positive, RowDomain, SimplexDomain
+from grape_spec.language.domains import Interval, Mask, OneOf, Positive, RowDomain, SimplexDomain
 from grape_spec.language.expressions import At
 from grape_spec.language.registry import claim_of, definition
 from grape_spec.language.symbols import DECLARATIONS, declared_name
@@ -112,6 +113,8 @@ class Work:
             if isinstance(entry.domain, RowDomain) and isinstance(thing, sp.IndexedBase):
                 name = coq_name(thing)
                 script.normal.rows[name] = (self._size(entry.sizes[-1]), f"H{name}_t")
+            if entry.domain == Mask() and isinstance(thing, sp.IndexedBase):
+                script.normal.masks.add(coq_name(thing))
         return script
 
     def _size(self, size: sp.Expr) -> str:
@@ -138,6 +141,8 @@ def script_of(work: Work) -> list[str]:
     """
     begin(work)
     known_totals(work)
+    for node in assumed_positive(work):
+        work.script.normal.assume_positive(node)
     rule = next((write for kind, write in _RULES.items() if isinstance(work.part.by, kind)), None)
     if rule is None:
         raise NoScript(f"the rule {type(work.part.by).__name__}")
@@ -184,6 +189,13 @@ def known_totals(work: Work) -> None:
         normal.forget()
 
 
+def assumed_positive(work: Work) -> list[Tree]:
+    """The terms that are assumed to be positive."""
+    pairs = zip(work.assumed, work.loose, strict=True)
+    known = (formula for formula, loose in pairs if not loose and not has_derivative(formula))
+    return [formula[1] for formula in known if formula[0] == ">" and formula[2] == ZERO]
+
+
 def normalised(script: Script, relation: Any, hypothesis: str) -> str:
     """From a hypothesis that is a relation, the same with both sides in normal form."""
     sign, left, right = relation
@@ -199,7 +211,7 @@ def normalised(script: Script, relation: Any, hypothesis: str) -> str:
         script.say(f"clear {hypothesis}.")
     if sign == ">" and right == ZERO and new[0][0] not in ("v", "ap", "sum"):
         above, below = script.over_common_divisor(script.normal.of(left))
-        script.say(f"try (assert (0 < {show(above)}) by (positive_above ({show(new[0])}) ({show(below)}) {name})).")
+        script.say(f"above_sign {show(above)} ({show(new[0])}) ({show(below)}) {name}.")
     return name
 
 
@@ -418,17 +430,24 @@ def _last_entries(work: Work, node: Any) -> None:
 def _smt(work: Work) -> None:
     script, goal = work.script, work.goal
     by = work.part.by
+    names = []
     for fact in getattr(by, "given", ()):
-        said = use_fact(work, fact)
-        goal = _with_slope(work, said, goal)
+        names.append(use_fact(work, fact))
+        goal = _with_slope(work, names[-1], goal)
     if goal[0] == "=" and goal[1][0] == "diff":
         goal = _slope_to_show(work, goal)
     if goal[0] in _SIGNS and not has_derivative(goal):
         normalise_goal(script, goal)
     for n, (formula, loose) in enumerate(zip(work.assumed, work.loose, strict=True)):
         if formula[0] in _SIGNS and not loose:
-            normalised(script, formula, f"A{n}")
-    script.say("facts. smt.")
+            names.append(normalised(script, formula, f"A{n}"))
+    roots = roots_in((goal, tuple(work.said.values()))) if goal[0] == "=" else []
+    if roots:
+        known = script.known_squares(roots)
+        rewritten = " ".join(f"try rewrite {name};" for name in names)
+        script.say(f"first [solve [{rewritten} splits; field [{known}]; root_nz] | facts; smt].")
+    else:
+        script.say("facts. smt.")
 
 
 def _with_slope(work: Work, name: str, goal: Any) -> Any:

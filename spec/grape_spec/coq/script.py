@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import chain, combinations
 from typing import Any
 
 from grape_spec.coq.normal import Form, Normal
-from grape_spec.coq.terms import ONE, ZERO, NoScript, Tree, free, has_derivative, index_text, rename, sub
+from grape_spec.coq.terms import (
+    ONE,
+    ZERO,
+    NoScript,
+    Tree,
+    free,
+    has_derivative,
+    has_sum_over,
+    index_text,
+    rename,
+    roots_in,
+    sub,
+)
 from grape_spec.coq.texts import argument_text, function_text, point_text, rational, show, split_point, value_text
 
 _POLYNOMIAL = {"q", "v", "ap", "inr", "rec"}
@@ -116,23 +129,56 @@ class Script:
 
     def equal_polynomials(self, left: Tree, right: Tree) -> None:
         """Prove an equation that is rational but for roots, whose squares are known."""
-        roots = {**_roots(left), **_roots(right)}
+        roots = roots_in((left, right))
         if not roots:
             self.say("fin.")
             return
-        squares = []
-        for key, node in sorted(roots.items()):
-            above, below = self.over_common_divisor(self.normal.of(node[1]))
-            name = self.fresh("Hs")
-            squares.append(name)
-            with self.block(f"assert ({name} : {key} ^ 2 * {show(below)} = {show(above)})."):
-                self.say("rewrite pow2_sqrt by (first [solve [nonneg] | lastpos]).")
-                if "'sum'" in str(node[1]):
-                    self.equation(("*", (node[1], below)), above)
-                else:
-                    self.say("field; nz.")
-        known = " ".join(squares)
+        known = self.known_squares(roots)
         self.say(f"first [fin | ring [{known}] | solve [field [{known}]; nz] | solve [field [{known}]; root_nz]].")
+
+    def known_squares(self, roots: list[Tree]) -> str:
+        """Prove what the squares of roots are; gives the names of the hypotheses."""
+        apart = self._apart({show(root): root for root in roots})
+        return " ".join(self._square(root) for _, root in sorted(apart.items()))
+
+    def _apart(self, roots: dict[str, Tree]) -> dict[str, Tree]:
+        """The roots that are no rational multiples of products of others; the rest is rewritten as such multiples."""
+        kept: dict[str, Tree] = {}
+        for key in sorted(roots, key=lambda key: (len(key), key)):
+            for others in chain.from_iterable(combinations(kept.values(), n) for n in range(4)):
+                factor = self.normal.ratio_of_roots(roots[key], others)
+                if factor is not None:
+                    self._as_multiple(roots[key], factor, others)
+                    break
+            else:
+                kept[key] = roots[key]
+        return kept
+
+    def _as_multiple(self, root: Tree, factor: Tree, others: tuple[Tree, ...]) -> None:
+        name = self.fresh("Hr")
+        product = "".join(f" * {show(other)}" for other in others)
+        square: Tree = ("^", factor, 2)
+        with self.block(f"assert ({name} : {show(root)} = Rabs {show(factor)}{product})."):
+            self.say("root_multiple.")
+            self.equation(root[1], ("*", (square, *(other[1] for other in others))) if others else square)
+        self.say(f"signed_multiple {name}. rewrite ?{name}.")
+
+    def _square(self, root: Tree) -> str:
+        """Prove what the square of a root is, with a single product on the left; gives the name of the hypothesis."""
+        above, below = self.over_common_divisor(self.normal.of(root[1]))
+        square, name = self.fresh("Hs"), self.fresh("Hm")
+        with self.block(f"assert ({square} : {show(root)} ^ 2 * {show(below)} = {show(above)})."):
+            self.say("rewrite pow2_sqrt by (first [solve [nonneg] | lastpos]).")
+            if has_sum_over(root):
+                self.equation(("*", (root[1], below)), above)
+            else:
+                self.say("field; nz.")
+        rule = self.normal.solved(root, above, below)
+        if rule is None:
+            return square
+        left, right, times = map(show, rule)
+        self.say(f"assert ({name} : {left} = {right}) by (apply (solved _ _ _ _ {times} {square}); ring).")
+        return name
 
     def over_common_divisor(self, form: Form) -> tuple[Tree, Tree]:
         """A form as a fraction of trees without inverses."""
@@ -439,13 +485,3 @@ def _factors(node: Tree) -> list[Tree]:
     if node[0] == "*":
         return [factor for part in node[1] for factor in _factors(part)]
     return _factors(node[1]) if node[0] in ("neg", "^") else [node]
-
-
-def _roots(node: Any) -> dict[str, Tree]:
-    """The square roots of a tree outside of sums, exponentials and logarithms."""
-    if not isinstance(node, tuple) or node[:1] in (("sum",), ("prod",), ("exp",), ("ln",)):
-        return {}
-    found = {show(node): node} if node[:1] == ("sqrt",) else {}
-    for part in node:
-        found.update(_roots(part))
-    return found

@@ -369,6 +369,18 @@ def has_derivative(node: Any) -> bool:
     return isinstance(node, tuple) and (node[:1] in (("diff",), ("at",)) or any(map(has_derivative, node)))
 
 
+def has_sum_over(node: Any) -> bool:
+    """Whether a sum over an index stands somewhere."""
+    return isinstance(node, tuple) and (node[:1] == ("sum",) or any(map(has_sum_over, node)))
+
+
+def roots_in(node: Any) -> list[Tree]:
+    """The square roots of a tree outside of sums, exponentials and logarithms."""
+    if not isinstance(node, tuple) or node[:1] in (("sum",), ("prod",), ("exp",), ("ln",)):
+        return []
+    return [*([node] if node[:1] == ("sqrt",) else []), *(root for part in node for root in roots_in(part))]
+
+
 def rename(node: Any, old: str, new: str) -> Any:
     """The tree with a variable, family or function under another name."""
     if not isinstance(node, tuple):
