@@ -412,8 +412,9 @@ class Normal:
         factor = self.term(rest)
         joint = body if factor == ONE else ("*", (factor, body))
         swapped = ("sum", inner_size, j, ("sum", size, i, joint))
-        goes = self._rank(inner_size) < self._rank(size)
-        if inner_size == size:
+        if inner_size != size:
+            goes, many = self._rank(inner_size) < self._rank(size), False
+        else:
             goes = self._unnamed(swapped) < self._unnamed(("sum", size, i, ("sum", inner_size, j, joint)))
         return (factor, ("sum", inner_size, j, body), swapped) if goes or many else None
 
