@@ -8,16 +8,18 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
 from grape_spec.language.registry import CLAIMS, DEFINITIONS
 from grape_spec.proof.examine import examine
 from grape_spec.references import YEAR, tex, works
+from hypothesis import configuration
 from typer.testing import CliRunner
 
 from grape_verified.cli import app
-from grape_verified.conformance import CONTRACTS, checking
+from grape_verified.conformance import CONTRACTS, checking, verification
 from grape_verified.conformance.ledger import schema, summarise
 
 runner = CliRunner()
@@ -381,6 +383,21 @@ def test_check_leaves_nothing_in_the_folder(folder):
     before = {path.name for path in Path().iterdir()}
     call("check", f"{folder}:good", "--as", "ppo", "--examples", "3")
     assert {path.name for path in Path().iterdir()} - {"__pycache__"} == before
+
+
+def test_verify_leaves_the_ledger_and_nothing_else_in_the_folder(tmp_path):
+    """In a process of its own: Hypothesis keeps what it finds in modules in a folder, once for each process."""
+    command = [sys.executable, "-m", "grape_verified", "verify", "reward.bradley_terry.gradient", "--examples", "3"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["grape-verified-ledger.json"]
+
+
+def test_a_worker_of_verify_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(verification, "os", SimpleNamespace(dup2=lambda *descriptors: None))
+    configuration.set_hypothesis_home_dir(tmp_path)
+    assert configuration.storage_directory("constants").path.is_relative_to(tmp_path)
+    verification._alone(())
+    assert not configuration.storage_directory("constants").path.is_relative_to(tmp_path)
 
 
 def test_an_exit_in_the_target_does_not_end_the_check(folder):

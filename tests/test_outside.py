@@ -291,11 +291,13 @@ def test_definitions_alone_are_no_claims(folder):
     assert call("show", "squares.a", "--from", "squares")[0] == 0
 
 
-def test_two_modules_with_one_id(folder):
+@pytest.mark.parametrize("command", ["list", "verify", "certify"])
+def test_two_modules_with_one_id(folder, command):
     put("squares")
     put("cubes", GOOD.replace("NAME_x", "c_x").replace("NAME.square", "squares.square"))
-    status, out, err = call("list", "--from", "squares", "--from", "cubes")
-    assert (status, out) == (2, "")
+    LEDGER.write_text("kept")
+    status, out, err = call(command, "--from", "squares", "--from", "cubes")
+    assert (status, out, LEDGER.read_text()) == (2, "", "kept")
     line = err.removeprefix("hello\nhello\n")
     assert line.startswith("grape-verified: --from: cubes.py, line 7: the id 'squares.square' is taken")
     assert line.count("\n") == 1

@@ -101,9 +101,10 @@ def verify(
     earlier = _ledger(ledger)
     claims, kernels = verification.still_valid(earlier)
     if smt2 is not None:
-        smt2.mkdir(parents=True, exist_ok=True)
-        for claim in chosen:
-            write_queries(claim, smt2)
+        with _writing("--smt2", smt2):
+            smt2.mkdir(parents=True, exist_ok=True)
+            for claim in chosen:
+                write_queries(claim, smt2)
     run = _with_progress(
         tuple(claim.id for claim in chosen) if modules else tuple(names or ()),
         examples,
@@ -133,16 +134,18 @@ def certify(
     chosen = _selected(_named(names, modules))
     seen = _ledger(ledger)
     _refuse_unwritable(ledger)
+    if out is not None:
+        with _writing("--out", out):
+            out.mkdir(parents=True, exist_ok=True)
     try:
         records = _certified_with_progress(chosen, seen)
-        complete = seen.with_certificates(records)
-        _write(complete, ledger)
-        if out is not None:
-            write_subjects(theorems_of(complete.certificates), out)
     except CoqMissing as missing:
         _refuse(str(missing))
-    except OSError as failure:
-        _refuse(f"cannot write {failure.filename or out or ledger}: {failure.strerror}")
+    complete = seen.with_certificates(records)
+    _write(complete, ledger)
+    if out is not None:
+        with _writing("--out", out):
+            write_subjects(theorems_of(complete.certificates), out)
     if as_json:
         _print_json(to_json(records))
     else:
@@ -320,22 +323,27 @@ def _print_json(data: object) -> None:
     print(json.dumps(data, ensure_ascii=False))
 
 
+@contextmanager
+def _writing(option: str, path: Path) -> Iterator[None]:
+    """Report in one line that what an option names cannot be written."""
+    try:
+        yield
+    except OSError as failure:
+        _refuse(f"{option}: cannot write {path}: {failure.strerror}")
+
+
 def _refuse_unwritable(ledger: Path) -> None:
     """Fail before the work if the ledger cannot be written."""
     there = ledger.exists()
-    try:
+    with _writing("--ledger", ledger):
         ledger.open("a", encoding="utf-8").close()
-    except OSError as failure:
-        _refuse(f"--ledger: cannot write {ledger}: {failure.strerror}")
     if not there:
         ledger.unlink()
 
 
 def _write(found: Ledger, path: Path) -> None:
-    try:
+    with _writing("--ledger", path):
         write(found, path)
-    except OSError as failure:
-        _refuse(f"--ledger: cannot write {path}: {failure.strerror}")
 
 
 def _ledger(path: Path) -> Ledger:
@@ -397,7 +405,8 @@ def _certified_with_progress(claims: list[Claim], seen: Ledger) -> tuple[Certifi
 
 def _bar() -> Progress:
     columns = TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _with_progress(names: tuple[str, ...], examples: int, earlier: Iterable[verification.Record]) -> Ledger:

@@ -23,7 +23,17 @@ from grape_spec.coq.certificate import (
     certify_all,
     part_named,
 )
-from grape_spec.coq.coqtop import HEADER, LIBRARY, Session, compile_library, library_text, version
+from grape_spec.coq.coqtop import (
+    ENDED,
+    HEADER,
+    LIBRARY,
+    CoqMissing,
+    Session,
+    compile_library,
+    library_text,
+    refuse_without_space,
+    version,
+)
 from grape_spec.coq.printer import Unstated
 from grape_spec.coq.rules import theorem_name
 from grape_spec.coq.statement import definition_text, stated
@@ -139,8 +149,8 @@ class Run:
     ) -> None:
         self.records: dict[tuple[str, str], CertificateRecord] = {}
         self._parts, self._finished = list(parts), finished
-        # Whether a part falls with another that it rests on is seen anew in each run.
-        self._known = {record.hash: record for record in known if not record.reason.startswith(_RESTS)}
+        # Whether a part falls with another that it rests on is seen anew in each run, and what ended early is repeated.
+        self._known = {record.hash: record for record in known if not record.reason.startswith((_RESTS, ENDED))}
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
 
@@ -150,6 +160,8 @@ class Run:
             with Session(folder) as session:
                 while (task := self._next()) is not None:
                     record = self._record(session, *task, coq, limit)
+                    if record.status != CERTIFIED:
+                        refuse_without_space(folder)
                     with self._lock:
                         self.records[record.claim, record.part] = record
                         self._finished(record)
@@ -231,13 +243,17 @@ def certify_claims(
         finished: called with each record as it is made.
         started: called with the number of parts before the first.
 
-    Raises: CoqMissing if Coq cannot be used, OSError if a file cannot be written.
+    Raises: CoqMissing if Coq cannot be used.
     """
     coq = version()
     parts = with_what_they_use(claims)
     started(len(parts))
     run = Run(parts, known, finished)
-    with TemporaryDirectory(prefix="grape_verified_coq_") as name:
+    try:
+        temporary = TemporaryDirectory(prefix="grape_verified_coq_")
+    except OSError as failure:
+        raise CoqMissing(f"there is no temporary folder: {failure.strerror}") from failure
+    with temporary as name:
         folder = Path(name)
         compile_library(folder)
         workers = [threading.Thread(target=run.work, args=(folder, coq, limit)) for _ in range(processes)]

@@ -8,9 +8,12 @@ import secrets
 import select
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from time import monotonic
 
 #: How to install what is needed, on Debian and Ubuntu.
@@ -18,6 +21,12 @@ INSTALL = "apt-get install coq libcoq-coquelicot"
 
 #: The oldest version of Coq that is known to accept the library.
 OLDEST = (8, 16)
+
+#: How the answer of a process begins that ended by itself: it says nothing about the text that it was given.
+ENDED = "coqtop ended"
+
+#: Seconds by the clock after which a process that computes nothing is given up.
+IDLE = 120.0
 
 LIBRARY = ("Definitions", "Tactics")
 
@@ -78,18 +87,37 @@ def library_text(name: str) -> str:
 def compile_library(folder: Path) -> None:
     """Write the library to a folder and compile it.
 
-    Raises: CoqMissing if Coquelicot is not installed, or Coq cannot compile the library.
+    Raises: CoqMissing if Coquelicot is not installed, Coq cannot compile the library, or there is no space for it.
     """
     for name in LIBRARY:
         text, source, compiled = library_text(name), folder / f"{name}.v", folder / f"{name}.vo"
         if compiled.exists() and source.exists() and source.read_text(encoding="utf-8") == text:
             continue
-        source.write_text(text, encoding="utf-8")
+        with _written_to(folder):
+            source.write_text(text, encoding="utf-8")
         run = coqc(source)
         if run.returncode != 0:
             if "Coquelicot" in run.stderr and "Cannot find" in run.stderr:
                 raise CoqMissing(f"Coquelicot is not installed; {INSTALL}")
-            raise CoqMissing(f"coqc does not compile {name}.v: {_reason(run)}")
+            raise CoqMissing(f"coqc does not compile {source}: {_reason(run)}")
+
+
+def refuse_without_space(folder: Path) -> None:
+    """Tactics keep what they find in files of the current folder, and fail for no stated reason where they cannot.
+
+    Raises: CoqMissing.
+    """
+    with _written_to(folder), NamedTemporaryFile(dir=folder) as probe:
+        probe.write(bytes(1 << 16))
+        probe.flush()
+
+
+@contextmanager
+def _written_to(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as failure:
+        raise CoqMissing(f"cannot write to the temporary folder {folder}: {failure.strerror}") from failure
 
 
 def coqc(source: Path, limit: float = 600) -> subprocess.CompletedProcess[str]:
@@ -199,23 +227,23 @@ class Session:
         """The answer of a process that ended by itself, such as for want of memory."""
         status = process.wait()
         self.close()
-        return Answer(
-            f"Error: coqtop {f'was killed by signal {-status}' if status < 0 else f'ended with status {status}'}"
-        )
+        return Answer(f"Error: {ENDED}: {f'killed by signal {-status}' if status < 0 else f'exit status {status}'}")
 
 
 class _Deadline:
     """A limit on what a process computes, where the system says that, and on what passes by the clock elsewhere."""
 
     def __init__(self, pid: int, limit: float) -> None:
-        self._pid, self._limit, self._clock = pid, limit, monotonic()
-        self._start = self._computed()
+        self._pid, self._limit, self._moved = pid, limit, monotonic()
+        self._start = self._seen = self._computed()
 
     def passed(self) -> bool:
-        by_clock, now = monotonic() - self._clock, self._computed()
+        now = self._computed()
         if now is None or self._start is None:
-            return by_clock > self._limit
-        return now - self._start > self._limit or by_clock > 30 * self._limit
+            return monotonic() - self._moved > self._limit
+        if now != self._seen:
+            self._seen, self._moved = now, monotonic()
+        return now - self._start > self._limit or monotonic() - self._moved > IDLE
 
     def _computed(self) -> float | None:
         try:

@@ -1,0 +1,188 @@
+"""A broken or killed Coq, a full disk: one line, nothing lost from the ledger, nothing believed that was cut off."""
+
+import errno
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from grape_spec.coq import certify, coqtop
+from grape_spec.coq.certificate import NotCertified
+from grape_spec.coq.certify import CERTIFIED, NOT_CERTIFIED, CertificateRecord, certify_claims
+from grape_spec.coq.coqtop import LIBRARY, Session
+from grape_spec.language.registry import claim_of
+
+from grape_verified.cli import commands
+from grape_verified.conformance.ledger import Ledger, read, write
+from tests.coq.test_certificates import fake
+from tests.test_cli import call
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+KILLED, OTHER = "policy.softmax.shift", "policy.softmax.normalised"
+
+
+@pytest.fixture
+def ledger(tmp_path, monkeypatch):
+    """A ledger with a date and a certificate, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "ledger.json"
+    kept = CertificateRecord("kl.log_bound", "bound", NOT_CERTIFIED, "planted", 1.0, (), (), "8.16.1", "0", "0")
+    write(Ledger(created="2026-01-01T00:00:00+00:00", certificates=(kept,)), path)
+    return path
+
+
+@pytest.fixture
+def compiled(coq_folder, monkeypatch):
+    """The library is not compiled again by each run."""
+
+    def copied(folder):
+        for name in LIBRARY:
+            shutil.copy(coq_folder / f"{name}.vo", folder)
+
+    monkeypatch.setattr(certify, "compile_library", copied)
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    """Each coqtop is killed when it is asked about one claim."""
+    asked = Session.ask
+
+    def ask(self, text, limit):
+        if "Theorem policy_softmax_shift " in text:
+            self._process.kill()
+        return asked(self, text, limit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "ask", ask)
+        yield patch
+
+
+def refused(*arguments, ledger):
+    """The one line of a call that is refused and leaves the ledger as it was."""
+    before, beside = ledger.read_bytes(), sorted(ledger.parent.iterdir())
+    status, out, err = call(*arguments, "--ledger", str(ledger))
+    assert (status, out, err.count("\n")) == (2, "", 1), err
+    assert ledger.read_bytes() == before
+    assert sorted(ledger.parent.iterdir()) == beside
+    return err.removeprefix("grape-verified: ").strip()
+
+
+def no_space(real, *names):
+    """A way to write that fails for files of these names."""
+
+    def write_text(self, *arguments, **options):
+        if self.name.startswith(names):
+            raise FULL
+        return real(self, *arguments, **options)
+
+    return write_text
+
+
+# -- killed ------------------------------------------------------------------------------------------------------
+
+
+def test_a_coqtop_that_is_killed_costs_its_part_and_the_next_run_repeats_it(compiled, ledger, killed):
+    status, out, _ = call("certify", KILLED, OTHER, "--ledger", str(ledger))
+    assert status == 1
+    assert f"{KILLED}: coqtop ended: killed by signal 9\n" in out
+    assert "1 of 2 parts and 1 of 2 claims certified" in out
+    seen = read(ledger)
+    assert seen.created == "2026-01-01T00:00:00+00:00"
+    found = {record.claim: record.status for record in seen.certificates}
+    assert found == {"kl.log_bound": NOT_CERTIFIED, KILLED: NOT_CERTIFIED, OTHER: CERTIFIED}
+    killed.undo()
+    records = certify_claims([claim_of(KILLED), claim_of(OTHER)], known=seen.certificates)
+    assert [record.status for record in records] == [CERTIFIED, CERTIFIED]
+    assert records[[record.claim for record in records].index(OTHER)] in seen.certificates
+
+
+def test_a_coqtop_that_does_not_start_again_ends_the_run(compiled, ledger, killed):
+    start = Session._start
+
+    def once(self):
+        if hasattr(self, "_began"):
+            killed.setenv("PATH", "")
+        self._began = True
+        start(self)
+
+    killed.setattr(Session, "_start", once)
+    assert refused("certify", KILLED, ledger=ledger) == "coqtop does not run: No such file or directory"
+
+
+def test_a_coqtop_that_does_nothing_is_given_up(tmp_path, ledger, monkeypatch):
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    fake(folder, "coqc", 'case "$1" in --print-version) echo 8.16.1;; *) exit 0;; esac')
+    fake(folder, "coqtop", "exec sleep 100")
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/bin")
+    monkeypatch.setattr(coqtop, "IDLE", 1.0)
+    line = refused("certify", KILLED, ledger=ledger)
+    assert line == "coqtop does not load the library: no answer within the time limit"
+
+
+# -- no space ----------------------------------------------------------------------------------------------------
+
+
+def test_no_space_for_the_library(coq_folder, ledger, monkeypatch):
+    monkeypatch.setattr(Path, "write_text", no_space(Path.write_text, "Tactics.v"))
+    line = refused("certify", KILLED, ledger=ledger)
+    assert line.startswith("cannot write to the temporary folder ")
+    assert line.endswith(": No space left on device")
+
+
+def test_no_temporary_folder(coq_folder, ledger, monkeypatch):
+    def nowhere(**options):
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(certify, "TemporaryDirectory", nowhere)
+    line = refused("certify", KILLED, ledger=ledger)
+    assert line == "there is no temporary folder: No usable temporary directory found in ['/tmp']"
+
+
+def test_a_part_that_fails_on_a_full_disk_is_not_recorded(compiled, ledger, monkeypatch):
+    """Coq's tactics that keep files fail there with `No applicable tactic`, or say nothing."""
+
+    def failing(*arguments):
+        raise NotCertified("No applicable tactic.")
+
+    def full(**options):
+        raise FULL
+
+    monkeypatch.setattr(certify, "certify_all", failing)
+    with monkeypatch.context() as patch:
+        patch.setattr(coqtop, "NamedTemporaryFile", full)
+        line = refused("certify", KILLED, ledger=ledger)
+        assert line.startswith("cannot write to the temporary folder ")
+        assert line.endswith(": No space left on device")
+    status, out, _ = call("certify", KILLED, "--ledger", str(ledger))
+    assert status == 1
+    assert f"{KILLED}: No applicable tactic.\n" in out
+
+
+def test_no_space_for_the_ledger(ledger, monkeypatch):
+    monkeypatch.setattr(commands, "certify_claims", lambda *arguments, **options: ())
+    monkeypatch.setattr(Path, "write_text", no_space(Path.write_text, "ledger.json"))
+    expected = f"--ledger: cannot write {ledger}: No space left on device"
+    assert refused("certify", KILLED, ledger=ledger) == expected
+    assert refused("verify", "kl.log_bound", ledger=ledger) == expected
+
+
+def test_no_space_for_the_theorems_leaves_the_certificates_in_the_ledger(ledger, monkeypatch):
+    record = replace(read(ledger).certificates[0], claim=KILLED, part="", reason="new")
+    monkeypatch.setattr(commands, "certify_claims", lambda *arguments, **options: (record,))
+    monkeypatch.setattr(Path, "write_text", no_space(Path.write_text, "Definitions.v"))
+    status, out, err = call("certify", KILLED, "--ledger", str(ledger), "--out", "theorems")
+    assert (status, out) == (2, "")
+    assert err == "grape-verified: --out: cannot write theorems: No space left on device\n"
+    assert {record.claim for record in read(ledger).certificates} == {KILLED, "kl.log_bound"}
+
+
+@pytest.mark.parametrize("arguments", [("certify", KILLED, "--out"), ("verify", "kl.log_bound", "--smt2")])
+def test_a_file_in_place_of_a_folder_is_said_before_the_work(ledger, monkeypatch, arguments):
+    monkeypatch.setattr(commands, "certify_claims", None)
+    monkeypatch.setattr(commands.verification, "verify", None)
+    line = refused(*arguments, str(ledger), ledger=ledger)
+    assert line == f"{arguments[-1]}: cannot write {ledger}: File exists"
+    json.loads(ledger.read_text())
