@@ -37,6 +37,7 @@ SAMPLE = (
     ("grpo.advantage.affine", "unit and origin"),  # a root that is a multiple of another
     ("grpo.advantage.binary", "of a failure"),  # a root that is a product of others, and masks
     ("advantage.gae.masked", "values of a whole sequence"),  # recursive, with other families put in
+    ("trpo.pinsker", "the logarithm"),
 )
 
 #: Parts, and what makes each of them false.
@@ -46,6 +47,7 @@ FALSE = (
     ("grpo.advantage.unit_variance", "", "((INR G) - ddof).", "(INR G)."),
     ("grpo.advantage.binary", "of a success", "(1 - success_rate)", "(2 - success_rate)"),
     ("advantage.gae.masked", "values of a whole sequence", "counting token_values).", "counting value_noise)."),
+    ("trpo.pinsker", "the logarithm", "(2 * x * (2 + x))", "(2 * x * (1 + x))"),
 )
 
 

@@ -210,6 +210,19 @@ Proof.
   rewrite E by (auto; lra). field. lra.
 Qed.
 
+(** A function that does not increase before a point and does not decrease after it has its minimum there. *)
+Lemma minimum_at (f df : R -> R) (a x : R) : 0 < a -> 0 < x -> (forall t, 0 < t -> der f t (df t)) ->
+  (forall t, 0 < t -> a <= t -> 0 <= df t) -> (forall t, 0 < t -> t <= a -> 0 <= - df t) -> f a <= f x.
+Proof.
+  intros A X D U L. destruct (MVT_gen f a x df) as [c [C E]].
+  - intros t [T _]. apply D. apply Rlt_trans with (Rmin a x); [apply Rmin_glb_lt |]; auto.
+  - intros t [T _]. apply derivable_continuous_pt. exists (df t). apply is_derive_Reals. apply D.
+    apply Rlt_le_trans with (Rmin a x); [apply Rmin_glb_lt |]; auto.
+  - enough (0 <= df c * (x - a)) by lra. revert C. unfold Rmin, Rmax. destruct (Rle_dec a x); intros [C1 C2].
+    + apply Rmult_le_pos; [apply U |]; lra.
+    + replace (df c * (x - a)) with (- df c * (a - x)) by ring. apply Rmult_le_pos; [apply L |]; lra.
+Qed.
+
 (* -- logarithms and exponentials -------------------------------------------------------------------------- *)
 
 Lemma ln_div a b : 0 < a -> 0 < b -> ln (a / b) = ln a - ln b.
@@ -305,6 +318,7 @@ with nonneg :=
   | |- 0 <= sum1 _ _ => apply sum1_nonneg; let i := fresh "i" in let H := fresh "H" in intros i H; cbv beta; nonneg
   | |- 0 <= ?a * ?a => apply Rle_0_sqr
   | |- 0 <= ?a ^ 2 => apply pow2_ge_0
+  | |- 0 <= ?a ^ _ => first [assumption | solve [apply pow_le; nonneg] | left; pos]
   | |- 0 <= ?a * ?b => first [solve [apply Rmult_le_pos; nonneg] | nra]
   | |- 0 <= ?a / ?b => apply Rmult_le_pos; [nonneg | left; apply Rinv_0_lt_compat; pos]
   | |- 0 <= ?a + ?b => first [solve [apply Rplus_le_le_0_compat; nonneg] | lra]
@@ -520,7 +534,9 @@ Lemma le_by_factor l r a b c : 0 <= c -> l = a * c -> r = b * c -> a <= b -> l <
 Proof. intros P -> -> H. apply Rmult_le_compat_r; auto. Qed.
 Lemma ge_by_factor l r a b c : 0 <= c -> l = a * c -> r = b * c -> a >= b -> l >= r.
 Proof. intros P -> -> H. apply Rle_ge, Rmult_le_compat_r; [auto | apply Rge_le; auto]. Qed.
-Ltac smt := try progress cancel_positive; goals; first [solve [nonneg] | solve [apply Rle_ge; nonneg]
+Ltac sign := lazymatch goal with
+  | |- 0 <= _ => nonneg | |- _ >= 0 => apply Rle_ge; nonneg | |- 0 < _ => pos | |- _ > 0 => apply Rlt_gt; pos end.
+Ltac smt := try progress cancel_positive; goals; first [solve [sign]
   | solve [lazymatch goal with |- @eq R _ _ => first [ring | field; nz | rewrite ?Rmax_right by ge1; field; nz] end]
   | solve [try apply Rle_ge; lazymatch goal with |- _ <= _ => instances; monotone end] | masks; splits; goals; first [lra | (hyps; first [lra | nra | arith | alts])]
   | solve [masks; deltas; splits; goals; first [lra | (hyps; first [lra | nra])]]].

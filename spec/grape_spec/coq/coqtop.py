@@ -184,7 +184,8 @@ class Session:
             )
         except OSError as failure:
             raise CoqMissing(f"coqtop does not run: {failure.strerror}") from failure
-        answer = self._ask(self._header, 300)
+        # Silent: Coq would print what is left to prove after each sentence, which takes it longer than most proofs.
+        answer = self._ask(f"{self._header}\nSet Silent.", 300)
         if answer.error:
             self.close()
             raise CoqMissing(f"coqtop does not load the library: {answer.error}")
@@ -197,7 +198,7 @@ class Session:
         mark = f"mark_{secrets.token_hex(8)}"
         seen, deadline = b"", _Deadline(process.pid, limit)
         # Coq echoes nothing, so the mark appears once: in the message that it is unknown.
-        pending = f"{text}\nFail Check {mark}.\n".encode()
+        pending = f"{text}\nLocate {mark}.\n".encode()
         os.set_blocking(process.stdin.fileno(), False)
         while not deadline.passed():
             writers = [process.stdin] if pending else []
@@ -209,7 +210,7 @@ class Session:
                 if not found:
                     return self._ended(process)
                 seen += found
-                if re.search(rb"The reference\s+" + mark.encode(), seen):
+                if re.search(rb"No object of\s+basename\s+" + mark.encode(), seen):
                     return Answer(_without_prompts(seen.decode(errors="replace")))
         self.close()
         return Answer(None)
@@ -255,5 +256,5 @@ class _Deadline:
 
 def _without_prompts(text: str) -> str:
     """The output without prompts and without the message about the mark."""
-    cut = text.rfind("The command has indeed failed")
+    cut = text.rfind("No object of")
     return re.sub(r"(?m)^(?:[\w']+ < )+", "", text[:cut] if cut >= 0 else text)

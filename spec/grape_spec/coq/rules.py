@@ -11,6 +11,7 @@ from typing import Any
 import sympy as sp
 
 from grape_spec.coq.depth import induction_over_depth, induction_over_size, slopes_of_recursions
+from grape_spec.coq.minimum import around_minimum
 from grape_spec.coq.printer import coq_id, coq_name
 from grape_spec.coq.script import Script, unnamed
 from grape_spec.coq.statement import Statement, loose_in, quantified, stated
@@ -38,6 +39,7 @@ from grape_spec.language.domains import Interval, Mask, OneOf, Positive, RowDoma
 from grape_spec.language.expressions import At
 from grape_spec.language.registry import claim_of, definition
 from grape_spec.language.symbols import DECLARATIONS, declared_name
+from grape_spec.proof.derivatives import opened
 from grape_spec.proof.facts import Fact
 from grape_spec.proof.rules.depth import OverDepth
 from grape_spec.proof.rules.equations import Algebra, Chain, FiniteSum, Induction, Rewrite
@@ -532,9 +534,13 @@ def _termwise(work: Work) -> None:
 
 
 def _from_minimum(work: Work) -> None:
-    """Bounds on a logarithm: what such proofs in the spec show."""
-    strict = work.part.by.strict  # type: ignore[attr-defined]
-    x = coq_name(work.part.by.over)  # type: ignore[attr-defined]
+    """A bound from the sign of a derivative; what is strict, or has facts, is a bound on a logarithm."""
+    by: Any = work.part.by
+    strict = by.strict
+    if not strict and not by.given:
+        around_minimum(work.script, opened(by.of), by.over, by.at)
+        return
+    x = coq_name(by.over)
     lemma = f"(ln_strict {x} H{x} A0)" if strict else f"(ln_bound {x} H{x})"
     work.script.say(f"first [pose proof {lemma}; lra | facts; smt].")
 
