@@ -17,6 +17,7 @@ from grape_verified.numerics import (
     is_traced,
     log_softmax,
     only,
+    select,
     value_limit,
     with_values_,
 )
@@ -101,7 +102,29 @@ def test_what_does_not_count_is_0_with_slope_0_whatever_it_holds(dtype, size):
     assert torch.equal(slope, 0.5 * counted.to(dtype))
 
 
-@pytest.mark.parametrize("run", [lambda f: f, lambda f: torch.compile(f, fullgraph=True, backend="aot_eager")])
+def compiled(function):
+    return torch.compile(function, fullgraph=True, backend="aot_eager")
+
+
+@pytest.mark.parametrize("size", [4, 2 * SMALL])
+def test_what_does_not_count_has_slope_0_in_forward_mode(size):
+    counted = torch.arange(size) % 2 == 0
+    tangent = torch.arange(size, dtype=torch.float64)
+    _, slope = torch.func.jvp(lambda x: only(x, counted), (torch.ones(size, dtype=torch.float64),), (tangent,))
+    assert torch.equal(slope, tangent * counted)
+    with forward_ad.dual_level():
+        slope = forward_ad.unpack_dual(only(forward_ad.make_dual(torch.ones_like(tangent), tangent), counted)).tangent
+    assert torch.equal(slope, tangent * counted)
+
+
+@pytest.mark.parametrize("run", [lambda f: f, compiled])
+def test_one_of_two_is_selected(run):
+    x, y = torch.tensor([0.1, 1e30, -3.0]), torch.tensor([1e30, 0.1, 7.0])
+    condition = torch.tensor([True, False, False])
+    assert torch.equal(run(select)(condition, x, y), torch.where(condition, x, y))
+
+
+@pytest.mark.parametrize("run", [lambda f: f, compiled])
 def test_other_values_keep_the_derivative(run):
     x = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
     y = run(lambda x: with_values_(x * 3, lambda x: 2 * x - 1))(x)
@@ -132,9 +155,9 @@ class TestEach:
 
     def test_compiled(self, function):
         x = every_kind_of_float(torch.float32)
-        compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
-        assert torch.equal(compiled(x), function(x))
-        assert torch.equal(torch.autograd.grad(compiled(x).sum(), x)[0], torch.autograd.grad(function(x).sum(), x)[0])
+        run = compiled(function)
+        assert torch.equal(run(x), function(x))
+        assert torch.equal(torch.autograd.grad(run(x).sum(), x)[0], torch.autograd.grad(function(x).sum(), x)[0])
 
     def test_forward_mode(self, function):
         """By torch.func and by dual numbers, where the function saturates too."""
