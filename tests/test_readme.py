@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from grape_spec.coq.coqtop import INSTALL, OLDEST
 from grape_spec.language.registry import CLAIMS
 
 import grape_verified
@@ -24,6 +25,12 @@ def test_the_claims_that_it_names_exist():
     named = re.findall(r"grape-verified (?:show|cite) (\S+)", README)
     assert named
     assert set(named) <= set(CLAIMS)
+
+
+def test_it_says_what_certify_needs():
+    told = README.split("`grape-verified certify`")[1].split("\n\n")[0]
+    assert f"`{INSTALL}`" in told
+    assert f"Coq\n{OLDEST[0]}.{OLDEST[1]} or later" in told
 
 
 def test_it_lists_every_contract():
