@@ -111,6 +111,11 @@ def test_the_loss_is_the_aggregate_of_its_terms(options):
     assert output.metrics["nll"].shape == ()
 
 
+def test_the_mean_of_one_token_is_its_own():
+    output = sft_loss(torch.tensor([[-3.0, -5.0]]), torch.tensor([[False, True]]))
+    assert output.metrics["nll"].item() == 5
+
+
 @pytest.mark.parametrize("mode", ["token_mean", "sequence_mean", "sequence_sum", "token_sum"])
 def test_documented_bound(mode):
     generator = torch.Generator().manual_seed(0)

@@ -37,6 +37,15 @@ ACCEPTED = Path(__file__).with_name("survivors.toml")
 #: The losses that have a file of tests by their name.
 _LOSSES = [path.stem[5:-5] for path in sorted(ROOT.glob("tests/losses/test_*_loss.py"))]
 
+#: The tests of the metrics, which the losses share.
+_METRICS = tuple(
+    f"tests/test_every_loss.py::{name}"
+    for name in (
+        "test_metrics_are_finite_numbers_without_a_gradient",
+        "test_where_no_token_counts_loss_terms_metrics_and_gradients_are_0",
+    )
+)
+
 #: The tests of a module that are written by hand, besides those of its arguments.
 TESTS = {
     f"grape_verified.losses.{name}": (f"tests/losses/test_{name}_loss.py",)
@@ -52,8 +61,14 @@ TESTS = {
         "tests/losses/test_value_loss.py",
         "tests/losses/test_kl_penalty.py",
     ),
-    "grape_verified.losses.output": tuple(f"tests/losses/test_{name}_loss.py" for name in ("sft", "dpo", "reinforce")),
-    "grape_verified.losses.ratio": tuple(f"tests/losses/test_{name}_loss.py" for name in ("ppo", "trpo", "grpo")),
+    "grape_verified.losses.output": (
+        *(f"tests/losses/test_{name}_loss.py" for name in ("sft", "dpo", "reinforce")),
+        *_METRICS,
+    ),
+    "grape_verified.losses.ratio": (
+        *(f"tests/losses/test_{name}_loss.py" for name in ("ppo", "trpo", "grpo")),
+        *_METRICS,
+    ),
     "grape_verified.natural_gradient.conjugate_gradient": ("tests/natural_gradient",),
     "grape_verified.natural_gradient.fisher": ("tests/natural_gradient",),
     "grape_verified.natural_gradient.policy": ("tests/natural_gradient",),
