@@ -38,6 +38,8 @@ SAMPLE = (
     ("grpo.advantage.binary", "of a failure"),  # a root that is a product of others, and masks
     ("advantage.gae.masked", "values of a whole sequence"),  # recursive, with other families put in
     ("trpo.pinsker", "the logarithm"),
+    ("ppo.adaptive_kl", "bound upwards"),
+    ("rejection.best_of_n.kl_bound", "above the tangent"),
 )
 
 #: Parts, and what makes each of them false.
@@ -48,6 +50,7 @@ FALSE = (
     ("grpo.advantage.binary", "of a success", "(1 - success_rate)", "(2 - success_rate)"),
     ("advantage.gae.masked", "values of a whole sequence", "counting token_values).", "counting value_noise)."),
     ("trpo.pinsker", "the logarithm", "(2 * x * (2 + x))", "(2 * x * (1 + x))"),
+    ("ppo.adaptive_kl", "bound upwards", " <= ", " < "),
 )
 
 

@@ -227,6 +227,10 @@ Qed.
 
 Lemma ln_div a b : 0 < a -> 0 < b -> ln (a / b) = ln a - ln b.
 Proof. intros; unfold Rdiv. rewrite ln_mult by (auto; apply Rinv_0_lt_compat; auto). rewrite ln_Rinv by auto. ring. Qed.
+Lemma ln_sqrt_ a : 0 < a -> ln (sqrt a) = 1 / 2 * ln a.
+Proof.
+  intros P. rewrite <- (sqrt_sqrt a) at 2 by lra. rewrite ln_mult by (apply sqrt_lt_R0; auto). lra.
+Qed.
 Lemma exp_opp a : exp (- a) = / exp a. Proof. apply exp_Ropp. Qed.
 Lemma exp_minus a b : exp (a - b) = exp a * / exp b.
 Proof. unfold Rminus; rewrite exp_plus, exp_Ropp; auto. Qed.
@@ -275,6 +279,7 @@ Lemma opp_neg a : a < 0 -> 0 < - a. Proof. lra. Qed.
 Lemma neg_neg a b : a < 0 -> b < 0 -> 0 < a * b. Proof. intros; nra. Qed.
 Lemma pos_neg a b : 0 < a -> b < 0 -> a * b < 0. Proof. intros; nra. Qed.
 Lemma neg_pos a b : a < 0 -> 0 < b -> a * b < 0. Proof. intros; nra. Qed.
+Lemma pos_back a b : 0 < b -> 0 < a + (b + - a). Proof. lra. Qed.
 (** Positivity, by the form of what is to be positive. *)
 Ltac pos :=
   lazymatch goal with
@@ -290,6 +295,7 @@ Ltac pos :=
   | |- 0 < ?a ^ _ => apply pow_lt; pos
   | |- 0 < - _ => first [solve [known] | apply opp_neg; neg]
   | |- 0 < Rmax 1 _ => apply Rlt_le_trans with 1; [lra | apply Rmax_l]
+  | |- 0 < ?a + (_ + - ?a) => first [solve [apply pos_back; pos] | solve [known] | lra]
   | |- 0 < ?a + ?b => first [solve [known] | solve [apply Rplus_lt_0_compat; pos] | solve [apply Rplus_lt_le_0_compat; [pos | nonneg]]
                             | solve [apply Rplus_le_lt_0_compat; [nonneg | pos]] | lra]
   | |- 0 < upd _ _ _ _ => first [solve [known] | unfold upd; destruct (Nat.eq_dec _ _); pos]
@@ -479,7 +485,7 @@ with by_depth :=
 Ltac der_by := eapply d_val; [dv | reals; cbv beta; back; first [reflexivity | cbn [INR pred pow]; ring]].
 
 Ltac expc := repeat first [rewrite exp_plus | rewrite exp_opp | rewrite exp_INR | rewrite exp_ln by pos | rewrite exp_0].
-Ltac lnc := repeat first [rewrite ln_prod1 by (intros; cbv beta; pos) | rewrite ln_mult by pos | rewrite ln_Rinv by pos | rewrite ln_pow by pos | rewrite ln_exp | rewrite ln_1
+Ltac lnc := repeat first [rewrite ln_prod1 by (intros; cbv beta; pos) | rewrite ln_mult by pos | rewrite ln_Rinv by pos | rewrite ln_pow by pos | rewrite ln_sqrt_ by pos | rewrite ln_exp | rewrite ln_1
                          | rewrite ln_div by pos]; cbn [INR].
 (** Each entry of a family is positive, as facts. *)
 Ltac entries :=
@@ -568,6 +574,34 @@ Ltac feed H tac :=
 Ltac expc0 := repeat first [rewrite Rminus_eq_0 | rewrite Rplus_opp_r | rewrite Rplus_opp_l | rewrite Rmult_0_l | rewrite exp_0 | rewrite Rmult_1_l | rewrite exp_ln by pos].
 Ltac feeds H := repeat feed H ltac:(first [assumption | lia | (intros; match goal with K : _ |- _ => apply K; lia end)]).
 
+
+(* -- functions that rise ---------------------------------------------------------------------------------- *)
+
+Lemma rises_from f df a x :
+  a <= x -> (forall y, a <= y -> der f y (df y)) -> (forall y, a < y -> 0 <= df y) -> f a <= f x.
+Proof.
+  intros L D S. destruct (Req_dec a x) as [-> | N]; [apply Rle_refl |].
+  destruct (MVT_cor2 f df a x) as [c [E [C _]]]; [lra | intros c [C _]; apply is_derive_Reals, D, C |].
+  pose proof (S c C). pose proof (Rmult_le_pos (df c) (x - a)). lra.
+Qed.
+
+(* -- contradictions among inequalities -------------------------------------------------------------------- *)
+
+Lemma known_ge l r d : l >= r -> l + - r = d -> 0 <= d. Proof. lra. Qed.
+Lemma known_gt l r d : l > r -> l + - r = d -> 0 < d. Proof. lra. Qed.
+Lemma known_le l r d : l <= r -> r + - l = d -> 0 <= d. Proof. lra. Qed.
+Lemma known_lt l r d : l < r -> r + - l = d -> 0 < d. Proof. lra. Qed.
+Lemma known_eq l r d : l = r -> l + - r = d -> d = 0. Proof. lra. Qed.
+Lemma term_gt c m t : 0 < c -> 0 < m -> 0 < t -> 0 < c * (m * t).
+Proof. intros; repeat apply Rmult_lt_0_compat; auto. Qed.
+Lemma term_ge c m t : 0 < c -> 0 < m -> 0 <= t -> 0 <= c * (m * t).
+Proof. intros; repeat apply Rmult_le_pos; auto; lra. Qed.
+Lemma term_eq c m t : t = 0 -> 0 <= c * (m * t).
+Proof. intros ->. rewrite !Rmult_0_r. apply Rle_refl. Qed.
+Lemma contradicts e : 0 < e -> e = 0 -> False. Proof. lra. Qed.
+Lemma one_le_INR n : (1 <= n)%nat -> 1 <= INR n. Proof. apply (le_INR 1). Qed.
+Lemma min_right a b : b < a -> Rmin a b = b. Proof. intros; apply Rmin_right; lra. Qed.
+Lemma max_left a b : b < a -> Rmax a b = a. Proof. intros; apply Rmax_left; lra. Qed.
 
 (* -- terms have values ------------------------------------------------------------------------------------ *)
 

@@ -354,6 +354,8 @@ class Normal:
             elif inside[0] == "prod":
                 total = self.of(("sum", inside[1], inside[2], ("ln", inside[3])))
                 found = add(found, self.times(constant(exponent), total))
+            elif inside[0] == "sqrt":
+                found = add(found, self.times(constant(Fraction(exponent, 2)), self.of(("ln", inside[1]))))
             else:
                 found = add(found, {((self.atom(("ln", inside)), 1),): Fraction(exponent)})
         if primitive is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,8 +11,17 @@ from typing import Any
 import sympy as sp
 
 from grape_spec.coq.depth import induction_over_depth, induction_over_size, slopes_of_recursions
+from grape_spec.coq.inequalities import (
+    SIGNS,
+    Refutation,
+    Unfound,
+    normalise_goal,
+    normalised,
+    of_interval,
+    positive_names,
+)
 from grape_spec.coq.minimum import around_minimum
-from grape_spec.coq.printer import coq_id, coq_name
+from grape_spec.coq.printer import coq_id, coq_name, position
 from grape_spec.coq.script import Script, unnamed
 from grape_spec.coq.statement import Statement, loose_in, quantified, stated
 from grape_spec.coq.terms import (
@@ -23,30 +32,27 @@ from grape_spec.coq.terms import (
     at_size,
     condition,
     exchanged,
+    given_value,
     has_derivative,
     index_text,
     number_of,
-    product_of,
     put,
     roots_in,
-    signed_factors,
     tree,
     written_out,
 )
-from grape_spec.coq.texts import function_text, point_text, prop, show, value_text
+from grape_spec.coq.texts import function_text, given_text, point_text, prop, show
 from grape_spec.language.claims import Claim, Part
 from grape_spec.language.domains import Interval, Mask, OneOf, Positive, RowDomain, SimplexDomain
 from grape_spec.language.expressions import At
 from grape_spec.language.registry import claim_of, definition
-from grape_spec.language.symbols import DECLARATIONS, declared_name
+from grape_spec.language.symbols import DECLARATIONS, declared_name, size_of_axis
 from grape_spec.proof.derivatives import opened
 from grape_spec.proof.facts import Fact
 from grape_spec.proof.rules.depth import OverDepth
 from grape_spec.proof.rules.equations import Algebra, Chain, FiniteSum, Induction, Rewrite
 from grape_spec.proof.rules.inequalities import FromMinimum, Smt, Termwise
 from grape_spec.proof.rules.slopes import ByTerms, ChainRule, Near, Slope
-
-_SIGNS = {"=": "(@eq R)", "<=": "Rle", "<": "Rlt", ">=": "Rge", ">": "Rgt", "<>": "(fun a b => a <> b)"}
 
 
 def theorem_name(claim: Claim, part: Part) -> str:
@@ -64,6 +70,7 @@ class Work:
         statement: how Coq states it.
         uses: the theorems that the script refers to, as (claim, part).
         said: what the facts in the context say, by the names of their hypotheses.
+        known: relations in normal form that are in the context, with their names.
     """
 
     claim: Claim
@@ -71,6 +78,7 @@ class Work:
     statement: Statement
     uses: dict[tuple[str, str], None] = field(default_factory=dict)
     said: dict[str, Any] = field(default_factory=dict)
+    known: list[tuple[Any, str]] = field(default_factory=list)
 
     @cached_property
     def goal(self) -> Any:
@@ -118,6 +126,10 @@ class Work:
             if entry.domain == Mask() and isinstance(thing, sp.IndexedBase):
                 script.normal.masks.add(coq_name(thing))
         return script
+
+    @cached_property
+    def search(self) -> Refutation:
+        return Refutation(self.script, positive_names())
 
     def _size(self, size: sp.Expr) -> str:
         name = f"{size}%nat" if isinstance(size, sp.Integer) else coq_name(size)
@@ -198,65 +210,10 @@ def assumed_positive(work: Work) -> list[Tree]:
     return [formula[1] for formula in known if formula[0] == ">" and formula[2] == ZERO]
 
 
-def normalised(script: Script, relation: Any, hypothesis: str) -> str:
-    """From a hypothesis that is a relation, the same with both sides in normal form."""
-    sign, left, right = relation
-    name = script.fresh("N")
-    new = [script.canonical(side) for side in (left, right)]
-    with script.block(f"assert ({name} : {show(new[0])} {sign} {show(new[1])})."):
-        for own, old, now in (("EL", left, new[0]), ("ER", right, new[1])):
-            with script.block(f"assert ({own} : {show(now)} = {show(old)})."):
-                script.say("symmetry.")
-                script.to_canonical(old)
-        script.say(f"exact (rel_conv {_SIGNS[sign]} _ _ _ _ (eq_sym EL) (eq_sym ER) {hypothesis}).")
-    if hypothesis.startswith("F"):
-        script.say(f"clear {hypothesis}.")
-    if sign == ">" and right == ZERO and new[0][0] not in ("v", "ap", "sum"):
-        above, below = script.over_common_divisor(script.normal.of(left))
-        script.say(f"above_sign {show(above)} ({show(new[0])}) ({show(below)}) {name}.")
-    return name
-
-
-def normalise_goal(script: Script, relation: Any) -> None:
-    """The goal, a relation, with both sides in normal form and without factors of both that are not negative."""
-    _sides_in_normal_form(script, relation)
-    sign, left, right = relation
-    if sign in ("<=", ">="):
-        _without_common_factors(script, sign, script.canonical(left), script.canonical(right))
-
-
-def _without_common_factors(script: Script, sign: str, left: Tree, right: Tree) -> None:
-    """Both sides without the factors that they share, where these are not negative."""
-    (minus_left, own), (minus_right, others) = signed_factors(left), signed_factors(right)
-    common = []
-    for factor in own:
-        if factor in others and factor[0] != "q":
-            others = [*others[: others.index(factor)], *others[others.index(factor) + 1 :]]
-            common.append(factor)
-    if not common:
-        return
-    for factor in common:
-        own = [*own[: own.index(factor)], *own[own.index(factor) + 1 :]]
-    kept = (show(product_of(minus_left, own)), show(product_of(minus_right, others)), show(product_of(False, common)))
-    lemma = "le_by_factor" if sign == "<=" else "ge_by_factor"
-    script.say(f"try (apply ({lemma} _ _ {' '.join(kept)}); [solve [nonneg] | ring | ring | ]).")
-
-
-def _sides_in_normal_form(script: Script, relation: Any) -> None:
-    sign, left, right = relation
-    new = [script.canonical(side) for side in (left, right)]
-    if unnamed(left) == unnamed(new[0]) and unnamed(right) == unnamed(new[1]):
-        return
-    for own, old, now in (("EL", left, new[0]), ("ER", right, new[1])):
-        with script.block(f"assert ({own} : {show(old)} = {show(now)})."):
-            script.to_canonical(old)
-    script.say(f"apply (rel_conv {_SIGNS[sign]} _ _ _ _ (eq_sym EL) (eq_sym ER)); clear EL ER.")
-
-
 def normalised_assumptions(work: Work) -> None:
     """The inequalities that are assumed, with both sides in normal form."""
     for n, (formula, loose) in enumerate(zip(work.assumed, work.loose, strict=True)):
-        if formula[0] in _SIGNS and formula[0] != "=" and not loose and not has_derivative(formula):
+        if formula[0] in SIGNS and formula[0] != "=" and not loose and not has_derivative(formula):
             normalised(work.script, formula, f"A{n}")
 
 
@@ -275,24 +232,39 @@ def use_fact(work: Work, fact: Fact, *, normal: bool = True) -> str:
     for thing in quantified(part.statement, part.assuming):
         name = coq_name(thing)
         if thing in given:
-            values[name] = _given_value(thing, given[thing])
-            arguments.append(_given_text(values[name]))
+            values[name] = given_value(thing, given[thing])
+            arguments.append(given_text(values[name]))
         else:
             arguments.append(f"{work.sizes[name]}%nat" if name in work.sizes else name)
     name = script.fresh("F")
     script.say(f"pose proof ({' '.join([theorem_name(claim, part), *arguments])}) as {name}.")
     script.say(f"cbv beta zeta delta [{unfolding(theirs)}] in {name}.")
     _feed_domains(work, name, theirs, values)
-    for _ in part.assuming:
-        script.say(f"feed {name} ltac:(side).")
+    for assumed in part.assuming:
+        _feed_condition(work, name, put(condition(assumed), values))
     goal = put(condition(part.statement), values)
     for size, number in work.sizes.items():
         goal = at_size(goal, size, number)
     script.say(f"change ({_fact_text(goal)}) in {name}.")
     work.said[name] = goal
-    if normal and goal[0] in _SIGNS and goal[1][0] not in ("diff", "one", "dfn"):
-        return normalised(script, goal, name)
+    if normal and goal[0] in SIGNS and goal[1][0] not in ("diff", "one", "dfn"):
+        name, relation = normalised(script, goal, name)
+        work.known.append((relation, name))
     return name
+
+
+def _feed_condition(work: Work, name: str, formula: Any) -> None:
+    """Show a condition of a fact: it is given, or follows from what is."""
+    script, holds = work.script, work.script.fresh("P")
+
+    def write() -> None:
+        with script.block(f"assert ({holds} : {prop(formula)})."):
+            work.search.prove(formula, work.search.all_known(work.known))
+        script.say(f"specialize ({name} {holds}).")
+
+    given = [*work.assumed, *(premise for premise, _ in work.known)]
+    if formula in given or formula[0] not in SIGNS or formula[0] == "<>" or not script.attempt(write, Unfound):
+        script.say(f"feed {name} ltac:(side).")
 
 
 def _fact_text(goal: Any) -> str:
@@ -303,21 +275,15 @@ def _fact_text(goal: Any) -> str:
     return prop(goal)
 
 
-def _given_value(thing: Any, value: Any) -> Tree:
-    if isinstance(value, sp.Lambda):
-        return ("lam", tuple(map(coq_name, value.signature)), tree(value.expr))
-    if isinstance(thing, sp.IndexedBase):
-        return ("fam", coq_name(value))
-    return ("i", coq_name(value)) if thing.is_integer and isinstance(value, sp.Symbol) else tree(value)
-
-
-def _given_text(value: Tree) -> str:
-    return index_text(value) if value[0] in ("i", "k", "n+", "ip") else value_text(value)
-
-
 def _feed_domains(work: Work, name: str, theirs: Statement, values: dict[str, Tree]) -> None:
     """Show the domains of a fact: that a family is a row of probabilities needs its sum."""
     script = work.script
+    to_show = {
+        f"H{family}{'_' * number}": relation
+        for family, value in values.items()
+        if value[0] in ("+", "*") and not work.search.is_positive(value)
+        for number, relation in enumerate(of_interval(family, value))
+    }
     for hypothesis in theirs.domains:
         family = hypothesis.name[1:-2]
         if hypothesis.name.endswith("_t") and family in values and values[family][0] == "lam":
@@ -327,6 +293,8 @@ def _feed_domains(work: Work, name: str, theirs: Statement, values: dict[str, Tr
             with script.block(f"assert (TT : {show(total)} = 1)."):
                 script.equation(total, ONE)
             script.say(f"specialize ({name} TT); clear TT.")
+        elif hypothesis.name in to_show:
+            _feed_condition(work, name, to_show[hypothesis.name])
         else:
             script.say(f"feed {name} ltac:(side).")
 
@@ -431,22 +399,42 @@ def _last_entries(work: Work, node: Any) -> None:
 
 def _smt(work: Work) -> None:
     script, goal = work.script, work.goal
-    by = work.part.by
-    names = []
-    for fact in getattr(by, "given", ()):
-        names.append(use_fact(work, fact))
-        goal = _with_slope(work, names[-1], goal)
+    while goal[0] == "imp":
+        script.say(f"intro {(name := script.fresh('P'))}.")
+        _assume(work, goal[1], name)
+        goal = goal[2]
+    _inequality(work, goal, getattr(work.part.by, "given", ()))
+
+
+def _assume(work: Work, formula: Any, hypothesis: str) -> None:
+    """Put a hypothesis in normal form into the context."""
+    if formula[0] in SIGNS and not has_derivative(formula):
+        name, relation = normalised(work.script, formula, hypothesis)
+        work.known.append((relation, name))
+
+
+def _inequality(work: Work, goal: Any, given: Iterable[Fact]) -> None:
+    """Prove a goal from assumptions and facts: by a contradiction that is found here, or that Coq is to find."""
+    for n, (formula, loose) in enumerate(zip(work.assumed, work.loose, strict=True)):
+        if not loose:
+            _assume(work, formula, f"A{n}")
+    _from_facts(work, goal, given)
+
+
+def _from_facts(work: Work, goal: Any, given: Iterable[Fact]) -> None:
+    script = work.script
+    for fact in given:
+        goal = _with_slope(work, use_fact(work, fact), goal)
     if goal[0] == "=" and goal[1][0] == "diff":
         goal = _slope_to_show(work, goal)
-    if goal[0] in _SIGNS and not has_derivative(goal):
+    if script.attempt(lambda: work.search.prove(goal, work.search.all_known(work.known)), Unfound):
+        return
+    if goal[0] in SIGNS and not has_derivative(goal):
         normalise_goal(script, goal)
-    for n, (formula, loose) in enumerate(zip(work.assumed, work.loose, strict=True)):
-        if formula[0] in _SIGNS and not loose:
-            names.append(normalised(script, formula, f"A{n}"))
     roots = roots_in((goal, tuple(work.said.values()))) if goal[0] == "=" else []
     if roots:
         known = script.known_squares(roots)
-        rewritten = " ".join(f"try rewrite {name};" for name in names)
+        rewritten = " ".join(f"try rewrite {name};" for _, name in work.known)
         script.say(f"first [solve [{rewritten} splits; field [{known}]; root_nz] | facts; smt].")
     else:
         script.say("facts. smt.")
@@ -523,26 +511,65 @@ def _termwise(work: Work) -> None:
     with script.block():
         for _, i in nest:
             script.say(f"apply sum1_le; intros {i} H{i}; cbv beta.")
-        for fact in by.given:  # type: ignore[attr-defined]
-            use_fact(work, fact)
-        normalise_goal(script, ("<=", bound, term) if sign == ">=" else ("<=", term, bound))
-        script.say("facts. smt.")
+        _at_terms(work, nest)
+        _inequality(work, ("<=", bound, term) if sign == ">=" else ("<=", term, bound), by.given)  # type: ignore[attr-defined]
     if sign == "<=":
         with script.block():
             script.say("right.")
             script.equation(bounds, right)
 
 
+def _at_terms(work: Work, nest: list[tuple[str, str]]) -> None:
+    """Assumptions for every value of an index, at the indices of sums."""
+    for n, (formula, loose) in enumerate(zip(work.assumed, work.loose, strict=True)):
+        sizes = [position(size_of_axis(index)) for index in loose]
+        for size, i in nest:
+            if sizes == [size]:
+                name = work.script.fresh("B")
+                work.script.say(f"pose proof (A{n} {i} H{i}) as {name}.")
+                _assume(work, put(formula, {coq_name(loose[0]): ("i", i)}), name)
+
+
 def _from_minimum(work: Work) -> None:
     """A bound from the sign of a derivative; what is strict, or has facts, is a bound on a logarithm."""
     by: Any = work.part.by
-    strict = by.strict
-    if not strict and not by.given:
+    x = coq_name(by.over)
+    if (">=", ("v", x), tree(by.at)) in work.assumed:
+        _rises_from(work, x, tree(by.of), tree(by.at))
+        return
+    if not by.strict and not by.given:
         around_minimum(work.script, opened(by.of), by.over, by.at)
         return
-    x = coq_name(by.over)
-    lemma = f"(ln_strict {x} H{x} A0)" if strict else f"(ln_bound {x} H{x})"
+    lemma = f"(ln_strict {x} H{x} A0)" if by.strict else f"(ln_bound {x} H{x})"
     work.script.say(f"first [pose proof {lemma}; lra | facts; smt].")
+
+
+def _rises_from(work: Work, x: str, of: Tree, at: Tree) -> None:
+    """The goal follows from a function that has the value zero at a point and rises from there on."""
+    script, variable = work.script, ("v", x)
+    slope = script.canonical(script.normal.derivative(of, variable))
+    anew = f"clear dependent {x}. intros {x} B. assert (H{x} : 0 < {x}) by lra."
+    with script.block(
+        f"assert (DF : forall {x} : R, {show(at)} <= {x} -> der (fun {x} => {show(of)}) {x} {show(slope)})."
+    ):
+        script.say(anew)
+        script.prove_derivative(of, variable, slope, f"(fun {x} => {show(of)})", x)
+    with script.block(f"assert (SL : forall {x} : R, {show(at)} < {x} -> 0 <= {show(slope)})."):
+        script.say(anew)
+        before = [*work.known]
+        _assume(work, ("<", at, variable), "B")
+        _from_facts(work, ("<=", ZERO, slope), work.part.by.given)  # type: ignore[attr-defined]
+        work.known[:] = before
+    begins = put(of, {x: at})
+    with script.block(f"assert (Z : {show(begins)} = 0)."):
+        script.equation(begins, ZERO)
+    functions = f"(fun {x} => {show(of)}) (fun {x} => {show(slope)})"
+    script.say(
+        f"assert (M : {show(begins)} <= {show(of)}) by (apply (rises_from {functions}); [lra | exact DF | exact SL])."
+    )
+    script.say("rewrite Z in M.")
+    _assume(work, ("<=", ZERO, of), "M")
+    _inequality(work, work.goal, ())
 
 
 def _induction(work: Work) -> None:

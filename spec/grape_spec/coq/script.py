@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain, combinations
@@ -66,6 +66,17 @@ class Script:
         self._depth += 1
         yield
         self._depth -= 1
+
+    def attempt(self, write: Callable[[], None], failure: type[Exception]) -> bool:
+        """Write lines, or none if that fails."""
+        lines, depth = len(self.lines), self._depth
+        try:
+            write()
+        except (failure, NoScript):
+            del self.lines[lines:]
+            self._depth = depth
+            return False
+        return True
 
     def fresh(self, prefix: str) -> str:
         self._count += 1

@@ -158,6 +158,15 @@ def _is_itself(name: str, value: Tree) -> bool:
     return value in (("v", name), ("i", name), ("fam", name))
 
 
+def given_value(thing: Any, value: Any) -> Tree:
+    """The tree of what a fact puts in for a symbol, family or function."""
+    if isinstance(value, sp.Lambda):
+        return ("lam", tuple(map(coq_name, value.signature)), tree(value.expr))
+    if isinstance(thing, sp.IndexedBase):
+        return ("fam", coq_name(value))
+    return ("i", coq_name(value)) if thing.is_integer and isinstance(value, sp.Symbol) else tree(value)
+
+
 def _signed_tree(expr: sp.Expr) -> Tree:
     sign, factors = signed(expr)
     above, below = quotient(factors)

@@ -134,6 +134,11 @@ def value_text(value: Tree) -> str:
     return str(value[1]) if value[0] == "fam" else show(value)
 
 
+def given_text(value: Tree) -> str:
+    """What is put in, as an argument of a theorem."""
+    return index_text(value) if value[0] in INDICES else value_text(value)
+
+
 def point_text(node: Tree) -> tuple[str, str]:
     """The function and the point of a derivative at another point."""
     body, variable, value = split_point(node)
