@@ -152,6 +152,9 @@ class Normal:
             return {tuple((key, -exponent) for key, exponent in monomial): 1 / c}
         c, monomial, primitive = self.content(form)
         own = tuple((key, -exponent) for key, exponent in monomial)
+        plain = self.of(self.back(primitive))
+        if plain != primitive:
+            return self.times({own: 1 / c}, self.inverse(plain))
         return {self._joined(own, ((self.atom(self.back(primitive)), -1),)): 1 / c}
 
     # -- roots -------------------------------------------------------------------------------------------------
@@ -335,11 +338,23 @@ class Normal:
             raise NoScript("the logarithm of zero")
         if len(form) == 1:
             ((monomial, c),) = form.items()
-            return c, monomial, None
+            return *self._with_its_sign(c, monomial), None
         number, monomial, primitive = self.content(form)
+        plain = self.of(self.back(primitive))
+        if plain != primitive:
+            own, others, rest = self.logarithm(plain)
+            return *self._with_its_sign(number * own, self._joined(monomial, others)), rest
         if number < 0:
             return -number, monomial, {m: -c for m, c in primitive.items()}
         return number, monomial, primitive
+
+    def _with_its_sign(self, c: Fraction, monomial: Monomial) -> tuple[Fraction, Monomial]:
+        """A negative number times a polynomial that stands for a positive one is a positive one times that."""
+        for n, (key, exponent) in enumerate(monomial):
+            if c < 0 and exponent % 2 and self.atoms[key][0] == "+":
+                turned = self.atom(self.back({m: -own for m, own in self.of(self.atoms[key]).items()}))
+                return -c, tuple(sorted((*monomial[:n], (turned, exponent), *monomial[n + 1 :])))
+        return c, monomial
 
     def _of_ln(self, node: Tree) -> Form:
         number, monomial, primitive = self.logarithm(self.of(node[1]))
