@@ -49,6 +49,9 @@ FALSE = (
     ("grpo.advantage.unit_variance", "", "((INR G) - ddof).", "(INR G)."),
     ("grpo.advantage.binary", "of a success", "(1 - success_rate)", "(2 - success_rate)"),
     ("advantage.gae.masked", "values of a whole sequence", "counting token_values).", "counting value_noise)."),
+    ("grpo.gradient", "of the objective", "(mask row position) / (denominator", "1 / (denominator"),
+    ("grpo.on_policy", "slope", "logp advantage.", "logp (2 * advantage)."),
+    ("grpo.dapo", "loss", "(Rmax (1 - clip_low)", "(Rmin (1 - clip_low)"),
     ("trpo.pinsker", "the logarithm", "(2 * x * (2 + x))", "(2 * x * (1 + x))"),
     ("ppo.adaptive_kl", "bound upwards", " <= ", " < "),
 )

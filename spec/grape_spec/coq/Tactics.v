@@ -334,11 +334,8 @@ with nonneg :=
   | |- 0 <= INR _ => apply pos_INR
   | |- 0 <= _ => first [assumption | lra | left; pos
       | match goal with H : forall _ : nat, _ -> 0 <= _ |- _ => apply H; rng end
-      | match goal with H : forall _ _ : nat, _ -> _ -> 0 <= _ |- _ => apply H; rng end
-      | match goal with H : forall _ : nat, _ -> _ = 0 \/ _ = 1 |- 0 <= _ ?i => destruct (H i); [rng | lra | lra] end
-      | match goal with H : forall _ _ : nat, _ -> _ -> _ = 0 \/ _ = 1 |- 0 <= _ ?i ?j => destruct (H i j); [rng | rng | lra | lra] end
-      | match goal with H : forall _ _ _ : nat, _ -> _ -> _ -> _ = 0 \/ _ = 1 |- 0 <= _ ?i ?j ?k =>
-          destruct (H i j k); [rng | rng | rng | lra | lra] end]
+      | match goal with H : forall _ : nat, _ -> forall _ : nat, _ -> 0 <= _ |- _ => apply H; rng end
+      | match goal with H : _ |- 0 <= ?x => let K := fresh in assert (K : x = 0 \/ x = 1) by (apply H; rng); destruct K; lra end]
   end.
 Lemma nz_pos x : 0 < x -> x <> 0. Proof. lra. Qed.
 Ltac nz :=
@@ -376,11 +373,14 @@ Ltac split1 :=
 Ltac splits := unfold Rltb, Rleb, Reqb, Rmin, Rmax, Rabs in *; cbv beta;
   repeat (split1; cbv beta iota; cbn [andb orb negb] in *; try (exfalso; first [lra | congruence])).
 (** Masks, by their two values. *)
+Ltac mask_value H x :=
+  let E := fresh "E" in assert (E : x = 0 \/ x = 1) by (apply H; rng); destruct E as [E | E]; rewrite E in *.
 Ltac mask_cases :=
   progress repeat match goal with
-  | H : forall i : nat, _ -> ?f i = 0 \/ ?f i = 1 |- context [?f ?k] => let E := fresh "E" in destruct (H k) as [E | E]; [rng | rewrite E | rewrite E]
-  | H : forall i j : nat, _ -> _ -> ?f i j = 0 \/ ?f i j = 1 |- context [?f ?k ?l] =>
-      let E := fresh "E" in destruct (H k l) as [E | E]; [rng | rng | rewrite E | rewrite E]
+  | H : forall i : nat, _ -> ?f i = 0 \/ ?f i = 1 |- context [?f ?k] => mask_value H (f k)
+  | H : forall i : nat, _ -> forall j : nat, _ -> ?f i j = 0 \/ ?f i j = 1 |- context [?f ?k ?l] => mask_value H (f k l)
+  | H : forall i : nat, _ -> forall j : nat, _ -> forall h : nat, _ -> ?f i j h = 0 \/ ?f i j h = 1 |- context [?f ?k ?l ?m] =>
+      mask_value H (f k l m)
   | H : ?x = 0 \/ ?x = 1 |- context [?x] => destruct H; subst x
   end.
 (** At least 1: sizes and their products. *)
@@ -398,6 +398,10 @@ Ltac fin :=
         | solve [lazymatch goal with |- context [if _ then _ else _] => splits; first [ring | field; nz] end]
         | solve [mask_cases; first [ring | field; nz]]].
 
+(** An equation from another, whose left side is a product of terms or one that decides a case. *)
+Ltac no_sign := match goal with H : ~ 0 < ?x, K : ~ ?x < 0 |- _ => let Z := fresh "Z" in assert (Z : x = 0) by lra; rewrite Z end.
+Ltac by_equation H := solve [ring [H] | field [H]; nz | rewrite H; splits; first [lra | ring | field; nz | no_sign; ring]].
+
 (** The factors of what divides, known to be positive, and their inverses, for nonlinear arithmetic. *)
 Ltac facts :=
   repeat match goal with
@@ -408,7 +412,7 @@ Ltac facts :=
   end;
   repeat match goal with
   | H : forall i : nat, (1 <= i <= ?n)%nat -> 0 < ?f i |- context [?f ?k] => lazymatch goal with K : 0 < f k |- _ => fail | _ => assert (0 < f k) by (apply H; rng) end
-  | H : forall i j : nat, _ -> _ -> 0 < ?f i j |- context [?f ?k ?l] => lazymatch goal with K : 0 < f k l |- _ => fail | _ => assert (0 < f k l) by (apply H; rng) end
+  | H : forall i : nat, _ -> forall j : nat, _ -> 0 < ?f i j |- context [?f ?k ?l] => lazymatch goal with K : 0 < f k l |- _ => fail | _ => assert (0 < f k l) by (apply H; rng) end
   end.
 
 (** A fraction c / b is positive and its divisor has a sign, so what stands above the line has that sign. *)
@@ -446,7 +450,8 @@ Definition known_slope (P : Prop) : Prop := P.
 Ltac const_of f := let a := eval cbv beta in (f 0) in let b := eval cbv beta in (f 1) in let _ := match goal with _ => constr_eq a b end in a.
 Ltac dv :=
   lazymatch goal with
-  | |- der ?f _ _ => first [match goal with H : der _ _ _ |- _ => exact H end | let c := const_of f in apply (d_const c) | dv1]
+  | |- der ?f _ _ => first [match goal with H : der _ _ _ |- _ => exact H | H : forall _ : nat, der _ _ _ |- _ => exact (H _)
+                                       | H : forall _ _ : nat, der _ _ _ |- _ => exact (H _ _) end | let c := const_of f in apply (d_const c) | dv1]
   end
 with dv1 :=
   lazymatch goal with
@@ -482,6 +487,20 @@ with dv1 :=
   end
 with by_depth :=
   match goal with H : known_slope _ |- _ => let K := fresh "K" in pose proof H as K; red in K; apply K; rng end.
+(** The derivative of a term of a sum in an entry: that of the term at the entry, and 0 of every other. *)
+Ltac places := intros; unfold upd, upd2, upd3; repeat match goal with |- context [Nat.eq_dec ?a ?b] => destruct (Nat.eq_dec a b); try congruence end; reflexivity.
+Ltac by_entry H :=
+  match type of H with is_derive ?f _ ?l =>
+    deltas; first
+    [ apply (d_val _ _ l); [first [exact H | apply (is_derive_ext f); [places | exact H]] | reals; ring]
+    | match goal with |- is_derive ?g ?x _ =>
+        apply (d_val _ _ 0); [apply (is_derive_ext (fun _ => g x)); [places | apply d_const] | reals; ring] end ]
+  end.
+(** The derivative of a composition, that of the outer function being known at the value of the inner one. *)
+Ltac composed inside outer inner :=
+  match type of outer with is_derive ?F _ ?a => match type of inner with is_derive _ ?x _ =>
+    let O := fresh "O" in assert (O : der F (inside x) a) by (cbv beta; back; exact outer);
+    eapply d_val; [exact (d_comp F inside x a _ O inner) | ] end end.
 Ltac der_by := eapply d_val; [dv | reals; cbv beta; back; first [reflexivity | cbn [INR pred pow]; ring]].
 
 Ltac expc := repeat first [rewrite exp_plus | rewrite exp_opp | rewrite exp_INR | rewrite exp_ln by pos | rewrite exp_0].
@@ -509,11 +528,11 @@ Ltac hyps := repeat match goal with
 Ltac alts := first [lra | nra | (left; alts) | (right; alts) | (split; alts) | arith].
 Ltac masks := repeat match goal with
   | H : forall i : nat, _ -> ?f i = 0 \/ ?f i = 1 |- context [?f ?k] => lazymatch goal with K : f k = 0 \/ f k = 1 |- _ => fail | _ => assert (f k = 0 \/ f k = 1) by (apply H; rng) end
-  | H : forall i j : nat, _ -> _ -> ?f i j = 0 \/ ?f i j = 1 |- context [?f ?k ?l] => lazymatch goal with K : f k l = 0 \/ f k l = 1 |- _ => fail | _ => assert (f k l = 0 \/ f k l = 1) by (apply H; rng) end
+  | H : forall i : nat, _ -> forall j : nat, _ -> ?f i j = 0 \/ ?f i j = 1 |- context [?f ?k ?l] => lazymatch goal with K : f k l = 0 \/ f k l = 1 |- _ => fail | _ => assert (f k l = 0 \/ f k l = 1) by (apply H; rng) end
   | H : forall i : nat, _ -> 0 <= ?f i |- context [?f ?k] => lazymatch goal with K : 0 <= f k |- _ => fail | _ => assert (0 <= f k) by (apply H; rng) end
   | H : forall i : nat, _ -> ?f i <= 1 |- context [?f ?k] => lazymatch goal with K : f k <= 1 |- _ => fail | _ => assert (f k <= 1) by (apply H; rng) end
-  | H : forall i j : nat, _ -> _ -> 0 <= ?f i j |- context [?f ?k ?l] => lazymatch goal with K : 0 <= f k l |- _ => fail | _ => assert (0 <= f k l) by (apply H; rng) end
-  | H : forall i j : nat, _ -> _ -> ?f i j <= 1 |- context [?f ?k ?l] => lazymatch goal with K : f k l <= 1 |- _ => fail | _ => assert (f k l <= 1) by (apply H; rng) end
+  | H : forall i : nat, _ -> forall j : nat, _ -> 0 <= ?f i j |- context [?f ?k ?l] => lazymatch goal with K : 0 <= f k l |- _ => fail | _ => assert (0 <= f k l) by (apply H; rng) end
+  | H : forall i : nat, _ -> forall j : nat, _ -> ?f i j <= 1 |- context [?f ?k ?l] => lazymatch goal with K : f k l <= 1 |- _ => fail | _ => assert (f k l <= 1) by (apply H; rng) end
   end.
 Lemma gt_over_positive x p : 0 < p -> (x * p > 0 <-> x > 0). Proof. intros; split; intros; nra. Qed.
 Lemma lt_over_positive x p : 0 < p -> (x * p < 0 <-> x < 0). Proof. intros; split; intros; nra. Qed.

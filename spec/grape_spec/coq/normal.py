@@ -11,6 +11,7 @@ from fractions import Fraction
 from math import isqrt
 from typing import Any, TypeAlias
 
+from grape_spec.coq.entries import EntrySlope
 from grape_spec.coq.terms import ONE, ZERO, NoScript, Tree, free, index_text, number_of, put, simple_index, sub
 from grape_spec.coq.texts import show, split_point
 
@@ -55,6 +56,8 @@ class Normal:
         self.masks: set[str] = set()
         #: Derivatives that facts give, by function and variable.
         self.slopes: dict[tuple[Tree, Tree], Tree] = {}
+        #: The same for terms of sums, in an entry of a family.
+        self.entry_slopes: list[EntrySlope] = []
         self._roots: dict[str, Tree] = {}
         self._negative: set[str] = set()
         self._forms: dict[Tree, Form] = {}
@@ -269,8 +272,10 @@ class Normal:
             return self.inverse(self.of(node[1]))
         if kind == "sqrt":
             return self.mono(("sqrt", self.under_root(node[1])))
-        if kind in ("abs", "min", "max"):
-            return self.mono((kind, *map(self.canonical, node[1:])))
+        if kind == "abs":
+            return self.mono((kind, self.canonical(node[1])))
+        if kind in ("min", "max"):
+            return self.mono((kind, *sorted(map(self.canonical, node[1:]), key=show)))
         if kind in ("fn", "dfn"):
             arguments = (simple_index(a) if a[0] in ("i", "k", "n+", "ip") else self.canonical(a) for a in node[2])
             return self.mono((kind, node[1], tuple(arguments)))
@@ -476,6 +481,9 @@ class Normal:
             return ZERO
         if (node, variable) in self.slopes:
             return self.slopes[node, variable]
+        for known in self.entry_slopes:
+            if (found := known.of(node, variable)) is not None:
+                return found
 
         def d(part: Tree) -> Tree:
             return self.derivative(part, variable)

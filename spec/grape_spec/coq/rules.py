@@ -11,6 +11,7 @@ from typing import Any
 import sympy as sp
 
 from grape_spec.coq.depth import induction_over_depth, induction_over_size, slopes_of_recursions
+from grape_spec.coq.entries import entry_slope, last_entries, say_for_all
 from grape_spec.coq.inequalities import (
     SIGNS,
     Refutation,
@@ -34,8 +35,6 @@ from grape_spec.coq.terms import (
     exchanged,
     given_value,
     has_derivative,
-    index_text,
-    number_of,
     put,
     roots_in,
     tree,
@@ -318,7 +317,12 @@ def _equation(work: Work) -> None:
     for rule in (work.part.by, *(link.by for link in work.part.by.steps())):
         for fact in rule.given if isinstance(rule, ByTerms) else ():
             _known_slope(work, fact)
+        for fact in rule.given if isinstance(rule, Smt) else ():
+            script.equations.append(use_fact(work, fact))
     normalised_assumptions(work)
+    for n, (formula, loose) in enumerate(zip(work.assumed, work.loose, strict=True)):
+        if formula[0] == "=" and not loose:
+            script.equations.append(f"A{n}")
     left, right = goal[1:]
     if left[0] == "diff":
         _derivative(script, left, right)
@@ -334,9 +338,14 @@ def _equation(work: Work) -> None:
 
 def _known_slope(work: Work, fact: Fact) -> None:
     """A derivative that a fact gives, for the tactic that differentiates."""
-    goal = work.said[use_fact(work, fact, normal=False)]
-    if goal[0] == "=" and goal[1][0] == "diff":
-        work.script.normal.slopes[goal[1][1], goal[1][2]] = goal[2]
+    name = use_fact(work, fact, normal=False)
+    goal, normal = work.said[name], work.script.normal
+    known = entry_slope(goal) if work.goal[1][0] == "diff" and work.goal[1][2][0] == "ap" else None
+    if known is not None:
+        normal.entry_slopes.append(known)
+        say_for_all(work.script, known, name)
+    elif goal[0] == "=" and goal[1][0] == "diff":
+        normal.slopes[goal[1][1], goal[1][2]] = goal[2]
 
 
 def _derivative(script: Script, left: Tree, right: Tree) -> None:
@@ -369,32 +378,10 @@ def _at_sizes(work: Work) -> None:
     if moved:
         script.say(f"transitivity {show(new_right)}; [ | symmetry ].")
         with script.block():
-            _last_entries(work, (new_left, new_right))
+            last_entries(script, (new_left, new_right))
         script.to_canonical(right)
     else:
-        _last_entries(work, (new_left, new_right))
-
-
-def _last_entries(work: Work, node: Any) -> None:
-    script, rows = work.script, {}
-
-    def look(part: Any) -> None:
-        if isinstance(part, tuple):
-            family = part[1] if part[:1] == ("ap",) else None
-            if family in script.normal.rows and part[2][-1] == ("k", number_of(script.normal.rows[family][0])):
-                rows[show(part)] = part
-            for inner in part:
-                look(inner)
-
-    look(node)
-    for n, (text, (kind, family, indices)) in enumerate(rows.items()):
-        size, hypothesis = script.normal.rows[family]
-        first = [index_text(index) for index in indices[:-1]]
-        others = (show((kind, family, (*indices[:-1], ("k", i)))) for i in range(1, number_of(size)))
-        proof = " ".join([hypothesis, *(f"{index} ltac:(lia)" for index in first)])
-        script.say(f"assert (L{n} : {text} = {' - '.join(['1', *others])}) by "
-                   f"(pose proof ({proof}) as SS; cbn [sum1] in SS; lra).")  # fmt: skip
-    script.say("first [ring | fin | (entries; " + "".join(f"rewrite ?L{n} in *; " for n in range(len(rows))) + "fin)].")
+        last_entries(script, (new_left, new_right))
 
 
 def _smt(work: Work) -> None:
@@ -487,8 +474,8 @@ def _chain_rule(work: Work) -> None:
     variable, value = by.at  # type: ignore[attr-defined]
     outer = use_fact(work, Fact("", by.outer, ((DECLARATIONS[variable].name, value),)), normal=False)  # type: ignore[attr-defined]
     inner = use_fact(work, Fact(by.inner, "", ()), normal=False)  # type: ignore[attr-defined]
-    inside = f"(fun {goal[1][2][1]} => {show(tree(value))})"
-    script.say(f"eapply d_val; [exact (d_comp _ {inside} _ _ _ {outer} {inner}) | ].")
+    inside, _ = function_text(tree(value), goal[1][2])
+    script.say(f"composed {inside} {outer} {inner}.")
     script.say("reals. splits; first [ring | lra | nra].")
 
 

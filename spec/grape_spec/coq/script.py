@@ -15,6 +15,7 @@ from grape_spec.coq.terms import (
     NoScript,
     Tree,
     free,
+    has_cases,
     has_derivative,
     has_sum_over,
     index_text,
@@ -40,6 +41,8 @@ class Script:
     def __init__(self, sizes: dict[str, list[str]], positive: frozenset[str], restricted: frozenset[str]) -> None:
         self.lines: list[str] = []
         self.normal = Normal()
+        #: The names of equations that are known.
+        self.equations: list[str] = []
         self.sizes, self.positive, self.restricted = sizes, positive, restricted
         self._depth, self._count = 1, 0
 
@@ -142,7 +145,9 @@ class Script:
         """Prove an equation that is rational but for roots, whose squares are known."""
         roots = roots_in((left, right))
         if not roots:
-            self.say("fin.")
+            told = " | ".join(f"by_equation {name}" for name in self.equations)
+            cases = has_cases((left, right))
+            self.say(f"first [fin | {told}]." if told and cases else "fin.")
             return
         known = self.known_squares(roots)
         self.say(f"first [fin | ring [{known}] | solve [field [{known}]; nz] | solve [field [{known}]; root_nz]].")
@@ -251,9 +256,13 @@ class Script:
             self._argument_to_canonical("Rabs", node[1])
             self.say("f_equal; fin.")
         elif kind in ("min", "max"):
-            with self.block(f"apply (f_equal2 {'Rmin' if kind == 'min' else 'Rmax'})."):
-                self.equation(node[1], new[1])
-            self.equation(node[2], new[2])
+            word, (left, right) = ("Rmin" if kind == "min" else "Rmax"), node[1:]
+            if unnamed(self.normal.canonical(left)) != unnamed(new[1]):
+                self.say(f"rewrite {word}_comm.")
+                left, right = right, left
+            with self.block(f"apply (f_equal2 {word})."):
+                self.equation(left, new[1])
+            self.equation(right, new[2])
         elif kind in ("fn", "dfn") and node[2][-1][0] not in ("i", "k", "n+", "ip"):
             *first, last = node[2]
             if [*first] != [*new[2][:-1]]:

@@ -378,6 +378,11 @@ def has_derivative(node: Any) -> bool:
     return isinstance(node, tuple) and (node[:1] in (("diff",), ("at",)) or any(map(has_derivative, node)))
 
 
+def has_cases(node: Any) -> bool:
+    """Whether cases stand somewhere."""
+    return isinstance(node, tuple) and (node[:1] == ("pw",) or any(map(has_cases, node)))
+
+
 def has_sum_over(node: Any) -> bool:
     """Whether a sum over an index stands somewhere."""
     return isinstance(node, tuple) and (node[:1] == ("sum",) or any(map(has_sum_over, node)))

@@ -158,7 +158,10 @@ def split_point(node: Tree) -> tuple[Tree, Tree, Tree | None]:
             value = given
         else:
             moved = put(("diff", body, variable), {name: given})
-            value = put(value, {name: given}) if value is not None else None
+            if value is not None:
+                value = put(value, {name: given})
+            elif moved[0] == "at":
+                value = dict(moved[3])[moved[2][1]]
             body, variable = moved[1], moved[2]
     return body, variable, value
 
