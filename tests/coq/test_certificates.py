@@ -36,6 +36,7 @@ SAMPLE = (
     ("trpo.conjugate_gradient", "n = 3: unknown 3 is found"),
     ("grpo.advantage.affine", "unit and origin"),  # a root that is a multiple of another
     ("grpo.advantage.binary", "of a failure"),  # a root that is a product of others, and masks
+    ("aggregation.gradient", "sequence_mean"),  # a divisor that is at least 1
     ("advantage.gae.masked", "values of a whole sequence"),  # recursive, with other families put in
     ("trpo.pinsker", "the logarithm"),
     ("ppo.adaptive_kl", "bound upwards"),

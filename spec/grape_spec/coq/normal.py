@@ -275,7 +275,7 @@ class Normal:
         if kind == "abs":
             return self.mono((kind, self.canonical(node[1])))
         if kind in ("min", "max"):
-            return self.mono((kind, *sorted(map(self.canonical, node[1:]), key=show)))
+            return self.mono((kind, *sorted(map(self.canonical, node[1:]), key=_numbers_first)))
         if kind in ("fn", "dfn"):
             arguments = (simple_index(a) if a[0] in ("i", "k", "n+", "ip") else self.canonical(a) for a in node[2])
             return self.mono((kind, node[1], tuple(arguments)))
@@ -533,6 +533,10 @@ class Normal:
         if not varies[1]:
             return ("*", (left, last))
         return ("+", (("*", (left, last)), ("*", (first, right))))
+
+
+def _numbers_first(node: Tree) -> tuple[bool, str]:
+    return node[0] != "q", show(node)
 
 
 def _square_root(q: Fraction) -> Fraction | None:
