@@ -41,6 +41,8 @@ SAMPLE = (
     ("trpo.pinsker", "the logarithm"),
     ("ppo.adaptive_kl", "bound upwards"),
     ("rejection.best_of_n.kl_bound", "above the tangent"),
+    ("rejection.best_of_n.law", "sums to one"),  # a chain with a fact that is rewritten with
+    ("rejection.best_of_n.law", "once a sample has the reward"),  # the depth of a recursion as a number
 )
 
 #: Parts, and what makes each of them false.
@@ -55,6 +57,8 @@ FALSE = (
     ("grpo.dapo", "loss", "(Rmax (1 - clip_low)", "(Rmin (1 - clip_low)"),
     ("trpo.pinsker", "the logarithm", "(2 * x * (2 + x))", "(2 * x * (1 + x))"),
     ("ppo.adaptive_kl", "bound upwards", " <= ", " < "),
+    ("rejection.best_of_n.law", "sums to one", ") = 1.", ") = 2."),
+    ("rejection.best_of_n.law", "once a sample has the reward", "(share - ", "(2 * share - "),
 )
 
 

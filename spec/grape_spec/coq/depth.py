@@ -103,15 +103,18 @@ def induction_over_depth(script: Script, goal: Any, hypotheses: list[str], known
     def first(node: Tree) -> Tree | None:
         return unfolded(node, None) if depth_of(node) == ("i", n) else None
 
+    following = ("i", f"{n}_next")
+
     def later(node: Tree) -> Tree | None:
-        return unfolded(node, ("i", n)) if depth_of(node) == ("i", n) else None
+        return unfolded(node, ("i", n)) if depth_of(node) == following else None
 
     with script.bullet("idtac."):
-        sides = [replaced(side, first) for side in (left, right)]
+        sides = [sub(replaced(side, first), n, ("k", 0)) for side in (left, right)]
         script.say(f"change ({show(sides[0])} = {show(sides[1])}).")
         script.equation(*sides)
     with script.bullet("idtac."):
-        sides = [replaced(side, later) for side in (left, right)]
+        sides = [replaced(sub(side, n, following), later) for side in (left, right)]
+        sides = [sub(side, following[1], ("n+", (("k", 1), ("i", n)), ())) for side in sides]
         script.say(f"change ({show(sides[0])} = {show(sides[1])}).")
         equations = [(left, right, "IH"), *known]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import sympy as sp
 
+from grape_spec.coq.chains import rewrites, through_links
 from grape_spec.coq.depth import induction_over_depth, induction_over_size, slopes_of_recursions
 from grape_spec.coq.entries import entry_slope, last_entries, say_for_all
 from grape_spec.coq.inequalities import (
@@ -332,6 +333,10 @@ def _equation(work: Work) -> None:
         value, known = script.derivative_known(left)
         script.say(f"transitivity {show(value)}; [apply d_Derive; exact {known} | clear {known}].")
         script.equation(value, right)
+    elif rewrites(work.part.by) and script.normal.of(left) != script.normal.of(right):
+        through_links(
+            script, goal, work.part.by, lambda fact: (name := use_fact(work, fact, normal=False), work.said[name])
+        )
     else:
         script.equation(left, right)
 
