@@ -16,7 +16,7 @@ from rich.table import Table
 
 from grape_verified.conformance.ledger import KernelRecord, Ledger, Summary
 from grape_verified.conformance.report import Report
-from grape_verified.docs.reference import contracts_of, implementing
+from grape_verified.docs.reference import contracts_about
 from grape_verified.docs.verdicts import Verdicts, kernel_verdict, verdicts
 
 _COLOURS = {
@@ -299,8 +299,7 @@ def _evidence(claim: Claim, seen: Ledger) -> str:
 
 def _kernels(claim: Claim, seen: Ledger) -> str:
     """What was measured of the kernels that implement a claim, and a line for each contract."""
-    contracts = [contract for name in implementing(claim.id) for contract in contracts_of(name)]
-    lines = (f"\n  {c.kernel} as {c.name}: {kernel_verdict(c.name, seen)}" for c in contracts)
+    lines = (f"\n  {c.kernel} as {c.name}: {kernel_verdict(c.name, seen)}" for c in contracts_about(claim.id))
     return verdicts(claim, seen).kernels + "".join(lines)
 
 

@@ -169,17 +169,18 @@ class Ledger:
         return {(record.claim, record.part): record for record in self.certificates}
 
     @cached_property
-    def _states(self) -> dict[tuple[str, str, str], str]:
+    def _states(self) -> dict[tuple[str, str], tuple[Part, str]]:
         return {}
 
     def certificate(self, claim: Claim, part: Part) -> CertificateRecord | None:
         """What Coq said of a part as it is stated today, or None."""
-        record, key = self._by_part.get((claim.id, part.name)), (claim.id, claim.hash, part.name)
+        key = (claim.id, part.name)
+        record = self._by_part.get(key)
         if record is None:
             return None
-        if key not in self._states:
-            self._states[key] = states(part, claim)
-        return record if record.states == self._states[key] else None
+        if key not in self._states or self._states[key][0] is not part:
+            self._states[key] = part, states(part, claim)
+        return record if record.states == self._states[key][1] else None
 
     def certified_part(self, claim: Claim, part: Part) -> str:
         """Whether Coq's kernel accepts a part: "certified", "not certified" or "not run"."""

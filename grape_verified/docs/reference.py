@@ -56,3 +56,8 @@ def implemented_by(name: str) -> tuple[str, ...]:
 def implementing(id: str) -> Iterator[str]:
     """The public functions that implement a claim or definition."""
     return (name for subject in SUBJECTS for name in names_of(subject) if id in implemented_by(name))
+
+
+def contracts_about(id: str) -> list[Contract]:
+    """The contracts of the functions that implement a claim or definition."""
+    return [contract for contract in CONTRACTS.values() if id in implemented_by(contract.kernel)]

@@ -8,7 +8,7 @@ from grape_spec.coq.certify import CERTIFIED, NOT_CERTIFIED
 from grape_spec.language.claims import Claim
 
 from grape_verified.conformance.ledger import NOT_RUN, Ledger
-from grape_verified.docs.reference import contracts_of, implementing
+from grape_verified.docs.reference import contracts_about
 
 MEASURED, REJECTED, NO_KERNEL = "measured", "rejected", "no kernel"
 
@@ -37,7 +37,7 @@ def verdicts(claim: Claim, ledger: Ledger) -> Verdicts:
 
 
 def _measured(claim: Claim, ledger: Ledger) -> str:
-    records = [ledger.of_kernel(contract.name) for name in implementing(claim.id) for contract in contracts_of(name)]
+    records = [ledger.of_kernel(contract.name) for contract in contracts_about(claim.id)]
     if not records:
         return NO_KERNEL
     if any(record is not None and not record.accepted for record in records):

@@ -6,6 +6,8 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from signal import SIGINT, pthread_kill
+from threading import Timer, active_count, main_thread
 
 import pytest
 from grape_spec.coq import certify, coqtop
@@ -109,6 +111,25 @@ def test_a_coqtop_that_does_not_start_again_ends_the_run(compiled, ledger, kille
 
     killed.setattr(Session, "_start", once)
     assert refused("certify", KILLED, ledger=ledger) == "coqtop does not run: No such file or directory"
+
+
+def test_an_interrupt_ends_the_run_and_what_is_being_checked(compiled, ledger, monkeypatch):
+    asked = Session.ask
+
+    def ask(self, text, limit):
+        if "Theorem policy_softmax_shift " in text:
+            Timer(1.0, pthread_kill, (main_thread().ident, SIGINT)).start()
+            text = "Goal True. do 1000000000 idtac."
+        return asked(self, text, limit)
+
+    monkeypatch.setattr(Session, "ask", ask)
+    finished = []
+    with pytest.raises(KeyboardInterrupt):
+        certify_claims(
+            [claim_of(KILLED), claim_of("ppo.clip.gradient")], finished=lambda record: finished.append(record.reason)
+        )
+    assert "coqtop ended: killed by signal 9" in finished
+    assert active_count() == 1
 
 
 def test_a_coqtop_that_does_nothing_is_given_up(tmp_path, ledger, monkeypatch):

@@ -153,11 +153,13 @@ class Run:
         self._known = {record.hash: record for record in known if not record.reason.startswith((_RESTS, ENDED))}
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
+        self._sessions: list[Session] = []
 
     def work(self, folder: Path, coq: str, limit: float) -> None:
         """What one worker does."""
         try:
             with Session(folder) as session:
+                self._sessions.append(session)
                 while (task := self._next()) is not None:
                     record = self._record(session, *task, coq, limit)
                     if record.status != CERTIFIED:
@@ -171,6 +173,12 @@ class Run:
     def _next(self) -> tuple[Claim, Part] | None:
         with self._lock:
             return self._parts.pop(0) if self._parts and self._failure is None else None
+
+    def stop(self, failure: BaseException) -> None:
+        """End what is being checked, and begin nothing more."""
+        self._failure = failure
+        for session in self._sessions:
+            session.interrupt()
 
     def raise_failure(self) -> None:
         if self._failure is not None:
@@ -259,8 +267,13 @@ def certify_claims(
         workers = [threading.Thread(target=run.work, args=(folder, coq, limit)) for _ in range(processes)]
         for worker in workers:
             worker.start()
-        for worker in workers:
-            worker.join()
+        try:
+            for worker in workers:
+                worker.join()
+        except BaseException as failure:  # such as an interrupt, of which only this thread hears
+            run.stop(failure)
+            for worker in workers:
+                worker.join()
     run.raise_failure()
     order = {(claim.id, part.name): position for position, (claim, part) in enumerate(parts)}
     return settled(sorted(run.records.values(), key=lambda record: order[record.claim, record.part]))

@@ -166,6 +166,11 @@ class Session:
                     stream.close()
             self._process = None
 
+    def interrupt(self) -> None:
+        """End the process from another thread, which waits for its answer."""
+        if self._process is not None:
+            self._process.kill()
+
     def ask(self, text: str, limit: float) -> Answer:
         """What Coq prints for sentences within a limit of seconds of its own time, on a busy machine more by the clock.
 
