@@ -273,7 +273,7 @@ class Normal:
         if kind == "sqrt":
             return self.mono(("sqrt", self.under_root(node[1])))
         if kind == "abs":
-            return self.mono((kind, self.canonical(node[1])))
+            return self.mono((kind, self.back(self.with_sign(node[1]))))
         if kind in ("min", "max"):
             return self.mono((kind, *sorted(map(self.canonical, node[1:]), key=_numbers_first)))
         if kind in ("fn", "dfn"):
@@ -289,6 +289,12 @@ class Normal:
         if kind in ("v", "pw", "rec"):
             return self.mono(node)
         raise NoScript(f"a term of kind {kind}")
+
+    def with_sign(self, node: Tree) -> Form:
+        """The normal form of a term or of what is opposite to it, whose first coefficient is not negative."""
+        form = self.of(node)
+        first = form[min(form, key=lambda monomial: (len(monomial), monomial))] if form else 0
+        return {monomial: -c for monomial, c in form.items()} if first < 0 else form
 
     def _of_number(self, index: Tree) -> Form:
         """A natural number as a real one: INR (1 + n) is 1 + INR n."""

@@ -254,7 +254,8 @@ class Script:
             self.equation(node[1], new[1])
         elif kind == "abs":
             self._argument_to_canonical("Rabs", node[1])
-            self.say("f_equal; fin.")
+            turned = self.normal.with_sign(node[1]) != self.normal.of(node[1])
+            self.say(f"{'rewrite <- Rabs_Ropp; ' if turned else ''}f_equal; fin.")
         elif kind in ("min", "max"):
             word, (left, right) = ("Rmin" if kind == "min" else "Rmax"), node[1:]
             if unnamed(self.normal.canonical(left)) != unnamed(new[1]):
