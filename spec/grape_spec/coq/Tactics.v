@@ -43,6 +43,8 @@ Lemma delta_other i j : i <> j -> delta i j = 0.
 Proof. unfold delta; destruct (Nat.eq_dec i j); [lia | auto]. Qed.
 Lemma delta_bounds i j : 0 <= delta i j /\ 0 <= 1 + - delta i j.
 Proof. unfold delta; destruct (Nat.eq_dec i j); lra. Qed.
+Lemma delta_cases i j : delta i j = 1 \/ delta i j = 0.
+Proof. unfold delta; destruct (Nat.eq_dec i j); auto. Qed.
 Lemma delta_sym i j : delta i j = delta j i.
 Proof. unfold delta; destruct (Nat.eq_dec i j), (Nat.eq_dec j i); auto; lia. Qed.
 Lemma sum1_pick_out n k f : ~ (1 <= k <= n)%nat -> sum1 n (fun i => delta i k * f i) = 0.

@@ -245,10 +245,12 @@ class Refutation:
         )
         if terms is not None:
             self.write(terms)
-        elif key is None or len(split) >= _MOST_CASES:
+        elif len(split) >= _MOST_CASES:
             raise Unfound
-        else:
+        elif key is not None:
             self._in_cases(known, goal, taken, split, key)
+        else:
+            self._by_delta(known, goal, taken, split)
 
     def _to_split(self, forms: list[Form], split: frozenset[str]) -> str | None:
         """The longest minimum, maximum or absolute value that is still to be taken case by case."""
@@ -270,6 +272,19 @@ class Refutation:
                 own = set(taken)
                 more += self.of_atoms(_forms(more, None), own)
                 self._refute([*known, *more], goal, own, split | {key})
+
+    def _by_delta(self, known: list[Known], goal: Known | None, taken: set[str], split: frozenset[str]) -> None:
+        """What is left if a delta is 1, and if it is 0."""
+        keys = {key for form in _forms(known, goal) for monomial in form for key, _ in monomial} - split
+        key = min((key for key in keys if self.normal.atoms[key][0] == "delta"), default=None)
+        if key is None:
+            raise Unfound
+        node, value = self.normal.atoms[key], self.script.fresh("E")
+        self.script.say(f"destruct (delta_cases {' '.join(map(index_text, node[1:]))}) as [{value} | {value}].")
+        for number in (ONE, ZERO):
+            with self.script.block():
+                more = self.known(("=", node, number), value)
+                self._refute([*known, *more], goal, set(taken), split | {key})
 
     # -- the linear program ------------------------------------------------------------------------------------
 

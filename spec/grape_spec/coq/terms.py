@@ -164,7 +164,7 @@ def given_value(thing: Any, value: Any) -> Tree:
         return ("lam", tuple(map(coq_name, value.signature)), tree(value.expr))
     if isinstance(thing, sp.IndexedBase):
         return ("fam", coq_name(value))
-    return ("i", coq_name(value)) if thing.is_integer and isinstance(value, sp.Symbol) else tree(value)
+    return index_tree(value) if isinstance(thing, sp.Symbol) and thing.is_integer else tree(value)
 
 
 def _signed_tree(expr: sp.Expr) -> Tree:
