@@ -35,6 +35,8 @@ SAMPLE = (
     ("ppo.clip.sign_form", ""),
     ("trpo.conjugate_gradient", "n = 3: unknown 3 is found"),
     ("grpo.advantage.affine", "unit and origin"),  # a root that is a multiple of another
+    ("grpo.advantage.bound", "bound"),  # a bound on a quotient by a root
+    ("sapo.weight.bound", "below"),  # a square that a fact names is not negative
     ("grpo.advantage.binary", "of a failure"),  # a root that is a product of others, and masks
     ("aggregation.gradient", "sequence_mean"),  # a divisor that is at least 1
     ("advantage.gae.masked", "values of a whole sequence"),  # recursive, with other families put in
@@ -54,6 +56,7 @@ FALSE = (
     ("grpo.advantage.binary", "of a success", "(1 - success_rate)", "(2 - success_rate)"),
     ("advantage.gae.masked", "values of a whole sequence", "counting token_values).", "counting value_noise)."),
     ("grpo.gradient", "of the objective", "(mask row position) / (denominator", "1 / (denominator"),
+    ("grpo.advantage.bound", "bound", "((- 1 + (INR G)) / (sqrt (INR G)))", "(1 / (sqrt (INR G)))"),
     ("grpo.on_policy", "slope", "logp advantage.", "logp (2 * advantage)."),
     ("grpo.dapo", "loss", "(Rmax (1 - clip_low)", "(Rmin (1 - clip_low)"),
     ("trpo.pinsker", "the logarithm", "(2 * x * (2 + x))", "(2 * x * (1 + x))"),

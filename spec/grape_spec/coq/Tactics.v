@@ -435,6 +435,12 @@ Proof.
   intros W X Y E. rewrite Rmult_assoc, <- (sqrt_mult x y) by auto. apply root_2; auto; [apply Rmult_le_pos; auto | rewrite E; ring].
 Qed.
 Lemma solved a b c d t : a = b -> c - d = t * (a - b) -> c = d. Proof. intros -> H. apply Rminus_diag_uniq. rewrite H. ring. Qed.
+Lemma over_root c e s k : 0 < s -> 0 <= e -> 0 <= k -> c ^ 2 <= k ^ 2 * s ^ 2 -> Rabs (c * / (e + s)) <= k.
+Proof.
+  intros S E K H. rewrite Rabs_mult, (Rabs_pos_eq (/ (e + s))) by (left; apply Rinv_0_lt_compat; lra).
+  apply (Rmult_le_reg_r (e + s)); [lra |]. rewrite Rmult_assoc, Rinv_l, Rmult_1_r by lra.
+  apply Rle_trans with (k * s); [| nra]. rewrite <- (Rabs_pos_eq (k * s)) by nra. apply Rsqr_le_abs_0. unfold Rsqr. nra.
+Qed.
 Ltac root_multiple :=
   let c := first [solve [nonneg] | lastpos] in
   first [apply root_3; [c | c | c | ] | apply root_2; [c | c | ] | apply root_1; [c | ] | apply root_0].

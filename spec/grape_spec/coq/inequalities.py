@@ -97,6 +97,19 @@ def _without_common_factors(script: Script, sign: str, left: Tree, right: Tree) 
     script.say(f"try (apply ({lemma} _ _ {' '.join(kept)}); [solve [nonneg] | ring | ring | ]).")
 
 
+def without_root(script: Script, goal: Any) -> Any:
+    """A bound on |c / (e + √v)| by a bound on c²; gives the new goal."""
+    if goal[0] != "<=" or goal[1][0] != "abs" or goal[1][1][0] != "*" or len(goal[1][1][1]) != 2:
+        return goal
+    _, left, right = goal
+    above, below = left[1][1]
+    if below[0] != "inv" or below[1][0] != "+" or len(below[1][1]) != 2 or below[1][1][1][0] != "sqrt":
+        return goal
+    added, root = below[1][1]
+    script.say(f"apply (over_root {' '.join(map(show, (above, added, root, right)))}); [pos | nonneg | nonneg | ].")
+    return ("<=", ("^", above, 2), ("*", (("^", right, 2), ("^", root, 2))))
+
+
 # -- what is known -----------------------------------------------------------------------------------------------
 
 
@@ -195,7 +208,11 @@ class Refutation:
         with self.script.block(f"assert ({name} : {stated})."):
             self.script.say(f"apply ({lemma} _ _ _ {hypothesis}).")
             self.script.equal_polynomials(difference, self.normal.back(form))
-        return [Known(name, self.by_roots(form), kind)]
+        squares = [side for side in (left, right) if kind == "=" and side[0] == "^" and side[2] == 2]
+        return [Known(name, self.by_roots(form), kind), *map(self._square, squares)]
+
+    def _square(self, node: Tree) -> Known:
+        return Known(f"(pow2_ge_0 {show(node[1])})", self.form(node), ">=")
 
     def all_known(self, relations: Iterable[tuple[Any, str]]) -> list[Known]:
         return [known for relation, hypothesis in relations for known in self.known(relation, hypothesis)]
@@ -393,7 +410,10 @@ class Refutation:
                     self.prove(part, known)
             self.prove(goal[1][-1], known)
         elif kind in SIGNS:
-            self._prove_relation(sides_in_normal_form(self.script, goal), known)
+            relation = sides_in_normal_form(self.script, goal)
+            for side in relation[1:]:
+                self.normal.of(side)  # the roots in the goal are seen before squares of roots are
+            self._prove_relation(relation, [replace(k, form=self.by_roots(k.form)) for k in known])
         else:
             raise Unfound
 

@@ -21,6 +21,7 @@ from grape_spec.coq.inequalities import (
     normalised,
     of_interval,
     positive_names,
+    without_root,
 )
 from grape_spec.coq.minimum import around_minimum
 from grape_spec.coq.printer import coq_id, coq_name, position
@@ -419,6 +420,7 @@ def _from_facts(work: Work, goal: Any, given: Iterable[Fact]) -> None:
         goal = _with_slope(work, use_fact(work, fact), goal)
     if goal[0] == "=" and goal[1][0] == "diff":
         goal = _slope_to_show(work, goal)
+    goal = without_root(script, goal)
     if script.attempt(lambda: work.search.prove(goal, work.search.all_known(work.known)), Unfound):
         return
     if goal[0] in SIGNS and not has_derivative(goal):
