@@ -23,7 +23,7 @@ from grape_spec.coq.script import Script, unnamed
 from grape_spec.coq.terms import ONE, ZERO, Tree, has_derivative, index_text, product_of, signed_factors, tree
 from grape_spec.coq.texts import rational, show
 from grape_spec.language.domains import Interval, SimplexDomain, SmoothDomain
-from grape_spec.language.symbols import DECLARATIONS
+from grape_spec.language.symbols import DECLARATIONS, lowest_of
 
 SIGNS = {"=": "(@eq R)", "<=": "Rle", "<": "Rlt", ">=": "Rge", ">": "Rgt", "<>": "(fun a b => a <> b)"}
 
@@ -148,6 +148,7 @@ class Refutation:
     def __init__(self, script: Script, positive: frozenset[str]) -> None:
         self.script, self.positive = script, positive
         self.normal: Normal = script.normal
+        self._from_zero = {("i", coq_name(thing)) for thing in DECLARATIONS if lowest_of(thing) == 0}
 
     # -- forms -------------------------------------------------------------------------------------------------
 
@@ -180,7 +181,7 @@ class Refutation:
         if kind in ("v", "ap", "fn"):
             return node[1] in self.positive
         if kind == "inr":
-            return node[1][0] == "i" or (node[1][0] == "k" and node[1][1] > 0)
+            return node[1] not in self._from_zero and (node[1][0] == "i" or (node[1][0] == "k" and node[1][1] > 0))
         if kind in ("+", "*"):
             return all(map(self.is_positive, node[1]))
         if kind in ("inv", "^", "sqrt"):
@@ -233,6 +234,8 @@ class Refutation:
         kind = node[0]
         if kind == "sqrt" and not self.is_positive(node):
             return [((">=", node, ZERO), f"(Rle_ge _ _ (sqrt_pos {show(node[1])}))")]
+        if kind == "inr" and node[1] in self._from_zero:
+            return [((">=", node, ZERO), f"(Rle_ge _ _ (pos_INR {index_text(node[1])}))")]
         if kind == "inr" and node[1][0] == "i":
             return [(("<=", ONE, node), f"(one_le_INR {index_text(node[1])} ltac:(lia))")]
         if kind in ("v", "ap"):
