@@ -719,6 +719,7 @@ def test_a_prover_that_lies_is_contradicted_by_the_refuter(w, monkeypatch):
     assert refute(statement).refuted
 
 
+@pytest.mark.full("false variants before the rules of their neighbours")
 def test_every_wrong_variant_stays_unproved_by_its_neighbours_rules():
     """For each claim, the proofs of its parts are run on its wrong variants."""
     for entry in list(CLAIMS.values()):
