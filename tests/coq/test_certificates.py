@@ -41,6 +41,7 @@ SAMPLE = (
     ("aggregation.gradient", "sequence_mean"),  # a divisor that is at least 1
     ("advantage.gae.masked", "values of a whole sequence"),  # recursive, with other families put in
     ("trpo.pinsker", "the logarithm"),
+    ("trpo.performance_difference", "responses of at most T tokens"),  # recursive, at another policy
     ("trpo.bound.responses", "from above"),  # an inequality with deltas, and a fact at another position
     ("ppo.adaptive_kl", "bound upwards"),
     ("rejection.best_of_n.kl_bound", "above the tangent"),

@@ -13,7 +13,7 @@ from grape_spec.coq.script import Script
 from grape_spec.coq.statement import definition_text, domain_of, type_of
 from grape_spec.coq.terms import ONE, has_sum_over, roots_in
 from grape_spec.coq.texts import prop, show
-from grape_spec.language.expressions import Diff
+from grape_spec.language.expressions import Apply, Diff
 from grape_spec.language.registry import definition
 
 
@@ -30,6 +30,8 @@ def value_script(work: Work) -> list[str]:
     script.say(f"cbv beta zeta delta [{' '.join(names)} {unfolding(statement)}] in *.")
     unfolded = f"{' '.join(names)} {unfolding(statement)}"
     varied = {e.variable.base for e in work.part.statement.atoms(Diff) if isinstance(e.variable, sp.Indexed)}
+    applied = [(e.definition.of, e.arguments) for e in work.part.statement.atoms(Apply)]
+    varied |= {own for of, given in applied for own, value in zip(of, given, strict=True) if own != value}
     for id in statement.definitions:
         if definition(id).recursion is not None:
             _recursion_has_values(script, definition(id), unfolded, varied)
