@@ -579,10 +579,53 @@ Ltac nearby :=
   repeat match goal with
   | H : Rabs ?h < _ |- _ => apply Rabs_def2 in H; destruct H
   | H : ?h < Rmin ?a ?b |- _ => apply Rmin_Rgt in H; destruct H
+  | H : Rmin ?a ?b > ?h |- _ => apply Rmin_Rgt in H; destruct H
   | H : - Rmin ?a ?b < ?h |- _ => apply Ropp_lt_cancel_ in H; destruct H
   end.
+Lemma Rmin_scal a x y : 0 <= a -> Rmin (a * x) (a * y) = a * Rmin x y.
+Proof. intros; unfold Rmin; destruct (Rle_dec _ _), (Rle_dec _ _); nra. Qed.
+Lemma Rmax_scal a x y : 0 <= a -> Rmax (a * x) (a * y) = a * Rmax x y. Proof. intros; apply RmaxRmult; auto. Qed.
+Lemma Rmin_neg a x y : a < 0 -> Rmin (a * x) (a * y) = a * Rmax x y.
+Proof. intros; unfold Rmin, Rmax; destruct (Rle_dec _ _), (Rle_dec _ _); nra. Qed.
+Lemma Rmax_neg a x y : a < 0 -> Rmax (a * x) (a * y) = a * Rmin x y.
+Proof. intros; unfold Rmin, Rmax; destruct (Rle_dec _ _), (Rle_dec _ _); nra. Qed.
+(** The sign of a common factor of what is compared, so that the comparison is linear. *)
+Ltac scale := repeat first [rewrite Rmin_scal by assumption | rewrite Rmin_neg by assumption
+                           | rewrite Rmax_scal by assumption | rewrite Rmax_neg by assumption].
+Ltac by_sign :=
+  match goal with
+  | |- context [Rmin (?a * _) (?a * _)] => destruct (Rle_or_lt 0 a); scale
+  | |- context [Rmax (?a * _) (?a * _)] => destruct (Rle_or_lt 0 a); scale
+  | |- _ => idtac
+  end.
+(** Comparisons that are decided by what is known, one case at a time where they are not. *)
+Lemma Rltb_yes a b : a < b -> Rltb a b = true. Proof. intros; unfold Rltb; destruct (Rlt_dec a b); [auto | lra]. Qed.
+Lemma Rltb_no a b : b <= a -> Rltb a b = false. Proof. intros; unfold Rltb; destruct (Rlt_dec a b); [lra | auto]. Qed.
+Lemma Rleb_yes a b : a <= b -> Rleb a b = true. Proof. intros; unfold Rleb; destruct (Rle_dec a b); [auto | lra]. Qed.
+Lemma Rleb_no a b : b < a -> Rleb a b = false. Proof. intros; unfold Rleb; destruct (Rle_dec a b); [lra | auto]. Qed.
+Ltac decided :=
+  match goal with
+  | |- context [Rmin ?a ?b] => first [rewrite (Rmin_left a b) by lra | rewrite (Rmin_right a b) by lra]
+  | |- context [Rmax ?a ?b] => first [rewrite (Rmax_left a b) by lra | rewrite (Rmax_right a b) by lra]
+  | |- context [Rltb ?a ?b] => first [rewrite (Rltb_yes a b) by lra | rewrite (Rltb_no a b) by lra]
+  | |- context [Rleb ?a ?b] => first [rewrite (Rleb_yes a b) by lra | rewrite (Rleb_no a b) by lra]
+  | |- context [Rabs ?a] => first [rewrite (Rabs_pos_eq a) by lra | rewrite (Rabs_left a) by lra]
+  | H : context [Rabs ?a] |- _ => first [rewrite (Rabs_pos_eq a) in H by lra | rewrite (Rabs_left a) in H by lra]
+  end.
+Ltac simple_number a := lazymatch a with context [Rmin] => fail | context [Rmax] => fail | context [Rabs] => fail | _ => idtac end.
+Ltac one_case :=
+  match goal with
+  | |- context [Rmin ?a ?b] => simple_number a; simple_number b; destruct (Rle_or_lt a b)
+  | |- context [Rmax ?a ?b] => simple_number a; simple_number b; destruct (Rle_or_lt a b)
+  | |- context [Rltb ?a ?b] => simple_number a; simple_number b; destruct (Rle_or_lt b a)
+  | |- context [Rleb ?a ?b] => simple_number a; simple_number b; destruct (Rle_or_lt a b)
+  end.
+Ltac apart := repeat match goal with H : ?a <> ?b |- _ => let K := fresh "K" in destruct (Rdichotomy a b H) as [K | K]; clear H end.
+Ltac case_by_case := repeat (first [decided | one_case]; cbn [andb orb negb]).
 (** Difference quotients: exact, case by case. *)
-Ltac steps := cbv beta; nearby; splits; first [lra | nra | solve [zeros; first [lra | nra]] | signs | (exfalso; signs)].
+Ltac steps := cbv beta; nearby;
+  first [solve [by_sign; apart; case_by_case; first [ring | lra | nra | solve [zeros; first [lra | nra]]]]
+        | by_sign; splits; first [lra | nra | solve [zeros; first [lra | nra]] | signs | (exfalso; signs)]].
 Lemma div_neq_1 p q : p <> 0 -> q <> p -> q * / p <> 1.
 Proof. intros N D Z. apply D. apply (Rmult_eq_reg_r (/ p)); [rewrite Z; field; auto | apply Rinv_neq_0_compat; auto]. Qed.
 Lemma div_neq_1' p q : p <> 0 -> q <> p -> / p * q <> 1.
