@@ -45,6 +45,8 @@ SAMPLE = (
     ("trpo.bound.responses", "from above"),  # an inequality with deltas, and a fact at another position
     ("ppo.adaptive_kl", "bound upwards"),
     ("rejection.best_of_n.kl_bound", "above the tangent"),
+    ("reinforce.policy_gradient", "from any prefix"),  # the derivative of a recursion
+    ("trpo.bound.responses", "no more than ε"),  # a bound by induction over depth
     ("rejection.best_of_n.law", "sums to one"),  # a chain with a fact that is rewritten with
     ("rejection.best_of_n.law", "once a sample has the reward"),  # the depth of a recursion as a number
 )
@@ -62,6 +64,8 @@ FALSE = (
     ("grpo.dapo", "loss", "(Rmax (1 - clip_low)", "(Rmin (1 - clip_low)"),
     ("trpo.pinsker", "the logarithm", "(2 * x * (2 + x))", "(2 * x * (1 + x))"),
     ("ppo.adaptive_kl", "bound upwards", " <= ", " < "),
+    ("reinforce.policy_gradient", "all responses of at most T tokens", " left_ j 0 ", " left_ j 1 "),
+    ("trpo.bound.responses", "no more than ε", " <= largest", " <= (largest / 2)"),
     ("rejection.best_of_n.law", "sums to one", ") = 1.", ") = 2."),
     ("rejection.best_of_n.law", "once a sample has the reward", "(share - ", "(2 * share - "),
 )

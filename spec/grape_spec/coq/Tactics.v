@@ -270,6 +270,8 @@ Ltac under tac :=
   | |- / _ = / _ => apply (f_equal Rinv); under tac
   | |- _ => first [reflexivity | tac]
   end.
+Lemma le_from l r l2 r2 : l <= l2 -> r2 <= r -> l2 <= r2 -> l <= r. Proof. lra. Qed.
+Lemma ge_from l r l2 r2 : l2 <= l -> r <= r2 -> l2 >= r2 -> l >= r. Proof. lra. Qed.
 Lemma Rinv_lt_0_ a : 0 < / a -> 0 < a.
 Proof. intros H. rewrite <- (Rinv_involutive a); [apply Rinv_0_lt_compat; auto | intros Z; subst; rewrite Rinv_0 in H; lra]. Qed.
 Ltac rng := first [assumption | lia
@@ -454,6 +456,18 @@ Ltac sc l := (* the sum is the combination l *)
 
 (** What the derivative of a recursion is called, for all depths and places: for the tactic that differentiates. *)
 Definition known_slope (P : Prop) : Prop := P.
+(** A term that grows with its parts, down to what the tactic shows. *)
+Ltac grows tac :=
+  cbv beta;
+  lazymatch goal with
+  | |- ?a <= ?a => apply Rle_refl
+  | |- sum1 _ _ <= sum1 _ _ => apply sum1_le; let i := fresh "i" in let H := fresh "H" in intros i H; grows tac
+  | |- _ + _ <= _ + _ => apply Rplus_le_compat; grows tac
+  | |- - _ <= - _ => apply Ropp_le_contravar; grows tac
+  | |- ?c * _ <= ?c * _ => apply Rmult_le_compat_l; [nonneg | grows tac]
+  | |- _ * ?c <= _ * ?c => apply Rmult_le_compat_r; [nonneg | grows tac]
+  | |- _ => tac
+  end.
 (** Derivatives, by the form of the function; the result is as [deriv] in the generator says it. *)
 Ltac const_of f := let a := eval cbv beta in (f 0) in let b := eval cbv beta in (f 1) in let _ := match goal with _ => constr_eq a b end in a.
 Ltac dv :=
@@ -636,7 +650,8 @@ Ltac neq1 := let Z := fresh "Z" in intro Z; apply (f_equal ln) in Z;
 Lemma rel_conv (op : R -> R -> Prop) l l2 r r2 : l = l2 -> r = r2 -> op l r -> op l2 r2.
 Proof. intros <- <-; auto. Qed.
 Ltac side := cbv beta; first [assumption | rng | solve [pos] | solve [nonneg] | nz
-  | solve [intros; cbv beta; first [pos | nonneg | assumption]] | solve [neq1] | solve [(apply div_neq_1 || apply div_neq_1'); [nz | first [assumption | apply not_eq_sym; assumption | lra]]] | solve [splits; first [lra | nra]] | lra | nra].
+  | solve [intros; cbv beta; first [pos | nonneg | assumption]] | solve [neq1] | solve [(apply div_neq_1 || apply div_neq_1'); [nz | first [assumption | apply not_eq_sym; assumption | lra]]] | solve [splits; first [lra | nra]] | lra | nra
+  | match goal with H : forall _ : nat, (1 <= _ <= _)%nat -> _ |- _ => apply H; rng end].
 Ltac feed H tac :=
   lazymatch type of H with ?A -> _ =>
     let P := fresh "P" in assert (P : A) by tac; specialize (H P); clear P end.

@@ -11,9 +11,10 @@ from hashlib import sha256
 from grape_spec.coq.coqtop import HEADER, LIBRARY, Session, library_text
 from grape_spec.coq.defined import value_script
 from grape_spec.coq.printer import Unstated
-from grape_spec.coq.rules import Work, script_of, theorem_name
+from grape_spec.coq.rules import script_of
 from grape_spec.coq.statement import Statement, definition_text, stated
 from grape_spec.coq.terms import NoScript
+from grape_spec.coq.work import Work, theorem_name
 from grape_spec.language.claims import Claim, Part
 from grape_spec.language.registry import claim_of
 

@@ -35,9 +35,9 @@ from grape_spec.coq.coqtop import (
     version,
 )
 from grape_spec.coq.printer import Unstated
-from grape_spec.coq.rules import theorem_name
 from grape_spec.coq.statement import definition_text, stated
 from grape_spec.coq.terms import NoScript
+from grape_spec.coq.work import theorem_name
 from grape_spec.language.claims import Claim, Part
 from grape_spec.language.registry import CLAIMS, claim_of
 

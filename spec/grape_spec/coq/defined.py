@@ -8,11 +8,12 @@ import sympy as sp
 
 from grape_spec.coq.depth import slopes_of_recursions
 from grape_spec.coq.printer import coq_id, coq_name, implicit_sizes
-from grape_spec.coq.rules import Work, assumed_positive, known_totals, normalised_assumptions, unfolding
+from grape_spec.coq.rules import assumed_positive, known_totals, normalised_assumptions, unfolding
 from grape_spec.coq.script import Script
 from grape_spec.coq.statement import definition_text, domain_of, type_of
 from grape_spec.coq.terms import ONE, has_sum_over, roots_in
 from grape_spec.coq.texts import prop, show
+from grape_spec.coq.work import Work
 from grape_spec.language.expressions import Apply, Diff
 from grape_spec.language.registry import definition
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import sympy as sp
 
 from grape_spec.coq.printer import coq_id, coq_name, implicit_sizes
 from grape_spec.coq.script import Script
-from grape_spec.coq.statement import domain_of, type_of
+from grape_spec.coq.statement import Hypothesis, domain_of, type_of
 from grape_spec.coq.terms import ONE, ZERO, NoScript, Tree, free, put, sub, tree
-from grape_spec.coq.texts import function_text, show
+from grape_spec.coq.texts import function_text, prop, show
 from grape_spec.language.registry import DEFINITIONS
 
 
@@ -128,6 +128,85 @@ def induction_over_depth(script: Script, goal: Any, hypotheses: list[str], known
         if new[1] != sides[1]:
             script.say(f"transitivity {show(new[1])}; [ | symmetry; under ltac:(first [{reasons}])].")
         script.equation(*new)
+
+
+# -- bounds ------------------------------------------------------------------------------------------------------
+
+
+def bound_over_depth(
+    script: Script,
+    goal: Any,
+    n: str,
+    hypotheses: Iterable[Hypothesis],
+    shown: tuple[Callable[[Any], None], Callable[[Any], None]],
+) -> None:
+    """Prove a bound on a recursion by induction over its depth n.
+
+    ``shown`` prove the first depth, and the step with the bound in the place of the recursion.
+    """
+    rec, bound, below = _bounded(script, goal, n)
+    own = _own_symbols(rec, n)
+    about = [h for h in hypotheses if h.name.rstrip("_") in {f"H{name.rstrip('_')}" for name in own}]
+    names = " ".join(h.name for h in about)
+    script.say(f"revert {names}." if about else "idtac.")
+    script.say(f"revert {' '.join(own)}." if own else "idtac.")
+    script.say(f"induction {n} as [ | {n} IH]; intros {' '.join(own)} {names}; cbn [{rec[1]}].")
+    with script.bullet("idtac."):
+        first = tuple(_at_depth(side, rec, n, None) for side in goal[1:])
+        script.say(f"change ({prop((goal[0], *first))}).")
+        shown[0]((goal[0], *first))
+    with script.bullet("idtac."):
+        binders = "".join(f"({name} : {type_of(thing, [])}) " for name, thing in own.items())
+        conditions = "".join(f"({h.text}) -> " for h in about)
+        sides = (show(rec), show(bound)) if below else (show(bound), show(rec))
+        quantifier = f"forall {binders}, " if own else ""
+        others = " ".join(f"{name}_b" for name in (*own, *(h.name for h in about)))
+        with script.block(f"assert (IB : {quantifier}{conditions}{sides[0]} <= {sides[1]})."):
+            script.say(f"intros {others}. pose proof (IH {others}). lra.")
+        sides = tuple(_at_depth(side, rec, n, ("i", n)) for side in goal[1:])
+        script.say(f"change ({prop((goal[0], *sides))}).")
+
+        def by_hypothesis(node: Tree) -> Tree | None:
+            return instance(rec, bound, node) if node[1] == rec[1] and depth_of(node) == ("i", n) else None
+
+        new = tuple(replaced(side, by_hypothesis) for side in sides)
+        lemma = "ge_from" if goal[0] == ">=" else "le_from"
+        leaf = "ltac:(apply IB; rng)"
+        script.say(f"apply ({lemma} _ _ {show(new[0])} {show(new[1])}); [grows {leaf} | grows {leaf} | ]. clear IH IB.")
+        shown[1]((goal[0], *new))
+
+
+def _bounded(script: Script, goal: Any, n: str) -> tuple[Tree, Tree, bool]:
+    """The recursion that a goal bounds, the bound, and whether that is an upper one."""
+    sign, left, right = goal
+    form = script.normal.of(("+", (left, ("neg", right))))
+    for monomial, c in form.items():
+        node = script.normal.atoms[monomial[0][0]] if len(monomial) == 1 and monomial[0][1] == 1 else ("",)
+        if node[0] == "rec" and abs(c) == 1 and depth_of(node) == ("i", n) and sign in ("<=", ">="):
+            rest = {other: -value / c for other, value in form.items() if other != monomial}
+            return node, script.normal.back(rest), (sign == "<=") == (c > 0)
+    raise NoScript("not a bound on a recursion")
+
+
+def _own_symbols(rec: Tree, n: str) -> dict[str, Any]:
+    """The symbols that a recursion is applied to as they stand, but for its depth."""
+    entry = recursion_named(rec[1])
+    things = dict(zip(_parameters(entry), (*implicit_sizes(entry), *entry.of), strict=True))
+    pairs = zip(things.items(), rec[2], strict=True)
+    sizes = set(map(coq_name, implicit_sizes(entry)))
+    return {own: thing for (own, thing), given in pairs
+            if given in (("v", own), ("i", own)) and own != n and own not in sizes}  # fmt: skip
+
+
+def _at_depth(node: Any, rec: Tree, n: str, before: Tree | None) -> Any:
+    """A side at the first depth, or at the one after n, with the recursion unfolded there."""
+    if not isinstance(node, tuple):
+        return node
+    if node[:1] == ("rec",) and node[1] == rec[1] and depth_of(node) == ("i", n):
+        return unfolded(node, before)
+    if node == ("i", n):
+        return ("k", 0) if before is None else ("n+", (("k", 1), before), ())
+    return tuple(_at_depth(part, rec, n, before) for part in node)
 
 
 # -- derivatives -------------------------------------------------------------------------------------------------

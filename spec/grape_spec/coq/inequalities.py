@@ -234,6 +234,10 @@ class Refutation:
         kind = node[0]
         if kind == "sqrt" and not self.is_positive(node):
             return [((">=", node, ZERO), f"(Rle_ge _ _ (sqrt_pos {show(node[1])}))")]
+        if kind == "delta":
+            bounds = f"(delta_bounds {index_text(node[1])} {index_text(node[2])})"
+            less = ("<=", ZERO, ("+", (ONE, ("neg", node))))
+            return [(("<=", ZERO, node), f"(proj1 {bounds})"), (less, f"(proj2 {bounds})")]
         if kind == "inr" and node[1] in self._from_zero:
             return [((">=", node, ZERO), f"(Rle_ge _ _ (pos_INR {index_text(node[1])}))")]
         if kind == "inr" and node[1][0] == "i":
