@@ -494,12 +494,13 @@ def _cases_of(node: Tree) -> list[tuple[str, Tree, str]]:
 
 def _solved(candidates: list[tuple[Form, Term]]) -> list[Term] | None:
     """The terms of a contradiction with their numbers, from a linear program."""
-    numbers = [z3.Real(f"c{n}") for n in range(len(candidates))]
+    own = z3.Context()  # scripts are written in several threads, which may not share one
+    numbers = [z3.Real(f"c{n}", own) for n in range(len(candidates))]
     columns: dict[Monomial, list[Any]] = {}
     for number, (form, _) in zip(numbers, candidates, strict=True):
         for monomial, c in form.items():
-            columns.setdefault(monomial, []).append(number * z3.Q(c.numerator, c.denominator))
-    solver = z3.SimpleSolver()
+            columns.setdefault(monomial, []).append(number * z3.Q(c.numerator, c.denominator, own))
+    solver = z3.SimpleSolver(ctx=own)
     solver.set("timeout", 10_000)
     solver.add(*(z3.Sum(column) == 0 for column in columns.values()))
     solver.add(*(c >= 0 for c, (_, term) in zip(numbers, candidates, strict=True) if term.known.sign != "="))
