@@ -104,6 +104,7 @@ def test_shapes_are_checked(capsys):
     assert losses.parsed(["--shapes", "16x32"]).shapes == [Shape(16, 32)]
 
 
+@pytest.mark.full("runs of the benchmarks")
 def test_a_run_prints_the_table_and_writes_the_numbers_to_the_output(tmp_path, capsys):
     output = tmp_path / "new" / "losses.json"
     arguments = ["--losses", "ppo", "dpo", "--shapes", "8x4", "16x4", "--modes", "eager", "--rounds", "2"]

@@ -128,6 +128,7 @@ def test_rows_and_shapes_are_checked(capsys):
     assert row("one-pass:3x4").keywords == {"tile": (3, 4)}
 
 
+@pytest.mark.full("runs of the benchmarks")
 def test_a_run_at_a_tiny_shape(tmp_path, capsys):
     sizes = ["--shape", "32,8,64", "--error-shape", "32,8,64", "--repeats", "2"]
     out = tmp_path / "results" / "out.json"

@@ -23,6 +23,7 @@ def quick(monkeypatch):
 # -- noted, or wrong by a strict check -------------------------------------------------------------------------------
 
 
+@pytest.mark.full("what only a strict check rejects")
 @pytest.mark.parametrize(
     ("function", "contract", "strictly"),
     [

@@ -719,7 +719,7 @@ def test_a_prover_that_lies_is_contradicted_by_the_refuter(w, monkeypatch):
     assert refute(statement).refuted
 
 
-@pytest.mark.full("false variants before the rules of their neighbours")
+@pytest.mark.full("false variants before the rules of others")
 def test_every_wrong_variant_stays_unproved_by_its_neighbours_rules():
     """For each claim, the proofs of its parts are run on its wrong variants."""
     for entry in list(CLAIMS.values()):
@@ -729,6 +729,7 @@ def test_every_wrong_variant_stays_unproved_by_its_neighbours_rules():
                 assert outcome.status == "unknown", (entry.id, wrong.text)
 
 
+@pytest.mark.full("false variants before the rules of others")
 @pytest.mark.parametrize("by", [finite_sum(), algebra(), smt()], ids=lambda by: by.engine)
 def test_every_wrong_variant_stays_unproved_by_the_general_rules(by):
     """Normal forms, the field and the solver prove none of them."""

@@ -42,9 +42,6 @@ TRUE_WHERE_IT_LOOKS = {
     ("grpo.advantage.leave_one_out", "", "right: Max(1, G - 1) → G - 1"),  # false for G = 1
 }
 
-#: Of the mutants, every such one is tried; `--full` tries all.
-STRIDE = 97
-
 
 def opinion(statement, *assuming, at_sizes=None):
     return look_again(statement, assuming, at_sizes or {}).opinion
@@ -58,19 +55,20 @@ def test_it_decides_the_equations_of_the_catalogue_and_contradicts_none():
     assert seen.count("agrees") >= 0.95 * len(seen)
 
 
+@pytest.mark.full("the second route over the whole catalogue")
 @pytest.mark.parametrize("variant", WRONG)
 def test_it_contradicts_every_false_variant(variant):
     assert opinion(variant.statement, *variant.assuming) == "contradicts"
 
 
-def test_it_contradicts_the_mutants_that_are_false(request):
-    stride = 1 if request.config.getoption("--full") else STRIDE
+@pytest.mark.full("the second route over the whole catalogue")
+def test_it_contradicts_the_mutants_that_are_false():
     every = [
         (claim, part, text, changed)
         for claim, part in EQUATIONS
         for text, changed in mutants(part.statement)
         if isinstance(changed, sp.Eq)
-    ][::stride]
+    ]
     seen, missed = [], []
     for claim, part, text, changed in every:
         at_sizes = part.by.at_sizes()
