@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from grape_spec.coq import certificate as certificates
+from grape_spec.coq import certify as certify_module
 from grape_spec.coq.certificate import AXIOMS, Certificate, NotCertified, axioms_in, certificate, certify, certify_all
 from grape_spec.coq.certify import (
     CERTIFIED,
@@ -193,6 +194,24 @@ def test_a_run_is_recorded_and_not_made_again(coq_folder):
     assert ledger.certified(claim_of("kl.log_bound")) == "not run"
     changed = [replace(record, states="0" * 64) for record in records]
     assert Ledger().with_certificates(changed).certified(claims[0]) == "not run"
+
+
+def test_what_a_text_is_made_from_has_not_changed(coq_folder, monkeypatch):
+    """Then no text is written; else it is, and a record of the same text is kept."""
+    claims = [claim_of("kl.k3.nonnegative")]
+    records = certify_claims(claims)
+    assert "kl.log_bound" in {r.claim for r in records}
+    fallen = [replace(r, status=NOT_CERTIFIED, reason="it rests on another, not certified") for r in records]
+    with monkeypatch.context() as m:
+        m.setattr(certify_module, "certificate", None)
+        assert certify_claims(claims, known=records) == records
+        assert certify_claims(claims, known=fallen) == records
+    written = []
+    monkeypatch.setattr(certify_module, "certificate", lambda *given: written.append(given) or certificate(*given))
+    monkeypatch.setattr(certify_module, "certify_all", None)  # Coq is not asked
+    earlier = [replace(r, read="0" * 64) for r in records]
+    assert certify_claims(claims, known=earlier) == records
+    assert len(written) >= len(records)
 
 
 @pytest.mark.full("all but a sample of what Coq checks")

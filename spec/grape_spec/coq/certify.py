@@ -15,6 +15,9 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Literal
 
+import sympy as sp
+import z3
+
 from grape_spec.coq.certificate import (
     KINDS,
     Certificate,
@@ -40,6 +43,7 @@ from grape_spec.coq.terms import NoScript
 from grape_spec.coq.work import theorem_name
 from grape_spec.language.claims import Claim, Part
 from grape_spec.language.registry import CLAIMS, claim_of
+from grape_spec.proof.fingerprint import fingerprints
 
 #: Seconds for each of the two theorems of a part.
 TIME_LIMIT = 60.0
@@ -65,6 +69,7 @@ class CertificateRecord:
         coq: the version of Coq.
         hash: SHA-256 of all that Coq was given, the library included.
         states: SHA-256 of what is certified: the theorems and the definitions that they speak of.
+        read: SHA-256 of all that the texts are made from: the claim, what it uses, and the code that writes them.
     """
 
     claim: str
@@ -77,6 +82,7 @@ class CertificateRecord:
     coq: str
     hash: str
     states: str
+    read: str = ""
 
 
 def label(claim_id: str, part: str) -> str:
@@ -111,13 +117,15 @@ def states(part: Part, claim: Claim) -> str:
     return sha256(f"{library_text('Definitions')}\n{text}".encode()).hexdigest()
 
 
-def with_what_they_use(claims: Iterable[Claim]) -> list[tuple[Claim, Part]]:
+def with_what_they_use(claims: Iterable[Claim], kept: Kept) -> list[tuple[Claim, Part]]:
     """The parts of claims and those that their scripts use, in the order of the registry."""
     wanted = {(claim.id, part.name): None for claim in claims for part in claim.parts}
+    named = {label(claim.id, part.name): (claim.id, part.name) for claim in CLAIMS.values() for part in claim.parts}
     todo = list(wanted)
     while todo:
-        claim = claim_of(todo[0][0])
-        for use in _uses(claim, part_named(claim, todo.pop(0)[1])):
+        record = kept.get(todo[0])
+        claim, part = claim_of(todo[0][0]), part_named(claim_of(todo[0][0]), todo.pop(0)[1])
+        for use in _uses(claim, part) if record is None else (named[use] for use in record.rests_on):
             if use not in wanted:
                 wanted[use] = None
                 todo.append(use)
@@ -132,12 +140,42 @@ def _uses(claim: Claim, part: Part) -> tuple[tuple[str, str], ...]:
     return entry.uses if entry is not None else ()
 
 
+# -- what is kept of earlier runs --------------------------------------------------------------------------------
+
+#: Records of earlier runs that hold without a look at their texts, by claim and part.
+Kept = Mapping[tuple[str, str], CertificateRecord]
+
+
+def _kept(known: Iterable[CertificateRecord], coq: str, today: Mapping[str, str]) -> Kept:
+    """The records whose texts would be the same today. Whether a part falls with another is seen anew in each run."""
+    stood = (replace(r, status=CERTIFIED, reason="") if r.reason.startswith(_RESTS) else r for r in known)
+    return {
+        (r.claim, r.part): r
+        for r in stood
+        if r.coq == coq and r.read and r.read == today.get(r.claim) and not r.reason.startswith(ENDED)
+    }
+
+
+def _read_today() -> dict[str, str]:
+    """For each claim, the SHA-256 of all that its texts for Coq are made from."""
+    code = sha256(f"{sp.__version__} {z3.get_version_string()}".encode())
+    package = Path(__file__).parents[1]
+    for folder in ("coq", "language", "proof"):
+        for file in sorted((package / folder).rglob("*")):
+            if file.suffix in (".py", ".v"):
+                code.update(f"{file.relative_to(package)}\n".encode() + file.read_bytes())
+    found = fingerprints()
+    return {id: sha256(f"{code.hexdigest()} {found[id]}".encode()).hexdigest() for id in CLAIMS}
+
+
 class Run:
     """One run over parts; workers take the next part until none is left.
 
     Arguments:
         parts: what is to be certified.
         known: earlier records by hash, which are not made again.
+        kept: those whose texts need not be written again.
+        read: for each claim, the SHA-256 of all that its texts are made from.
         finished: called with each part as it is done.
     """
 
@@ -145,9 +183,12 @@ class Run:
         self,
         parts: list[tuple[Claim, Part]],
         known: Iterable[CertificateRecord],
+        kept: Kept,
+        read: Mapping[str, str],
         finished: Callable[[CertificateRecord], None],
     ) -> None:
         self.records: dict[tuple[str, str], CertificateRecord] = {}
+        self._kept, self._read = kept, read
         self._parts, self._finished = list(parts), finished
         # Whether a part falls with another that it rests on is seen anew in each run, and what ended early is repeated.
         self._known = {record.hash: record for record in known if not record.reason.startswith((_RESTS, ENDED))}
@@ -185,7 +226,10 @@ class Run:
             raise self._failure
 
     def _record(self, session: Session, claim: Claim, part: Part, coq: str, limit: float) -> CertificateRecord:
-        blank = CertificateRecord(claim.id, part.name, NOT_CERTIFIED, "", 0.0, (), (), coq, "", states(part, claim))
+        if (kept := self._kept.get((claim.id, part.name))) is not None:
+            return kept
+        read, now = self._read[claim.id], states(part, claim)
+        blank = CertificateRecord(claim.id, part.name, NOT_CERTIFIED, "", 0.0, (), (), coq, "", now, read)
         try:
             entries = _certificates(claim, part)
         except (NoScript, Unstated) as failure:
@@ -194,7 +238,7 @@ class Run:
         blank = replace(blank, rests_on=rests_on, hash=_joint_hash(entries))
         earlier = self._known.get(blank.hash)
         if earlier is not None and earlier.coq == coq:
-            return replace(earlier, claim=claim.id, part=part.name)
+            return replace(earlier, claim=claim.id, part=part.name, read=read)
         return _checked(session, entries, blank, limit)
 
 
@@ -245,7 +289,8 @@ def certify_claims(
 
     Arguments:
         claims: what to certify.
-        known: records of earlier runs; a part whose text has not changed keeps its record.
+        known: records of earlier runs; a part keeps its record if nothing that its text is made from has changed, or
+            if the text is the same.
         processes: how many run side by side.
         limit: seconds for each theorem.
         finished: called with each record as it is made.
@@ -253,10 +298,11 @@ def certify_claims(
 
     Raises: CoqMissing if Coq cannot be used.
     """
-    coq = version()
-    parts = with_what_they_use(claims)
+    coq, known, read = version(), list(known), _read_today()
+    kept = _kept(known, coq, read)
+    parts = with_what_they_use(claims, kept)
     started(len(parts))
-    run = Run(parts, known, finished)
+    run = Run(parts, known, kept, read, finished)
     try:
         temporary = TemporaryDirectory(prefix="grape_verified_coq_")
     except OSError as failure:
