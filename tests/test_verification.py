@@ -1,8 +1,10 @@
 """The main job: every claim of the catalogue holds up, and the ledger says what was seen."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
+from hashlib import sha256
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import jsonschema
 import pytest
@@ -11,7 +13,7 @@ from grape_spec.proof.codec import from_json, to_json
 from grape_spec.proof.examine import examine, write_queries
 
 from grape_verified.conformance import CONTRACTS, Finding, verification
-from grape_verified.conformance.ledger import KernelRecord, Ledger, read, schema, summarise
+from grape_verified.conformance.ledger import SCHEMA, KernelRecord, Ledger, read, schema, summarise
 
 #: Where `verify` writes its ledger, called from the checkout as the README does.
 LEDGER = Path(__file__).parent.parent / "grape-verified-ledger.json"
@@ -90,6 +92,25 @@ def run():
 
 def test_the_ledger_keeps_its_schema(run):
     jsonschema.validate(json.loads(json.dumps(to_json(run))), schema())
+
+
+#: The fingerprint of the fields of all records in a ledger, for its schema. A new layout needs a new schema: without one,
+#: a ledger that was written before is "not a ledger", and its reader stops.
+LAYOUT = (3, "cbd12d01c90d85ac")
+
+
+def layout(kind):
+    """The fields of a record, with those of the records in it."""
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return {entry.name: layout(hints[entry.name]) for entry in fields(kind)}
+    inner = [layout(argument) for argument in get_args(kind)]
+    return inner or str(kind)
+
+
+def test_a_ledger_of_another_layout_has_another_schema():
+    found = sha256(json.dumps(layout(Ledger)).encode()).hexdigest()
+    assert (SCHEMA, found[:16]) == LAYOUT
 
 
 def test_the_ledger_covers_what_was_asked_for_and_what_that_uses(run):
