@@ -29,17 +29,15 @@ from grape_verified.docs.markdown import (
     table,
 )
 from grape_verified.docs.reference import contracts_of, implemented_by, implementing, names_of
+from grape_verified.docs.shown_parts import shown_parts
 from grape_verified.docs.verdicts import COQ, Verdicts, kernel_verdict
-
-#: The number of parts of a claim that a chapter shows, including the last, to which the others often lead up.
-PARTS_IN_A_CHAPTER = 3
 
 
 def claim_snippet(claim: Claim, ledger: Ledger) -> str:
     """A claim as a chapter shows it."""
     parts = render.as_dict(claim)["parts"]
-    left = len(parts) - PARTS_IN_A_CHAPTER
-    shown = parts if left <= 0 else [*parts[: PARTS_IN_A_CHAPTER - 1], parts[-1]]
+    shown = shown_parts(claim.id, parts)
+    left = len(parts) - len(shown)
     head = f"{link(claim.id)} {standing(claim, ledger)}\n\n{claim.text}"
     more = [f"*and {left} more on [its page](../claims/{claim.id}.md)*"] if left > 0 else []
     return _boxed("claim", [head, *map(part_statement, shown), *more])

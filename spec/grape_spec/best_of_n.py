@@ -338,7 +338,7 @@ claim(
 )
 
 gap = prize(y, theta) - prize(y - 1, theta)
-exponent = symbol("exponent", Positive, "number of samples; any positive number is allowed", tex="e")
+exponent = symbol("exponent", Positive, "number of samples; any positive number is allowed", tex="k")
 
 
 def expected_best(number: Expr, total: Expr = every) -> Expr:

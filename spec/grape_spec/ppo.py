@@ -71,7 +71,7 @@ clip_slope = define(
     "Slope of the clipped surrogate in the log-probability; at a kink, by convention, the slope of the unclipped side.",
     (rho, advantage, clip_low, clip_high),
     cases((rho * advantage, counts), (0, True)),
-    tex=r"L'({rho})",
+    tex=r"\psi({rho})",
     convention=True,
 )
 
@@ -270,7 +270,7 @@ dual_clip_slope = define(
     "unclipped side.",
     (rho, advantage, clip_low, clip_high, dual_clip),
     cases((rho * advantage, dual_counts), (0, True)),
-    tex=r"L_{{\mathrm{{dual}}}}'({rho})",
+    tex=r"\psi_{{\mathrm{{dual}}}}({rho})",
     convention=True,
 )
 

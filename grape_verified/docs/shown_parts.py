@@ -1,0 +1,70 @@
+"""Which parts of a claim the chapters show: those that their text speaks of. A claim that is not named shows all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+SHOWN = {
+    "advantage.gae.limits": ("λ = 0", "λ = 1", "mixture"),
+    "advantage.gae.masked": ("value", "advantage", "advantages of a whole sequence"),
+    "advantage.gae.recursion": ("one token more", "a whole sequence, at any weight", "a whole sequence"),
+    "advantage.whiten": ("mean, whatever the variance", "variance", "affine"),
+    "aggregation.partition": ("token_mean", "sequence_mean", "sequence_mean, sequences cut"),
+    "dpo.kl_optimum": (
+        "stationary: the slope is the same in every direction",
+        "concave",
+        "no policy does better",
+        "the maximum is reached",
+        "by no other policy",
+    ),
+    "dpo.label_smoothing": ("in the margin", "optimal margin", "the ranking there", "every other margin does worse"),
+    "dpo.robust": ("unbiased", "closed form", "in the margin", "falling everywhere"),
+    "grape.reward.convention": ("some item trusted", "no item trusted: divided by one", "no advantage"),
+    "grape.variance": ("excess", "bound", "reached", "and nowhere else"),
+    "grpo.advantage.binary": ("any", "of a success", "of a failure"),
+    "grpo.advantage.degenerate": (
+        "equal rewards do not vary",
+        "what does not vary has no advantage",
+        "any other group",
+    ),
+    "grpo.cispo.gradient": ("in the log-probability", "the weight is positive", "no token is removed", "cap"),
+    "grpo.gradient": ("slope of k3", "one token, k3", "of the objective"),
+    "grpo.gspo.gradient": (
+        "in the log-probability",
+        "of the objective",
+        "of the mean over the sequences of a batch",
+    ),
+    "grpo.length_weight": (
+        "token_mean",
+        "sequence_mean",
+        "sequence_sum",
+        "fixed_length",
+        "token_mean, a whole response",
+        "responses weigh alike under sequence_mean",
+    ),
+    "grpo.on_policy": ("ratio", "slope", "of the objective"),
+    "kl.k3.nonnegative": ("bound", "zero where they agree", "positive where they do not"),
+    "kl.nonnegative": ("bound", "zero where they agree", "positive if they differ on one outcome"),
+    "reinforce.leave_one_out.unbiased": ("mean of the others", "mean of all"),
+    "reinforce.policy_gradient": (
+        "one token",
+        "responses of many tokens",
+        "from any prefix",
+        "all responses of at most T tokens",
+    ),
+    "rejection.best_of_n.law": ("any number of samples", "sums to one", "responses that tie"),
+    "reward.bradley_terry.gradient": ("chosen", "rejected", "shift"),
+    "sapo.weight.bound": ("4σ(1 − σ)", "at ρ = 1", "what is missing", "below"),
+    "trpo.surrogate.gradient": (
+        "of a token",
+        "of a token, where the policies agree",
+        "the gradient of the expected advantage",
+    ),
+}
+
+
+def shown_parts(id: str, parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The parts of a claim that a chapter shows, in the order of the claim."""
+    chosen = SHOWN.get(id)
+    return [part for part in parts if chosen is None or part["name"] in chosen]
