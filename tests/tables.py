@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from grape_spec.evaluate import code_of, condition_of, reads_of
 from grape_spec.language.expressions import _unfolded
-from grape_spec.language.registry import _CLAIMED, _DEFINED, RETIRED
+from grape_spec.language.registry import _CLAIMED, _DEFINED, _DERIVED, RETIRED
 from grape_spec.language.symbols import _BY_NAME, _DECLARED
 from grape_spec.proof.derivatives import is_smooth, resolve
 from grape_spec.proof.needs import _refuse_valueless, needs_of, positions_of
@@ -13,7 +13,7 @@ from grape_spec.proof.prove import _definitions_in, _is_shown
 from grape_spec.proof.refute import _lines, _loose_axes
 from grape_spec.proof.smt import _normal_form, _shown_positive
 
-TABLES = (_DECLARED, _BY_NAME, _DEFINED, _CLAIMED, RETIRED)
+TABLES = (_DECLARED, _BY_NAME, _DEFINED, _CLAIMED, _DERIVED, RETIRED)
 
 #: Caches of expressions, which a test may redefine.
 REMEMBERED = (

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import jsonschema
 import pytest
-from grape_spec.language.registry import CLAIMS, DEFINITIONS
+from grape_spec.language.registry import _DERIVED, CLAIMS, DEFINITIONS, DERIVATIONS
 from grape_spec.proof.examine import examine
 from grape_spec.references import YEAR, tex, works
 from hypothesis import configuration
@@ -173,6 +173,22 @@ def test_verify_fails_with_a_line_for_what_does_not_hold(folder, monkeypatch):
     status, out, _ = call("verify", "ppo.ratio")
     assert status == 1
     assert "ppo.ratio.gradient: unknown: the engine was made to fail" in out
+
+
+def test_verify_fails_on_a_wrong_line_of_a_derivation_and_names_it(folder, monkeypatch):
+    """And `show` prints the derivation, with what the ledger says of its lines."""
+    key = ("policy.softmax.jacobian", "")
+    assert call("verify", key[0])[0] == 0
+    lines = DERIVATIONS[key]
+    shown = call("show", key[0])[1]
+    assert f"derivation, lines checked: {len(lines)} of {len(lines)} proved" in shown
+    assert all(entry.reason in shown for entry in lines)
+    monkeypatch.setitem(_DERIVED, key, (replace(lines[0], expr=-lines[0].expr), *lines[1:]))
+    status, out, _ = call("verify", key[0])
+    assert status == 1
+    assert f"{key[0]}: line 1 of its derivation, '{lines[0].reason}': refuted; witness" in out
+    assert "0 of 1 claims fully proved" in out
+    assert f"{len(lines) - 2} of {len(lines)} proved" in call("show", key[0])[1]
 
 
 def test_list_says_not_run_without_evidence_and_proved_with_it(folder):

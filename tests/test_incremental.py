@@ -174,6 +174,7 @@ def copies(tmp_path, monkeypatch):
         ("grape_spec/evaluate.py", {"spec code"}),
         ("grape_spec/language/expressions.py", {"spec code"}),
         ("grape_spec/ppo.py", set()),
+        ("grape_spec/derivations/policy.py", set()),
         ("grape_verified/losses/ppo.py", {"kernel code"}),
         ("grape_verified/conformance/contracts/ppo.py", {"kernel code"}),
         ("grape_verified/conformance/properties.py", {"kernel code"}),

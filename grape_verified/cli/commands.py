@@ -40,6 +40,7 @@ from grape_verified.cli.target import option as parsed_option
 from grape_verified.conformance import CONTRACTS, contexts, verification
 from grape_verified.conformance import check as check_function
 from grape_verified.conformance.ledger import Ledger, NotALedger, read, write
+from grape_verified.docs.derivations import BrokenDerivation, as_dict
 from grape_verified.docs.mathematics import BrokenMathematics
 from grape_verified.docs.verdicts import verdicts
 
@@ -181,7 +182,10 @@ def show(
     if as_json:
         coq = [_in_coq(entry, part, seen) for part in entry.parts]
         found, evidence = verdicts(entry, seen)._asdict(), to_json(seen.by_id.get(entry.id))
-        _print_json({**render.as_dict(entry), "verdicts": found, "evidence": evidence, "coq": coq})
+        derived = [shown for part in entry.parts if (shown := as_dict(entry, part))]
+        _print_json(
+            {**render.as_dict(entry), "derivations": derived, "verdicts": found, "evidence": evidence, "coq": coq}
+        )
     elif latex:
         for part in entry.parts:
             print(render.latex_assuming(part.statement, part.assuming))
@@ -277,7 +281,10 @@ def docs_build(
     config: Config = MKDOCS,
     ledger: LedgerPath = LEDGER,
 ) -> None:
-    """Write the generated pages and build the site. Warnings, dead links and broken formulas are errors."""
+    """Write the generated pages and build the site.
+
+    Warnings, dead links, broken formulas and wrong lines of derivations are errors.
+    """
     with _errors_in_a_line():
         _site(config).build(config, site_dir, ledger)
 
@@ -291,12 +298,12 @@ def docs_serve(config: Config = MKDOCS, ledger: LedgerPath = LEDGER) -> None:
 
 @contextmanager
 def _errors_in_a_line() -> Iterator[None]:
-    """Report an error in a ledger, a chapter or a formula in one line, without a traceback."""
+    """Report an error in a ledger, a derivation, a chapter or a formula in one line, without a traceback."""
     try:
         yield
     except NotALedger as wrong:
         _refuse(f"--ledger: {wrong}")
-    except (BrokenMathematics, subprocess.CalledProcessError) as failure:
+    except (BrokenDerivation, BrokenMathematics, subprocess.CalledProcessError) as failure:
         print(f"grape-verified: {failure}", file=sys.stderr)
         raise typer.Exit(FAILS) from None
 

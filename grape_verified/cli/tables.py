@@ -9,6 +9,7 @@ from typing import Any
 from grape_spec import render
 from grape_spec.coq.certify import CERTIFIED, CertificateRecord, coq_statement_or_reason, label
 from grape_spec.language.claims import Claim
+from grape_spec.language.registry import DERIVATIONS
 from grape_spec.proof.examine import ClaimRecord, PartRecord
 from grape_spec.proof.rules import GENERAL
 from rich.console import Console
@@ -16,6 +17,7 @@ from rich.table import Table
 
 from grape_verified.conformance.ledger import KernelRecord, Ledger, Summary
 from grape_verified.conformance.report import Report
+from grape_verified.docs.derivations import verdict
 from grape_verified.docs.reference import contracts_about
 from grape_verified.docs.verdicts import Verdicts, kernel_verdict, verdicts
 
@@ -97,7 +99,7 @@ def print_claim(claim: Claim, seen: Ledger) -> None:
     out = _out()
     shown = render.as_dict(claim)
     out.print(f"[bold]{claim.id}[/]  {claim.text}")
-    for line in (*_parts(shown["parts"]), "\nwhere", *_symbols(shown["symbols"])):
+    for line in (*_parts(shown["parts"]), *_derivations(claim, seen), "\nwhere", *_symbols(shown["symbols"])):
         out.print(line, markup=False)
     for entry in shown["definitions"]:
         convention = " (a convention)" if entry["convention"] else ""
@@ -233,6 +235,10 @@ def _faults(part: PartRecord) -> Iterator[str]:
         yield "no point satisfies the assumptions"
     if not part.sides_differ:
         yield "both sides are the same expression"
+    for number, line in enumerate(part.derivation, 1):
+        if line.status != "proved":
+            why = f"; witness {line.witness}" if line.witness else f": {line.why_not}"
+            yield f"line {number} of its derivation, {line.reason!r}: {line.status}{why}"
     yield from (f"a mutant survived: {text}" for text in part.mutants.survived)
     yield from (f"listed as equivalent, but there is no such mutant: {text}" for text in part.mutants.stale)
 
@@ -256,6 +262,7 @@ def _in_words(s: Summary) -> str:
         f"{s.mutants_refuted} of {s.mutants} mutants refuted, {s.mutants_implied} implied by the claim, "
         f"{s.mutants_listed} listed as equivalent, {s.mutants_survived} survived; "
         f"{s.wrong_variants} false variants.\n"
+        f"{s.derivations} derivations, {s.derivation_lines_proved} of {s.derivation_lines} lines proved.\n"
         f"{s.kernels_accepted} of {s.kernels} kernels accepted.\n"
         f"Mean time per claim: {1000 * s.mean_prove_seconds:.0f} ms to prove, {s.mean_claim_seconds:.2f} s with its "
         f"audit. Total: {s.seconds:.1f} s."
@@ -271,6 +278,18 @@ def _parts(parts: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         yield from (f"    assuming {condition}" for condition in part["assuming"])
         yield f"    proof: {part['rule']}"
         yield from (f"      = {step['expression']}   by {step['rule']}" for step in part["steps"])
+
+
+def _derivations(claim: Claim, seen: Ledger) -> Iterator[str]:
+    """The derivations of the parts: a line of each, and below it the reason."""
+    for part in claim.parts:
+        lines = DERIVATIONS.get((claim.id, part.name), ())
+        if lines:
+            name = f" [{part.name}]" if part.name else ""
+            yield f"\nderivation{name}, lines checked: {verdict(claim, part, seen)}"
+            yield f"      {render.unicode(part.statement.args[0])}"
+        for line in lines:
+            yield f"    {line.sign} {render.unicode(line.expr)}\n        {line.reason}"
 
 
 def _symbols(symbols: Iterable[Mapping[str, str]]) -> Iterator[str]:

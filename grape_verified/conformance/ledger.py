@@ -25,7 +25,7 @@ from grape_spec.language.claims import Claim, Part
 from grape_spec.language.registry import CLAIMS
 from grape_spec.outside import is_of_unloaded
 from grape_spec.proof.codec import from_json, to_json
-from grape_spec.proof.examine import TRUSTED_BASE, ClaimRecord, settled
+from grape_spec.proof.examine import TRUSTED_BASE, ClaimRecord, LineRecord, settled
 from grape_spec.proof.fingerprint import fingerprints, joint
 from sympy.external.gmpy import GROUND_TYPES
 from torch.backends.cpu import get_cpu_capability
@@ -34,7 +34,7 @@ import grape_verified
 from grape_verified.conformance.report import Report
 
 #: Raised whenever a record gets, loses or renames a field: a ledger of another schema counts as empty.
-SCHEMA = 3
+SCHEMA = 4
 
 NOT_RUN = "not run"
 FULLY_PROVED = "fully proved"
@@ -96,6 +96,9 @@ class Summary:
     mutants_listed: int = 0
     mutants_survived: int = 0
     wrong_variants: int = 0
+    derivations: int = 0
+    derivation_lines: int = 0
+    derivation_lines_proved: int = 0
     kernels: int = 0
     kernels_accepted: int = 0
     mean_claim_seconds: float = 0.0
@@ -165,6 +168,13 @@ class Ledger:
             return "proved"
         return FULLY_PROVED if record.general else AT_SIZES
 
+    def derivation(self, claim: Claim, part: Part) -> tuple[LineRecord, ...]:
+        """What was seen of the lines of a derivation as it is written today; empty if there is no record."""
+        record = self.of(claim)
+        if record is None or record.fingerprint != self._today.get(claim.id):
+            return ()
+        return next(own.derivation for own in record.parts if own.name == part.name)
+
     @cached_property
     def _by_part(self) -> dict[tuple[str, str], CertificateRecord]:
         return {(record.claim, record.part): record for record in self.certificates}
@@ -228,6 +238,7 @@ def summarise(claims: Iterable[ClaimRecord], kernels: Sequence[KernelRecord], se
 
 def _counted(claims: Sequence[ClaimRecord], kernels: Sequence[KernelRecord], seconds: float) -> Summary:
     parts = [part for record in claims for part in record.parts]
+    lines = [line for part in parts for line in part.derivation]
     proved = [record for record in claims if record.status == "proved"]
     return Summary(
         claims=len(claims),
@@ -247,6 +258,9 @@ def _counted(claims: Sequence[ClaimRecord], kernels: Sequence[KernelRecord], sec
         mutants_listed=sum(len(part.mutants.listed) for part in parts),
         mutants_survived=sum(len(part.mutants.survived) for part in parts),
         wrong_variants=sum(len(record.wrong) for record in claims),
+        derivations=sum(bool(part.derivation) for part in parts),
+        derivation_lines=len(lines),
+        derivation_lines_proved=sum(line.status == "proved" for line in lines),
         kernels=len(kernels),
         kernels_accepted=sum(kernel.accepted for kernel in kernels),
         mean_claim_seconds=sum(record.seconds for record in claims) / max(len(claims), 1),
@@ -278,12 +292,13 @@ def versions() -> dict[str, str]:
 def code() -> dict[str, str]:
     """SHA-256 of the code that examines claims and of the code that checks kernels, as a version covers many states.
 
-    Subjects only state what is examined. The command line and the pages only show what was found.
+    Subjects and derivations only state what is examined. The command line and the pages only show what was found.
     """
     spec, package = (Path(str(found.__file__)).parent for found in (grape_spec, grape_verified))
-    subjects = {spec / f"{subject}.py" for subject in grape_spec.SUBJECTS}
+    stated = {spec / f"{subject}.py" for subject in grape_spec.SUBJECTS}
+    stated |= {spec / "derivations" / f"{module}.py" for module in grape_spec.DERIVATIONS}
     return {
-        "spec code": _hash(spec, lambda file: file not in subjects),
+        "spec code": _hash(spec, lambda file: file not in stated),
         "kernel code": _hash(package, lambda file: file.relative_to(package).parts[0] not in ("cli", "docs")),
     }
 

@@ -17,6 +17,7 @@ from grape_verified import __version__
 from grape_verified.conformance.ledger import NOT_RUN, OF_CLAIMS, Ledger
 from grape_verified.conformance.subjects import SUBJECTS, subject_of
 from grape_verified.docs.conventions import READ, conventions_about
+from grape_verified.docs.derivations import derivation
 from grape_verified.docs.markdown import (
     address_of,
     convention_mark,
@@ -53,6 +54,7 @@ def claim_page(claim: Claim, ledger: Ledger, site: str, theorems: Theorems) -> s
         f"# `{claim.id}`\n\n{claim.text}\n\n{place}",
         "## Statement",
         *map(part_statement, shown["parts"]),
+        *_derivations(claim, ledger),
         "## Symbols",
         symbols_table(shown["symbols"]),
         *_definitions(shown["definitions"]),
@@ -100,6 +102,14 @@ def citation(entry: Claim, site: str) -> Iterator[str]:
     where = f" {site}{address_of(entry.id)}." if site else ""
     yield f"> grape_verified contributors. {entry.text} grape_verified {__version__}, `{entry.id}`.{where}"
     yield f"```bibtex\n{bibtex(entry, __version__, site + address_of(entry.id) if site else '')}\n```"
+
+
+def _derivations(claim: Claim, ledger: Ledger) -> Iterator[str]:
+    """The derivations of the parts that have one."""
+    found = [shown for part in claim.parts if (shown := derivation(claim, part, ledger))]
+    if found:
+        yield "## Derivation"
+        yield from found
 
 
 def _definitions(definitions: Sequence[dict[str, Any]]) -> Iterator[str]:

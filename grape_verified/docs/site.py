@@ -19,7 +19,7 @@ from mkdocs.config import load_config
 from grape_verified import __version__
 from grape_verified.conformance.ledger import Ledger, read
 from grape_verified.conformance.subjects import SUBJECTS
-from grape_verified.docs import claim_page, figures, graph, mathematics, pages, reference
+from grape_verified.docs import claim_page, derivations, figures, graph, mathematics, pages, reference
 from grape_verified.docs.markdown import address_of
 from grape_verified.docs.verdicts import Verdicts, verdicts
 
@@ -135,8 +135,10 @@ def _object(name: str, domain: str, role: str, uri: str, shown: str) -> sphobjin
 def build(config_file: Path, site: Path, ledger: Path) -> None:
     """Write the generated pages and build the site, strictly.
 
-    Raises: NotALedger; CalledProcessError where mkdocs warns of anything; BrokenMathematics.
+    Raises: NotALedger; BrokenDerivation; CalledProcessError where mkdocs warns of anything; BrokenMathematics.
     """
+    if broken := list(derivations.faults(read(ledger))):
+        raise derivations.BrokenDerivation("\n".join(broken))
     write(config_file, ledger)
     _mkdocs("build", "--strict", "--config-file", str(config_file), "--site-dir", str(site.resolve()))
     wrong = mathematics.faults(mathematics.formulas(site), site / "assets" / "katex" / "katex.min.js")

@@ -18,6 +18,12 @@ SUBJECTS = tuple(sorted({module.name for module in iter_modules(__path__) if not
 for subject in SUBJECTS:
     import_module(f"grape_spec.{subject}")
 
+#: Derivations for people, in a package of their own: the files of subjects are as long as a section may be.
+DERIVATIONS = tuple(sorted(module.name for module in iter_modules([f"{__path__[0]}/derivations"])))
+
+for module in DERIVATIONS:
+    import_module(f"grape_spec.derivations.{module}")
+
 check_registry()
 check_domains()
 package_ends()

@@ -1,9 +1,11 @@
 """`grape-verified docs build`: a broken page fails it, and a wrong call is reported in one line."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from grape_spec.language.registry import _DERIVED, DERIVATIONS
 from typer.testing import CliRunner
 
 from grape_verified.cli import app
@@ -52,6 +54,15 @@ def test_a_fault_fails_the_build_and_is_named(small, capfd, fault, named):
     result = built()
     assert result.exit_code == 1
     assert named in result.stderr + capfd.readouterr().err
+
+
+def test_a_wrong_line_of_a_derivation_fails_the_build_and_is_named(small, monkeypatch):
+    small.write_text("# Home\n", encoding="utf-8")
+    first, *others = DERIVATIONS["policy.softmax.jacobian", ""]
+    monkeypatch.setitem(_DERIVED, ("policy.softmax.jacobian", ""), (replace(first, expr=-first.expr), *others))
+    result = built()
+    assert result.exit_code == 1
+    assert f"line 1 of its derivation does not follow: {first.reason}" in result.stderr
 
 
 def test_without_a_checkout_there_is_nothing_to_build(tmp_path, monkeypatch):

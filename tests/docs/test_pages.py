@@ -21,7 +21,7 @@ from grape_spec.coq.certify import (
     write_subjects,
 )
 from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
-from grape_spec.proof.examine import ClaimRecord, Mutants, PartRecord, WrongRecord, examine
+from grape_spec.proof.examine import ClaimRecord, LineRecord, Mutants, PartRecord, WrongRecord, examine
 from grape_spec.proof.fingerprint import fingerprints, joint
 
 import grape_verified
@@ -344,7 +344,7 @@ def test_no_plugin_that_zensical_would_ignore():
 
 
 @pytest.mark.parametrize(
-    "record", [Ledger, ClaimRecord, PartRecord, Mutants, WrongRecord, KernelRecord, CertificateRecord]
+    "record", [Ledger, ClaimRecord, PartRecord, LineRecord, Mutants, WrongRecord, KernelRecord, CertificateRecord]
 )
 def test_the_guide_explains_every_key_of_the_ledger(record):
     told = (ROOT / "docs" / "guide" / "reading.md").read_text(encoding="utf-8").split("## The ledger file")[1]

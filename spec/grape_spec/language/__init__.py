@@ -1,6 +1,6 @@
 """The language of the spec: symbols with domains, definitions, claims, and the registry that keeps them."""
 
-from grape_spec.language.claims import Claim, Part, Wrong, holds, wrong
+from grape_spec.language.claims import Claim, Line, Part, Wrong, holds, line, wrong
 from grape_spec.language.definitions import Definition
 from grape_spec.language.domains import (
     Mask,
@@ -37,14 +37,14 @@ from grape_spec.language.expressions import (
     unfold,
 )
 from grape_spec.language.recursions import recursive
-from grape_spec.language.registry import claim, define
+from grape_spec.language.registry import claim, define, derive
 from grape_spec.language.sources import DERIVED, Source
 from grape_spec.language.symbols import family, function, index, symbol
 
 __all__ = [
-    "DERIVED", "Apply", "At", "Claim", "Definition", "Diff", "Mask", "NonNegative", "OneHot", "OneSided", "Open",
-    "Part", "PositionOn", "Positive", "Real", "Simplex", "Size", "Smooth", "SmoothPositive", "Source", "Wrong",
-    "at_least", "at_most", "cases", "claim", "clip", "define", "delta", "differs", "equals", "family", "function",
-    "greater", "holds", "iff", "implies", "index", "less", "product_over", "recursive", "substitute", "sum_over",
-    "symbol", "unfold", "wrong",
+    "DERIVED", "Apply", "At", "Claim", "Definition", "Diff", "Line", "Mask", "NonNegative", "OneHot", "OneSided",
+    "Open", "Part", "PositionOn", "Positive", "Real", "Simplex", "Size", "Smooth", "SmoothPositive", "Source",
+    "Wrong", "at_least", "at_most", "cases", "claim", "clip", "define", "delta", "derive", "differs", "equals",
+    "family", "function", "greater", "holds", "iff", "implies", "index", "less", "line", "product_over",
+    "recursive", "substitute", "sum_over", "symbol", "unfold", "wrong",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import sympy as sp
+from sympy.core.relational import Relational
 from sympy.logic.boolalg import Boolean
 
 from grape_spec.language.expressions import recursions_in, symbols_of, unfold
@@ -50,6 +51,32 @@ class Part:
         for formula in (self.statement, *self.assuming):
             found |= symbols_of(formula)
         return frozenset(found)
+
+
+#: The signs that may begin a line of a derivation, each with the relation that it stands for.
+RELATIONS: Mapping[str, type[Relational]] = {"=": sp.Eq, "≤": sp.Le, "<": sp.Lt, "≥": sp.Ge, ">": sp.Gt}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a derivation for people: the next expression and why it follows; `line` makes one.
+
+    It is no part of the proof, and of no version of the claim; it is checked against the line before all the same.
+
+    Arguments:
+        reason: why, in a few plain words.
+        by: the rule that checks it; None for the one that its form suggests.
+        sign: how the expression before relates to this one, one of RELATIONS.
+    """
+
+    expr: sp.Expr
+    reason: str
+    by: Rule | None = None
+    sign: str = "="
+
+    def after(self, before: sp.Expr) -> Relational:
+        """The statement that this line makes, given the expression before."""
+        return RELATIONS[self.sign](before, self.expr, evaluate=False)
 
 
 @dataclass(frozen=True)
@@ -102,6 +129,11 @@ def holds(
     if by is None:
         raise TypeError("by: got nothing, expected the rule that proves it, such as by=algebra()")
     return Part(statement, by, as_tuple("assuming", assuming), name, equivalent or {})
+
+
+def line(expr: Any, reason: str, *, by: Rule | None = None, sign: str = "=") -> Line:
+    """The next line of a derivation: what the expression before equals, or is bounded by, and why."""
+    return Line(sp.sympify(expr), reason, by, sign)
 
 
 def wrong(text: str, statement: Boolean, *, assuming: Sequence[Boolean] = ()) -> Wrong:

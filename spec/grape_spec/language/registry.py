@@ -12,7 +12,7 @@ from typing import Any
 import sympy as sp
 from sympy.logic.boolalg import Boolean
 
-from grape_spec.language.claims import Claim, Part, Wrong, as_tuple
+from grape_spec.language.claims import RELATIONS, Claim, Line, Part, Wrong, as_tuple
 from grape_spec.language.definitions import IN_TEMPLATE, Definition
 from grape_spec.language.domains import Domain, Positive, Real
 from grape_spec.language.expressions import Apply, bound_things, symbols_of
@@ -29,10 +29,14 @@ from grape_spec.language.symbols import DECLARATIONS, Declarable
 
 _DEFINED: dict[str, Definition] = {}
 _CLAIMED: dict[str, Claim] = {}
+_DERIVED: dict[tuple[str, str], tuple[Line, ...]] = {}
 
 #: Every definition and claim, to be read: `define` and `claim` add to them, and nothing takes away or replaces.
 DEFINITIONS: Mapping[str, Definition] = MappingProxyType(_DEFINED)
 CLAIMS: Mapping[str, Claim] = MappingProxyType(_CLAIMED)
+
+#: The derivations for people, by the id of a claim and the name of its part; `derive` adds to them.
+DERIVATIONS: Mapping[tuple[str, str], tuple[Line, ...]] = MappingProxyType(_DERIVED)
 
 #: Ids of former claims, with the reason for their removal; an id is never used again.
 RETIRED: dict[str, str] = {}
@@ -216,6 +220,73 @@ def _refuse_instance(id: str, used: Any, earlier: tuple[Part, ...]) -> None:
             raise RegistryError(
                 f"{id}: binds {name!r} in {used.claim}, expected one of its symbols: {', '.join(names)}"
             )
+
+
+def derive(id: str, *lines: Line, part: str = "") -> None:
+    """Enter a derivation for people: a chain of lines from the left side of a statement to its right side.
+
+    Arguments:
+        id: the claim.
+        lines: what comes after the left side; the last is the right side.
+        part: the name of the part, where there are several.
+
+    Raises:
+        RegistryError: for a claim or part that there is not, or that has a derivation; for lines that do not lead to
+            the right side, or by signs that do not show the relation; for a line that repeats the one before, that
+            speaks of what the statement does not, or that rests on what the claim does not use.
+    """
+    claim = claim_of(id)
+    where = f"{id}: the derivation{f' of {part!r}' if part else ''}"
+    names = [own.name for own in claim.parts]
+    if part not in names:
+        raise RegistryError(f"{where}: there is no part {part!r}, expected one of {names}")
+    if (id, part) in DERIVATIONS or is_ours(id):
+        raise RegistryError(f"{where}: a claim of this package, or a part with a derivation, takes no further one")
+    position = names.index(part)
+    _refuse_lines(where, claim.parts[position], lines)
+    for number, entry in enumerate(lines, 1):
+        with _named(f"{where}, line {number}"):
+            refuse_foreign_number(entry.expr)
+            if entry.by is not None:
+                refuse_foreign_rule(entry.by)
+        for use in () if entry.by is None else entry.by.uses():
+            if use not in ("", id, *claim.uses):
+                raise RegistryError(f"{where}, line {number}: rests on {use}: add it to the uses of the claim")
+        for used in instances_in(entry.by):
+            _refuse_instance(id, used, claim.parts[:position])
+    _DERIVED[id, part] = lines
+
+
+def _refuse_lines(where: str, part: Part, lines: tuple[Line, ...]) -> None:
+    """Refuse lines that could not be a derivation of a statement, whatever the engines say of each."""
+    sign = next((sign for sign, kind in RELATIONS.items() if type(part.statement) is kind), None)
+    if sign is None:
+        raise RegistryError(f"{where}: got the statement {shown(part.statement)}, expected an equation or a bound")
+    if len(lines) < 2:
+        raise RegistryError(f"{where}: got {len(lines)} lines, expected two or more: one alone repeats the statement")
+    before, right = part.statement.args
+    for number, entry in enumerate(lines, 1):
+        at = f"{where}, line {number}"
+        _refuse_unless(entry, Line, at, "line(expression, reason)")
+        if not isinstance(entry.reason, str) or not entry.reason.strip():
+            raise RegistryError(f"{at}: reason: got {shown(entry.reason)}, expected a few words")
+        if entry.sign not in _LEADING_TO[sign]:
+            raise RegistryError(f"{at}: sign: got {entry.sign!r}, expected one of {_LEADING_TO[sign]} for a {sign}")
+        if entry.expr == before:
+            raise RegistryError(f"{at}: it repeats the one before")
+        for thing in symbols_of(entry.expr) - part.symbols:
+            raise RegistryError(f"{at}: {thing} is not in the statement")
+        if entry.by is not None and not entry.by.at_sizes().items() <= part.by.at_sizes().items():
+            raise RegistryError(f"{at}: it is checked at other sizes than the statement is proved")
+        before = entry.expr
+    if before != right:
+        raise RegistryError(f"{where}: it ends at {shown(before)}, expected the right side, {shown(right)}")
+    if sign in "<>" and all(entry.sign != sign for entry in lines):
+        raise RegistryError(f"{where}: no line is strict, but the statement is")
+
+
+#: The signs of lines that together lead to the sign of a statement; to a strict one, with a strict one among them.
+_LEADING_TO = {"=": "=", "≤": "=≤<", "<": "=≤<", "≥": "=≥>", ">": "=≥>"}
 
 
 def package_ends() -> None:

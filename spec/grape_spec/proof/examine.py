@@ -12,8 +12,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, ClassVar, Literal
 
-from grape_spec.language.claims import Claim, Part, Wrong
-from grape_spec.language.registry import claim_of
+import sympy as sp
+
+from grape_spec.language.claims import Claim, Line, Part, Wrong
+from grape_spec.language.registry import DERIVATIONS, claim_of
 from grape_spec.proof.audit import (
     Condition,
     Mutant,
@@ -22,8 +24,8 @@ from grape_spec.proof.audit import (
     audit_mutants,
     two_sides_differ,
 )
-from grape_spec.proof.prove import Proof, prove_claim, proved_of
-from grape_spec.proof.refute import refute
+from grape_spec.proof.prove import Proof, line_rule, prove_claim, prove_lines, proved_of
+from grape_spec.proof.refute import Search, refute
 from grape_spec.proof.rules import GENERAL
 from grape_spec.proof.second_route import Second, look_again
 from grape_spec.render import latex_assuming, unicode
@@ -35,6 +37,9 @@ POINTS = 50
 
 #: Points at which it tries a false variant: it stops at the first witness, which lies in a narrow region for some.
 POINTS_IF_WRONG = 1000
+
+#: Points at which it compares a line of a derivation with the line before.
+POINTS_OF_A_LINE = 6
 
 #: What every proof takes for granted beyond its named lemmas.
 TRUSTED_BASE = (
@@ -74,6 +79,28 @@ class Mutants:
 
 
 @dataclass(frozen=True)
+class LineRecord:
+    """What was seen of one line of a derivation.
+
+    Arguments:
+        sign, expression: how the line before relates to it, and it.
+        reason: why, in the words of the derivation.
+        rule: how it was checked.
+        status: "refuted" where a witness was found, whatever the prover says.
+        why_not: why the prover could not decide.
+    """
+
+    sign: str
+    expression: str
+    reason: str
+    rule: str
+    status: Status
+    why_not: str
+    witness: dict[str, Any] | None
+    seconds: float
+
+
+@dataclass(frozen=True)
 class PartRecord:
     """What was seen of one part of a claim.
 
@@ -86,6 +113,7 @@ class PartRecord:
         sides_differ: whether the two sides are different trees.
         conditions: the assumptions and domains, and whether the proof needs each; none without a proof.
         second: what the second route found.
+        derivation: what was seen of the lines of its derivation for people; empty if it has none.
     """
 
     name: str
@@ -106,14 +134,16 @@ class PartRecord:
     mutants: Mutants
     conditions: tuple[Condition, ...]
     second: Second
+    derivation: tuple[LineRecord, ...] = ()
 
     DERIVED: ClassVar = ("sound",)
 
     @property
     def sound(self) -> bool:
-        """Whether the part is proved and the audit found no fault with the proof."""
+        """Whether the part and every line of its derivation are proved, and the audit found no fault with the proof."""
         fine = self.status == "proved" and not self.contradiction and self.satisfiable and self.sides_differ
-        return fine and not self.mutants.survived and not self.mutants.stale
+        derived = all(line.status == "proved" for line in self.derivation)
+        return fine and derived and not self.mutants.survived and not self.mutants.stale
 
 
 @dataclass(frozen=True)
@@ -242,7 +272,37 @@ def _examine_part(claim_id: str, part: Part, proof: Proof, earlier: tuple[Part, 
         mutants=_counted(mutants, part),
         conditions=tuple(audit_conditions(part, claim_id=claim_id, earlier=earlier)) if proved else (),
         second=second,
+        derivation=examine_lines(claim_id, part, earlier),
     )
+
+
+def examine_lines(claim_id: str, part: Part, earlier: tuple[Part, ...]) -> tuple[LineRecord, ...]:
+    """Check each line of the derivation of a part against the line before: prove it, and try to refute it."""
+    lines = DERIVATIONS.get((claim_id, part.name), ())
+    proofs = prove_lines(part, lines, claim_id=claim_id, earlier=earlier) if lines else []
+    before, records = part.statement.args[0], []
+    for line, proof in zip(lines, proofs, strict=True):
+        rule = line_rule(part, before, line)
+        found = refute_line(part, before, line)
+        records.append(
+            LineRecord(
+                sign=line.sign,
+                expression=unicode(line.expr),
+                reason=line.reason,
+                rule=rule.describe(),
+                status="refuted" if found.refuted else proof.status,
+                why_not=proof.reason,
+                witness=found.witness,
+                seconds=proof.seconds,
+            )
+        )
+        before = line.expr
+    return tuple(records)
+
+
+def refute_line(part: Part, before: sp.Expr, line: Line) -> Search:
+    """Search for a point at which a line does not follow from the expression before."""
+    return refute(line.after(before), part.assuming, sizes=part.by.at_sizes(), points=POINTS_OF_A_LINE)
 
 
 def _counted(mutants: Sequence[Mutant], part: Part) -> Mutants:

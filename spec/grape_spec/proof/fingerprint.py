@@ -1,7 +1,8 @@
 """The fingerprint of an entry covers all that an examination reads of it.
 
-For a claim these are its statements, proofs, false variants and all claims that it uses; for a definition its body; for
-both, whatever they are built from, down to the declarations of symbols. The code that examines them is not covered.
+For a claim these are its statements, proofs, derivations, false variants and all claims that it uses; for a definition
+its body; for both, whatever they are built from, down to the declarations of symbols. The code that examines them is
+not covered.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import sympy as sp
 
 from grape_spec.language.expressions import Apply
-from grape_spec.language.registry import CLAIMS, DEFINITIONS
+from grape_spec.language.registry import CLAIMS, DEFINITIONS, DERIVATIONS
 from grape_spec.language.symbols import DECLARATIONS, Declarable
 
 
@@ -25,7 +26,8 @@ def fingerprints() -> dict[str, str]:
         of_definition = (entry.id, entry.of, entry.body, entry.recursion, entry.tex, repr(entry.domain))
         found[entry.id] = _hash(of_definition, (), found)
     for claim in CLAIMS.values():
-        of_claim = (claim.id, claim.text, str(claim.source), claim.uses, claim.hash, claim.parts, claim.wrong)
+        lines = tuple(DERIVATIONS.get((claim.id, part.name), ()) for part in claim.parts)
+        of_claim = (claim.id, claim.text, str(claim.source), claim.uses, claim.hash, claim.parts, claim.wrong, lines)
         found[claim.id] = _hash(of_claim, claim.uses, found)
     return found
 

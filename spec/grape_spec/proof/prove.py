@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import perf_counter
 from typing import Any, Literal
 
 import sympy as sp
+from sympy.logic.boolalg import Boolean
 
-from grape_spec.language.claims import Claim, Part
+from grape_spec.language.claims import Claim, Line, Part
 from grape_spec.language.definitions import Definition
 from grape_spec.language.expressions import Apply
 from grape_spec.language.registry import CLAIMS, DEFINITIONS, RegistryError
 from grape_spec.proof.context import Context, Unknown
 from grape_spec.proof.deadline import OutOfTime, limited
-from grape_spec.proof.derivatives import NotAlgebraic
+from grape_spec.proof.derivatives import NotAlgebraic, opened
 from grape_spec.proof.facts import Fact
 from grape_spec.proof.needs import needs_of
 from grape_spec.proof.normal_form import shown_positive
-from grape_spec.proof.rules import RULES, Rule
+from grape_spec.proof.rules import RULES, Algebra, FiniteSum, Rule, Smt
 from grape_spec.proof.rules.rule import Step, refuse_without_value
 
 #: Seconds of processor time that the proof of one part may take.
@@ -45,16 +46,57 @@ def prove(part: Part, *, claim_id: str = "", earlier: tuple[Part, ...] = ()) -> 
 
     Whatever breaks an engine is no proof, and neither is what takes too long: the verdict is unknown, with the reason.
     """
-    start = perf_counter()
     try:
-        speaks_of = part.speaks_of
+        context = _context(part, claim_id, earlier)
     except RecursionError:
         return Proof("unknown", reason=TOO_DEEP)
-    context = Context(part.assuming, speaks_of, claim_id or _claim_with(part), {p.name: p for p in earlier})
+    return _outcome(lambda: _scope(part, context), context)
+
+
+def prove_lines(
+    part: Part, lines: Sequence[Line], *, claim_id: str = "", earlier: tuple[Part, ...] = ()
+) -> list[Proof]:
+    """What a rule says of each line of a derivation: that it follows from the line before as the part assumes."""
+    context = _context(part, claim_id, earlier)
+    before, proofs = part.statement.args[0], []
+    for line in lines:
+        link = Step(line.expr, line_rule(part, before, line))
+        proofs.append(_outcome(partial(_line_scope, part, link, line.after(before), context), context))
+        before = line.expr
+    return proofs
+
+
+def line_rule(part: Part, before: sp.Expr, line: Line) -> Rule:
+    """The rule that checks a line: its own, or the one that its form suggests."""
+    if line.by is not None:
+        return line.by
+    if line.sign != "=":
+        return Smt()
+    sums = any(opened(side).atoms(sp.Sum, sp.Product) for side in (before, line.expr))
+    sizes = part.by.at_sizes()
+    return FiniteSum() if sums and not sizes else Algebra(tuple(sizes.items()))
+
+
+def _line_scope(part: Part, link: Step, statement: Boolean, context: Context) -> str:
+    _refuse_foreign(link)
+    _refuse_unshown((statement, link))
+    needs_of(link.expr)
+    scope = link.prove(statement, context, part.by.at_sizes())
+    _refuse_unnamed(context)
+    return scope
+
+
+def _context(part: Part, claim_id: str, earlier: tuple[Part, ...]) -> Context:
+    return Context(part.assuming, part.speaks_of, claim_id or _claim_with(part), {p.name: p for p in earlier})
+
+
+def _outcome(scope_of: Callable[[], str], context: Context) -> Proof:
+    """The verdict on what gives a scope, or breaks."""
+    start = perf_counter()
     scope, reason = None, ""
     try:
         with limited(SECONDS):
-            scope = _scope(part, context)
+            scope = scope_of()
     except (Unknown, NotAlgebraic, OutOfTime) as failure:
         reason = str(failure)
     except RecursionError:

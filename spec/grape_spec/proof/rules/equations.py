@@ -16,7 +16,7 @@ from grape_spec.language.symbols import DECLARATIONS, declared_name, lowest_of
 from grape_spec.proof.context import Context, Unknown, on_the_simplex
 from grape_spec.proof.derivatives import resolve
 from grape_spec.proof.facts import can_be_varied, instance, lies_in_domain, part_of
-from grape_spec.proof.rules.rule import GENERAL, Rule, Step, refuse_without_value, sides
+from grape_spec.proof.rules.rule import GENERAL, Rule, Step, sides
 
 
 @dataclass(frozen=True)
@@ -215,8 +215,7 @@ class Chain(Rule):
         if any(at[size] != n for link in self.links for size, n in link.by.at_sizes().items()):
             raise Unknown("the links of the chain hold at different sizes")
         for link in self.links:
-            scopes.append(link.by.prove(sp.Eq(here, link.expr, evaluate=False), context))
-            refuse_without_value(link.expr, context, at)
+            scopes.append(link.prove(sp.Eq(here, link.expr, evaluate=False), context, at))
             here = link.expr
         if here != right:
             raise Unknown(f"the chain ends at {here}, not at the right side")

@@ -66,6 +66,12 @@ class Step:
     expr: sp.Expr
     by: Rule
 
+    def prove(self, statement: Boolean, context: Context, sizes: Mapping[sp.Symbol, int]) -> str:
+        """The scope in which the statement holds that leads from the expression before to this one."""
+        scope = self.by.prove(statement, context)
+        refuse_without_value(self.expr, context, sizes)
+        return scope
+
     def change(self, f: Callable[[Any], Any]) -> Step:
         """The same step with every expression in it put through ``f``."""
         return Step(f(self.expr), self.by.change(f))

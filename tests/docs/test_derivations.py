@@ -1,0 +1,57 @@
+"""Derivations on the pages: shown with what the ledger says of their lines, and a wrong line fails the build."""
+
+from dataclasses import replace
+
+import pytest
+from grape_spec.language.registry import _DERIVED, CLAIMS, DERIVATIONS
+from grape_spec.proof.examine import examine
+from grape_spec.proof.fingerprint import fingerprints
+from grape_spec.render import latex
+
+from grape_verified.conformance.ledger import Ledger, summarise
+from grape_verified.docs import derivations
+from grape_verified.docs.claim_page import claim_page
+
+KEY = ID, NAME = "policy.softmax.jacobian", ""
+
+
+def recorded():
+    return summarise([replace(examine(ID), fingerprint=fingerprints()[ID])], [], 1.0)
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    """The first line with its sign flipped; the lines as they were."""
+    lines = DERIVATIONS[KEY]
+    monkeypatch.setitem(_DERIVED, KEY, (replace(lines[0], expr=-lines[0].expr), *lines[1:]))
+    return lines
+
+
+def test_a_page_shows_every_line_with_its_reason_and_what_the_ledger_says():
+    page = claim_page(CLAIMS[ID], recorded(), "", {})
+    section = page.split("## Derivation")[1].split("## Symbols")[0]
+    for entry in DERIVATIONS[KEY]:
+        assert f"= {latex(entry.expr)}\n$$\n\n{entry.reason}\n" in section
+    count = len(DERIVATIONS[KEY])
+    assert f"Each line is checked against the line before: {count} of {count} proved." in section
+    assert "the line before: not run." in claim_page(CLAIMS[ID], Ledger(), "", {})
+    assert "## Derivation" not in claim_page(CLAIMS["policy.softmax.normalised"], Ledger(), "", {})
+
+
+def test_evidence_on_other_lines_does_not_count(monkeypatch):
+    ledger = recorded()
+    first, *others = DERIVATIONS[KEY]
+    monkeypatch.setitem(_DERIVED, KEY, (replace(first, reason="other words"), *others))
+    assert derivations.verdict(CLAIMS[ID], CLAIMS[ID].parts[0], replace(ledger)) == "not run"
+
+
+@pytest.mark.parametrize("with_ledger", [False, True])
+def test_a_wrong_line_is_named(planted, with_ledger):
+    assert planted
+    found = list(derivations.faults(recorded() if with_ledger else Ledger()))
+    named = [f"{ID}: line {n} of its derivation does not follow: {planted[n - 1].reason}" for n in (1, 2)]
+    assert found == named
+
+
+def test_no_line_of_the_package_is_wrong():
+    assert list(derivations.faults(Ledger())) == []

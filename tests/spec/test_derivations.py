@@ -1,0 +1,223 @@
+"""Derivations for people: those of the package hold, a wrong line is named, and what could be none is refused."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from grape_spec.language import at_least, derive, equals, greater, holds, iff, line, sum_over
+from grape_spec.language.registry import _DERIVED, CLAIMS, DERIVATIONS, RegistryError, claim
+from grape_spec.policy import V
+from grape_spec.proof.examine import examine, examine_lines
+from grape_spec.proof.fingerprint import fingerprints
+from grape_spec.proof.prove import prove_lines
+from grape_spec.proof.rules import algebra, fact, finite_sum, smt, termwise
+from sympy import Integer, log, symbols
+
+#: How many parts have a derivation, and how many claims that makes.
+PARTS, OF_CLAIMS = 2, 2
+
+every_derivation = pytest.mark.parametrize(
+    ("id", "name"), DERIVATIONS, ids=[f"{id} {name}".strip() for id, name in DERIVATIONS]
+)
+
+
+def part_and_earlier(id, name):
+    parts = CLAIMS[id].parts
+    position = [part.name for part in parts].index(name)
+    return parts[position], parts[:position]
+
+
+def seen(id):
+    """What became of the lines of a claim of one part."""
+    return examine(id).parts[0].derivation
+
+
+@every_derivation
+def test_every_line_of_a_derivation_is_proved(id, name):
+    for record in examine_lines(id, *part_and_earlier(id, name)):
+        assert record.status == "proved", f"{record.reason}: {record.why_not} {record.witness}"
+
+
+def test_so_many_parts_have_a_derivation():
+    assert (len(DERIVATIONS), len({id for id, _ in DERIVATIONS})) == (PARTS, OF_CLAIMS)
+
+
+@every_derivation
+def test_a_reason_is_a_few_words(id, name):
+    for entry in DERIVATIONS[id, name]:
+        assert len(entry.reason) <= 90
+        assert not entry.reason.endswith(".")
+
+
+@every_derivation
+@pytest.mark.parametrize("change", [lambda e: -e, lambda e: 2 * e, lambda e: e + 1], ids=["sign", "factor", "term"])
+def test_a_line_of_the_package_that_is_changed_is_not_proved(id, name, change):
+    """Each line but the last in turn, which has to be the right side anyway."""
+    part, earlier = part_and_earlier(id, name)
+    lines = DERIVATIONS[id, name]
+    for number, entry in enumerate(lines[:-1]):
+        changed = replace(entry, expr=change(entry.expr))
+        if changed != entry:
+            planted = (*lines[:number], changed, *lines[number + 1 :])
+            proofs = prove_lines(part, planted, claim_id=id, earlier=earlier)[number : number + 2]
+            assert [proof.status for proof in proofs] != ["proved", "proved"], changed.expr
+
+
+# -- wrong lines --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def square(words):
+    """A claim that has no derivation yet, and its symbols."""
+    x, y = words.x, words.y
+    claim("t.square", "A difference.", holds(equals((x + y) ** 2 - x**2, y * (2 * x + y)), by=algebra()))
+    return x, y
+
+
+def derive_square(x, y):
+    derive("t.square", line(2 * x * y + y**2, "expand the square"), line(y * (2 * x + y), "collect"))
+
+
+WRONG = {
+    "lost factor": lambda x, y: x * y + y**2,
+    "sign": lambda x, y: 2 * x * y - y**2,
+    "swapped": lambda x, y: 2 * x * y + x**2,
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_line_is_refuted_and_makes_the_claim_unsound(square, name):
+    x, y = square
+    derive("t.square", line(WRONG[name](x, y), "expand the square"), line(y * (2 * x + y), "collect"))
+    record = examine("t.square")
+    part = record.parts[0]
+    assert (part.status, part.sound, record.sound) == ("proved", False, False)
+    assert [(entry.reason, entry.status) for entry in part.derivation] == [
+        ("expand the square", "refuted"),
+        ("collect", "refuted"),
+    ]
+    assert all(entry.witness for entry in part.derivation)
+
+
+def test_a_swapped_index_is_refuted(words):
+    u, i, j = words.u, words.i, words.j
+    claim("t.swap", "", holds(equals((u[i] + 1) * (u[j] + 2) - 2, u[i] * u[j] + 2 * u[i] + u[j]), by=algebra()))
+    derive("t.swap", line(u[i] * u[j] + u[i] + 2 * u[j], "expand"), line(u[i] * u[j] + 2 * u[i] + u[j], "swap"))
+    assert [entry.status for entry in seen("t.swap")] == ["refuted", "refuted"]
+
+
+def test_a_line_that_its_rule_does_not_prove_makes_the_claim_unsound(words):
+    """Though it is true: a reader would have to take it on trust."""
+    x = words.positive
+    claim("t.log", "", holds(greater(x - log(x), 0), by=smt(given=[fact("kl.log_bound", part="bound", x=x)])))
+    derive("t.log", line(1, "the logarithm lies below its tangent", sign="≥"), line(0, "one is positive", sign=">"))
+    record = examine("t.log")
+    assert [entry.status for entry in record.parts[0].derivation] == ["unknown", "proved"]
+    assert (record.status, record.sound) == ("proved", False)
+    bound = fact("kl.log_bound", part="bound", x=x)
+    first, last = DERIVATIONS["t.log", ""]
+    _DERIVED["t.log", ""] = (replace(first, by=smt(given=[bound])), last)
+    assert examine("t.log").sound
+
+
+def test_a_line_without_a_value_is_not_proved(words):
+    x = words.x
+    claim("t.quotient", "", holds(equals((x + 1) ** 2 - 1, x * (x + 2)), by=algebra()))
+    derive("t.quotient", line((x**3 + 2 * x**2) / x, "which is 0/0 at zero"), line(x * (x + 2), "cancel"))
+    assert seen("t.quotient")[0].status != "proved"
+
+
+@pytest.mark.parametrize(("own", "status"), [("i", "unknown"), ("j", "proved")])
+def test_what_is_assumed_of_the_index_of_a_statement_is_not_assumed_of_all(words, own, status):
+    """Not in a line either that speaks of no such index but binds its name; an assumption on another is one on all."""
+    u, i = words.u, words.i
+    part = holds(at_least(u[vars(words)[own]], 0), assuming=[greater(u[i], 0)], by=smt())
+    lines = [line(sum_over(u[i], i), "no", sign="≥"), line(0, "no term is negative", sign="≥", by=termwise(0))]
+    assert prove_lines(part, lines)[1].status == status
+
+
+def test_the_verdict_of_the_part_and_the_version_of_the_claim_stay(square):
+    hash, before = CLAIMS["t.square"].hash, fingerprints()
+    derive_square(*square)
+    assert CLAIMS["t.square"].hash == hash
+    assert {id for id, found in fingerprints().items() if found != before[id]} == {"t.square"}
+    record = examine("t.square")
+    assert record.sound
+    assert [(entry.sign, entry.rule, entry.status) for entry in record.parts[0].derivation] == [
+        ("=", "algebra", "proved")
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    "change", [{"expr": Integer(1)}, {"reason": "other words"}, {"by": finite_sum()}, {"sign": "≤"}], ids=str
+)
+def test_whatever_changes_in_a_line_is_noticed(square, change):
+    derive_square(*square)
+    before = fingerprints()["t.square"]
+    first, last = DERIVATIONS["t.square", ""]
+    _DERIVED["t.square", ""] = (replace(first, **change), last)
+    assert fingerprints()["t.square"] != before
+
+
+# -- what is refused ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parts(words):
+    """A claim of three parts: an equation, a strict bound, and what no chain of lines leads to."""
+    x, y = words.x, words.y
+    claim(
+        "t.parts",
+        "Several.",
+        holds(equals((x + 1) ** 2, x**2 + 2 * x + 1), name="equation", by=algebra()),
+        holds(greater(x**2 + 1, -1), name="bound", by=smt()),
+        holds(iff(equals(x, y), equals(x - y, 0)), name="neither", by=smt()),
+    )
+    return x, y
+
+
+def refusals(x, y):
+    """What is written, under a piece of what is said of it."""
+    start, end = (x + 1) ** 2, line(x**2 + 2 * x + 1, "expand")
+    below, low = line(0, "a square is not negative", sign="≥"), line(-1, "smaller", sign=">")
+    of_later = replace(below, by=smt(given=[fact("t.parts", part="bound")]))
+    return {
+        "no part 'other'": ("other", [end, end]),
+        "expected an equation or a bound": ("neither", [end, end]),
+        "got 1 lines": ("equation", [end]),
+        "it ends at t_x": ("equation", [end, line(x, "no")]),
+        "line 1: it repeats the one before": ("equation", [line(start, "again"), end]),
+        "line 1: t_y is not in the statement": ("equation", [line(x + y, "which y?"), end]),
+        "line 1: reason: got , expected a few words": ("equation", [line(x, ""), end]),
+        "line 1: sign: got '≥', expected one of = for a =": ("equation", [line(x, "no", sign="≥"), end]),
+        "line 1: sign: got '≤', expected one of =≥> for a >": ("bound", [line(1, "no", sign="≤"), low]),
+        "no line is strict": ("bound", [below, line(-1, "smaller", sign="≥")]),
+        "line 2: got t_x, expected line(": ("equation", [line(x, "so"), x]),
+        "line 1: got the floating-point number": ("equation", [line(0.5 * x, "no"), end]),
+        "line 1: rests on kl.log_bound": ("bound", [replace(below, by=smt(given=[fact("kl.log_bound")])), low]),
+        "uses the part 'bound'": ("bound", [of_later, low]),
+        "line 1: it is checked at other sizes": ("equation", [line(x, "no", by=algebra(sizes={V: 2})), end]),
+    }
+
+
+@pytest.mark.parametrize("said", refusals(symbols("x"), symbols("x")))
+def test_what_is_no_derivation_is_refused(parts, said):
+    part, lines = refusals(*parts)[said]
+    with pytest.raises(RegistryError, match=re.escape(said)):
+        derive("t.parts", *lines, part=part)
+    assert ("t.parts", part) not in DERIVATIONS
+
+
+def test_a_part_has_one_derivation_and_those_of_the_package_are_not_added_to(square):
+    derive_square(*square)
+    with pytest.raises(RegistryError, match="takes no further one"):
+        derive_square(*square)
+    with pytest.raises(RegistryError, match="takes no further one"):
+        derive("policy.softmax.shift", line(1, "no"), line(2, "no"))
+    with pytest.raises(KeyError, match="there is no claim"):
+        derive("t.none", line(1, "no"), line(2, "no"))
+
+
+def test_a_bound_is_derived_by_signs_that_lead_to_it(parts):
+    derive("t.parts", line(1, "a square is not negative", sign="≥"), line(-1, "one is more", sign=">"), part="bound")
+    assert [entry.status for entry in examine("t.parts").parts[1].derivation] == ["proved", "proved"]
