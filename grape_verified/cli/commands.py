@@ -6,20 +6,21 @@ import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from time import monotonic
 from types import ModuleType
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TypeVar
 
 import typer
 from grape_spec import outside, render
 from grape_spec.coq.certify import (
     CERTIFIED,
     CertificateRecord,
-    certify_claims,
     coq_statement_or_reason,
+    settled,
     theorems_of,
     write_subjects,
 )
@@ -31,10 +32,9 @@ from grape_spec.proof.codec import to_json
 from grape_spec.proof.examine import write_queries
 from grape_spec.references import bibtex
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from grape_verified import __version__
-from grape_verified.cli import tables
+from grape_verified.cli import progress, tables
 from grape_verified.cli.target import WrongCall, imported, output_to_stderr
 from grape_verified.cli.target import option as parsed_option
 from grape_verified.conformance import CONTRACTS, contexts, verification
@@ -44,11 +44,16 @@ from grape_verified.docs.derivations import BrokenDerivation, as_dict
 from grape_verified.docs.mathematics import BrokenMathematics
 from grape_verified.docs.verdicts import verdicts
 
+T = TypeVar("T")
+
 #: The ledger that `verify` writes, and that `list` and `show` read.
 LEDGER = Path("grape-verified-ledger.json")
 
 #: The default configuration of the documentation.
 MKDOCS = Path("mkdocs.yml")
+
+#: Seconds between two times that what a run has found is written, before it ends.
+KEPT_EVERY = 5.0
 
 #: Exit status: everything holds; something does not; the call was wrong.
 HOLDS, FAILS, WRONG_CALL = 0, 1, 2
@@ -106,13 +111,17 @@ def verify(
             smt2.mkdir(parents=True, exist_ok=True)
             for claim in chosen:
                 write_queries(claim, smt2)
-    run = _with_progress(
-        tuple(claim.id for claim in chosen) if modules else tuple(names or ()),
-        examples,
-        () if fresh else (*claims, *kernels),
-    )
-    complete = verification.merged(run, claims, kernels)
-    _write(complete.with_certificates(earlier.certificates), ledger)
+    wanted = tuple(claim.id for claim in chosen) if modules else tuple(names or ())
+
+    def complete(run: Ledger) -> Ledger:
+        return verification.merged(run, claims, kernels).with_certificates(earlier.certificates)
+
+    def so_far(found: list[verification.Record]) -> Ledger:
+        return complete(verification.recorded(found))
+
+    with _kept_as_they_come(so_far, ledger) as keep:
+        run = progress.verified(wanted, examples, () if fresh else (*claims, *kernels), keep)
+    _write(complete(run), ledger)
     if as_json:
         _print_json(to_json(run))
     else:
@@ -138,8 +147,13 @@ def certify(
     if out is not None:
         with _writing("--out", out):
             out.mkdir(parents=True, exist_ok=True)
+
+    def so_far(found: list[CertificateRecord]) -> Ledger:
+        return seen.with_certificates(settled(found))
+
     try:
-        records = _certified_with_progress(chosen, seen)
+        with _kept_as_they_come(so_far, ledger) as keep:
+            records = progress.certified(chosen, seen, keep)
     except CoqMissing as missing:
         _refuse(str(missing))
     complete = seen.with_certificates(records)
@@ -353,6 +367,29 @@ def _write(found: Ledger, path: Path) -> None:
         write(found, path)
 
 
+@contextmanager
+def _kept_as_they_come(ledger: Callable[[list[T]], Ledger], path: Path) -> Iterator[Callable[[T], None]]:
+    """Write the ledger with what a run has found so far, every few seconds and where the run ends early."""
+    found: list[T] = []
+    written = monotonic()
+    once = path.exists() and not path.is_file()  # a pipe or a device
+
+    def keep(record: T) -> None:
+        nonlocal written
+        found.append(record)
+        if not once and monotonic() - written >= KEPT_EVERY:
+            with suppress(OSError):  # at the end of the run it is an error
+                write(ledger(found), path)
+            written = monotonic()
+
+    try:
+        yield keep
+    except BaseException:
+        if found:
+            _write(ledger(found), path)
+        raise
+
+
 def _ledger(path: Path) -> Ledger:
     try:
         return read(path)
@@ -397,33 +434,3 @@ def _load(modules: list[str] | None) -> set[str]:
             return {id for module in modules or () for id in outside.load(module)}
         except outside.CannotLoad as failure:
             _refuse(f"--from: {failure}")
-
-
-def _certified_with_progress(claims: list[Claim], seen: Ledger) -> tuple[CertificateRecord, ...]:
-    with _bar() as progress:
-        bar = progress.add_task("starting Coq", total=None)
-        return certify_claims(
-            claims,
-            known=seen.certificates,
-            started=lambda count: progress.update(bar, total=count),
-            finished=lambda record: progress.update(bar, advance=1, description=record.claim),
-        )
-
-
-def _bar() -> Progress:
-    columns = TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-
-
-def _with_progress(names: tuple[str, ...], examples: int, earlier: Iterable[verification.Record]) -> Ledger:
-    with _bar() as progress:
-        bar = progress.add_task("starting", total=None)
-
-        def started(count: int) -> None:
-            progress.update(bar, total=count)
-
-        def finished(task: verification.Task) -> None:
-            progress.update(bar, advance=1, description=task[1])
-
-        return verification.verify(names, examples=examples, earlier=earlier, started=started, finished=finished)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context
@@ -57,7 +57,7 @@ def verify(
     processes: int | None = None,
     earlier: Iterable[Record] = (),
     started: Callable[[int], None] = lambda count: None,
-    finished: Callable[[Task], None] = lambda task: None,
+    finished: Callable[[Task, Record], None] = lambda task, record: None,
 ) -> Ledger:
     """Prove the claims, check the kernels, and return the ledger of the run.
 
@@ -67,7 +67,7 @@ def verify(
         processes: the number of parallel processes; None for one per core, up to four.
         earlier: records that still apply; those among them in which everything holds are kept.
         started: called with the number of tasks that are left.
-        finished: called with each task as it ends.
+        finished: called with each task as it ends, and with its record.
 
     Raises: KeyError for a name that is neither a claim nor a family; it names the nearest ids.
     """
@@ -80,11 +80,15 @@ def verify(
     today = fingerprints() if left else {}
     for task, record in _run(left, examples, processes or min(4, os.cpu_count() or 1)):
         records[task] = replace(record, fingerprint=_fingerprint(record, today) or "", created=created)
-        finished(task)
-    seen = [records[task] for task in asked]
-    claims = [record for record in seen if isinstance(record, ClaimRecord)]
-    kernels = [record for record in seen if isinstance(record, KernelRecord)]
-    return replace(summarise(claims, kernels, perf_counter() - start), created=created)
+        finished(task, records[task])
+    return replace(recorded([records[task] for task in asked], perf_counter() - start), created=created)
+
+
+def recorded(records: Sequence[Record], seconds: float = 0.0) -> Ledger:
+    """The ledger of records that were made now."""
+    claims = [record for record in records if isinstance(record, ClaimRecord)]
+    kernels = [record for record in records if isinstance(record, KernelRecord)]
+    return summarise(claims, kernels, seconds)
 
 
 def _task(record: Record) -> Task:

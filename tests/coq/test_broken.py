@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from functools import partial
+from math import inf
 from pathlib import Path
 from signal import SIGINT, pthread_kill
 from threading import Timer, main_thread
@@ -13,11 +15,13 @@ from threading import enumerate as threads
 import pytest
 from grape_spec.coq import certify, coqtop
 from grape_spec.coq.certificate import NotCertified
-from grape_spec.coq.certify import CERTIFIED, NOT_CERTIFIED, CertificateRecord, certify_claims
-from grape_spec.coq.coqtop import LIBRARY, Session
+from grape_spec.coq.certify import CERTIFIED, NOT_CERTIFIED, CertificateRecord, certify_claims, label
+from grape_spec.coq.coqtop import LIBRARY, CoqMissing, Session
 from grape_spec.language.registry import claim_of
+from typer.testing import CliRunner
 
-from grape_verified.cli import commands
+from grape_verified.cli import app, commands, progress
+from grape_verified.conformance import verification
 from grape_verified.conformance.ledger import Ledger, read, write
 from tests.coq.test_certificates import fake
 from tests.test_cli import call
@@ -28,8 +32,9 @@ KILLED, OTHER = "policy.softmax.shift", "policy.softmax.normalised"
 
 @pytest.fixture
 def ledger(tmp_path, monkeypatch):
-    """A ledger with a date and a certificate, in the current folder."""
+    """A ledger with a date and a certificate, in the current folder; nothing is added to it while a run goes on."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(commands, "KEPT_EVERY", inf)
     path = tmp_path / "ledger.json"
     kept = CertificateRecord("kl.log_bound", "bound", NOT_CERTIFIED, "planted", 1.0, (), (), "8.16.1", "0", "0")
     write(Ledger(created="2026-01-01T00:00:00+00:00", certificates=(kept,)), path)
@@ -60,6 +65,23 @@ def killed(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Session, "ask", ask)
         yield patch
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """An interrupt a second after Coq has begun with one claim, and what Coq then answers."""
+    asked, answers = Session.ask, []
+
+    def ask(self, text, limit):
+        if "Theorem policy_softmax_shift " not in text:
+            return asked(self, text, limit)
+        Timer(1.0, pthread_kill, (main_thread().ident, SIGINT)).start()
+        answer = asked(self, "Goal True. do 1000000000 idtac.", limit)
+        answers.append(answer.error)
+        return answer
+
+    monkeypatch.setattr(Session, "ask", ask)
+    return answers
 
 
 def refused(*arguments, ledger):
@@ -114,22 +136,12 @@ def test_a_coqtop_that_does_not_start_again_ends_the_run(compiled, ledger, kille
     assert refused("certify", KILLED, ledger=ledger) == "coqtop does not run: No such file or directory"
 
 
-def test_an_interrupt_ends_the_run_and_what_is_being_checked(compiled, ledger, monkeypatch):
-    asked = Session.ask
-
-    def ask(self, text, limit):
-        if "Theorem policy_softmax_shift " in text:
-            Timer(1.0, pthread_kill, (main_thread().ident, SIGINT)).start()
-            text = "Goal True. do 1000000000 idtac."
-        return asked(self, text, limit)
-
-    monkeypatch.setattr(Session, "ask", ask)
+def test_an_interrupt_ends_the_run_and_what_is_being_checked(compiled, ledger, interrupted):
     finished, before = [], set(threads())
     with pytest.raises(KeyboardInterrupt):
-        certify_claims(
-            [claim_of(KILLED), claim_of("ppo.clip.gradient")], finished=lambda record: finished.append(record.reason)
-        )
-    assert "coqtop ended: killed by signal 9" in finished
+        certify_claims([claim_of(KILLED), claim_of("ppo.clip.gradient")], finished=finished.append)
+    assert interrupted == ["coqtop ended: killed by signal 9"]
+    assert KILLED not in {record.claim for record in finished}  # nothing is said of what was cut off
     left = {thread for thread in set(threads()) - before if not isinstance(thread, Timer)}
     assert not any(thread.is_alive() for thread in left)  # one that has ended may still be listed
 
@@ -143,6 +155,75 @@ def test_a_coqtop_that_does_nothing_is_given_up(tmp_path, ledger, monkeypatch):
     monkeypatch.setattr(coqtop, "IDLE", 1.0)
     line = refused("certify", KILLED, ledger=ledger)
     assert line == "coqtop does not load the library: no answer within the time limit"
+
+
+# -- a run that ends early ---------------------------------------------------------------------------------------
+
+
+def certified_in(ledger):
+    return {label(record.claim, record.part) for record in read(ledger).certificates if record.status == CERTIFIED}
+
+
+def test_an_interrupt_leaves_the_certificates_in_the_ledger(compiled, ledger, interrupted, monkeypatch):
+    monkeypatch.setattr(progress, "certify_claims", partial(certify_claims, processes=1))
+    result = CliRunner().invoke(app, ["certify", OTHER, KILLED, "--ledger", str(ledger)])
+    assert result.exit_code != 0
+    assert certified_in(ledger) == {OTHER}
+    assert {record.claim for record in read(ledger).certificates} == {OTHER, "kl.log_bound"}
+    assert [path.name for path in ledger.parent.iterdir()] == ["ledger.json"]
+
+
+@pytest.mark.parametrize("failure", [CoqMissing("planted"), RuntimeError("planted")])
+def test_an_error_in_one_part_leaves_the_certificates_of_others(compiled, ledger, monkeypatch, failure):
+    checked = certify.certify_all
+
+    def failing(session, entries, limit):
+        if entries[0].name == "policy_softmax_shift":
+            raise failure
+        return checked(session, entries, limit)
+
+    monkeypatch.setattr(certify, "certify_all", failing)
+    result = CliRunner().invoke(app, ["certify", OTHER, KILLED, "--ledger", str(ledger)])
+    assert result.exit_code == (2 if isinstance(failure, CoqMissing) else 1)
+    assert certified_in(ledger) == {OTHER}
+
+
+def test_certificates_are_in_the_ledger_before_the_run_ends(compiled, ledger, monkeypatch):
+    """As far as they rest on nothing that is still to come."""
+    base, top = "kl.log_bound", "kl.k3.nonnegative"
+    records = certify_claims([claim_of(top)])
+    resting = {label(top, record.part) for record in records if record.rests_on}
+    assert resting
+    seen = []
+
+    def one_by_one(claims, *, known, started, finished):
+        for record in sorted(records, key=lambda record: record.claim == base):
+            finished(record)
+            seen.append(certified_in(ledger))
+        return records
+
+    monkeypatch.setattr(progress, "certify_claims", one_by_one)
+    monkeypatch.setattr(commands, "KEPT_EVERY", 0.0)
+    assert call("certify", top, "--ledger", str(ledger))[0] == 0
+    alone = {label(top, record.part) for record in records if record.claim == top} - resting
+    before = [found for found in seen if not any(name.startswith(base) for name in found)]
+    assert before[-1] == alone
+    assert seen[-1] == {label(record.claim, record.part) for record in records} == certified_in(ledger)
+
+
+def test_an_interrupt_of_verify_leaves_what_it_has_found_in_the_ledger(ledger, monkeypatch):
+    run_task = verification.run_task
+
+    def interrupted_at_the_second(task, examples):
+        if task == ("claim", "kl.nonnegative"):
+            raise KeyboardInterrupt
+        return run_task(task, examples)
+
+    monkeypatch.setattr(verification, "run_task", interrupted_at_the_second)
+    result = CliRunner().invoke(app, ["verify", "kl.nonnegative", "--examples", "1", "--ledger", str(ledger)])
+    assert result.exit_code != 0
+    assert [(record.id, record.status) for record in read(ledger).claims] == [("kl.log_bound", "proved")]
+    assert [record.claim for record in read(ledger).certificates] == ["kl.log_bound"]
 
 
 # -- no space ----------------------------------------------------------------------------------------------------
@@ -185,7 +266,7 @@ def test_a_part_that_fails_on_a_full_disk_is_not_recorded(compiled, ledger, monk
 
 
 def test_no_space_for_the_ledger(ledger, monkeypatch):
-    monkeypatch.setattr(commands, "certify_claims", lambda *arguments, **options: ())
+    monkeypatch.setattr(progress, "certify_claims", lambda *arguments, **options: ())
     monkeypatch.setattr(Path, "write_text", no_space(Path.write_text, "ledger.json"))
     expected = f"--ledger: cannot write {ledger}: No space left on device"
     assert refused("certify", KILLED, ledger=ledger) == expected
@@ -194,7 +275,7 @@ def test_no_space_for_the_ledger(ledger, monkeypatch):
 
 def test_no_space_for_the_theorems_leaves_the_certificates_in_the_ledger(ledger, monkeypatch):
     record = replace(read(ledger).certificates[0], claim=KILLED, part="", reason="new")
-    monkeypatch.setattr(commands, "certify_claims", lambda *arguments, **options: (record,))
+    monkeypatch.setattr(progress, "certify_claims", lambda *arguments, **options: (record,))
     monkeypatch.setattr(Path, "write_text", no_space(Path.write_text, "Definitions.v"))
     status, out, err = call("certify", KILLED, "--ledger", str(ledger), "--out", "theorems")
     assert (status, out) == (2, "")
@@ -204,7 +285,7 @@ def test_no_space_for_the_theorems_leaves_the_certificates_in_the_ledger(ledger,
 
 @pytest.mark.parametrize("arguments", [("certify", KILLED, "--out"), ("verify", "kl.log_bound", "--smt2")])
 def test_a_file_in_place_of_a_folder_is_said_before_the_work(ledger, monkeypatch, arguments):
-    monkeypatch.setattr(commands, "certify_claims", None)
+    monkeypatch.setattr(progress, "certify_claims", None)
     monkeypatch.setattr(commands.verification, "verify", None)
     line = refused(*arguments, str(ledger), ledger=ledger)
     assert line == f"{arguments[-1]}: cannot write {ledger}: File exists"

@@ -203,6 +203,8 @@ class Run:
                 self._sessions.append(session)
                 while (task := self._next()) is not None:
                     record = self._record(session, *task, coq, limit)
+                    if self._failure is not None and record.reason.startswith(ENDED):
+                        return  # cut off by the end of the run
                     if record.status != CERTIFIED:
                         refuse_without_space(folder)
                     with self._lock:
