@@ -209,7 +209,7 @@ def _in_coq(claim: Claim, ledger: Ledger, theorems: Theorems) -> Iterator[str]:
         says += [record.reason] if record and record.reason else []
         says += [f"axioms: {', '.join(record.axioms)}"] if record and record.axioms else []
         yield "; ".join(says) + "."
-        yield f"```coq\n{coq_statement_or_reason(part, claim)}\n```"
+        yield f"```text\n{coq_statement_or_reason(part, claim)}\n```"
 
 
 def _wrong(variants: Sequence[dict[str, Any]], record: ClaimRecord | None) -> Iterator[str]:

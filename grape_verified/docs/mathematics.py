@@ -1,83 +1,87 @@
-"""A check of every formula of a built site, by the KaTeX that the site uses."""
+"""Formulas as HTML and MathML: KaTeX sets each formula of a built page, so that readers need no JavaScript."""
 
 from __future__ import annotations
 
+import html
 import json
-from collections.abc import Iterator
-from html.parser import HTMLParser
+import re
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
+
+from mkdocs.plugins import get_plugin_logger
+
+#: What the extension `arithmatex` has marked: \\(…\\) in a span, \\[…\\] in a div.
+_MARKED = re.compile(r'(<(span|div) class="arithmatex">)\s*\\[(\[](.*?)\\[)\]]\s*(</\2>)', re.DOTALL)
+
+#: The script, in the folder of the chapters. It is not published.
+KATEX = Path("assets", "katex", "katex.min.js")
 
 
 class BrokenMathematics(Exception):
     """KaTeX rejects formulas of the site."""
 
 
-class Formula(NamedTuple):
-    """LaTeX on a page."""
+def typeset(site: Path, katex: Path) -> None:
+    """Set every formula of a built site; `katex` is its script.
 
-    page: str
-    latex: str
-    displayed: bool
-
-
-class _Formulas(HTMLParser):
-    """Collects the formulas that the extension `arithmatex` has marked: \\(…\\) in a span, \\[…\\] in a div."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tag: str | None = None
-        self.found: list[tuple[str, str]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if dict(attrs).get("class") == "arithmatex":
-            self.tag = tag
-            self.found.append((tag, ""))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == self.tag:
-            self.tag = None
-
-    def handle_data(self, data: str) -> None:
-        if self.tag is not None:
-            tag, text = self.found[-1]
-            self.found[-1] = tag, text + data
+    Raises: BrokenMathematics, with a line for each formula that KaTeX rejects in strict mode.
+    """
+    faults = []
+    for file in sorted(site.rglob("*.html")):
+        text, wrong = with_formulas(file.read_text(encoding="utf-8"), katex)
+        file.write_text(text, encoding="utf-8")
+        faults += [f"{file.relative_to(site)}: {line}" for line in wrong]
+    if faults:
+        raise BrokenMathematics("\n".join(faults))
 
 
-def formulas(site: Path) -> Iterator[Formula]:
-    """The formulas of all pages."""
-    for page in sorted(site.rglob("*.html")):
-        parser = _Formulas()
-        parser.feed(page.read_text(encoding="utf-8"))
-        for tag, text in parser.found:
-            yield Formula(str(page.relative_to(site)), text.strip()[2:-2], tag == "div")
+def with_formulas(page: str, katex: Path) -> tuple[str, list[str]]:
+    """A page with its formulas set, and a line for each that stays as it is because it is broken."""
+    faults = []
+
+    def replaced(found: re.Match[str]) -> str:
+        start, tag, marked, end = found.groups()
+        latex = html.unescape(marked).strip()
+        done = _set(katex, latex, tag == "div")
+        if "html" in done:
+            return f"{start}{done['html']}{end}"
+        faults.append(f"{latex}: {done['fault']}")
+        return found[0]
+
+    return _MARKED.sub(replaced, page), faults
 
 
-def faults(found: Iterator[Formula], katex: Path) -> list[str]:
-    """A line for each formula that KaTeX rejects in strict mode; `katex` is its script."""
+def on_post_page(output: str, *, config: Any, page: Any) -> str:
+    """The hook by which the pages of `mkdocs serve` have their formulas; its terminal names those that are broken."""
+    text, wrong = with_formulas(output, Path(config.docs_dir) / KATEX)
+    for line in wrong:
+        get_plugin_logger("mathematics").error("%s: %s", page.file.src_uri, line)
+    return text
+
+
+@cache
+def _set(katex: Path, latex: str, displayed: bool) -> dict[str, str]:
+    return json.loads(_engine(katex).eval(f"set({json.dumps(latex)}, {json.dumps(displayed)})"))
+
+
+@cache
+def _engine(katex: Path) -> Any:
     from py_mini_racer import MiniRacer
 
-    seen: dict[tuple[str, bool], str] = {}
-    for formula in found:
-        seen.setdefault((formula.latex, formula.displayed), formula.page)
     engine = MiniRacer()
     engine.eval(katex.read_text(encoding="utf-8"))
-    engine.eval(_FAULT)
-    lines = []
-    for (latex, displayed), page in seen.items():
-        fault = engine.eval(f"fault({json.dumps(latex)}, {json.dumps(displayed)})")
-        if fault:
-            lines.append(f"{page}: {latex}: {fault}")
-    return lines
+    engine.eval(_SET)
+    return engine
 
 
-_FAULT = """
-function fault(latex, displayed) {
+_SET = """
+function set(latex, displayed) {
+  const options = {displayMode: displayed, output: "htmlAndMathml", throwOnError: true, strict: "error"};
   try {
-    katex.renderToString(latex, {displayMode: displayed, throwOnError: true, strict: "error"});
-    return "";
+    return JSON.stringify({html: katex.renderToString(latex, options)});
   } catch (error) {
-    return String(error.message);
+    return JSON.stringify({fault: String(error.message)});
   }
 }
 """

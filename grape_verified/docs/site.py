@@ -14,6 +14,8 @@ import sphobjinv
 from grape_spec import render
 from grape_spec.coq.certify import Theorems, theorems_of, write_subjects
 from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
+from mkdocs.__main__ import State
+from mkdocs.commands import serve as mkdocs_serve
 from mkdocs.config import load_config
 
 from grape_verified import __version__
@@ -140,17 +142,13 @@ def build(config_file: Path, site: Path, ledger: Path) -> None:
     if broken := list(derivations.faults(read(ledger))):
         raise derivations.BrokenDerivation("\n".join(broken))
     write(config_file, ledger)
-    _mkdocs("build", "--strict", "--config-file", str(config_file), "--site-dir", str(site.resolve()))
-    wrong = mathematics.faults(mathematics.formulas(site), site / "assets" / "katex" / "katex.min.js")
-    if wrong:
-        raise mathematics.BrokenMathematics("\n".join(wrong))
+    command = ("build", "--strict", "--config-file", str(config_file), "--site-dir", str(site.resolve()))
+    subprocess.run([sys.executable, "-m", "mkdocs", *command], check=True)
+    mathematics.typeset(site, Path(load_config(str(config_file)).docs_dir) / mathematics.KATEX)
 
 
 def serve(config_file: Path, ledger: Path) -> None:
     """Write the generated pages and serve the site, which is rebuilt when a chapter changes."""
     write(config_file, ledger)
-    _mkdocs("serve", "--config-file", str(config_file))
-
-
-def _mkdocs(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "mkdocs", *arguments], check=True)
+    State()  # what mkdocs says goes to the terminal
+    mkdocs_serve.serve(str(config_file), hooks=[mathematics.__file__])

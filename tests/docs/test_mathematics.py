@@ -1,26 +1,57 @@
-"""A formula that KaTeX cannot render fails the build, wherever it stands."""
+"""Formulas are in the pages as HTML and MathML; one that KaTeX cannot set fails the build, wherever it stands."""
 
+import re
+from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 
-from grape_verified.docs.mathematics import Formula, faults, formulas
+import pytest
 
-KATEX = Path(__file__).parents[2] / "docs" / "assets" / "katex" / "katex.min.js"
+from grape_verified.docs.mathematics import KATEX, BrokenMathematics, on_post_page, typeset, with_formulas
 
-
-def test_formulas_are_found_as_they_were_written(tmp_path):
-    (tmp_path / "a.html").write_text(
-        r'<p>x <span class="arithmatex">\(a &lt; b_1\)</span></p><div class="arithmatex">\[\frac{1}{2}\]</div>'
-    )
-    assert list(formulas(tmp_path)) == [Formula("a.html", "a < b_1", False), Formula("a.html", r"\frac{1}{2}", True)]
+DOCS = Path(__file__).parents[2] / "docs"
+INLINE, DISPLAYED = '<span class="arithmatex">\\({}\\)</span>', '<div class="arithmatex">\n\\[\n{}\n\\]</div>'
 
 
-def test_what_katex_renders_has_no_fault():
-    right = [r"\rho = e^{\ell - \ell_{\mathrm{old}}}", r"\begin{cases} 1 & x > 0 \\ 0 & \text{otherwise} \end{cases}"]
-    assert not faults((Formula("a.html", latex, True) for latex in right), KATEX)
+def sources(text):
+    """The LaTeX that can be copied from a page."""
+    return [
+        unescape(found) for found in re.findall(r'<annotation encoding="application/x-tex">(.*?)</annotation>', text)
+    ]
 
 
-def test_a_broken_formula_is_named_with_its_page():
+def test_formulas_are_set_and_keep_their_source():
+    page = "<p>x " + INLINE.format("a &lt; b_1") + "</p>" + DISPLAYED.format(r"\frac{1}{2}") + "<p>y</p>"
+    text, faults = with_formulas(page, DOCS / KATEX)
+    assert not faults
+    assert sources(text) == ["a < b_1", r"\frac{1}{2}"]
+    assert text.count("<math ") == text.count('class="katex-html"') == 2
+    assert text.count("katex-display") == 1
+    assert text.startswith('<p>x <span class="arithmatex"><span class="katex">')
+    assert text.endswith("</span></div><p>y</p>")
+    assert r"\(" not in text
+    assert r"\[" not in text
+
+
+def test_what_is_no_formula_stays_as_it_is():
+    page = '<pre><code>&lt;span class="arithmatex"&gt;\\(x\\)&lt;/span&gt;</code></pre>'
+    assert with_formulas(page, DOCS / KATEX) == (page, [])
+
+
+def test_a_broken_formula_is_named_with_its_page(tmp_path):
     wrong = [r"\frac{1}{", r"\nosuchcommand", "über"]
-    found = faults((Formula("a.html", latex, False) for latex in wrong), KATEX)
-    assert len(found) == len(wrong)
-    assert all(line.startswith(f"a.html: {latex}: ") for line, latex in zip(found, wrong, strict=True))
+    for name, some in (("a.html", wrong), ("b.html", wrong[:1])):
+        (tmp_path / name).write_text("".join(map(INLINE.format, ["x", *some])), encoding="utf-8")
+    with pytest.raises(BrokenMathematics) as broken:
+        typeset(tmp_path, DOCS / KATEX)
+    lines = str(broken.value).splitlines()
+    starts = [f"{page}: {latex}: " for page, latex in (*(("a.html", latex) for latex in wrong), ("b.html", wrong[0]))]
+    assert [line.startswith(start) for line, start in zip(lines, starts, strict=True)] == [True] * 4
+
+
+def test_pages_that_are_served_for_writing_have_their_formulas(caplog):
+    config, page = SimpleNamespace(docs_dir=str(DOCS)), SimpleNamespace(file=SimpleNamespace(src_uri="ppo.md"))
+    assert "katex-html" in on_post_page(INLINE.format("x"), config=config, page=page)
+    assert not caplog.records
+    on_post_page(INLINE.format(r"\frac{1}{"), config=config, page=page)
+    assert r"ppo.md: \frac{1}{: " in caplog.text

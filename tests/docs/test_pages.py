@@ -190,7 +190,7 @@ def test_a_claim_page_shows_what_coq_is_given(generated):
     for claim in CLAIMS.values():
         page = page_of(generated, claim.id).split("## In Coq")[1].split("## False variants")[0]
         for part in claim.parts:
-            assert f"```coq\n{coq_statement_or_reason(part, claim)}\n```" in page
+            assert f"```text\n{coq_statement_or_reason(part, claim)}\n```" in page
     assert "is_derive" in page_of(generated, "ppo.ratio.gradient")
 
 

@@ -33,6 +33,36 @@ return found
 """
 
 
+#: What a reader cannot see, unless it is folded.
+UNSEEN = """
+const seen = element => element.closest("details:not([open])") || element.getClientRects().length
+return [...document.querySelectorAll("article :is(h1, h2, p, td, pre, .katex-html, figure svg)")]
+  .filter(element => !seen(element)).map(element => element.outerHTML.slice(0, 80))
+"""
+
+#: Whether each formula scrolls, and whether the keyboard reaches it.
+SCROLLING = """
+return [...document.querySelectorAll("div.arithmatex")].map(formula =>
+  [formula.scrollWidth > formula.clientWidth, formula.tabIndex === 0 && formula.ariaLabel !== null])
+"""
+
+PHONE = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+
+#: A page of each kind.
+KINDS = tuple(
+    f"{__version__}/{path}"
+    for path in (
+        "",
+        "chapters/ppo/",
+        f"claims/{RECORDED[0]}/",
+        "claims/",
+        "definitions/ppo/",
+        "reference/ppo/",
+        "graph/",
+    )
+)
+
+
 @pytest.fixture(scope="session")
 def published(tmp_path_factory, worker_id):
     own = tmp_path_factory.getbasetemp()
@@ -118,12 +148,32 @@ def test_every_page_opens_without_the_network(site, pages, driver, share):
 @pytest.mark.parametrize("dark", [False, True])
 def test_nothing_overflows_on_a_phone(site, pages, tmp_path, dark):
     """Every page, with one for all claims; in dark mode one page of each kind."""
-    one_of_each = [f"{__version__}/{path}" for path in ("", "chapters/ppo/", "graph/", f"claims/{RECORDED[0]}/")]
-    chosen = one_of_each if dark else [page for page in pages if "/claims/" not in page] + one_of_each[-1:]
+    chosen = set(KINDS) if dark else {page for page in pages if "/claims/" not in page} | {*KINDS}
     with browser(tmp_path / "profile", dark=dark) as driver:
-        metrics = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        assert not faults(driver, site, chosen)
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
+        assert not faults(driver, site, sorted(chosen))
+
+
+def test_everything_is_there_without_javascript(site, driver):
+    driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    wrong = faults(driver, site, KINDS)
+    for path in KINDS:
+        driver.get(site + path)
+        assert driver.execute_script("return document.documentElement.className") == "no-js"
+        wrong[path] = [*wrong.get(path, ()), *driver.execute_script(UNSEEN)]
+    assert not any(wrong.values()), wrong
+
+
+def test_the_keyboard_reaches_the_formulas_that_scroll_and_no_others(site, driver):
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
+    seen = set()
+    for path in KINDS:
+        driver.get(site + path)
+        until(
+            driver, f"return ({SCROLLING.strip().removeprefix('return ')}).every(([wide, reached]) => wide === reached)"
+        )
+        seen |= {tuple(pair) for pair in driver.execute_script(SCROLLING)}
+    assert seen == {(True, True), (False, False)}
 
 
 def until(driver, script, *arguments):
