@@ -91,16 +91,18 @@ def draw(panels: Sequence[Panel], *, name: str, title: str, description: str) ->
         layout = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.06)
         figure = Figure(figsize=(width / 72, height / 72), layout=layout)
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
-        for ax, panel in zip(axes, panels, strict=True):
-            _draw_panel(ax, panel)
+        for number, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
+            _draw_panel(ax, panel, f"panel-{number}")
         _draw_legend(figure, [ax for ax, panel in zip(axes, panels, strict=True) if panel.in_legend])
         text = StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    svg = _for_a_page(text.getvalue(), name, title, description)
+    frames = {f"panel-{number}": _frame(ax, width, height) for number, ax in enumerate(axes)}
+    svg = _for_a_page(text.getvalue(), name, title, description, frames)
     return svg if len(panels) == 1 else svg.replace("<svg ", '<svg class="wide" ', 1)
 
 
-def _draw_panel(ax: Axes, panel: Panel) -> None:
+def _draw_panel(ax: Axes, panel: Panel, id: str) -> None:
+    ax.set_gid(id)
     for guide in panel.guides:
         ax.axvline(guide, color=_INK, linewidth=1, alpha=0.6)
     if panel.level is not None:
@@ -115,6 +117,7 @@ def _draw_panel(ax: Axes, panel: Panel) -> None:
             linestyle="none" if line.kind == "points" else _DASHES[place],
             marker="none" if line.kind == "line" else _MARKERS[place],
             markersize=5 if len(line.x) > 20 else 8,
+            gid=f"{id}-line-{place}",
         )
     _draw_axes(ax, panel)
 
@@ -139,6 +142,14 @@ def _draw_axes(ax: Axes, panel: Panel) -> None:
         ax.set_ylim(*panel.y_limits)
 
 
+def _frame(ax: Axes, width: float, height: float) -> str:
+    """The ends of both axes in the data, (x, y) and (x, y), and where these corners are in the SVG."""
+    box = ax.get_position()
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    corners = box.x0 * width, (1 - box.y0) * height, box.x1 * width, (1 - box.y1) * height
+    return " ".join(f"{number:.6g}" for number in (left, bottom, right, top, *corners))
+
+
 def _draw_legend(figure: Figure, axes: Sequence[Axes]) -> None:
     """One entry for each label, however many panels it is in; none for a single line."""
     entries: dict[str, Any] = {}
@@ -159,8 +170,11 @@ def _power_of_ten(value: float, _position: int | None = None) -> str:
     return "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def _for_a_page(text: str, name: str, title: str, description: str) -> str:
-    """Matplotlib's document as an element of a page: without a size, global styles, or ids that may clash."""
+def _for_a_page(text: str, name: str, title: str, description: str, frames: Mapping[str, str]) -> str:
+    """Matplotlib's document as an element of a page: without a size, global styles, or ids that may clash.
+
+    The group of each panel gets its frame, so that a script can draw lines on the same axes.
+    """
     ElementTree.register_namespace("", _SVG)
     root = ElementTree.fromstring(text)
     for parent in list(root.iter()):
@@ -168,6 +182,8 @@ def _for_a_page(text: str, name: str, title: str, description: str) -> str:
             if child.tag in {f"{{{_SVG}}}style", f"{{{_SVG}}}metadata"}:
                 parent.remove(child)
     for element in root.iter():
+        if element.get("id") in frames:
+            element.set("data-frame", frames[element.attrib["id"]])
         _rename(element.attrib, name)
         if "style" in element.attrib:
             element.set("style", re.sub(r"font-family:[^;]*", "font-family: inherit", element.attrib["style"]))

@@ -1,5 +1,6 @@
 """The figures: their values from first principles, and their colours on light and dark pages."""
 
+import itertools
 import math
 import re
 from itertools import pairwise
@@ -11,16 +12,16 @@ import torch
 
 pytest.importorskip("matplotlib")
 
+from grape_spec.language.registry import CLAIMS
+
 import grape_verified
 from grape_verified.docs.drawing import COLOURS, Line, Panel, draw
 from grape_verified.docs.figures import (
     CHAPTERS,
     FIGURES,
-    advantage,
     aggregation,
     grape,
     grpo,
-    rejection,
     snippet,
     trpo,
 )
@@ -30,6 +31,7 @@ CSS = (DOCS / "assets" / "figures.css").read_text(encoding="utf-8")
 EXPECTED = {
     "ppo_clip", "dual_clip", "kl_estimators", "kl_directions", "aggregation_weights", "group_advantages", "gae_weights",
     "dpo_slope", "grape_weights", "best_of_n", "confident_token", "logit_rounding", "grpo_length", "trpo_step",
+    "clip_weights", "ratio_weights", "binary_advantage", "prompt_weight",
 }  # fmt: skip
 
 
@@ -70,9 +72,8 @@ def test_a_figure_is_an_element_of_a_page(name, snippets):
     root = ElementTree.fromstring(text)
     assert root.tag == "figure"
     assert root.attrib == {"id": f"figure-{name}", "class": "figure", "markdown": "0"}
-    svg, caption = root
-    assert svg.tag == "{http://www.w3.org/2000/svg}svg"
-    assert caption.tag == "figcaption"
+    tags = ["{http://www.w3.org/2000/svg}svg", *["fieldset"] * bool(FIGURES[name].sliders), "figcaption"]
+    assert [element.tag for element in root] == tags
     assert "\n\n" not in text
     assert "$" not in text
     assert not re.search(r"<\?xml|<!DOCTYPE|<style|<metadata|xlink", text)
@@ -138,6 +139,62 @@ def test_a_caption_names_public_functions(name, snippets):
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_a_caption_names_claims(name, snippets):
+    """All but the one on rounding, of which no claim speaks."""
+    assert bool(FIGURES[name].claims) == (name != "logit_rounding")
+    for id in FIGURES[name].claims:
+        assert id in CLAIMS
+        assert f'<a href="../../claims/{id}/"><code>{id}</code></a>' in snippets[name]
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(EXPECTED) if FIGURES[name].sliders])
+def test_sliders_have_labels_and_numbers_and_are_hidden_without_a_script(name, snippets):
+    root = ElementTree.fromstring(snippets[name])
+    _, group, caption = root
+    assert group.get("hidden") is not None
+    legend, *rows = group
+    assert (legend.tag, legend.text) == ("legend", FIGURES[name].title)
+    drawn = caption.find("span[@class='start']").text
+    triples = zip(rows[::3], rows[1::3], rows[2::3], strict=True)
+    for slider, (label, control, output) in zip(FIGURES[name].sliders, triples, strict=True):
+        assert (label.tag, control.tag, output.tag) == ("label", "input", "output")
+        assert label.get("for") == control.get("id") == output.get("for")
+        assert label.text.startswith(slider.symbol + ", ")
+        assert (control.get("type"), control.get("name")) == ("range", slider.name)
+        assert [float(control.get(key)) for key in ("min", "max", "step", "value")] == [*slider[3:]]
+        assert float(output.text) == slider.start
+        assert f"{slider.symbol} = {output.text}" in drawn
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_the_frame_of_a_panel_tells_where_its_points_are(name, panels, snippets):
+    """A script that draws on the axes of a figure has nothing else to go by."""
+    root, looked_at = ElementTree.fromstring(snippets[name]), 0
+    for number, panel in enumerate(panels[name]):
+        group = root.find(f".//*[@id='{name}-panel-{number}']")
+        x0, y0, x1, y1, left, bottom, right, top = map(float, group.get("data-frame").split())
+        if panel.logarithmic:
+            continue
+        for line in panel.lines:
+            marks = group.findall(f".//*[@id='{name}-panel-{number}-line-{line.colour - 1}']//*[@href]")
+            if line.kind == "line":
+                path = group.find(f".//*[@id='{name}-panel-{number}-line-{line.colour - 1}']/*")
+                start = re.match(r"M (\S+) (\S+)", path.get("d"))
+                drawn, x, y = [tuple(map(float, start.groups()))], line.x[:1], line.y[:1]
+                if not y0 <= y <= y1:
+                    continue
+            else:
+                inside = (line.y >= y0) & (line.y <= y1)
+                drawn, x, y = [(float(m.get("x")), float(m.get("y"))) for m in marks], line.x[inside], line.y[inside]
+            places = zip(((x - x0) / (x1 - x0)).tolist(), ((y - y0) / (y1 - y0)).tolist(), strict=True)
+            for (across, up), (a, b) in zip(places, drawn, strict=True):
+                assert abs(left + across * (right - left) - a) < 0.01
+                assert abs(bottom + up * (top - bottom) - b) < 0.01
+                looked_at += 1
+    assert looked_at or any(panel.logarithmic for panel in panels[name])
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_at_most_two_panels_and_no_colour_twice_in_one(name, panels):
     assert 1 <= len(panels[name]) <= 2
     for panel in panels[name]:
@@ -192,7 +249,7 @@ def test_ppo_clip(panels):
 
 
 def test_dual_clip(panels):
-    value, slope = (panel.line("dual clip at 3") for panel in panels["dual_clip"])
+    value, slope = (panel.line("dual clip") for panel in panels["dual_clip"])
     plain, plain_slope = (panel.line("clip") for panel in panels["dual_clip"])
     near(plain.y, -plain.x.clamp(min=0.8))
     near(value.y, -value.x.clamp(min=0.8, max=3))
@@ -245,14 +302,14 @@ def test_aggregation_weights(panels):
 
 def test_group_advantages(panels):
     right, wrong = panels["group_advantages"]
-    G = advantage.GROUP
+    G = FIGURES["group_advantages"].sliders[0].start
     for panel, reward in ((right, 1), (wrong, 0)):
         p = panel.lines[0].x
         std = (p * (1 - p) * G / (G - 1)).sqrt()
         near(panel.line("mean, unscaled").y, reward - p)
         near(panel.line("leave one out, unscaled").y, (reward - p) * G / (G - 1))
         near(panel.line("mean, std").y, torch.where(std > 0, (reward - p) / std.clamp(min=1e-300), 0))
-    assert right.line("mean, std").y[0] > 2 * right.line("mean, unscaled").y[0]
+    near(right.line("mean, std").y[0], math.sqrt(G) * right.line("mean, unscaled").y[0])
 
 
 def test_gae_weights(panels):
@@ -266,21 +323,23 @@ def test_gae_weights(panels):
 def test_dpo_slope(panels):
     values, slopes = panels["dpo_slope"]
     x = values.lines[0].x
-    for label, beta in (("DPO, β = 1", 1.0), ("DPO, β = 0.5", 0.5)):
-        near(values.line(label).y, torch.log1p(torch.exp(-beta * x)))
-        near(slopes.line(label).y, -beta / (1 + torch.exp(beta * x)))
-    smooth = "DPO, β = 1, smoothing 0.2"
-    near(values.line(smooth).y, 0.8 * torch.log1p(torch.exp(-x)) + 0.2 * torch.log1p(torch.exp(x)))
-    near(slopes.line(smooth).y, torch.sigmoid(x) - 0.8)
-    near(values.line("IPO, β = 0.25").y, (x - 2) ** 2)
-    near(slopes.line("IPO, β = 0.25").y, 2 * (x - 2))
+    right, wrong, flipped = torch.log1p(torch.exp(-x / 2)), torch.log1p(torch.exp(x / 2)), 0.2  # β is ½
+    near(values.line("DPO").y, right)
+    near(slopes.line("DPO").y, -0.5 / (1 + torch.exp(x / 2)))
+    near(values.line("DPO, smoothed").y, (1 - flipped) * right + flipped * wrong)
+    near(slopes.line("DPO, smoothed").y, (torch.sigmoid(x / 2) - (1 - flipped)) / 2)
+    near(values.line("robust DPO").y, ((1 - flipped) * right - flipped * wrong) / (1 - 2 * flipped))
+    assert (slopes.line("robust DPO").y < slopes.line("DPO").y).all()
+    near(values.line("IPO").y, (x - 1) ** 2)
+    near(slopes.line("IPO").y, 2 * (x - 1))
 
 
 def test_grape_weights(panels):
     """r = Σ_q w_q c̄_q s_q / Σ_q w_q c̄_q, or its numerator: one score alone shows the weight of its item."""
     normalised, summed = panels["grape_weights"]
     confidence = normalised.lines[0].x
-    products = [torch.full_like(confidence, 1.0), confidence, torch.full_like(confidence, 2.0 * 0.25)]
+    doubtful = FIGURES["grape_weights"].sliders[0].start
+    products = [torch.full_like(confidence, 1.0), confidence, torch.full_like(confidence, 2.0 * doubtful)]
     assert grape.IMPORTANCE == (1.0, 1.0, 2.0)
     for item, product in enumerate(products):
         near(summed.lines[item].y, product)
@@ -289,7 +348,7 @@ def test_grape_weights(panels):
 
 def test_best_of_n(panels):
     laws, divergence = panels["best_of_n"]
-    p = torch.tensor(rejection.PROBABILITIES, dtype=torch.float64)
+    p = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
     at_most = p.cumsum(0)
     for line, n in zip(laws.lines, (1, 2, 4, 8), strict=True):
         near(line.y, at_most**n - (at_most - p) ** n)
@@ -342,3 +401,60 @@ def test_trpo_step(panels):
     near(divergence.line("model").y, x.square() * trpo.RADIUS, 1e-6)
     assert divergence.line("true").y[50] > trpo.RADIUS
     assert x[50] == 1
+
+
+def test_clip_weights(panels):
+    up, down = panels["clip_weights"]
+    x = up.line("PPO").x
+    near(up.line("PPO").y, torch.where(x > 1.2, 0.0, x))
+    near(up.line("dual clip").y, up.line("PPO").y)
+    near(up.line("DAPO").y, torch.where(x > 1.28, 0.0, x))
+    assert (up.line("DAPO").y != up.line("PPO").y).any()
+    x = down.line("PPO").x
+    near(down.line("PPO").y, torch.where(x < 0.8, 0.0, -x))
+    near(down.line("DAPO").y, down.line("PPO").y)
+    near(down.line("dual clip").y, torch.where((x < 0.8) | (x > 3), 0.0, -x))
+
+
+def test_ratio_weights(panels):
+    for panel, sign, tau in zip(panels["ratio_weights"], (1, -1), (1.0, 1.05), strict=True):
+        x = panel.lines[0].x
+        near(panel.line("PPO").y, torch.where(x > 1.2 if sign > 0 else x < 0.8, 0.0, sign * x))
+        near(panel.line("CISPO").y, sign * x.clamp(max=2))
+        near(panel.line("SAPO").y, sign * x / torch.cosh(tau * (x - 1) / 2) ** 2)
+        near(panel.line("GSPO").y, torch.where((x > 1) if sign > 0 else (x < 1), 0.0, sign * x))
+
+
+def test_binary_advantage(panels):
+    (panel,) = panels["binary_advantage"]
+    p = panel.line("correct, large group").x
+    near(panel.line("correct, large group").y, ((1 - p) / p).sqrt())
+    near(panel.line("incorrect, large group").y, -(p / (1 - p)).sqrt())
+    p = panel.line("correct, group of G").x
+    near(p, [k / 8 for k in range(1, 8)])
+    near(panel.line("correct, group of G").y, (7 / 8 * (1 - p) / p).sqrt())
+    near(panel.line("incorrect, group of G").y, -(7 / 8 * p / (1 - p)).sqrt())
+    near(panel.line("correct, group of G").y[0], 7 / math.sqrt(8))
+
+
+def test_prompt_weight(panels):
+    """The expectation over the groups by its definition: the mean of A·b/p − A·(1 − b)/(1 − p) over all outcomes b."""
+    weight, share = panels["prompt_weight"]
+    places = (0, 37, 49, 98)
+    for label, G in (("G", 4), ("2G", 8)):
+        for place in places:
+            p = weight.line(label).x[place].item()
+            expected = teaching = 0.0
+            for outcome in itertools.product((0, 1), repeat=G):
+                k = sum(outcome)
+                chance = p**k * (1 - p) ** (G - k)
+                teaching += chance * (0 < k < G)
+                std = math.sqrt(k * (G - k) / G / (G - 1))
+                for b in outcome if std else ():
+                    expected += chance * (b - k / G) / std * (b / p - (1 - b) / (1 - p)) / G
+            near(weight.line(label).y[place], expected)
+            near(share.line(label).y[place], teaching)
+            assert expected <= (G - 1) / math.sqrt(G)
+    limit = weight.line("limit")
+    near(limit.y, 1 / (limit.x * (1 - limit.x)).sqrt())
+    assert (weight.line("4G").y < limit.y).all()

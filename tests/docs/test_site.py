@@ -1,14 +1,17 @@
 """The built site in a real browser with the network closed, and one path through it for each kind of reader."""
 
 import json
+import re
 import time
 from html.parser import HTMLParser
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import pytest
 from grape_spec.language.registry import CLAIMS
+from selenium.webdriver.common.keys import Keys
 
 from grape_verified import __version__
+from grape_verified.docs.figures import CHAPTERS
 from tests.docs.browser import CHROMIUM, DRIVER, RECORDED, browser, built_once, served, troubles
 
 pytestmark = [
@@ -265,3 +268,89 @@ def test_a_reader_cites_an_equation_whose_address_exists(published, site, driver
     assert listed["ppo.clip.gradient"]["address"] == address
     assert listed["ppo.clip.gradient"]["hash"] in entry.replace("\n", " ")
     assert listed["ppo.clip.gradient"]["status"] == "fully proved"
+
+
+#: The figures with sliders, by the chapter that shows them.
+SLIDING = {
+    chapter.__name__.rpartition(".")[2]: sliding
+    for chapter in CHAPTERS
+    if (sliding := [figure for figure in chapter.FIGURES if figure.sliders])
+}
+
+#: Every line of a figure as it is drawn: the paths of lines and the places of marks.
+DRAWN = """
+const parts = document.querySelectorAll(`#figure-${arguments[0]} svg [id*="-line-"] > :is(path, g)`)
+return [...parts].map(part => part.getAttribute("d") ?? part.innerHTML)
+"""
+
+
+@pytest.mark.parametrize("chapter", SLIDING)
+def test_a_slider_moved_by_keyboard_draws_the_figure_again(site, driver, chapter):
+    driver.get(f"{site}{__version__}/chapters/{chapter}/")
+    for figure in SLIDING[chapter]:
+        for slider in figure.sliders:
+            id = f"{figure.name}-slider-{slider.name}"
+            control = driver.find_element("id", id)
+            output = driver.find_element("css selector", f"output[for={id}]")
+            assert control.accessible_name == f"{slider.symbol}, {slider.meaning}"
+            seen = [driver.execute_script(DRAWN, figure.name)]
+            for key, value in ((Keys.ARROW_RIGHT, slider.start + slider.step), (Keys.END, slider.high)):
+                control.send_keys(key)
+                assert float(output.text) == pytest.approx(value)
+                seen.append(driver.execute_script(DRAWN, figure.name))
+            assert len({tuple(lines) for lines in seen}) == 3, id
+            assert all("NaN" not in line and "undefined" not in line for lines in seen for line in lines)
+    assert not troubles(driver, site)
+
+
+#: For each line of a figure the places of its marks and the ends of its path: as it was printed, and on the page.
+PLACES = """
+const places = root => [...root.querySelectorAll('svg [id*="-line-"]')].map(group => [
+  ...[...group.querySelectorAll("use")].flatMap(mark => ["x", "y"].map(name => Number(mark.getAttribute(name)))),
+  ...(group.querySelector(":scope > path")?.getAttribute("d").match(/-?[\\d.]+/g).map(Number) ?? []).filter(
+    (_, place, all) => place < 2 || place >= all.length - 2,
+  ),
+])
+const printed = new DOMParser().parseFromString(arguments[0], "text/html")
+return [printed.querySelector("figure"), document.getElementById(printed.querySelector("figure").id)].map(places)
+"""
+
+
+@pytest.mark.parametrize("chapter", SLIDING)
+def test_before_a_slider_moves_the_script_draws_what_was_printed(published, site, driver, chapter):
+    driver.get(f"{site}{__version__}/chapters/{chapter}/")
+    text = (published / __version__ / "chapters" / chapter / "index.html").read_text(encoding="utf-8")
+    for figure in SLIDING[chapter]:
+        static = re.search(rf'<figure id="figure-{figure.name}".*?</figure>', text, re.DOTALL)[0]
+        height = float(re.search(r'viewBox="0 0 \S+ (\S+)"', static)[1])
+        printed, drawn = driver.execute_script(PLACES, static)
+        assert len(printed) == len(drawn) > 0
+        for before, after in zip(printed, drawn, strict=True):
+            assert len(before) == len(after)
+            points = zip(before[::2], before[1::2], after[::2], after[1::2], strict=True)
+            for x, y, *again in points:
+                if 0 <= y <= height:  # what leaves the picture is cut off in print
+                    assert again == pytest.approx([x, y], abs=0.01), figure.name
+
+
+def test_without_a_script_the_figure_stands_and_the_sliders_do_not_show(site, driver):
+    driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    driver.get(f"{site}{__version__}/chapters/ppo/")
+    figure = driver.find_element("id", "figure-ppo_clip")
+    assert figure.find_element("tag name", "svg").size["height"] > 100
+    assert not figure.find_element("tag name", "fieldset").is_displayed()
+    assert "Drawn for ε = 0.2, ε′ = 0.2." in figure.text
+
+
+def test_on_paper_a_figure_shows_the_numbers_of_its_sliders_on_white(site, tmp_path):
+    with browser(tmp_path / "profile", dark=True) as driver:
+        driver.get(f"{site}{__version__}/chapters/ppo/")
+        driver.find_element("id", "ppo_clip-slider-high").send_keys(Keys.END)
+        colour = "return getComputedStyle(document.body).getPropertyValue('--figure-1').trim()"
+        dark = driver.execute_script(colour)
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        figure = driver.find_element("id", "figure-ppo_clip")
+        assert [element.is_displayed() for element in figure.find_elements("tag name", "input")] == [False, False]
+        assert [element.text for element in figure.find_elements("tag name", "output")] == ["0.2", "0.95"]
+        assert driver.execute_script("return getComputedStyle(arguments[0]).breakInside", figure) == "avoid"
+        assert driver.execute_script(colour) != dark

@@ -45,5 +45,6 @@ FIGURES = (
         "in sequence_mean does the weight of a token depend on the length of its response. The other modes weight "
         "all tokens equally and differ from each other by one factor per batch, which acts like a learning rate.",
         ("aggregate",),
+        ("aggregation.gradient", "grpo.length_weight"),
     ),
 )

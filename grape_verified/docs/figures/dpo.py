@@ -5,20 +5,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from grape_verified import dpo_per_pair, ipo_per_pair
+from grape_verified import dpo_per_pair, ipo_per_pair, robust_dpo_per_pair
 from grape_verified.docs.drawing import Line, Panel
-from grape_verified.docs.figures.figure import Figure, grid, value_and_slope
+from grape_verified.docs.figures.figure import Figure, Slider, grid, value_and_slope
 
 
-def dpo_slope() -> list[Panel]:
-    """The losses of DPO and IPO by the difference of the log-ratios, and their slopes."""
+def dpo_slope(beta: float, flipped: float) -> list[Panel]:
+    """The losses of a pair by the difference of the log-ratios, and their slopes."""
     differences = grid(-5, 7)
     zeros = torch.zeros_like(differences)
     named: dict[str, Callable[[Tensor], Tensor]] = {
-        "DPO, β = 1": lambda x: dpo_per_pair(x, zeros, zeros, zeros, beta=1.0),
-        "DPO, β = 0.5": lambda x: dpo_per_pair(x, zeros, zeros, zeros, beta=0.5),
-        "DPO, β = 1, smoothing 0.2": lambda x: dpo_per_pair(x, zeros, zeros, zeros, beta=1.0, label_smoothing=0.2),
-        "IPO, β = 0.25": lambda x: ipo_per_pair(x, zeros, zeros, zeros, beta=0.25),
+        "DPO": lambda x: dpo_per_pair(x, zeros, zeros, zeros, beta=beta),
+        "DPO, smoothed": lambda x: dpo_per_pair(x, zeros, zeros, zeros, beta=beta, label_smoothing=flipped),
+        "robust DPO": lambda x: robust_dpo_per_pair(x, zeros, zeros, zeros, beta=beta, flip_probability=flipped),
+        "IPO": lambda x: ipo_per_pair(x, zeros, zeros, zeros, beta=beta),
     }
     values, slopes = [], []
     for number, (label, loss) in enumerate(named.items(), 1):
@@ -27,7 +27,7 @@ def dpo_slope() -> list[Panel]:
         slopes.append(Line(label, differences, slope, number))
     label = "log-ratio: chosen − rejected"
     return [
-        Panel(label, "", values, title="loss", y_limits=(-0.1, 5)),
+        Panel(label, "", values, title="loss", y_limits=(-1.5, 5)),
         Panel(label, "", slopes, title="slope", y_limits=(-1.6, 0.8)),
     ]
 
@@ -36,11 +36,17 @@ FIGURES = (
     Figure(
         "dpo_slope",
         dpo_slope,
-        "The losses of DPO and IPO and their slopes",
+        "The losses of DPO and its variants and their slopes",
         "Loss of a pair by how much further the policy has moved towards the chosen response than towards the "
         "rejected one. The slope of DPO lies between −β and 0 and vanishes as the pair is ranked correctly; with "
-        "label smoothing it changes sign, so the loss has a minimum. IPO is a parabola with its minimum at "
-        "1/(2β), here 2, and its slope is an unbounded straight line; both leave the plotted range.",
-        ("dpo_per_pair", "ipo_per_pair"),
+        "label smoothing ε it changes sign, so the loss has a minimum. Robust DPO, for labels that are flipped with "
+        "probability ε, pulls harder than DPO everywhere and has none. IPO is a parabola with its minimum at 1/(2β), "
+        "and its slope is an unbounded straight line; both leave the plotted range.",
+        ("dpo_per_pair", "robust_dpo_per_pair", "ipo_per_pair"),
+        ("dpo.gradient", "dpo.label_smoothing", "dpo.robust", "dpo.ipo"),
+        (
+            Slider("beta", "β", "the strength", 0.1, 1.5, 0.05, 0.5),
+            Slider("flipped", "ε", "the share of flipped labels", 0, 0.4, 0.05, 0.2),
+        ),
     ),
 )

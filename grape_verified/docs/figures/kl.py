@@ -56,6 +56,7 @@ FIGURES = (
         "everywhere, that of k2 is proportional to the log-ratio, and that of k3 stays below 1 on the right and "
         "is steep on the left.",
         ("kl_estimate",),
+        ("kl.estimate.gradient", "kl.k3.nonnegative"),
     ),
     Figure(
         "kl_directions",
@@ -65,5 +66,6 @@ FIGURES = (
         "on the larger mode and ignores the other; measured by KL(target‖π), it spreads over both and over the "
         "gap between them.",
         ("categorical_kl",),
+        ("kl.nonnegative",),
     ),
 )

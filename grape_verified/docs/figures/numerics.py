@@ -63,6 +63,7 @@ FIGURES = (
         "logarithmic axis cannot show. Computed from the odds against the token, the log-probability stays on the "
         "exact curve.",
         ("token_logps",),
+        ("head.log_odds",),
     ),
     Figure(
         "logit_rounding",
@@ -72,5 +73,6 @@ FIGURES = (
         "of log π grows with the spread of the logits, to 0.1 and beyond; with tiles kept in fp32 it is more than "
         "a thousand times smaller. Root mean square over 128 tokens, with a vocabulary of 512.",
         ("token_logps", "linear_token_logps"),
+        (),
     ),
 )

@@ -64,5 +64,6 @@ FIGURES = (
         "ends where the quadratic model reaches the radius, here 0.3, larger than usual. There the true "
         "divergence already exceeds it, which is why the step is measured, and shortened, before it is taken.",
         ("trpo_per_token", "categorical_kl", "fisher_vector_product", "conjugate_gradient"),
+        ("trpo.surrogate.gradient", "trpo.kl.hessian", "trpo.step"),
     ),
 )
