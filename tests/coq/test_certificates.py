@@ -19,7 +19,7 @@ from grape_spec.coq.certify import (
     theorems_of,
     write_subjects,
 )
-from grape_spec.coq.coqtop import coqc, version
+from grape_spec.coq.coqtop import ENDED, OUT_OF_TIME, coqc, version
 from grape_spec.language.registry import CLAIMS, claim_of
 from typer.testing import CliRunner
 
@@ -212,6 +212,21 @@ def test_what_a_text_is_made_from_has_not_changed(coq_folder, monkeypatch):
     earlier = [replace(r, read="0" * 64) for r in records]
     assert certify_claims(claims, known=earlier) == records
     assert len(written) >= len(records)
+
+
+def test_what_coq_did_not_judge_is_tried_again(coq_folder, monkeypatch):
+    """Out of time is no verdict, nor is a process that ended; an error is one."""
+    claims, asked = [claim_of("policy.softmax.shift")], []
+    checked = certify_module.certify_all
+    monkeypatch.setattr(certify_module, "certify_all", lambda *given: asked.append(given[1][0]) or checked(*given))
+    (slow,) = certify_claims(claims, limit=0.0)
+    assert (slow.status, slow.reason) == (NOT_CERTIFIED, OUT_OF_TIME)
+    assert certify_claims(claims, known=[slow])[0].status == CERTIFIED
+    for reason, again in ((f"{ENDED}: killed by signal 9", True), ("No applicable tactic.", False)):
+        for record in (replace(slow, reason=reason), replace(slow, reason=reason, read="0" * 64)):
+            asked.clear()
+            (found,) = certify_claims(claims, known=[record])
+            assert (len(asked), found.status) == ((1, CERTIFIED) if again else (0, NOT_CERTIFIED))
 
 
 @pytest.mark.full("all but a sample of what Coq checks")

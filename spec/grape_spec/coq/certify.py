@@ -30,6 +30,7 @@ from grape_spec.coq.coqtop import (
     ENDED,
     HEADER,
     LIBRARY,
+    OUT_OF_TIME,
     CoqMissing,
     Session,
     compile_library,
@@ -49,6 +50,9 @@ from grape_spec.proof.fingerprint import fingerprints
 TIME_LIMIT = 60.0
 
 _RESTS = "it rests on"
+
+#: How the reason begins where Coq did not judge a text: the next run tries it again.
+_NO_VERDICT = (ENDED, OUT_OF_TIME)
 
 Verdict = Literal["certified", "not certified"]
 CERTIFIED: Verdict = "certified"
@@ -152,7 +156,7 @@ def _kept(known: Iterable[CertificateRecord], coq: str, today: Mapping[str, str]
     return {
         (r.claim, r.part): r
         for r in stood
-        if r.coq == coq and r.read and r.read == today.get(r.claim) and not r.reason.startswith(ENDED)
+        if r.coq == coq and r.read and r.read == today.get(r.claim) and not r.reason.startswith(_NO_VERDICT)
     }
 
 
@@ -190,8 +194,8 @@ class Run:
         self.records: dict[tuple[str, str], CertificateRecord] = {}
         self._kept, self._read = kept, read
         self._parts, self._finished = list(parts), finished
-        # Whether a part falls with another that it rests on is seen anew in each run, and what ended early is repeated.
-        self._known = {record.hash: record for record in known if not record.reason.startswith((_RESTS, ENDED))}
+        # Whether a part falls with another that it rests on is seen anew in each run; without a verdict it is repeated.
+        self._known = {record.hash: record for record in known if not record.reason.startswith((_RESTS, *_NO_VERDICT))}
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
         self._sessions: list[Session] = []

@@ -25,6 +25,9 @@ OLDEST = (8, 16)
 #: How the answer of a process begins that ended by itself: it says nothing about the text that it was given.
 ENDED = "coqtop ended"
 
+#: What is said of a text that Coq gave no answer to: no verdict either.
+OUT_OF_TIME = "no answer within the time limit"
+
 #: Seconds by the clock after which a process that computes nothing is given up.
 IDLE = 120.0
 
@@ -52,7 +55,7 @@ class Answer:
     def error(self) -> str:
         """The first error in one line, or nothing."""
         if self.text is None:
-            return "no answer within the time limit"
+            return OUT_OF_TIME
         found = re.search(r"^Error:?\s*(.*?)(?:\n\n|\Z)", self.text, re.S | re.M)
         if found is None:
             return "syntax error" if "Syntax error" in self.text else ""
