@@ -48,6 +48,7 @@ SAMPLE = (
     ("rejection.best_of_n.kl_bound", "above the tangent"),
     ("reinforce.policy_gradient", "from any prefix"),  # the derivative of a recursion
     ("trpo.bound.responses", "no more than ε"),  # a bound by induction over depth
+    ("trpo.bound.responses", "what all tokens miss"),  # what is assumed of every index, at an index of the statement
     ("rejection.best_of_n.law", "sums to one"),  # a chain with a fact that is rewritten with
     ("rejection.best_of_n.law", "once a sample has the reward"),  # the depth of a recursion as a number
 )

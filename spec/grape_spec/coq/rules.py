@@ -318,7 +318,18 @@ def _inequality(work: Work, goal: Any, given: Iterable[Fact]) -> None:
     for n, (formula, loose) in enumerate(zip(work.assumed, work.loose, strict=True)):
         if not loose:
             _assume(work, formula, f"A{n}")
+    _at_own_indices(work)
     _from_facts(work, goal, given)
+
+
+def _at_own_indices(work: Work) -> None:
+    """Assumptions for every value of an index, at the indices of the statement."""
+    for n, (formula, loose) in enumerate(zip(work.assumed, work.loose, strict=True)):
+        for own in quantified(work.part.statement, work.part.assuming) if len(loose) == 1 else ():
+            if own != loose[0] and size_of_axis(own) == size_of_axis(loose[0]) is not None:
+                index, name = coq_name(own), work.script.fresh("B")
+                work.script.say(f"pose proof (A{n} {index} H{index}) as {name}.")
+                _assume(work, put(formula, {coq_name(loose[0]): ("i", index)}), name)
 
 
 def _from_facts(work: Work, goal: Any, given: Iterable[Fact]) -> None:
