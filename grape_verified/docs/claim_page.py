@@ -16,7 +16,7 @@ from grape_spec.references import bibtex, plain
 from grape_verified import __version__
 from grape_verified.conformance.ledger import NOT_RUN, OF_CLAIMS, Ledger
 from grape_verified.conformance.subjects import SUBJECTS, subject_of
-from grape_verified.docs.conventions import READ, conventions_about
+from grape_verified.docs.conventions import ABOUT_PENALTIES, comparison, conventions_about, penalties
 from grape_verified.docs.derivations import derivation
 from grape_verified.docs.markdown import (
     address_of,
@@ -249,12 +249,13 @@ def _conventions(id: str, definitions: Sequence[dict[str, Any]]) -> Iterator[str
     chosen = [entry["id"] for entry in definitions if entry["convention"]]
     if chosen:
         yield f"Chosen here where the mathematics leaves a choice: {links(chosen)}."
-    found = conventions_about([id, *(entry["id"] for entry in definitions)])
+    ids = [id, *(entry["id"] for entry in definitions)]
+    found, kl = conventions_about(ids), not ABOUT_PENALTIES.isdisjoint(ids)
     if found:
-        head = ("convention", "here", *READ)
-        yield table(head, ((c.name, c.here, *(c.others.get(name, "–") for name in READ)) for c in found))
-        yield f"Compared with {', '.join(READ.values())}; – means not compared."
-    if not chosen and not found:
+        yield comparison(found)
+    if kl:
+        yield penalties()
+    if not chosen and not found and not kl:
         yield "No convention on which libraries differ is known to affect this claim."
 
 

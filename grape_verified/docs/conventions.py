@@ -1,98 +1,115 @@
-"""Conventions on which trainers differ, as read in the sources of the named versions."""
+"""Conventions on which trainers differ: who does what, and in which release and symbol that was read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.resources import files
 from typing import NamedTuple
 
-#: The versions that were read.
-READ = {"TRL": "trl 1.16.0", "verl": "verl 0.9.1", "Liger": "liger-kernel 0.8.5"}
+from grape_verified.docs.markdown import table
+
+_FACTS = tomllib.loads(files("grape_verified.docs").joinpath("conventions.toml").read_text(encoding="utf-8"))
+
+#: The releases that were read.
+READ: dict[str, str] = _FACTS["read"]
+
+#: In a row about this package, in place of a library.
+HERE = "here"
+
+
+class Practice(NamedTuple):
+    """What a library does, and the symbol, or the file, of its release in which that was read."""
+
+    library: str
+    does: str
+    where: str
 
 
 class Convention(NamedTuple):
     """A choice that the mathematics leaves open: ours, those of others, and the ids that it affects."""
 
+    family: str
     name: str
     here: str
-    others: dict[str, str]
     about: tuple[str, ...]
+    others: tuple[Practice, ...]
 
 
-CONVENTIONS = (
-    Convention(
-        "standard deviation of a group",
-        "`ddof=1`, `eps=1e-6`; a group of one, or of equal rewards, gets 0",
-        {"TRL": "over G − 1, ε = 1e-4", "verl": "over G − 1, ε = 1e-6"},
-        ("grpo.group_std", "grpo.advantage"),
-    ),
-    Convention(
-        "dual clip",
-        "off, unless `dual_clip` is given",
-        {"verl": "always on, c = 3"},
-        ("ppo.dual_clipped_surrogate", "ppo.clipped_surrogate"),
-    ),
-    Convention(
-        "log-ratio",
-        "not clamped; what leaves the range of the dtype saturates",
-        {"verl": "clamped to ±20"},
-        ("ppo.ratio",),
-    ),
-    Convention(
-        "log-probabilities under the old policy",
-        "always given",
-        {"TRL": "where they are absent, the detached current ones"},
-        ("ppo.ratio",),
-    ),
-    Convention(
-        "no token counts",
-        "loss 0 and gradient 0",
-        {"TRL": "the denominator is at least 1", "verl": "0/0; in one mode 1e-8 is added to the denominator"},
-        ("aggregation.token_count", "aggregation.row_count"),
-    ),
-    Convention(
-        "mean over all tokens",
-        "`token_mean`",
-        {"TRL": "`bnpo` (of a process), `dapo` (of the whole batch)", "verl": "`token-mean`"},
-        ("aggregation.token_mean", "grpo.dapo"),
-    ),
-    Convention(
-        "mean over sequences of the mean over tokens",
-        "`sequence_mean`",
-        {"TRL": "`grpo`", "verl": "`seq-mean-token-mean`"},
-        ("aggregation.sequence_mean", "grpo.objective"),
-    ),
-    Convention(
-        "mean over sequences of the sum over tokens",
-        "`sequence_sum`",
-        {"verl": "`seq-mean-token-sum`"},
-        ("aggregation.sequence_sum",),
-    ),
-    Convention(
-        "one fixed length for all sequences",
-        "`fixed_length`",
-        {"TRL": "`dr_grpo`", "verl": "`seq-mean-token-sum-norm`"},
-        ("aggregation.fixed_length", "grpo.dr_grpo"),
-    ),
-    Convention(
-        "temperatures of SAPO",
-        "`temperature_pos=1.0`, `temperature_neg=1.05`, which A = 0 takes",
-        {
-            "TRL": "`sapo_temperature_pos`, `sapo_temperature_neg`: the same",
-            "verl": "`tau_pos`, `tau_neg`: the same; the log-ratio is clamped to ±20",
-            "Liger": "`sapo_temperature_pos`, `sapo_temperature_neg`: the same",
-        },
-        ("sapo.temperature", "sapo.objective"),
-    ),
-    Convention(
-        "label smoothing",
-        "`label_smoothing`",
-        {"TRL": "ignored for the loss type `sigmoid`", "Liger": "ignored for the loss type `sigmoid`"},
-        ("dpo.smoothed_loss",),
-    ),
+class Penalty(NamedTuple):
+    """How a trainer holds a policy near its reference: which estimate, where, multiplied by what."""
+
+    library: str
+    setting: str
+    estimate: str
+    place: str
+    ratio: str
+    besides: str
+    where: str
+
+    @property
+    def direction(self) -> str:
+        """The divergence that the gradient descends on, in expectation."""
+        return DIRECTIONS[self.estimate, self.place, self.ratio]
+
+
+#: What a penalty descends on: the estimate, its place, what multiplies it. Samples are from the policy, or, where a
+#: ratio multiplies it, from the policy that the ratio is about. Each is a claim about `kl`, or computed in the chapter.
+DIRECTIONS = {
+    ("k1", "loss", "nothing"): "nothing",
+    ("k2", "loss", "nothing"): "reverse KL",
+    ("k3", "loss", "nothing"): "forward KL",
+    ("k3, with the slope of k2", "loss", "nothing"): "reverse KL",
+    ("k3", "loss", "the ratio of the token"): "reverse KL",
+    ("k3", "loss", "the mean ratio of the sequence"): "neither",
+    ("k1", "reward", "nothing"): "reverse KL",
+}
+
+CONVENTIONS = tuple(
+    Convention(**{**entry, "about": tuple(entry["about"]), "others": tuple(Practice(**p) for p in entry["others"])})
+    for entry in _FACTS["convention"]
 )
+FAMILIES = tuple(dict.fromkeys(convention.family for convention in CONVENTIONS))
+PENALTIES = tuple(Penalty(**entry) for entry in _FACTS["kl_penalty"])
+
+#: The definitions and claims whose pages show the penalties.
+ABOUT_PENALTIES: frozenset[str] = frozenset(_FACTS["about_kl_penalties"])
 
 
 def conventions_about(ids: Iterable[str]) -> list[Convention]:
     """The conventions that affect any of these definitions or claims."""
     wanted = set(ids)
     return [convention for convention in CONVENTIONS if wanted.intersection(convention.about)]
+
+
+def family(name: str) -> str:
+    """The conventions of a family, as a chapter shows them."""
+    return comparison([convention for convention in CONVENTIONS if convention.family == name]) + "\n"
+
+
+def comparison(conventions: Sequence[Convention]) -> str:
+    """A table of conventions: here, and in each release that was compared."""
+    rows = [row for convention in conventions for row in _rows(convention)]
+    compared = table(("convention", "who", "does what", "read in"), rows)
+    return f"{compared}\n\nA library that a convention does not name was not compared."
+
+
+def _rows(convention: Convention) -> Iterator[tuple[str, str, str, str]]:
+    yield f"**{convention.name}**", HERE, convention.here, ""
+    for practice in convention.others:
+        yield "", READ[practice.library], practice.does, _symbol(practice.where)
+
+
+def penalties() -> str:
+    """The penalties for leaving the reference, trainer by trainer."""
+    head = ("who", "setting", "estimate", "in the", "times", "descends on", "besides", "read in")
+    rows = (
+        (READ.get(p.library, HERE), p.setting, p.estimate, p.place, p.ratio, p.direction, p.besides, _symbol(p.where))
+        for p in PENALTIES
+    )
+    return table(head, rows) + "\n"
+
+
+def _symbol(where: str) -> str:
+    """A symbol, by the last two of its names; a file, by its path."""
+    return f"`{where}`" if "/" in where else f"`{'.'.join(where.split('.')[-2:])}`"

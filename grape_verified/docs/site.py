@@ -21,7 +21,17 @@ from mkdocs.config import load_config
 from grape_verified import __version__
 from grape_verified.conformance.ledger import Ledger, read
 from grape_verified.conformance.subjects import SUBJECTS
-from grape_verified.docs import claim_page, derivations, figures, graph, mathematics, pages, reference
+from grape_verified.docs import (
+    claim_page,
+    conventions,
+    derivations,
+    figures,
+    graph,
+    mathematics,
+    pages,
+    reference,
+    sources,
+)
 from grape_verified.docs.markdown import address_of
 from grape_verified.docs.verdicts import Verdicts, verdicts
 
@@ -51,6 +61,8 @@ def write(config_file: Path, ledger_file: Path) -> None:
         _put(docs / name, text)
     for name, text in _snippets(ledger, theorems):
         _put(snippets / name, text)
+    for chapter in sorted((docs / "chapters").glob("*.md")):
+        _put(snippets / "sources" / chapter.name, sources.snippet(chapter.read_text(encoding="utf-8")))
     data = equations(ledger, config.site_url or "", found)
     _put(docs / "equations.json", json.dumps(data, indent=1, ensure_ascii=False))
     (docs / "objects.inv").write_bytes(sphobjinv.compress(inventory().data_file()))
@@ -81,6 +93,9 @@ def _snippets(ledger: Ledger, theorems: Theorems) -> Iterator[tuple[str, str]]:
         yield f"definition/{definition.id}.md", pages.definition_snippet(definition)
     for name in figures.FIGURES:
         yield f"figure/{name}.md", figures.snippet(name)
+    for family in conventions.FAMILIES:
+        yield f"conventions/{family}.md", conventions.family(family)
+    yield "conventions/kl.md", conventions.penalties()
 
 
 def equations(ledger: Ledger, site: str, found: Mapping[str, Verdicts]) -> dict[str, Any]:

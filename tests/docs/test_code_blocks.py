@@ -33,6 +33,9 @@ _FENCE = re.compile(
 #: A comment behind a call of print that gives what it prints, and not a remark: it begins as a value does.
 _OUTPUT = re.compile(r"^ *print\(.*\)  # (?=[-\d\[({'\"]|tensor\(|True|False|None)(.*)$", re.MULTILINE)
 
+#: Comments on lines of their own below a call of print.
+_BELOW = re.compile(r"^ *print\(.*\n((?:^# .*\n)+)", re.MULTILINE)
+
 _NUMBER = re.compile(r"-?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?")
 
 
@@ -64,6 +67,12 @@ def says(comment, line):
         return False
     pairs = zip(map(float, found.groups()), map(float, _NUMBER.findall(line)), strict=True)
     return all(a == pytest.approx(b, rel=1e-4, abs=0) for a, b in pairs)
+
+
+def outputs(text):
+    """The comments of a block that give what it prints: behind a call of print, or below it and with a number."""
+    below = [line[2:] for found in _BELOW.findall(text) for line in found.splitlines()]
+    return [*_OUTPUT.findall(text), *(line for line in below if _NUMBER.search(line))]
 
 
 def reports(text):
@@ -117,7 +126,7 @@ def test_the_python_of_every_page_runs(page, folder):
             with redirect_stdout(io.StringIO()) as out:
                 exec(compile(block.text, page.name, "exec"), names)
             lines = out.getvalue().split("\n")
-            for comment in _OUTPUT.findall(block.text):
+            for comment in outputs(block.text):
                 assert any(says(comment, line) for line in lines), f"{comment!r} is not what is printed: {lines}"
 
 
@@ -158,4 +167,5 @@ def test_a_comment_is_held_to_what_is_printed():
     assert not says("0.72121", "0.8")
     assert not says("1.5", "1")
     assert not says("True", "")
-    assert _OUTPUT.findall("print(x)  # 1.0\nprint(y)  # the score\n") == ["1.0"]
+    assert outputs("print(x)  # 1.0\nprint(y)  # the score\n") == ["1.0"]
+    assert outputs("print(x)\n# k3 1.0\n#     2.0\n# Now the mean.\ny = 1\n# not 3\n") == ["k3 1.0", "    2.0"]

@@ -29,8 +29,6 @@ from grape_verified.conformance import CONTRACTS, Finding, ledger
 from grape_verified.conformance.ledger import NOT_RUN, STATUSES, KernelRecord, Ledger, NotALedger, read
 from grape_verified.conformance.subjects import SUBJECTS, subject_of
 from grape_verified.docs import graph, markdown, pages, reference, site, verdicts
-from grape_verified.docs.claim_page import claim_page
-from grape_verified.docs.conventions import CONVENTIONS, READ
 from tests.test_cli import call
 
 ROOT = Path(__file__).parents[2]
@@ -321,18 +319,6 @@ def test_the_inventory_names_claims_and_functions():
     assert objects["std", "ppo.ratio"] == "definitions/ppo/#ppo.ratio"
     assert objects["py", "grape_verified.ppo_loss"] == "reference/ppo/#grape_verified.ppo_loss"
     assert {name for domain, name in objects if domain == "std"} == set(CLAIMS) | set(DEFINITIONS)
-
-
-def test_conventions_are_about_what_exists():
-    about = {id for convention in CONVENTIONS for id in convention.about}
-    assert about <= set(CLAIMS) | set(DEFINITIONS)
-    assert all(set(convention.others) <= set(READ) for convention in CONVENTIONS)
-
-
-def test_a_page_says_who_does_what():
-    page = claim_page(CLAIMS["dpo.label_smoothing"], Ledger(), "", {})
-    told = page.split("## Conventions across libraries")[1].split("##")[0]
-    assert "| label smoothing | `label_smoothing` | ignored for the loss type `sigmoid` | – |" in told
 
 
 def test_no_plugin_that_zensical_would_ignore():

@@ -1,0 +1,64 @@
+"""What a chapter says about a paper or a library carries its evidence, or says that it was not compared."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from grape_verified.docs import sources
+from grape_verified.docs.conventions import READ
+
+CHAPTERS = sorted((Path(__file__).parents[2] / "docs" / "chapters").glob("*.md"))
+
+#: A paper, by its number.
+PAPER = re.compile(r"arXiv:(\d{4}\.\d{5})")
+
+#: The libraries that are compared, and others whose threads are cited.
+LIBRARY = re.compile(rf"\b(?:{'|'.join([*READ, 'NeMo', 'open-instruct', 'slime', 'SkyRL', 'ms-swift'])})\b")
+
+#: Evidence for what is said about a library: a release, a thread, or the table of who does what.
+EVIDENCE = re.compile(r"\b\d+\.\d+\.\d+\b|#\d{3,}|#who-does-what|\btable\b|\babove\b|conventions/")
+
+#: What says that a work was not read.
+NOT_COMPARED = re.compile(r"not (?:\w+ ){0,2}compared|not available")
+
+
+def paragraphs(text):
+    """The paragraphs of a page, each on one line; items of a list are paragraphs of their own."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    return [" ".join(block.split()) for block in re.split(r"\n\s*\n|\n(?=- )", prose)]
+
+
+def without_evidence(text):
+    """The paragraphs that speak of a library without a release, a thread or a table."""
+    return [p for p in paragraphs(text) if LIBRARY.search(p) and not EVIDENCE.search(p)]
+
+
+def not_traced(text):
+    """The papers that neither give something that a page names nor are said to be not compared, or read in part."""
+    given = sources.snippet(text)
+    said = " ".join(p for p in paragraphs(text) if NOT_COMPARED.search(p) or "was compared" in p)
+    return [number for number in PAPER.findall(text) if number not in given + said]
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_what_a_chapter_says_about_a_library_carries_its_evidence(chapter):
+    assert without_evidence(chapter.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_every_paper_gives_a_claim_or_is_said_to_be_not_compared(chapter):
+    text = chapter.read_text(encoding="utf-8")
+    assert not_traced(text) == []
+    assert f'--8<-- "sources/{chapter.name}"' in text
+
+
+def test_what_lacks_evidence_is_found():
+    assert without_evidence("TRL does it.\n\nverl 0.9.1 does not.\n\nTRL#6503 did.") == ["TRL does it."]
+    assert not_traced("By arXiv:1234.56789, surely.") == ["1234.56789"]
+    assert not_traced("By arXiv:1234.56789, which was not compared.") == []
+
+
+def test_a_source_says_where_in_the_work_and_whether_it_was_compared():
+    told = sources.snippet("[`dpo.loss`](../definitions/dpo.md#dpo.loss)")
+    assert "arXiv:2305.18290, eq. 7 (not checked against the source). | [`dpo.loss`]" in told
