@@ -31,6 +31,8 @@ _FLIPPED = {"<": ">", "<=": ">="}
 _CASES = {"min", "max", "abs"}
 #: How far the search goes: cases within cases, terms of a linear program, its rounds, the degree of a multiplier.
 _MOST_CASES, _MOST_TERMS, _ROUNDS, _DEGREE = 6, 1500, 3, 8
+#: Steps of a linear program, some seconds; no clock, so that a busy machine finds what an idle one does.
+_EFFORT = 5_000_000
 
 
 class Unfound(Exception):
@@ -501,7 +503,7 @@ def _solved(candidates: list[tuple[Form, Term]]) -> list[Term] | None:
         for monomial, c in form.items():
             columns.setdefault(monomial, []).append(number * z3.Q(c.numerator, c.denominator, own))
     solver = z3.SimpleSolver(ctx=own)
-    solver.set("timeout", 10_000)
+    solver.set("rlimit", _EFFORT)
     solver.add(*(z3.Sum(column) == 0 for column in columns.values()))
     solver.add(*(c >= 0 for c, (_, term) in zip(numbers, candidates, strict=True) if term.known.sign != "="))
     strict = [c for c, (_, term) in zip(numbers, candidates, strict=True) if term.known.sign == ">"]
