@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
+from html import escape
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -13,6 +15,9 @@ _FACTS = tomllib.loads(files("grape_verified.docs").joinpath("conventions.toml")
 
 #: The releases that were read.
 READ: dict[str, str] = _FACTS["read"]
+
+#: Within a name in code, where a line may end.
+_BREAK = re.compile(r'(?<=[_/])|(?<=[.=])(?=[A-Za-z_"])')
 
 #: In a row about this package, in place of a library.
 HERE = "here"
@@ -48,6 +53,11 @@ class Penalty(NamedTuple):
     where: str
 
     @property
+    def term(self) -> str:
+        """The estimate, what multiplies it, and where it goes."""
+        return f"{self.estimate}{'' if self.ratio == 'nothing' else f' times {self.ratio}'}, in the {self.place}"
+
+    @property
     def direction(self) -> str:
         """The divergence that the gradient descends on, in expectation."""
         return DIRECTIONS[self.estimate, self.place, self.ratio]
@@ -59,7 +69,7 @@ DIRECTIONS = {
     ("k1", "loss", "nothing"): "nothing",
     ("k2", "loss", "nothing"): "reverse KL",
     ("k3", "loss", "nothing"): "forward KL",
-    ("k3, with the slope of k2", "loss", "nothing"): "reverse KL",
+    ("k3 with the slope of k2", "loss", "nothing"): "reverse KL",
     ("k3", "loss", "the ratio of the token"): "reverse KL",
     ("k3", "loss", "the mean ratio of the sequence"): "neither",
     ("k1", "reward", "nothing"): "reverse KL",
@@ -95,21 +105,37 @@ def comparison(conventions: Sequence[Convention]) -> str:
 
 
 def _rows(convention: Convention) -> Iterator[tuple[str, str, str, str]]:
-    yield f"**{convention.name}**", HERE, convention.here, ""
+    yield f"**{convention.name}**", HERE, _breakable(convention.here), ""
     for practice in convention.others:
-        yield "", READ[practice.library], practice.does, _symbol(practice.where)
+        yield "", READ[practice.library], _breakable(practice.does), _symbol(practice.where)
 
 
 def penalties() -> str:
     """The penalties for leaving the reference, trainer by trainer."""
-    head = ("who", "setting", "estimate", "in the", "times", "descends on", "besides", "read in")
     rows = (
-        (READ.get(p.library, HERE), p.setting, p.estimate, p.place, p.ratio, p.direction, p.besides, _symbol(p.where))
-        for p in PENALTIES
+        (
+            READ.get(penalty.library, HERE),
+            _breakable(penalty.setting),
+            penalty.term,
+            penalty.direction,
+            penalty.besides,
+            _symbol(penalty.where),
+        )
+        for penalty in PENALTIES
     )
-    return table(head, rows) + "\n"
+    return table(("who", "setting", "penalty", "descends on", "besides", "read in"), rows) + "\n"
 
 
 def _symbol(where: str) -> str:
     """A symbol, by the last two of its names; a file, by its path."""
-    return f"`{where}`" if "/" in where else f"`{'.'.join(where.split('.')[-2:])}`"
+    return _breakable(f"`{where}`" if "/" in where else f"`{'.'.join(where.split('.')[-2:])}`")
+
+
+def _breakable(text: str) -> str:
+    """Text in whose code a line may end within a name, as in a narrow column it must."""
+    return re.sub(r"`([^`]+)`", lambda code: f"<code>{'<wbr>'.join(map(_literal, _BREAK.split(code[1])))}</code>", text)
+
+
+def _literal(code: str) -> str:
+    """Code as HTML within Markdown, which would take its underscores and asterisks for emphasis."""
+    return escape(code).replace("_", "&#95;").replace("*", "&#42;")

@@ -168,7 +168,7 @@ claim(
         holds(equals(sum_over(tokens_of_part[name], s), mode()), name=f"{name}, sequences cut", by=finite_sum())
         for name, mode in modes.items()
     ),
-    source=Source("transformers34191", "issue 34191"),
+    source=Source("transformers34191", "pull request 34191"),
     wrong=[
         wrong(
             "the mean of the means of the parts",

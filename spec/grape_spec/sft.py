@@ -244,7 +244,7 @@ claim(
         name="gradient",
         by=finite_sum(),
     ),
-    source=Source("transformers34191", "issue 34191"),
+    source=Source("transformers34191", "pull request 34191"),
     wrong=[
         wrong(
             "the mean of the means of the micro-batches",

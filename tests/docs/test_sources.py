@@ -13,6 +13,9 @@ CHAPTERS = sorted((Path(__file__).parents[2] / "docs" / "chapters").glob("*.md")
 #: A paper, by its number.
 PAPER = re.compile(r"arXiv:(\d{4}\.\d{5})")
 
+#: Authors and a year.
+CITED = re.compile(r"(?:[A-Z][a-z]+,? (?:et al\.,? |and |[A-Z]\. |\*[^*]+\*, )*)+\(?(?:19|20)\d\d\b")
+
 #: The libraries that are compared, and others whose threads are cited.
 LIBRARY = re.compile(rf"\b(?:{'|'.join([*READ, 'NeMo', 'open-instruct', 'slime', 'SkyRL', 'ms-swift'])})\b")
 
@@ -38,7 +41,14 @@ def not_traced(text):
     """The papers that neither give something that a page names nor are said to be not compared, or read in part."""
     given = sources.snippet(text)
     said = " ".join(p for p in paragraphs(text) if NOT_COMPARED.search(p) or "was compared" in p)
-    return [number for number in PAPER.findall(text) if number not in given + said]
+    numbers = [number for number in PAPER.findall(text) if number not in given + said]
+    return numbers + [cited for cited in CITED.findall(" ".join(paragraphs(text))) if not told_in(cited, given, said)]
+
+
+def told_in(cited, given, said):
+    """Whether the sources give a work of one of the authors and that year, or it is said to be not compared."""
+    *names, year = re.findall(r"[A-Z][a-z]+|\d{4}", re.sub(r"\*[^*]+\*", "", cited))
+    return any(name in said or re.search(rf"{name}.* \({year}\)", given) for name in names)
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
@@ -57,6 +67,7 @@ def test_what_lacks_evidence_is_found():
     assert without_evidence("TRL does it.\n\nverl 0.9.1 does not.\n\nTRL#6503 did.") == ["TRL does it."]
     assert not_traced("By arXiv:1234.56789, surely.") == ["1234.56789"]
     assert not_traced("By arXiv:1234.56789, which was not compared.") == []
+    assert not_traced("By A. B. Nobody (2020).\n\nBy Someone et al. (2021), not compared.") == ["By A. B. Nobody (2020"]
 
 
 def test_a_source_says_where_in_the_work_and_whether_it_was_compared():
