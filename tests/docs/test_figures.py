@@ -1,5 +1,6 @@
 """The figures: their values from first principles, and their colours on light and dark pages."""
 
+import inspect
 import itertools
 import math
 import re
@@ -423,6 +424,9 @@ def test_ratio_weights(panels):
         near(panel.line("CISPO").y, sign * x.clamp(max=2))
         near(panel.line("SAPO").y, sign * x / torch.cosh(tau * (x - 1) / 2) ** 2)
         near(panel.line("GSPO").y, torch.where((x > 1) if sign > 0 else (x < 1), 0.0, sign * x))
+    edges = inspect.signature(grape_verified.gspo_per_sequence).parameters
+    low, high = 1 - edges["clip_low"].default, 1 + edges["clip_high"].default
+    assert f"the edges, {low:g} and {high:g}," in FIGURES["ratio_weights"].caption
 
 
 def test_binary_advantage(panels):

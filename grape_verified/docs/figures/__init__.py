@@ -58,5 +58,5 @@ def _row(slider: Slider, id: str) -> str:
     return (
         f'<label for="{id}">{slider.symbol}, {escape(slider.meaning)}</label>\n'
         f'<input type="range" id="{id}" name="{slider.name}" {span} autocomplete="off" />\n'
-        f'<output for="{id}">{slider.start:g}</output>\n'
+        f'<output for="{id}" aria-live="off">{slider.start:g}</output>\n'
     )
