@@ -78,21 +78,22 @@ const figureFormulas = (() => {
     ),
   ]
 
-  const binomial = (G, p) => {
+  const binomial = (G, q) => {
     const ways = [1]
     for (let k = 0; k < G; k++) ways.push((ways[k] * (G - k)) / (k + 1))
-    return ways.map((number, k) => number * p ** k * (1 - p) ** (G - k))
+    return ways.map((number, k) => number * q ** k * (1 - q) ** (G - k))
   }
-  const promptWeight = (p, G) =>
-    sum(binomial(G, p).map((likely, k) => likely * k * scaled(1, k, G))) / (G * p * (1 - p))
-  const mixed = (p, G) => 1 - p ** G - (1 - p) ** G
+  // The advantages of correct responses add up to k·A, those of the others to −k·A.
+  const promptWeight = (q, G) =>
+    sum(binomial(G, q).map((likely, k) => likely * k * scaled(1, k, G))) / (G * q * (1 - q))
+  const mixed = (q, G) => 1 - q ** G - (1 - q) ** G
 
   const prompt_weight = ({ group }) => {
     const rates = grid(0.01, 0.99, 99)
     const sizes = [group, 2 * group, 4 * group]
     return [
-      [...sizes.map(G => line(rates, p => promptWeight(p, G))), line(rates, p => 1 / Math.sqrt(p * (1 - p)))],
-      sizes.map(G => line(rates, p => mixed(p, G))),
+      [...sizes.map(G => line(rates, q => promptWeight(q, G))), line(rates, q => 1 / Math.sqrt(q * (1 - q)))],
+      sizes.map(G => line(rates, q => mixed(q, G))),
     ]
   }
 

@@ -91,7 +91,7 @@ def _by_share(size: int, ddof: int) -> tuple[Tensor, Tensor]:
 
 
 def prompt_weight(group: int) -> list[Panel]:
-    """The weight on ∇p of a prompt that is solved with probability p, and how often its group has any advantage."""
+    """The weight on ∇q of a prompt that is solved with probability q, and how often its group has any advantage."""
     rates = grid(0.01, 0.99, 99)
     weights, shares = [], []
     for number, times in enumerate((1, 2, 4), 1):
@@ -100,20 +100,20 @@ def prompt_weight(group: int) -> list[Panel]:
         weights.append(Line(label, rates, weight, number))
         shares.append(Line(label, rates, share, number))
     weights.append(Line("limit", rates, (rates * (1 - rates)).rsqrt(), 4))
-    label, ticks = "probability p of success", {0.0: "0", 0.5: "½", 1.0: "1"}
+    label, ticks = "probability q of success", {0.0: "0", 0.5: "½", 1.0: "1"}
     return [
-        Panel(label, "", weights, title="weight on ∇p", x_ticks=ticks, y_limits=(0, 8.4)),
+        Panel(label, "", weights, title="weight on ∇q", x_ticks=ticks, y_limits=(0, 8.4)),
         Panel(label, "", shares, title="share of groups that teach", x_ticks=ticks, y_limits=(-0.04, 1.04)),
     ]
 
 
 def _expected_weight(rates: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The expected slope of GRPO's objective in p over all groups of this size; the probability of an advantage."""
-    rewards, p = groups_by_share(size), rates[:, None]
+    """The expected slope of GRPO's objective in q over all groups of this size; the probability of an advantage."""
+    rewards, q = groups_by_share(size), rates[:, None]
     advantages = group_advantages(rewards.flatten(), size, eps=0.0)
     correct = torch.arange(size + 1, dtype=torch.float64)
     ways = torch.tensor([float(comb(size, k)) for k in range(size + 1)], dtype=torch.float64)
-    likely = ways * p**correct * (1 - p) ** (size - correct)
+    likely = ways * q**correct * (1 - q) ** (size - correct)
 
     def objective(points: Tensor) -> Tensor:
         chances = torch.stack([1 - points, points], 1)[:, rewards.long()]  # of each response of each kind of group
@@ -170,8 +170,8 @@ FIGURES = (
         "prompt_weight",
         prompt_weight,
         "The weight of a prompt by how often it is solved",
-        "Left: the factor by which GRPO’s expected gradient, on policy, exceeds that of the probability p of success, "
-        "for groups of G, 2G and 4G, and its limit 1/√(p(1 − p)). Rare and common successes are amplified, but a "
+        "Left: what multiplies ∇q in GRPO’s expected gradient, on policy, for a prompt that is solved with probability "
+        "q and groups of G, 2G and 4G, and its limit 1/√(q(1 − q)). Rare and common successes are amplified, but a "
         "finite group ends at (G − 1)/√G. Right: the share of groups with a correct and an incorrect response; all "
         "others teach nothing. The expectation is summed over all groups by the kernels; no claim states it as such.",
         ("group_advantages", "grpo_per_token"),
