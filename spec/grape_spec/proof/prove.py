@@ -70,10 +70,10 @@ def line_rule(part: Part, before: sp.Expr, line: Line) -> Rule:
     """The rule that checks a line: its own, or the one that its form suggests."""
     if line.by is not None:
         return line.by
-    if line.sign != "=":
+    sides, sizes = [opened(side) for side in (before, line.expr)], part.by.at_sizes()
+    if line.sign != "=" or any(side.has(sp.Piecewise) for side in sides):
         return Smt()
-    sums = any(opened(side).atoms(sp.Sum, sp.Product) for side in (before, line.expr))
-    sizes = part.by.at_sizes()
+    sums = any(side.atoms(sp.Sum, sp.Product) for side in sides)
     return FiniteSum() if sums and not sizes else Algebra(tuple(sizes.items()))
 
 

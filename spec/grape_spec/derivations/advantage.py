@@ -1,0 +1,74 @@
+"""Derivations: advantages along a sequence and over a batch."""
+
+from sympy import sqrt
+
+from grape_spec.advantage import (
+    count,
+    decay,
+    discount,
+    elapsed,
+    eps,
+    estimate,
+    freedom,
+    kept,
+    lam,
+    mean,
+    next_advantage,
+    next_value,
+    power,
+    residual,
+    spread,
+    token,
+    token_return,
+    value,
+    variance,
+)
+from grape_spec.language import derive, line, sum_over
+
+derive(
+    "advantage.gae.returns",
+    line(residual() + discount * lam * next_advantage + value, "write out the advantage"),
+    line(
+        token_return + discount * next_value + discount * lam * next_advantage,
+        "the residual takes the value off: it cancels",
+    ),
+    line(
+        token_return + discount * ((1 - lam) * next_value + lam * (next_value + next_advantage)),
+        "V' is (1 − λ)V' + λV'",
+    ),
+)
+
+derive(
+    "advantage.gae.limits",
+    line(
+        power(decay, elapsed) * token_return + power(decay, elapsed + 1) * next_value - power(decay, elapsed) * value,
+        "write out both returns: the rewards of the first n steps cancel",
+    ),
+    line(power(decay, elapsed) * (token_return + decay * next_value - value), "take out γⁿ"),
+    line(power(decay, elapsed) * residual(discount=decay), "the bracket is the residual"),
+    part="from one n-step return to the next is a discounted residual",
+)
+
+# Whitening.
+
+counted_sum = sum_over(kept[token] * estimate[token], token)
+
+derive(
+    "advantage.whiten",
+    line(
+        sum_over(kept[token] * (estimate[token] - mean()), token) / sqrt(spread + eps),
+        "the divisor is the same for all tokens: it leaves the sum",
+    ),
+    line((counted_sum - count * mean()) / sqrt(spread + eps), "so does the mean, which is taken off n times"),
+    line(0, "the mean is the sum divided by n"),
+    part="mean, whatever the variance",
+)
+
+deviations = sum_over(kept[token] * (estimate[token] - mean()) ** 2, token)
+
+derive(
+    "advantage.whiten",
+    line(deviations / variance(centre=mean()), "the divisor is the same for all tokens: its square leaves the sum"),
+    line(freedom(), "the variance is the same sum, divided by its degrees of freedom"),
+    part="variance",
+)
