@@ -216,7 +216,7 @@ def _shortcomings(run: Ledger) -> Iterator[str]:
             yield from (f"{where}: {fault}" for fault in _faults(part))
         yield from (f"{record.id}: false variant not refuted: {v.text}" for v in record.wrong if not v.refuted)
         if record.waits_for:
-            yield f"{record.id}: depends on what is not proved: {', '.join(record.waits_for)}"
+            yield f"{record.id}: uses claims that are not proved: {', '.join(record.waits_for)}"
     for kernel in run.kernels:
         failed = (finding for finding in kernel.properties if finding.status == "failed")
         yield from (f"{kernel.function}: {finding.name}: {finding.text}" for finding in failed)

@@ -129,7 +129,7 @@ def _assumptions(shown: dict[str, Any], record: ClaimRecord | None) -> Iterator[
         yield "None beyond the domains of the symbols."
     conditions = [(part.name, c) for part in record.parts for c in part.conditions] if record else []
     if conditions:
-        yield "Whether the proof needs each condition, found by dropping it:"
+        yield "Which conditions the proof needs, found by dropping each in turn:"
         yield table(
             ("part", "condition", "needed"),
             ((name, f"`{c.text}`", "yes" if c.needed else "no") for name, c in conditions),
@@ -160,10 +160,10 @@ def _lemmas(lemmas: Sequence[str]) -> Iterator[str]:
 def _evidence(ledger: Ledger, record: ClaimRecord | None) -> Iterator[str]:
     """The record of a claim in the ledger, part by part."""
     if record is None:
-        yield "No run of the checker is recorded for this version of the claim."
+        yield "The ledger has no run of `verify` for this version of the claim."
         return
     if record.waits_for:
-        yield f"Depends on what is not proved: {links(record.waits_for)}."
+        yield f"It uses claims that are not proved: {links(record.waits_for)}."
     counts = ("points", "mutants refuted", "true", "survived", "seconds")
     yield table(("part", "verdict", "scope", "engine", "second route", *counts), map(_evidence_row, record.parts))
     for part in record.parts:
@@ -194,9 +194,9 @@ def _evidence_row(part: PartRecord) -> tuple[str, ...]:
 def _in_coq(claim: Claim, ledger: Ledger, theorems: Theorems) -> Iterator[str]:
     """The theorems that Coq's kernel is asked to accept, what it says of each part, and where the proofs are."""
     yield (
-        "Coq is given these definitions and theorems, after [`Definitions.v`](../coq/Definitions.v); `_defined` says "
-        "that every term has a value. A part is certified if its kernel accepts both theorems. See "
-        "[what is assumed](../trust.md#certified-by-coq)."
+        "Coq checks these definitions and theorems after [`Definitions.v`](../coq/Definitions.v). A theorem whose name "
+        "ends in `_defined` says that every term has a value. A part is certified if Coq's kernel accepts its theorems. "
+        "See [what is trusted](../trust.md#certified-by-coq)."
     )
     held = sum((claim.id, part.name) in theorems for part in claim.parts)
     if held:
@@ -240,7 +240,7 @@ def _kernels(id: str, ledger: Ledger) -> str:
         seen = (f"`{c.name}`: {kernel_verdict(c.name, ledger)}" for c in contracts_of(name))
         rows.append((reference_link(name), ", ".join(seen) or "no contract"))
     if not rows:
-        return "No function implements it directly: other claims use it, or it is a theorem about them."
+        return "No function implements this claim."
     return f"In version {__version__}:\n\n{table(('function', 'contract'), rows)}"
 
 

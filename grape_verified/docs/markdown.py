@@ -52,7 +52,7 @@ def standing(claim: Claim, ledger: Ledger) -> str:
 
 def recorded(ledger: Ledger) -> str:
     """When the evidence was recorded."""
-    return f"Recorded {ledger.created}." if ledger.created else "No run of the checker is recorded."
+    return f"Recorded {ledger.created}." if ledger.created else "The ledger has no run of `verify`."
 
 
 def displayed(formula: str) -> str:
