@@ -7,7 +7,7 @@ def main() -> None:
         from grape_verified.cli import app
     except ModuleNotFoundError as missing:
         raise SystemExit(
-            f"grape-verified: the package {missing.name} is not installed; pip install 'grape-verified[verify]'"
+            f"grape-verified: the package {missing.name} is not installed: run pip install 'grape-verified[verify]'"
         ) from None
     app()
 

@@ -34,7 +34,8 @@ def test_the_command_says_in_one_line_what_is_missing():
     code = "import sys; sys.modules['typer'] = None; from grape_verified.__main__ import main; main()"
     run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert run.returncode == 1
-    assert run.stderr == ("grape-verified: the package typer is not installed; pip install 'grape-verified[verify]'\n")
+    expected = "grape-verified: the package typer is not installed: run pip install 'grape-verified[verify]'\n"
+    assert run.stderr == expected
 
 
 #: Folders of grape_verified whose public names are not among those of the package.

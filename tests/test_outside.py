@@ -238,7 +238,7 @@ REFUSED = {
     ),
     "a symbol of ours": (
         LANGUAGE + "symbol('beta', Real, 'x')",
-        "line 3: symbol 'beta' is declared twice: take another name, or import the one that there is",
+        "line 3: symbol 'beta' is declared twice: import the existing one, or choose another name",
     ),
     "a symbol that nothing uses": (
         GOOD + "symbol('NAME_y', Real, 'forgotten')",
@@ -251,6 +251,35 @@ REFUSED = {
     "braces of LaTeX": (
         LANGUAGE + "x = symbol('NAME_x', Real, 'x')\ndefine('NAME.a', 'A.', (x,), x + 1, tex=r'\\mathrm{a}')",
         "line 4: NAME.a: tex: {a} is no argument: write {{a}} for braces of LaTeX",
+    ),
+    "what is not in the language": (
+        LANGUAGE + "x = symbol('NAME_x', Real, 'x')\ndefine('NAME.a', 'A.', (x,), 0.5 * x)",
+        "line 4: NAME.a: got the floating-point number 0.5: write Rational(1, 2)",
+    ),
+    "max of Python": (
+        LANGUAGE + "x = symbol('NAME_x', Real, 'x')\ny = max(x, 0)",
+        "line 4: TypeError: cannot determine truth value of Relational: NAME_x < 0: write Max, Min, cases() or And()",
+    ),
+    "exp of Python": (
+        LANGUAGE + "import math\nx = symbol('NAME_x', Real, 'x')\ny = math.exp(x)",
+        "line 5: TypeError: Cannot convert expression to float: write exp, log and the like of SymPy",
+    ),
+    "exp of NumPy": (
+        LANGUAGE + "import numpy\nx = symbol('NAME_x', Real, 'x')\ny = numpy.exp(x)",
+        "line 5: TypeError: loop of ufunc does not support",
+    ),
+    "what SymPy cannot read": (
+        LANGUAGE + "y = equals(object(), 1)",
+        "line 3: SympifyError: SympifyError: \"cannot sympify object of type <class 'object'>\": write an expression",
+    ),
+    "range of a size": (
+        LANGUAGE + "n = symbol('NAME_n', Size, 'n')\nrange(n)",
+        "line 4: TypeError: 'Symbol' object cannot be interpreted as an integer: write sum_over(…, i)",
+    ),
+    "an error of its own kind": ("class Mine(BaseException): pass\nraise Mine('first')", "line 2: Mine: first"),
+    "an id that is not there": (
+        LANGUAGE + "from grape_spec.language.registry import claim_of\nclaim_of('NAME.a')",
+        "line 4: there is no claim 'NAME.a'",
     ),
     "nothing": ("x = 1", "NAME: it declares no definition and no claim"),
 }
@@ -280,6 +309,15 @@ def test_a_module_that_is_not_there(folder):
 def test_a_module_of_this_package(folder):
     message = "grape_spec.ppo is part of this package, expected a module of your own"
     assert call("list", "--from", "grape_spec.ppo") == (2, "", f"grape-verified: --from: {message}\n")
+
+
+def test_words_in_brackets_are_printed(folder):
+    """They are no marks of colour."""
+    put("squares", GOOD.replace("The square is even.", "The [red] square [/x] is even."))
+    for command in (("list",), ("show", "squares.even"), ("verify",)):
+        status, out, _ = call(*command, "--from", "squares")
+        assert status == 0
+        assert "The [red] square [/x] is even." in out or command == ("verify",)
 
 
 def test_definitions_alone_are_no_claims(folder):

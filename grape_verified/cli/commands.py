@@ -329,7 +329,7 @@ def _site(config: Path) -> ModuleType:
     try:
         return importlib.import_module("grape_verified.docs.site")
     except ModuleNotFoundError as missing:
-        _refuse(f"the package {missing.name} is not installed; pip install 'grape-verified[docs]'")
+        _refuse(f"the package {missing.name} is not installed: run pip install 'grape-verified[docs]'")
 
 
 # -- reading the call -------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from grape_spec.language.registry import DERIVATIONS
 from grape_spec.proof.examine import ClaimRecord, PartRecord
 from grape_spec.proof.rules import GENERAL
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from grape_verified.conformance.ledger import KernelRecord, Ledger, Summary
@@ -43,7 +44,7 @@ def print_verdicts(rows: Iterable[tuple[Claim, Verdicts]]) -> None:
     """Claims with what a ledger says of them."""
     table = _table("claim", "status", "Coq", "kernels", "statement")
     for claim, found in rows:
-        table.add_row(claim.id, *map(_coloured, found), claim.text)
+        table.add_row(claim.id, *map(_coloured, found), escape(claim.text))
     _out().print(table)
 
 
@@ -98,7 +99,7 @@ def print_claim(claim: Claim, seen: Ledger) -> None:
     """A claim with its proof, its definitions and its evidence."""
     out = _out()
     shown = render.as_dict(claim)
-    out.print(f"[bold]{claim.id}[/]  {claim.text}")
+    out.print(f"[bold]{claim.id}[/]  {escape(claim.text)}")
     for line in (*_parts(shown["parts"]), *_derivations(claim, seen), "\nwhere", *_symbols(shown["symbols"])):
         out.print(line, markup=False)
     for entry in shown["definitions"]:
@@ -129,7 +130,7 @@ def print_definition(shown: Mapping[str, Any]) -> None:
     """A definition with what it is built from and what depends on it."""
     out = _out()
     convention = " (a convention)" if shown["convention"] else ""
-    out.print(f"[bold]{shown['id']}[/]  {shown['text']}{convention}")
+    out.print(f"[bold]{shown['id']}[/]  {escape(shown['text'])}{convention}")
     for line in (f"\n  {shown['statement']}", "\nwhere", *_symbols(shown["symbols"])):
         out.print(line, markup=False)
     _print_relations(out, shown, ("uses", "used_by", "claims"))
@@ -141,7 +142,7 @@ def print_report(report: Report, options: Mapping[str, Any]) -> None:
     out = _out()
     table = _table("property", "result", "examples", "")
     for finding in report.properties:
-        table.add_row(finding.name, _coloured(finding.status), str(finding.examples or ""), finding.text)
+        table.add_row(finding.name, _coloured(finding.status), str(finding.examples or ""), escape(finding.text))
     out.print(table)
     for finding in report.properties:
         if finding.counterexample and finding.status == "failed":
@@ -299,7 +300,7 @@ def _symbols(symbols: Iterable[Mapping[str, str]]) -> Iterator[str]:
 def _print_relations(out: Console, shown: Mapping[str, Any], names: Iterable[str]) -> None:
     for name in names:
         if shown[name]:
-            out.print(f"\n{name.replace('_', ' ')}: {', '.join(shown[name])}")
+            out.print(f"\n{name.replace('_', ' ')}: {', '.join(shown[name])}", markup=False)
 
 
 def _evidence(claim: Claim, seen: Ledger) -> str:

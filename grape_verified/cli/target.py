@@ -26,7 +26,9 @@ def imported(target: str) -> Callable[..., Any]:
     sys.path.insert(0, os.getcwd())
     try:
         found = importlib.import_module(module_name)
-    except (Exception, SystemExit) as failure:  # a module of the user may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as failure:  # a module of the user may raise anything
         reason = str(failure).strip().split("\n")[0]
         raise WrongCall(f"cannot import {module_name}: {type(failure).__name__}: {reason}") from failure
     for attribute in name.split("."):

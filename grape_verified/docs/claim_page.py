@@ -195,8 +195,8 @@ def _in_coq(claim: Claim, ledger: Ledger, theorems: Theorems) -> Iterator[str]:
     """The theorems that Coq's kernel is asked to accept, what it says of each part, and where the proofs are."""
     yield (
         "Coq checks these definitions and theorems after [`Definitions.v`](../coq/Definitions.v). A theorem whose name "
-        "ends in `_defined` says that every term has a value. A part is certified if Coq's kernel accepts its theorems. "
-        "See [what is trusted](../trust.md#certified-by-coq)."
+        "ends in `_defined` says that every term has a value. A part is certified if Coq's kernel accepts its "
+        "theorems. See [what is trusted](../trust.md#certified-by-coq)."
     )
     held = sum((claim.id, part.name) in theorems for part in claim.parts)
     if held:

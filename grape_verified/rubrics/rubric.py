@@ -264,7 +264,7 @@ def _parse_yaml(path: Path, text: str) -> object:
         import yaml
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
-            f"{path}: the package PyYAML is not installed; pip install 'grape-verified[transformers]', or use TOML",
+            f"{path}: the package PyYAML is not installed: run pip install 'grape-verified[transformers]', or use TOML",
             name="yaml",
         ) from None
 

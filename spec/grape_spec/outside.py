@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from traceback import walk_tb
+from types import FrameType
 
 import grape_spec
 from grape_spec.language.registry import CLAIMS, DEFINITIONS, RegistryError, check_registry, entry_of, is_ours
@@ -21,7 +22,18 @@ from grape_spec.references import add_bibliography, works
 #: The entry-point group.
 GROUP = "grape_verified.claims"
 
-_HERE, _IMPORTLIB = (str(Path(str(package.__file__)).parent) for package in (grape_spec, importlib))
+_HERE = str(Path(str(grape_spec.__file__)).parent)
+
+#: What to write instead, by words of the errors of Python, SymPy, NumPy and torch that formulas lead to.
+_INSTEAD = {
+    "truth value of Relational": "write Max, Min, cases() or And() in place of max, min, if or and",
+    **dict.fromkeys(
+        ("expression to float", "loop of ufunc", "must be Tensor", "must be real number"),
+        "write exp, log and the like of SymPy, which take formulas",
+    ),
+    "interpreted as an integer": "write sum_over(…, i) for a sum over an index",
+    "cannot sympify": "write an expression of declared symbols",
+}
 
 #: The ids that each module entered.
 _LOADED: dict[str, tuple[str, ...]] = {}
@@ -94,10 +106,10 @@ def _import(module: str) -> None:
         importlib.import_module(module)
     except SyntaxError as failure:
         raise CannotLoad(f"{_shown(failure.filename)}, line {failure.lineno}: {failure.msg}") from failure
-    except (Exception, SystemExit) as failure:  # a module of somebody else may raise anything
-        if isinstance(failure, CannotLoad):
-            raise
-        raise CannotLoad(f"{_place(failure) or module}: {_first_line(failure)}") from failure
+    except (CannotLoad, KeyboardInterrupt):
+        raise
+    except BaseException as failure:  # a module of somebody else may raise anything
+        raise CannotLoad(f"{_place(failure, top) or module}: {_first_line(failure)}") from failure
 
 
 def _check(module: str, ids: tuple[str, ...], known: bool) -> None:
@@ -122,19 +134,29 @@ def _check(module: str, ids: tuple[str, ...], known: bool) -> None:
 
 
 def _first_line(failure: BaseException) -> str:
-    """What went wrong; the messages of this package speak for themselves."""
-    text = str(failure).strip().split("\n")[0]
+    """What went wrong, and what to write instead; the messages of this package speak for themselves."""
+    told = failure.args[0] if isinstance(failure, KeyError) and failure.args else failure
+    text = str(told).strip().split("\n")[0]
     files = [frame.f_code.co_filename for frame, _ in walk_tb(failure.__traceback__)]
-    if text and (isinstance(failure, OSError) or files[-1].startswith(_HERE)):
+    ours = isinstance(failure, ValueError | TypeError | KeyError) and files[-1].startswith(_HERE)
+    if text and (isinstance(failure, OSError) or ours):
         return text
-    return f"{type(failure).__name__}: {text}" if text else type(failure).__name__
+    hint = next((f": {hint}" for words, hint in _INSTEAD.items() if words in text), "")
+    return f"{type(failure).__name__}: {text}{hint}" if text else type(failure).__name__
 
 
-def _place(failure: BaseException) -> str:
-    """The file and line that the error comes from, outside of this package and of Python's machinery of imports."""
-    frames = [(frame.f_code.co_filename, line) for frame, line in walk_tb(failure.__traceback__)]
-    theirs = [(file, line) for file, line in frames if not file.startswith(("<", _HERE, _IMPORTLIB))]
-    return f"{_shown(theirs[-1][0])}, line {theirs[-1][1]}" if theirs else ""
+def _place(failure: BaseException, top: str) -> str:
+    """The last line of theirs that Python was at: not of this package, of Python, or of another installed one."""
+    frames = [(frame, line) for frame, line in walk_tb(failure.__traceback__) if _is_theirs(frame, top)]
+    return f"{_shown(frames[-1][0].f_code.co_filename)}, line {frames[-1][1]}" if frames else ""
+
+
+def _is_theirs(frame: FrameType, top: str) -> bool:
+    package, file = str(frame.f_globals.get("__name__")).partition(".")[0], frame.f_code.co_filename
+    if package == top:
+        return True
+    installed = {"site-packages", "dist-packages"}.intersection(Path(file).parts)
+    return not (installed or file.startswith(("<", _HERE)) or package in sys.stdlib_module_names)
 
 
 def _shown(file: str | None) -> str:

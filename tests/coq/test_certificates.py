@@ -262,8 +262,8 @@ def fake(folder: Path, name: str, script: str) -> None:
 @pytest.mark.parametrize(
     ("script", "words"),
     [
-        (None, "Coq is not installed; apt-get install coq libcoq-coquelicot"),
-        ("echo 8.9.1", "Coq 8.9.1 is too old; 8.16 or newer is needed"),
+        (None, "Coq is not installed: run apt-get install coq libcoq-coquelicot"),
+        ("echo 8.9.1", "Coq 8.9.1 is too old, expected 8.16 or newer"),
         ("echo broken >&2; exit 1", "coqc does not run: broken"),
         ("kill -9 $$", "coqc does not run"),
         ('case "$1" in --print-version) echo 8.16.1;; *) kill -9 $$;; esac', "it was killed by signal 9"),

@@ -267,7 +267,7 @@ def test_yaml_without_pyyaml(tmp_path, monkeypatch):
         return original(name, *arguments, **options)
 
     monkeypatch.setattr(builtins, "__import__", without_yaml)
-    expected = r"rubrics\.yaml: the package PyYAML is not installed; pip install 'grape-verified\[transformers\]'"
+    expected = r"rubrics\.yaml: the package PyYAML is not installed: run pip install 'grape-verified\[transformers\]'"
     with pytest.raises(ModuleNotFoundError, match=expected):
         load_rubrics(written(tmp_path, ".yaml", YAML))
     assert load_rubrics(written(tmp_path, ".toml", TOML), verifiers={"short": short})

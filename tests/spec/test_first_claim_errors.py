@@ -28,7 +28,7 @@ from grape_spec.language import (
 from grape_spec.language.registry import check_registry
 from grape_spec.proof.examine import examine
 from grape_spec.proof.prove import prove_claim
-from grape_spec.proof.rules import algebra, fact, rewrite, smt
+from grape_spec.proof.rules import algebra, chain, fact, rewrite, smt, step
 from sympy import Lambda, gamma, log, oo
 
 #: What goes wrong, how it is written, and words of the answer.
@@ -39,6 +39,7 @@ MISTAKES = {
     ),
     "a float": (lambda w: entered(equals(w.x, 0.5 * w.y)), "got the floating-point number 0.5: write Rational(1, 2)"),
     "a float of many digits": (lambda w: entered(equals(w.x, 0.1)), "write Rational(1, 10)"),
+    "a float that is whole": (lambda w: entered(equals(w.x, 2.0)), "got the floating-point number 2: write 2"),
     "a missing index": (lambda w: entered(equals(w.u, w.x)), "stands without an index: write t_u[i]"),
     "a missing second index": (lambda w: entered(equals(w.table[w.i], w.x)), "has 1 indices, expected 2"),
     "an index that is no whole number": (lambda w: entered(equals(w.u[w.x], 1)), "expected an index or a whole number"),
@@ -55,7 +56,7 @@ MISTAKES = {
     "a text forgotten": (lambda w: symbol("t_beta", Positive), "text: got nothing, expected a few words"),
     "a function with the domain of a number": (lambda w: function("t_g", Real, ""), "expected Smooth"),
     "an empty domain": (lambda w: Open(2, 1), "got the interval from 2 to 1, expected low < high"),
-    "a name that is taken": (lambda w: symbol("t_x", Real, ""), "import the one that there is"),
+    "a name that is taken": (lambda w: symbol("t_x", Real, ""), "import the existing one"),
     "a name that is no word": (lambda w: symbol("log pi", Real, ""), "expected letters, digits and underscores"),
     "a sum over a number": (lambda w: sum_over(w.x, w.x), "expected one declared with index()"),
     "a sum over a range of its own": (
@@ -116,6 +117,48 @@ MISTAKES = {
     "a derivative in an index": (lambda w: entered(equals(Diff(w.i**2, w.i), 1)), "which is in 1..t_rows"),
     "infinity": (lambda w: entered(equals(w.x, oo)), "the numbers of the language are finite"),
     "a power with a symbol above": (lambda w: entered(equals(2**w.x, 1)), "write exp(y·log(x))"),
+    "a derivative in nothing": (lambda w: Diff(w.x**2), "got no variable, expected Diff(expr, x)"),
+    "a sum over nothing": (lambda w: sum_over(w.u[w.i]), "got no index, expected sum_over(body, i)"),
+    "a definition that is not applied": (lambda w: equals(shape(w), 1), "expected it applied: shape(), or shape(…)"),
+    "a multiple of a definition": (lambda w: 2 * shape(w), "expected it applied"),
+    "a bound on a definition": (lambda w: shape(w) > 0, "expected it applied"),
+    "a derivative of a definition": (lambda w: Diff(shape(w), w.x), "expected it applied"),
+    "a rule by its name": (lambda w: entered(equals(w.x, w.y), by="algebra"), "got algebra, expected a rule, such as"),
+    "a fact for a rule": (lambda w: entered(equals(w.x, w.y), by=fact("ppo.ratio.gradient")), "expected a rule"),
+    "a rule by its name in a step": (
+        lambda w: entered(equals(w.x, w.y), by=chain(step(w.y, by="algebra"))), "got algebra, expected a rule",
+    ),
+    "an expression for a step": (lambda w: chain(w.x, w.y), "chain: got t_x, expected step(expr, by=rule)"),
+    "a fact that is no list": (lambda w: smt(given=fact("ppo.ratio.gradient")), "expected a list: given=[…]"),
+    "an id for a fact": (lambda w: smt(given=["ppo.ratio.gradient"]), "got ppo.ratio.gradient, expected facts: fact("),
+    "a source that is a text": (
+        lambda w: entered(equals(w.x, w.y), source="meng2024simpo"), 'got meng2024simpo, expected Source("key")',
+    ),
+    "a source of a definition that is a text": (
+        lambda w: define("t.d", "", (w.x,), w.x, source="meng2024simpo"), 'expected Source("key")',
+    ),
+    "a name of a part that is a number": (
+        lambda w: claim("t.a", "text", holds(equals(w.x, w.y), by=algebra(), name=1)), "name: got 1, expected a few",
+    ),
+    "mutants without reasons": (
+        lambda w: claim("t.a", "text", holds(equals(w.x, w.y), by=algebra(), equivalent=["left: x → y"])),
+        "equivalent: got a list, expected {mutant: reason}",
+    ),
+    "a wrong variant that is named by a number": (
+        lambda w: entered(equals(w.x, w.y), wrong=[wrong(1, equals(w.x, 2))]), "expected wrong(text, statement)",
+    ),
+    "a text that is a number": (lambda w: symbol("t_beta", Positive, 3), "t_beta: text: got 3, expected a few words"),
+    "LaTeX that is a number": (lambda w: symbol("t_beta", Positive, "", tex=3), "t_beta: tex: got 3, expected LaTeX"),
+    "a name that is a number": (lambda w: symbol(3, Positive, ""), "name: got 3, expected letters, digits and"),
+    "LaTeX of a definition that is a number": (
+        lambda w: define("t.d", "", (w.x,), w.x, tex=3), "t.d: tex: got 3, expected LaTeX",
+    ),
+    "a body that is nothing": (lambda w: define("t.d", "", (w.x,), None), "body: got None, expected an expression"),
+    "a body that is a function": (lambda w: define("t.d", "", (w.x,), max), "body: got max, expected an expression"),
+    "a body that is a definition": (lambda w: define("t.d", "", (w.x,), shape(w)), "expected it applied"),
+    "a domain of Python": (lambda w: define("t.d", "", (w.x,), w.x, domain=float), "got float, expected Real or"),
+    "an id of a definition": (lambda w: entered(equals(shape(w)(), 1), id="t.shape"), "is taken: choose another"),
+    "cases without conditions": (lambda w: cases(w.x, 0), "cases: got t_x, expected (value, condition)"),
     "cases without an else": (lambda w: entered(equals(cases((1, w.x > 0)), 1)), "end with (value, True)"),
     "a domain that no proof can show": (
         lambda w: define("t.d", "", (w.x,), w.x + 1, domain=Open(1)), "expected Real or Positive",

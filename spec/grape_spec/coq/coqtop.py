@@ -17,7 +17,7 @@ from tempfile import NamedTemporaryFile
 from time import monotonic
 
 #: How to install what is needed, on Debian and Ubuntu.
-INSTALL = "apt-get install coq libcoq-coquelicot"
+INSTALL = "run apt-get install coq libcoq-coquelicot"
 
 #: The oldest version of Coq that is known to accept the library.
 OLDEST = (8, 16)
@@ -68,7 +68,7 @@ def version() -> str:
     Raises: CoqMissing if there is none, or none that works or is new enough.
     """
     if shutil.which("coqtop") is None or shutil.which("coqc") is None:
-        raise CoqMissing(f"Coq is not installed; {INSTALL}")
+        raise CoqMissing(f"Coq is not installed: {INSTALL}")
     try:
         run = subprocess.run(["coqc", "--print-version"], capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired) as failure:
@@ -78,7 +78,7 @@ def version() -> str:
         raise CoqMissing(f"coqc does not run: {_last_line(run.stderr) or f'exit status {run.returncode}'}")
     if (int(found[1]), int(found[2])) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
-        raise CoqMissing(f"Coq {run.stdout.split()[0]} is too old; {oldest} or newer is needed")
+        raise CoqMissing(f"Coq {run.stdout.split()[0]} is too old, expected {oldest} or newer")
     return run.stdout.split()[0]
 
 
@@ -101,7 +101,7 @@ def compile_library(folder: Path) -> None:
         run = coqc(source)
         if run.returncode != 0:
             if "Coquelicot" in run.stderr and "Cannot find" in run.stderr:
-                raise CoqMissing(f"Coquelicot is not installed; {INSTALL}")
+                raise CoqMissing(f"Coquelicot is not installed: {INSTALL}")
             raise CoqMissing(f"coqc does not compile {source}: {_reason(run)}")
 
 

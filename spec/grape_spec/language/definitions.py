@@ -72,3 +72,11 @@ class Definition:
                 raise TypeError(f"{self.id}: got the argument {name!r} twice")
             values[things[name]] = value
         return Apply(self.id, *(sp.sympify(values.get(thing, thing)) for thing in self.of))
+
+    def _refuse_unapplied(self, *_: Any) -> Any:
+        name = self.id.rpartition(".")[2]
+        raise TypeError(f"{self.id}: got the definition itself, expected it applied: {name}(), or {name}(…)")
+
+    _sympy_ = __neg__ = __abs__ = _refuse_unapplied
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse_unapplied
+    __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse_unapplied

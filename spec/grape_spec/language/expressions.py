@@ -45,6 +45,8 @@ class Diff(_RealNode):
     """The derivative of an expression with respect to a symbol, ``logits[k]`` or a parameter; several nest."""
 
     def __new__(cls, expr: Any, *variables: sp.Expr) -> Diff:
+        if not variables:
+            raise TypeError("Diff: got no variable, expected Diff(expr, x)")
         node = sp.sympify(expr)
         for variable in variables:
             node = sp.Expr.__new__(cls, node, variable)
@@ -202,7 +204,10 @@ def clip(x: Any, low: Any, high: Any) -> sp.Expr:
 
 
 def cases(*branches: tuple[Any, Any]) -> sp.Expr:
-    """Values by condition, the first that holds; the last branch may give its value alone, without a condition."""
+    """The value beside the first condition that holds; the last condition is True."""
+    for branch in branches:
+        if not isinstance(branch, tuple) or len(branch) != 2:
+            raise TypeError(f"cases: got {branch}, expected (value, condition)")
     return sp.Piecewise(*branches, evaluate=False)
 
 
@@ -217,11 +222,15 @@ def product_over(body: Any, *axes: sp.Symbol) -> sp.Expr:
 
 
 def _over(kind: Any, body: Any, axes: tuple[sp.Symbol, ...]) -> sp.Expr:
+    if not axes:
+        name = "sum_over" if kind is sp.Sum else "product_over"
+        raise TypeError(f"{name}: got no index, expected {name}(body, i)")
     node = sp.sympify(body)
     for axis in reversed(axes):
         size = size_of_axis(axis)
         if size is None:
-            raise TypeError(f"{axis}: got a symbol {declaration(axis).domain.name}, expected one declared with index()")
+            got = declaration(axis).domain.name
+            raise TypeError(f"{axis}: got a symbol of domain {got}, expected one declared with index()")
         node = _bound_over(kind, node, (axis, 1, size))
     return node
 

@@ -35,11 +35,17 @@ def rules_are(kinds: set[type]) -> None:
     _RULES.update(kinds)
 
 
-def refuse_foreign_rule(value: Any) -> None:
+def refuse_foreign_rule(rule: Any) -> None:
     """Refuse a rule that is not of the package, and what is foreign in one that is."""
+    if type(rule) not in _RULES or not hasattr(rule, "prove"):
+        raise NotInLanguage(f"by: got {shown(rule)}, expected a rule, such as algebra() or smt()")
+    _refuse_foreign_in_rule(rule)
+
+
+def _refuse_foreign_in_rule(value: Any) -> None:
     if isinstance(value, tuple):
         for item in value:
-            refuse_foreign_rule(item)
+            _refuse_foreign_in_rule(item)
     elif isinstance(value, sp.Basic):
         _refuse_in_rule(value)
     elif type(value) in _RULES:
@@ -47,7 +53,7 @@ def refuse_foreign_rule(value: Any) -> None:
         if extra := vars(value).keys() - set(names):
             raise NotInLanguage(f"by: got {shown(value)} with {', '.join(sorted(extra))} of its own")
         for name in names:
-            refuse_foreign_rule(getattr(value, name))
+            (refuse_foreign_rule if name == "by" else _refuse_foreign_in_rule)(getattr(value, name))
     elif isinstance(value, int) and value > MOST:
         raise NotInLanguage(f"by: got the size {value}, expected at most {MOST}")
     elif not isinstance(value, str | int):
@@ -100,9 +106,8 @@ def refuse_foreign_number(expr: Any) -> None:
 def _refuse_number(expr: sp.Basic) -> None:
     if isinstance(expr, sp.Float):
         whole = Fraction(str(expr)).limit_denominator(10**6)
-        raise NotInLanguage(
-            f"got the floating-point number {float(expr):g}: write Rational({whole.numerator}, {whole.denominator})"
-        )
+        exact = f"Rational({whole.numerator}, {whole.denominator})" if whole.denominator > 1 else whole.numerator
+        raise NotInLanguage(f"got the floating-point number {float(expr):g}: write {exact}")
     kind: Any = UndefinedFunction if isinstance(type(expr), UndefinedFunction) else type(expr)
     check = _NODES.get(kind)
     if check is None:

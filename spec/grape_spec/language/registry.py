@@ -78,11 +78,8 @@ def define(
         RegistryError: for a malformed or used id, an undeclared symbol, a free symbol of the body that is not an
             argument, an argument that the body does not use, or a floating-point number.
     """
-    _refuse_id(id, DEFINITIONS)
-    _refuse_text(id, text)
-    if isinstance(body, str):
-        raise RegistryError(f"{id}: body: got the text {body!r}, expected an expression of declared symbols")
-    entry = Definition(id, text, as_tuple("of", of), sp.sympify(body), tex, domain, convention, source)
+    _refuse_id(id)
+    entry = Definition(id, text, as_tuple("of", of), _number(id, body), tex, domain, convention, source)
     _refuse_unfinished(id, entry.body)
     _refuse_definition(entry)
     _DEFINED[id] = entry
@@ -92,7 +89,7 @@ def define(
 @contextmanager
 def without_body(id: str, of: tuple[Any, ...]) -> Iterator[Definition]:
     """Within: a definition that can be applied but has no body yet, so that nothing can look into it."""
-    _refuse_id(id, DEFINITIONS)
+    _refuse_id(id)
     _DEFINED[id] = Definition(id, "", of, None, "", Real, False, DERIVED)  # type: ignore[arg-type]
     try:
         yield _DEFINED[id]
@@ -118,13 +115,17 @@ def _refuse_unfinished(id: str, formula: sp.Basic) -> None:
 
 def _refuse_definition(entry: Definition) -> None:
     id, of = entry.id, set(entry.of)
+    _refuse_unless(entry.text, str, f"{id}: text", "one sentence")
+    _refuse_unless(entry.tex, str, f"{id}: tex", "LaTeX")
+    _refuse_unless(entry.source, Source, f"{id}: source", 'Source("key"), with the key of an entry of references.bib')
     for thing in entry.of:
         if not isinstance(thing, sp.Symbol | sp.IndexedBase):
             raise RegistryError(f"{id}: of: got {thing}, expected symbols, indices and families")
         if entry.of.count(thing) > 1:
             raise RegistryError(f"{id}: of: got {thing} twice, expected each argument once")
     if entry.domain not in (Real, Positive):
-        raise RegistryError(f"{id}: domain: got {entry.domain.name}, expected Real or Positive, which a proof can show")
+        got = getattr(entry.domain, "name", shown(entry.domain))
+        raise RegistryError(f"{id}: domain: got {got}, expected Real or Positive, which a proof can show")
     with _named(id):
         for formula in (entry.body,) if entry.recursion is None else (entry.recursion.first, entry.recursion.step):
             refuse_foreign_number(formula)
@@ -162,10 +163,14 @@ def claim(
         RegistryError: for a malformed or used id, no parts, an undeclared symbol, an unknown use, or a floating-point
             number.
     """
-    _refuse_id(id, CLAIMS)
-    _refuse_text(id, text)
+    _refuse_id(id)
+    _refuse_unless(text, str, f"{id}: text", "one sentence")
+    _refuse_unless(source, Source, f"{id}: source", 'Source("key"), with the key of an entry of references.bib')
     for part in parts:
         _refuse_unless(part, Part, f"{id}: parts", "holds(statement, by=rule), one after the other")
+        _refuse_unless(part.name, str, f"{id}: name", "a few words")
+        if not isinstance(part.equivalent, Mapping):
+            raise RegistryError(f"{id}: equivalent: got {shown(part.equivalent)}, expected {{mutant: reason}}")
         with _named(id):
             refuse_foreign_rule(part.by)
     named = [use for part in parts for use in part.by.uses()]
@@ -173,6 +178,7 @@ def claim(
     variants = as_tuple("wrong", wrong)
     for variant in variants:
         _refuse_unless(variant, Wrong, f"{id}: wrong", "wrong(text, statement)")
+        _refuse_unless(variant.text, str, f"{id}: wrong", "wrong(text, statement)")
     entry = Claim(id, text, parts, every, source, variants)
     _refuse_claim(entry)
     _CLAIMED[id] = entry
@@ -369,7 +375,19 @@ def _nearest(id: str, table: Mapping[str, Any]) -> str:
     return f"; the nearest: {', '.join(near)}" if near else ""
 
 
-def _refuse_id(id: str, table: Mapping[str, Any]) -> None:
+def _number(id: str, body: Any) -> sp.Basic:
+    """The body of a definition as an expression."""
+    try:
+        found = None if isinstance(body, str) else sp.sympify(body)
+    except sp.SympifyError:
+        found = None
+    if not isinstance(found, sp.Basic):
+        raise RegistryError(f"{id}: body: got {shown(body)}, expected an expression of declared symbols")
+    return found
+
+
+def _refuse_id(id: str) -> None:
+    table: dict[str, Definition | Claim] = {**DEFINITIONS, **CLAIMS}
     if not isinstance(id, str) or not _SLUG.fullmatch(id):
         raise RegistryError(f"id: got {id!r}, expected lower-case words joined by dots, such as ppo.clip.gradient")
     if id in table:
@@ -387,10 +405,6 @@ def _named(id: str) -> Iterator[None]:
         raise RegistryError(f"{id}: {failure}") from None
     except RecursionError:
         raise RegistryError(f"{id}: its expressions nest too deeply: give parts of them names with define()") from None
-
-
-def _refuse_text(id: str, text: str) -> None:
-    _refuse_unless(text, str, f"{id}: text", "one sentence")
 
 
 def _refuse_unless(value: Any, kind: type, where: str, expected: str) -> None:

@@ -52,12 +52,21 @@ DECLARATIONS: Mapping[Declarable, Declaration] = MappingProxyType(_DECLARED)
 def _declare(thing: Declarable, declaration: Declaration) -> Declarable:
     name = declaration.name
     if name in _BY_NAME:
-        raise ValueError(f"symbol {name!r} is declared twice: take another name, or import the one that there is")
-    if not name.isidentifier():
-        raise ValueError(f"name: got {name!r}, expected letters, digits and underscores")
+        raise ValueError(f"symbol {name!r} is declared twice: import the existing one, or choose another name")
     _BY_NAME[name] = thing
     _DECLARED[thing] = declaration
     return thing
+
+
+def _described(name: str, domain: Domain, text: str, tex: str | None, sizes: tuple[sp.Expr, ...] = ()) -> Declaration:
+    """A declaration, after what is said of the symbol was found to be words."""
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"name: got {name!r}, expected letters, digits and underscores")
+    if not isinstance(text, str):
+        raise TypeError(f"{name}: text: got {text!r}, expected a few words on what it is")
+    if not isinstance(tex, str | None):
+        raise TypeError(f"{name}: tex: got {tex!r}, expected LaTeX")
+    return Declaration(name, domain, text, tex or name, sizes)
 
 
 @contextmanager
@@ -95,7 +104,8 @@ def symbol(name: str, domain: Domain, text: str | None = None, *, tex: str | Non
 
 
 def _number(name: str, domain: Domain, text: str, tex: str | None) -> sp.Symbol:
-    return _declare(sp.Symbol(name, **domain.assumptions), Declaration(name, domain, text, tex or name))
+    entry = _described(name, domain, text, tex)
+    return _declare(sp.Symbol(name, **domain.assumptions), entry)
 
 
 def index(name: str, size: sp.Expr, text: str, *, tex: str | None = None) -> sp.Symbol:
@@ -115,14 +125,15 @@ def family(name: str, domain: Domain, *sizes: sp.Expr, text: str, tex: str | Non
         _refuse_size(name, size)
     if isinstance(domain, Position) and domain.size not in sizes:
         raise TypeError(f"{name}: got positions on an axis of size {domain.size}, expected one of its own axes")
-    base = sp.IndexedBase(name, **domain.assumptions)
-    return _declare(base, Declaration(name, domain, text, tex or name, tuple(map(sp.sympify, sizes))))
+    entry = _described(name, domain, text, tex, tuple(map(sp.sympify, sizes)))
+    return _declare(sp.IndexedBase(name, **domain.assumptions), entry)
 
 
 def function(name: str, domain: Domain, text: str, *, tex: str | None = None) -> UndefinedFunction:
     """Declare a smooth function of the parameters: it has derivatives of every order."""
     _refuse_domain(name, domain, domain in (Smooth, SmoothPositive), "Smooth or SmoothPositive")
-    return _declare(sp.Function(name, **domain.assumptions), Declaration(name, domain, text, tex or name))
+    entry = _described(name, domain, text, tex)
+    return _declare(sp.Function(name, **domain.assumptions), entry)
 
 
 def declaration(thing: Declarable) -> Declaration:

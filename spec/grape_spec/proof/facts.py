@@ -13,8 +13,10 @@ from typing import Any
 import sympy as sp
 from sympy.logic.boolalg import Boolean
 
+from grape_spec.language.claims import as_tuple
 from grape_spec.language.domains import Interval, Naturals, OneOf, Positive, Real, SimplexDomain
 from grape_spec.language.expressions import implies, occurring, substitute, symbols_of
+from grape_spec.language.grammar import shown
 from grape_spec.language.registry import CLAIMS, claim_of
 from grape_spec.language.symbols import DECLARATIONS, declared_name, size_of_axis
 from grape_spec.proof.context import Context, Unknown
@@ -48,6 +50,15 @@ class Fact:
 def fact(claim: str, *, part: str = "", **bindings: Any) -> Fact:
     """An instance of a claim, its symbols bound by name."""
     return Fact(claim, part, tuple((name, sp.sympify(value)) for name, value in bindings.items()))
+
+
+def facts_in(given: Any) -> tuple[Fact, ...]:
+    """The facts that a rule is given, a list."""
+    facts = as_tuple("given", given)
+    for item in facts:
+        if not isinstance(item, Fact):
+            raise TypeError(f"given: got {shown(item)}, expected facts: fact(id, …)")
+    return facts
 
 
 def part_of(claim: str, name: str, context: Context) -> Any:

@@ -28,7 +28,7 @@ from grape_spec.language.recursions import may_be_handed_on
 from grape_spec.language.symbols import DECLARATIONS, lowest_of, size_of_axis
 from grape_spec.proof.context import Context, Unknown
 from grape_spec.proof.derivatives import opened
-from grape_spec.proof.facts import Fact, part_of
+from grape_spec.proof.facts import Fact, facts_in, part_of
 from grape_spec.proof.needs import is_in_domain, reaches
 from grape_spec.proof.rules.equations import last_apart
 from grape_spec.proof.rules.rule import GENERAL, Rule, sides
@@ -107,7 +107,7 @@ class OverDepth(Rule):
 
 def over_depth(over: sp.Symbol, *, given: Iterable[Fact] = ()) -> Rule:
     """Induction over the depth of a recursion, with earlier equations about recursions as further knowledge."""
-    return OverDepth(over, tuple(given))
+    return OverDepth(over, facts_in(given))
 
 
 @dataclass(frozen=True)

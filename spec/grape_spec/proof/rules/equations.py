@@ -12,6 +12,7 @@ from sympy.logic.boolalg import Boolean
 
 from grape_spec.language.domains import MOST, IndexUpTo, Naturals, Position, RowDomain
 from grape_spec.language.expressions import At, Diff, OneSided, bound_things, rebuild, substitute, symbols_of, walk
+from grape_spec.language.grammar import shown
 from grape_spec.language.symbols import DECLARATIONS, declared_name, lowest_of
 from grape_spec.proof.context import Context, Unknown, on_the_simplex
 from grape_spec.proof.derivatives import resolve
@@ -242,4 +243,7 @@ class Chain(Rule):
 
 def chain(*links: Step) -> Rule:
     """A chain of equations."""
-    return Chain(tuple(links))
+    for link in links:
+        if not isinstance(link, Step):
+            raise TypeError(f"chain: got {shown(link)}, expected step(expr, by=rule)")
+    return Chain(links)

@@ -15,7 +15,7 @@ from grape_spec.language.expressions import implies, substitute
 from grape_spec.language.symbols import DECLARATIONS
 from grape_spec.proof.context import Context, Unknown
 from grape_spec.proof.derivatives import derivative, opened
-from grape_spec.proof.facts import Fact
+from grape_spec.proof.facts import Fact, facts_in
 from grape_spec.proof.rules.rule import GENERAL, Rule, refuse_without_value
 
 
@@ -42,7 +42,7 @@ class Smt(Rule):
 
 def smt(*, given: Iterable[Fact] = ()) -> Rule:
     """The SMT solver, with instances of claims as known facts."""
-    return Smt(tuple(given))
+    return Smt(facts_in(given))
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class FromMinimum(Rule):
 
 def from_minimum(*, of: sp.Expr, over: sp.Symbol, at: Any, strict: bool = False, given: Iterable[Fact] = ()) -> Rule:
     """A bound from the sign of a derivative around a minimum of zero, or above a point after which it increases."""
-    return FromMinimum(of, over, sp.sympify(at), strict, tuple(given))
+    return FromMinimum(of, over, sp.sympify(at), strict, facts_in(given))
 
 
 @dataclass(frozen=True)
@@ -139,4 +139,4 @@ class Termwise(Rule):
 
 def termwise(bound: Any, *, given: Iterable[Fact] = ()) -> Rule:
     """A bound on a sum from bounds on its terms, from below or from above as the statement says."""
-    return Termwise(sp.sympify(bound), tuple(given))
+    return Termwise(sp.sympify(bound), facts_in(given))

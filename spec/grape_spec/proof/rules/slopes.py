@@ -28,7 +28,7 @@ from grape_spec.language.expressions import (
 from grape_spec.language.symbols import DECLARATIONS
 from grape_spec.proof.context import Context, Unknown
 from grape_spec.proof.derivatives import exists_by_form, opened, plain, resolve
-from grape_spec.proof.facts import Fact, lies_in_domain, part_of, refuse_loose
+from grape_spec.proof.facts import Fact, facts_in, lies_in_domain, part_of, refuse_loose
 from grape_spec.proof.needs import needs_of
 from grape_spec.proof.rules.rule import GENERAL, Rule, refuse_without_value, sides
 
@@ -224,7 +224,7 @@ def _reads_at(body: sp.Expr, base: sp.IndexedBase, place: int, bound: sp.Symbol)
 
 def by_terms(*given: Fact) -> Rule:
     """The derivative of a sum from the derivatives of its terms, some given by claims."""
-    return ByTerms(given)
+    return ByTerms(facts_in(given))
 
 
 @dataclass(frozen=True)
