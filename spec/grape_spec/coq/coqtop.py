@@ -17,7 +17,7 @@ from tempfile import NamedTemporaryFile
 from time import monotonic
 
 #: How to install what is needed, on Debian and Ubuntu.
-INSTALL = "run apt-get install coq libcoq-coquelicot"
+INSTALL = "apt-get install coq libcoq-coquelicot"
 
 #: The oldest version of Coq that is known to accept the library.
 OLDEST = (8, 16)
@@ -68,7 +68,7 @@ def version() -> str:
     Raises: CoqMissing if there is none, or none that works or is new enough.
     """
     if shutil.which("coqtop") is None or shutil.which("coqc") is None:
-        raise CoqMissing(f"Coq is not installed: {INSTALL}")
+        raise CoqMissing(f"Coq is not installed: run {INSTALL}")
     try:
         run = subprocess.run(["coqc", "--print-version"], capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired) as failure:
@@ -101,7 +101,7 @@ def compile_library(folder: Path) -> None:
         run = coqc(source)
         if run.returncode != 0:
             if "Coquelicot" in run.stderr and "Cannot find" in run.stderr:
-                raise CoqMissing(f"Coquelicot is not installed: {INSTALL}")
+                raise CoqMissing(f"Coquelicot is not installed: run {INSTALL}")
             raise CoqMissing(f"coqc does not compile {source}: {_reason(run)}")
 
 
