@@ -33,6 +33,7 @@ from grape_verified.docs.markdown import (
     table,
 )
 from grape_verified.docs.reference import contracts_of, implementing
+from grape_verified.docs.synonyms import also_called
 from grape_verified.docs.verdicts import kernel_verdict, verdicts
 
 
@@ -52,6 +53,7 @@ def claim_page(claim: Claim, ledger: Ledger, site: str, theorems: Theorems) -> s
     )
     sections = [
         f"# `{claim.id}`\n\n{claim.text}\n\n{place}",
+        also_called(claim.id),
         "## Statement",
         *map(part_statement, shown["parts"]),
         *_derivations(claim, ledger),

@@ -30,6 +30,7 @@ from grape_verified.docs.markdown import (
 )
 from grape_verified.docs.reference import contracts_of, implemented_by, implementing, names_of
 from grape_verified.docs.shown_parts import shown_parts
+from grape_verified.docs.synonyms import also_called
 from grape_verified.docs.verdicts import COQ, Verdicts, kernel_verdict
 
 
@@ -111,6 +112,7 @@ def _definition_sections(entry: Definition) -> Iterator[str]:
     shown = render.definition_as_dict(entry)
     yield f"## `{entry.id}` {{ #{entry.id} }}"
     yield f"{entry.text}{convention_mark(entry.convention)}"
+    yield also_called(entry.id)
     yield displayed(shown["latex"])
     yield symbols_table(shown["symbols"])
     for name, text in (("uses", "Built from"), ("used_by", "Used in"), ("claims", "Claims about it")):

@@ -30,6 +30,7 @@ from grape_verified.docs import (
     mathematics,
     pages,
     reference,
+    search,
     sources,
 )
 from grape_verified.docs.markdown import address_of
@@ -150,7 +151,7 @@ def _object(name: str, domain: str, role: str, uri: str, shown: str) -> sphobjin
 
 
 def build(config_file: Path, site: Path, ledger: Path) -> None:
-    """Write the generated pages and build the site, strictly.
+    """Write the generated pages and build the site, strictly, with a search index that knows other names.
 
     Raises: NotALedger; BrokenDerivation; CalledProcessError where mkdocs warns of anything; BrokenMathematics.
     """
@@ -159,6 +160,7 @@ def build(config_file: Path, site: Path, ledger: Path) -> None:
     write(config_file, ledger)
     command = ("build", "--strict", "--config-file", str(config_file), "--site-dir", str(site.resolve()))
     subprocess.run([sys.executable, "-m", "mkdocs", *command], check=True)
+    search.refine(site / "search" / "search_index.json")
     mathematics.typeset(site, Path(load_config(str(config_file)).docs_dir) / mathematics.KATEX)
 
 

@@ -32,6 +32,7 @@ from grape_verified.docs import graph, markdown, pages, reference, site, verdict
 from tests.test_cli import call
 
 ROOT = Path(__file__).parents[2]
+THEME = Path("grape_verified", "docs", "theme")
 
 #: Claims of which there is a record, and what is planted in it.
 RECORDED = {
@@ -106,6 +107,7 @@ def generated(tmp_path_factory, records):
     folder = tmp_path_factory.mktemp("site")
     shutil.copytree(ROOT / "docs", folder / "docs", ignore=shutil.ignore_patterns(*site.GENERATED))
     shutil.copy(ROOT / "mkdocs.yml", folder)
+    shutil.copytree(ROOT / THEME, folder / THEME)
     (folder / "docs" / "claims").mkdir()
     (folder / "docs" / "claims" / "no.such.claim.md").write_text("# of an earlier run", encoding="utf-8")
     planted = [with_status(record, RECORDED[id]) for id, record in records.items()]

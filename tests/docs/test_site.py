@@ -205,9 +205,8 @@ def follow(driver, words):
     return target
 
 
-@pytest.mark.parametrize(("word", "page"), [("clip", "chapters/ppo/"), ("Bradley", "chapters/dpo/")])
-def test_search_finds(site, driver, word, page):
-    driver.get(f"{site}{__version__}/")
+def searched(driver, words):
+    """The links that the search gives."""
     script = """
     const field = document.querySelector("input[data-md-component=search-query]")
     if (!document.querySelector("[data-md-component=search-result]")) return false
@@ -220,7 +219,28 @@ def test_search_finds(site, driver, word, page):
     const links = [...document.querySelectorAll("a.md-search-result__link")].map(link => link.href)
     return links.length ? links : false
     """
-    assert any(f"/{page}" in link for link in until(driver, script, word))
+    return until(driver, script, words)
+
+
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [("clip", "chapters/ppo/"), ("Bradley", "chapters/dpo/"), ("pinsker", "claims/trpo.pinsker/")],
+)
+def test_search_finds(site, driver, words, page):
+    driver.get(f"{site}{__version__}/")
+    assert any(f"/{page}" in link for link in searched(driver, words))
+    assert not troubles(driver, site)
+
+
+def test_the_search_index_is_loaded_when_the_search_is_used(site, driver):
+    loaded = "return performance.getEntriesByType('resource').some(entry => entry.name.includes('search_index'))"
+    driver.get(f"{site}{__version__}/claims/trpo.pinsker/")
+    until(driver, "return document.readyState === 'complete'")
+    time.sleep(1)
+    assert not driver.execute_script(loaded)
+    driver.find_element("css selector", "input[data-md-component=search-query]").click()
+    until(driver, loaded)
+    assert searched(driver, "importance sampling")
     assert not troubles(driver, site)
 
 
