@@ -64,7 +64,7 @@ class Penalty(NamedTuple):
 
 
 #: What a penalty descends on: the estimate, its place, what multiplies it. Samples are from the policy, or, where a
-#: ratio multiplies it, from the policy that the ratio is about. Each is a claim about `kl`, or computed in the chapter.
+#: ratio multiplies it, from the policy that sampled. A test computes each of them.
 DIRECTIONS = {
     ("k1", "loss", "nothing"): "nothing",
     ("k2", "loss", "nothing"): "reverse KL",

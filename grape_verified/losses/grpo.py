@@ -165,6 +165,8 @@ def dapo_loss(
 ) -> LossOutput:
     """DAPO's loss: `grpo_loss` with a higher upper clip, a mean over all tokens and no KL penalty.
 
+    The loss only: DAPO's dynamic sampling and its penalty on overlong responses are no part of it.
+
     Arguments:
         logps, old_logps, advantages, mask, clip_low, clip_high: as in `grpo_loss`; the advantages are those of
             `group_advantages` with its defaults.

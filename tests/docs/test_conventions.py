@@ -9,9 +9,11 @@ from pathlib import Path
 
 import markdown
 import pytest
+import torch
 from grape_spec.language.registry import CLAIMS, DEFINITIONS
 
 import grape_verified
+from grape_verified import kl_estimate
 from grape_verified.conformance.ledger import Ledger
 from grape_verified.docs import conventions
 from grape_verified.docs.claim_page import claim_page
@@ -95,6 +97,51 @@ def test_our_own_penalties_are_public():
 
 def test_the_direction_of_every_penalty_follows_from_what_it_is():
     assert {(p.estimate, p.place, p.ratio) for p in PENALTIES} == set(DIRECTIONS)
+
+
+def responses(logits):
+    """Every response of two tokens and its log-probabilities, one row for each; a tree of prefixes over the logits."""
+    first, second = logits[0].log_softmax(-1), logits[1:].log_softmax(-1)
+    rows = [torch.stack([first[a], second[a, b]]) for a in range(len(first)) for b in range(len(first))]
+    return torch.stack(rows)
+
+
+def descent(estimate, place, ratio, logits, ref_logits, old_logits):
+    """The gradient of a penalty in expectation, token by token at the prefixes that are sampled."""
+    logps, ref_logps = responses(logits), responses(ref_logits).detach()
+    sampler = logps.detach() if ratio == "nothing" else responses(old_logits).detach()
+    difference = (logps - sampler) if ratio == "the ratio of the token" else (logps - sampler).mean(1, keepdim=True)
+    weight = torch.ones_like(logps) if ratio == "nothing" else difference.exp()
+    value = kl_estimate(logps, ref_logps, estimate[:2])
+    if estimate == "k3 with the slope of k2":
+        value = (value - kl_estimate(logps, ref_logps, "k2")).detach() + kl_estimate(logps, ref_logps, "k2")
+    term = value.detach() * logps if place == "reward" else weight * value
+    expected = (sampler.sum(1, keepdim=True).exp() * term).sum()
+    return torch.autograd.grad(expected, logits)[0]
+
+
+def divergence(first, second, visited, logits):
+    """The gradient of the sum of the divergences of next tokens at the prefixes that are visited."""
+    first, second = first.log_softmax(-1), second.log_softmax(-1)
+    at = torch.cat([torch.ones(1), visited[0].softmax(-1).detach()])
+    return torch.autograd.grad((at * (first.exp() * (first - second)).sum(1)).sum(), logits)[0]
+
+
+@pytest.mark.parametrize(("penalty", "direction"), DIRECTIONS.items())
+def test_the_direction_of_a_penalty_is_that_of_its_gradient(penalty, direction):
+    """Over all responses of two tokens: what a penalty descends on is computed, and is what the table says."""
+    torch.manual_seed(0)
+    logits, ref_logits, old_logits = torch.randn(3, 4, 3, dtype=torch.float64)
+    logits.requires_grad_()
+    sampler = logits if penalty[2] == "nothing" else old_logits
+    gradients = {
+        "nothing": torch.zeros_like(logits),
+        "reverse KL": divergence(logits, ref_logits, sampler, logits),
+        "forward KL": divergence(ref_logits, logits, sampler, logits),
+    }
+    found = descent(*penalty, logits, ref_logits, old_logits)
+    same = [name for name, gradient in gradients.items() if torch.allclose(found, gradient)]
+    assert same == ([] if direction == "neither" else [direction])
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, "kl"])
