@@ -8,7 +8,6 @@ from grape_spec.kl import (
     expected,
     forward,
     forward_gradient,
-    in_reward,
     joint,
     logp,
     next_token,
@@ -198,13 +197,15 @@ derive(
     line(Diff(reverse(), logits[k]), "the gradient of the reverse KL"),
 )
 
+log_ratio_score = expected(log(softmax(a) / reference[a]) * score)
+
 derive(
     "kl.k3.reward_gradient",
     line(
-        sum_over(reference[a] * score, a) - expected(score) + in_reward["k1"],
+        sum_over(reference[a] * score, a) - expected(score) + log_ratio_score,
         "multiply out: π times π_ref/π is π_ref",
     ),
-    line(reference[k] - softmax(k) + in_reward["k1"], "the mean score is zero; the reference sums to one"),
-    line(in_reward["k1"] - Diff(forward(), logits[k]), "the gradient of the forward KL is π − π_ref"),
-    line(Diff(reverse(), logits[k]) - Diff(forward(), logits[k]), "with k₁ it is that of the reverse KL"),
+    line(reference[k] - softmax(k) + log_ratio_score, "the mean score is zero; the reference sums to one"),
+    line(reference[k] - softmax(k) + reverse_gradient, "the last is the gradient of k₁ as a weight on the score"),
+    line(Diff(reverse(), logits[k]) - Diff(forward(), logits[k]), "the gradients of the two divergences"),
 )

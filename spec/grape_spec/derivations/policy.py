@@ -98,14 +98,11 @@ derive(
         sum_over(softmax(a) * delta(a, k) * delta(a, l), a)
         - softmax(l) * sum_over(softmax(a) * delta(a, k), a)
         - softmax(k) * sum_over(softmax(a) * delta(a, l), a)
-        + softmax(k) * softmax(l) * sum_over(softmax(a), a),
-        "multiply out; what does not depend on the token leaves the sum",
+        + softmax(k) * softmax(l),
+        "multiply out; what does not depend on the token leaves the sum, and the last sum is one",
     ),
-    line(
-        softmax(k) * delta(k, l) - 2 * softmax(k) * softmax(l) + softmax(k) * softmax(l),
-        "each delta leaves one term; the probabilities sum to one",
-    ),
-    line(fisher, "collect"),
+    line(softmax(k) * delta(k, l) - softmax(k) * softmax(l), "each delta leaves one term"),
+    line(fisher, "take out the probability of token k"),
     part="second moment",
 )
 
@@ -121,7 +118,7 @@ derive(
     part="expected curvature",
 )
 
-plain_log, tempered_log = log(softmax(v)), log(softmax(v, scaled))
+plain_log, tempered_log = log(softmax(v)), log_softmax(v)
 
 derive(
     "policy.entropy.gradient",
@@ -148,9 +145,7 @@ derive(
     ),
     line(-sum_over(tempered_jacobian * (tempered_log + 1), v), "the Jacobian of the softmax at temperature τ"),
     line(
-        -softmax(k, scaled)
-        * (log(softmax(k, scaled)) + 1 - sum_over(softmax(v, scaled) * (tempered_log + 1), v))
-        / temperature,
+        -softmax(k, scaled) * (log_softmax(k) + 1 - sum_over(softmax(v, scaled) * (tempered_log + 1), v)) / temperature,
         ONE_TERM,
     ),
     line(

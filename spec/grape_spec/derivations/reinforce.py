@@ -80,10 +80,13 @@ derive(
         "the product rule; the rewards are constants",
     ),
     line(
-        sum_over((first * first_score * then + first * then * later_score) * paid, v, y),
-        "each derivative is the probability times the score",
+        sum_over(continued * (Diff(first, theta) / first + Diff(then, theta) / then), v, y),
+        "take out both probabilities",
     ),
-    line(sum_over(continued * (first_score + later_score), v, y), "take out the common factor"),
+    line(
+        sum_over(continued * (first_score + later_score), v, y),
+        "a derivative divided by its function is that of the logarithm",
+    ),
     part="one token more",
 )
 

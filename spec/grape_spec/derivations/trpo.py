@@ -56,15 +56,15 @@ derive(
     part="of a token, where the policies agree",
 )
 
-own_ratio = ratio(log(softmax(v)), log(old))
-slopes = sum_over(old * own_ratio * token_advantage[v] * Diff(log(softmax(v)), logits[k]), v)
+slopes = sum_over(softmax(v) * token_advantage[v] * Diff(log(softmax(v)), logits[k]), v)
+BY_CHAIN_RULE = "the chain rule: the ratio is its own derivative, and π_old times the ratio is π"
 
 derive(
     "trpo.surrogate.gradient",
-    line(At(slopes, logits, at_old), "the chain rule: the ratio is its own derivative in the log-probability"),
+    line(At(slopes, logits, at_old), BY_CHAIN_RULE),
     line(
         sum_over(old * token_advantage[v] * At(Diff(log(softmax(v)), logits[k]), logits, at_old), v),
-        "the ratio is one where the policies agree",
+        "where the policies agree, π is π_old",
     ),
     line(sum_over(of_old * token_advantage[a] * (delta(a, k) - softmax(k, at_old)), a), SCORE),
     part="the expected score, weighted by the advantage",
@@ -72,10 +72,10 @@ derive(
 
 derive(
     "trpo.surrogate.gradient",
-    line(At(slopes, logits, at_old), "the chain rule: the ratio is its own derivative in the log-probability"),
+    line(At(slopes, logits, at_old), BY_CHAIN_RULE),
     line(
         At(sum_over(Diff(softmax(v), logits[k]) * token_advantage[v], v), logits, at_old),
-        "π_old times the ratio is π, and π times the derivative of log π is that of π",
+        "π times the derivative of log π is the derivative of π",
     ),
     line(
         At(Diff(sum_over(softmax(v) * token_advantage[v], v), logits[k]), logits, at_old),
