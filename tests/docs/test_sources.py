@@ -71,5 +71,7 @@ def test_what_lacks_evidence_is_found():
 
 
 def test_a_source_says_where_in_the_work_and_whether_it_was_compared():
-    told = sources.snippet("[`dpo.loss`](../definitions/dpo.md#dpo.loss)")
-    assert "arXiv:2305.18290, eq. 7 (not checked against the source). | [`dpo.loss`]" in told
+    named = "".join(f"[`{id}`](../definitions/dpo.md#{id})" for id in ("dpo.loss", "dpo.implied_reward"))
+    first, second = sources.snippet(named).splitlines()[2:]
+    assert "arXiv:2305.18290. | eq. 5 | [`dpo.implied_reward`]" in first
+    assert second == "|  | eq. 7 | [`dpo.loss`](../definitions/dpo.md#dpo.loss) | no |"
