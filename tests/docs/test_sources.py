@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from grape_verified.conformance.subjects import SUBJECTS
 from grape_verified.docs import sources
 from grape_verified.docs.conventions import READ
 
@@ -61,6 +62,14 @@ def test_every_paper_gives_a_claim_or_is_said_to_be_not_compared(chapter):
     text = chapter.read_text(encoding="utf-8")
     assert not_traced(text) == []
     assert f'--8<-- "sources/{chapter.name}"' in text
+
+
+@pytest.mark.parametrize("chapter", sorted({subject.chapter for subject in SUBJECTS.values()}))
+def test_a_chapter_says_who_does_what(chapter):
+    told = CHAPTERS[0].with_name(f"{chapter}.md").read_text(encoding="utf-8").split("\n## Who does what\n")
+    assert len(told) == 2
+    section = told[1].split("\n## ")[0]
+    assert re.search(r'"conventions/|not compared|no Python file', section)
 
 
 def test_what_lacks_evidence_is_found():
