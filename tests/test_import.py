@@ -30,6 +30,12 @@ def test_the_spec_does_not_import_torch():
     assert "torch" not in modules_after("import grape_spec")
 
 
+def test_the_commands_do_without_the_extra_for_the_documentation():
+    assert modules_after("import grape_verified.cli").isdisjoint(
+        {"material", "mkdocs", "mkdocstrings", "py_mini_racer"}
+    )
+
+
 def test_the_command_says_in_one_line_what_is_missing():
     code = "import sys; sys.modules['typer'] = None; from grape_verified.__main__ import main; main()"
     run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)

@@ -9,8 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mkdocs.plugins import get_plugin_logger
-
 #: What the extension `arithmatex` has marked: \\(…\\) in a span, \\[…\\] in a div.
 _MARKED = re.compile(r'(<(span|div) class="arithmatex">)\s*\\[(\[](.*?)\\[)\]]\s*(</\2>)', re.DOTALL)
 
@@ -54,6 +52,8 @@ def with_formulas(page: str, katex: Path) -> tuple[str, list[str]]:
 
 def on_post_page(output: str, *, config: Any, page: Any) -> str:
     """The hook by which the pages of `mkdocs serve` have their formulas; its terminal names those that are broken."""
+    from mkdocs.plugins import get_plugin_logger  # the commands do without it
+
     text, wrong = with_formulas(output, Path(config.docs_dir) / KATEX)
     for line in wrong:
         get_plugin_logger("mathematics").error("%s: %s", page.file.src_uri, line)
