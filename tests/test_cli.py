@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 from grape_spec.language.registry import _DERIVED, CLAIMS, DEFINITIONS, DERIVATIONS
 from grape_spec.proof.examine import examine
-from grape_spec.references import YEAR, tex, works
+from grape_spec.references import YEAR, tex, work, works
 from hypothesis import configuration
 from typer.testing import CliRunner
 
@@ -315,6 +315,15 @@ def test_what_cite_prints_is_bibtex(id):
 def test_every_entry_of_the_references_ends_before_the_next_begins():
     text = (Path(__file__).parents[1] / "spec/grape_spec/references.bib").read_text()
     assert list(entries(text)) == list(works())
+
+
+def test_what_is_on_arxiv_says_so_in_the_fields_for_it():
+    on_arxiv = {key: found[1] for key, entry in works().items() if (found := re.search(r"arXiv:([\d.]+)", entry))}
+    assert len(on_arxiv) > 20
+    for key in works():
+        fields = work(key)
+        assert fields.get("eprint") == on_arxiv.get(key)
+        assert fields.get("archivePrefix") == ("arXiv" if key in on_arxiv else None)
 
 
 def test_the_year_is_that_of_the_release():

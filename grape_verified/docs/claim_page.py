@@ -16,14 +16,18 @@ from grape_spec.references import bibtex, plain
 from grape_verified import __version__
 from grape_verified.conformance.ledger import NOT_RUN, OF_CLAIMS, Ledger
 from grape_verified.conformance.subjects import SUBJECTS, subject_of
+from grape_verified.docs.citation import metadata
 from grape_verified.docs.conventions import ABOUT_PENALTIES, comparison, conventions_about, penalties
+from grape_verified.docs.copies import Copy, copies
 from grape_verified.docs.derivations import derivation
 from grape_verified.docs.markdown import (
     address_of,
     convention_mark,
     displayed,
+    folded,
     link,
     links,
+    numbered,
     page,
     part_statement,
     reference_link,
@@ -51,41 +55,42 @@ def claim_page(claim: Claim, ledger: Ledger, site: str, theorems: Theorems) -> s
         f"{standing(claim, ledger)} · Coq: [{coq}](#in-coq) · kernels: [{kernels}](#implementation) · "
         f"chapter [{subject.title}](../chapters/{subject.chapter}.md)"
     )
+    texts, derived = list(copies(claim)), list(_derivations(claim, ledger))
     sections = [
-        f"# `{claim.id}`\n\n{claim.text}\n\n{place}",
-        also_called(claim.id),
+        f"# `{claim.id}`\n\n{place}",
+        _actions(texts),
         "## Statement",
         *map(part_statement, shown["parts"]),
-        *_derivations(claim, ledger),
+        "## In words",
+        claim.text,
+        also_called(claim.id),
+        *derived,
         "## Symbols",
         symbols_table(shown["symbols"]),
         *_definitions(shown["definitions"]),
         "## Assumptions",
         *_assumptions(shown, record),
-        "## Proof",
-        *(_proof(part) for part in shown["parts"]),
-        *_lemmas(shown["lemmas"]),
+        "## Conventions across libraries",
+        *_conventions(claim.id, shown["definitions"]),
+        "## Implementation",
+        f"**{kernels}**",
+        _kernels(claim.id, ledger),
         "## Evidence",
-        status_mark(ledger.status(claim)),
-        *_evidence(ledger, record),
-        "## In Coq",
-        f"**{coq}**",
-        *_in_coq(claim, ledger, theorems),
+        f"{status_mark(ledger.status(claim))} · Coq: **{coq}** · kernels: **{kernels}**",
+        folded("Proof", _proofs(shown), anchor="proof", unfolded=not derived and _has_steps(shown)),
+        folded("Record of the checker", _evidence(ledger, record)),
+        folded("In Coq", _in_coq(claim, ledger, theorems), anchor="in-coq"),
         "## False variants",
         *_wrong(shown["wrong"], record),
         "## What it uses, and what uses it",
         _relations(shown),
-        "## Implementation",
-        f"**{kernels}**",
-        _kernels(claim.id, ledger),
-        "## Conventions across libraries",
-        *_conventions(claim.id, shown["definitions"]),
         "## Source",
         *_source(claim, shown["definitions"]),
         "## Cite this",
         *citation(claim, site),
+        *(folded(text.name, [f"```{text.language}\n{text.text}\n```"], anchor=text.anchor) for text in texts),
     ]
-    return page(claim.id, claim.text, sections)
+    return page(claim.id, claim.text, sections, **metadata(claim, site))
 
 
 def retired_page(id: str, reason: str) -> str:
@@ -114,21 +119,26 @@ def _derivations(claim: Claim, ledger: Ledger) -> Iterator[str]:
         yield from found
 
 
+def _actions(texts: Iterable[Copy]) -> str:
+    """What to do with the claim: links, of which those to texts become buttons that copy."""
+    copying = (f'[Copy as {text.name}](#{text.anchor}){{ .action data-copies="" }}' for text in texts)
+    links = ["[Cite](#cite-this){ .action }", *copying]
+    return f'<div class="actions" markdown>\n{" ".join(links)}\n<span role="status"></span>\n</div>'
+
+
 def _definitions(definitions: Sequence[dict[str, Any]]) -> Iterator[str]:
     if definitions:
         yield "## Definitions"
     for entry in definitions:
         yield f"{link(entry['id'])}: {entry['text']}{convention_mark(entry['convention'])}"
-        yield displayed(entry["latex"])
+        yield numbered(entry["latex"])
 
 
 def _assumptions(shown: dict[str, Any], record: ClaimRecord | None) -> Iterator[str]:
-    """The conditions beyond the domains, and which conditions and domains the proof needs."""
-    stated = [(part["name"], c) for part in shown["parts"] for c in part["assuming_latex"]]
-    if stated:
-        yield "\n".join(f"- {f'{name}: ' if name else ''}${condition}$" for name, condition in stated)
-    else:
-        yield "None beyond the domains of the symbols."
+    """Where the conditions stand, and which conditions and domains the proof needs."""
+    stated = any(part["assuming_latex"] for part in shown["parts"])
+    where = "Those below the formulas, and" if stated else "None beyond"
+    yield f"{where} the domains of the symbols."
     conditions = [(part.name, c) for part in record.parts for c in part.conditions] if record else []
     if conditions:
         yield "Which conditions the proof needs, found by dropping each in turn:"
@@ -136,6 +146,15 @@ def _assumptions(shown: dict[str, Any], record: ClaimRecord | None) -> Iterator[
             ("part", "condition", "needed"),
             ((name, f"`{c.text}`", "yes" if c.needed else "no") for name, c in conditions),
         )
+
+
+def _proofs(shown: dict[str, Any]) -> Iterator[str]:
+    yield from map(_proof, shown["parts"])
+    yield from _lemmas(shown["lemmas"])
+
+
+def _has_steps(shown: dict[str, Any]) -> bool:
+    return any(part["steps"] for part in shown["parts"])
 
 
 def _proof(part: dict[str, Any]) -> str:

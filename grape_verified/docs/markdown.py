@@ -71,10 +71,22 @@ def _cell(text: str) -> str:
     return "".join(p.replace("|", r"\vert " if p.startswith("$") else "&#124;") for p in pieces)
 
 
+def numbered(formula: str) -> str:
+    """A formula on lines of its own; the build gives it its number on the page."""
+    return f'<div class="equation" markdown>\n\n{displayed(formula)}\n\n</div>'
+
+
+def folded(title: str, sections: Iterable[str], *, anchor: str = "", unfolded: bool = False) -> str:
+    """A piece of a page that is shown on demand."""
+    marks = (f' id="{anchor}"' if anchor else "") + (" open" if unfolded else "")
+    inside = "\n\n".join(section for section in sections if section)
+    return f"<details{marks} markdown>\n<summary>{title}</summary>\n\n{inside}\n\n</details>"
+
+
 def part_statement(part: dict[str, Any]) -> str:
     """The statement of a part, with its name and what it assumes."""
     lines = [f"**{part['name']}**"] if part["name"] else []
-    lines.append(displayed(part["statement_latex"]))
+    lines.append(numbered(part["statement_latex"]))
     if part["assuming_latex"]:
         lines.append("assuming " + ", ".join(f"${condition}$" for condition in part["assuming_latex"]))
     return "\n\n".join(lines)
@@ -93,8 +105,9 @@ def convention_mark(is_convention: bool) -> str:
     return " *A convention.*" if is_convention else ""
 
 
-def page(title: str, description: str, sections: Iterable[str], hide: str = "") -> str:
-    """A page of Markdown; `hide` names parts of the theme to leave out."""
-    head = f"---\ntitle: {json.dumps(title)}\ndescription: {json.dumps(description, ensure_ascii=False)}\n"
-    head += f"hide: [{hide}]\n---\n" if hide else "---\n"
-    return "\n\n".join([head, *(section for section in sections if section)]) + "\n"
+def page(title: str, description: str, sections: Iterable[str], hide: str = "", **metadata: Any) -> str:
+    """A page of Markdown; `hide` names parts of the theme to leave out, `metadata` is for the head of the page."""
+    head = {"title": title, "description": description, **metadata}
+    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in head.items()]
+    lines += [f"hide: [{hide}]"] if hide else []
+    return "\n\n".join(["\n".join(["---", *lines, "---\n"]), *(section for section in sections if section)]) + "\n"

@@ -6,11 +6,15 @@ import html
 import json
 import re
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 #: What the extension `arithmatex` has marked: \\(…\\) in a span, \\[…\\] in a div.
 _MARKED = re.compile(r'(<(span|div) class="arithmatex">)\s*\\[(\[](.*?)\\[)\]]\s*(</\2>)', re.DOTALL)
+
+#: Where `markdown.numbered` has put a formula.
+_EQUATION = re.compile(r'<div class="equation">')
 
 #: The script, in the folder of the chapters. It is not published.
 KATEX = Path("assets", "katex", "katex.min.js")
@@ -21,14 +25,14 @@ class BrokenMathematics(Exception):
 
 
 def typeset(site: Path, katex: Path) -> None:
-    """Set every formula of a built site; `katex` is its script.
+    """Set every formula of a built site, and number its equations; `katex` is the script.
 
     Raises: BrokenMathematics, with a line for each formula that KaTeX rejects in strict mode.
     """
     faults = []
     for file in sorted(site.rglob("*.html")):
         text, wrong = with_formulas(file.read_text(encoding="utf-8"), katex)
-        file.write_text(text, encoding="utf-8")
+        file.write_text(with_numbers(text), encoding="utf-8")
         faults += [f"{file.relative_to(site)}: {line}" for line in wrong]
     if faults:
         raise BrokenMathematics("\n".join(faults))
@@ -50,6 +54,17 @@ def with_formulas(page: str, katex: Path) -> tuple[str, list[str]]:
     return _MARKED.sub(replaced, page), faults
 
 
+def with_numbers(page: str) -> str:
+    """A page whose statements and definitions are numbered from 1, each number a link to its equation."""
+    numbers = count(1)
+
+    def replaced(found: re.Match[str]) -> str:
+        n = next(numbers)
+        return f'<div class="equation" id="equation-{n}"><a href="#equation-{n}" aria-label="Equation {n}">({n})</a>'
+
+    return _EQUATION.sub(replaced, page)
+
+
 def on_post_page(output: str, *, config: Any, page: Any) -> str:
     """The hook by which the pages of `mkdocs serve` have their formulas; its terminal names those that are broken."""
     from mkdocs.plugins import get_plugin_logger  # the commands do without it
@@ -57,7 +72,7 @@ def on_post_page(output: str, *, config: Any, page: Any) -> str:
     text, wrong = with_formulas(output, Path(config.docs_dir) / KATEX)
     for line in wrong:
         get_plugin_logger("mathematics").error("%s: %s", page.file.src_uri, line)
-    return text
+    return with_numbers(text)
 
 
 @cache

@@ -16,9 +16,9 @@ from grape_verified.conformance.ledger import NOT_RUN, Ledger
 from grape_verified.conformance.subjects import SUBJECTS, subject_of
 from grape_verified.docs.markdown import (
     convention_mark,
-    displayed,
     link,
     links,
+    numbered,
     page,
     part_statement,
     recorded,
@@ -47,7 +47,7 @@ def claim_snippet(claim: Claim, ledger: Ledger) -> str:
 def definition_snippet(definition: Definition) -> str:
     """A definition as a chapter shows it."""
     head = f"{link(definition.id)}\n\n{definition.text}{convention_mark(definition.convention)}"
-    return _boxed("definition", [head, displayed(render.definition_as_dict(definition)["latex"])])
+    return _boxed("definition", [head, numbered(render.definition_as_dict(definition)["latex"])])
 
 
 def certificates_snippet(ledger: Ledger, theorems: Theorems) -> str:
@@ -113,7 +113,7 @@ def _definition_sections(entry: Definition) -> Iterator[str]:
     yield f"## `{entry.id}` {{ #{entry.id} }}"
     yield f"{entry.text}{convention_mark(entry.convention)}"
     yield also_called(entry.id)
-    yield displayed(shown["latex"])
+    yield numbered(shown["latex"])
     yield symbols_table(shown["symbols"])
     for name, text in (("uses", "Built from"), ("used_by", "Used in"), ("claims", "Claims about it")):
         if shown[name]:

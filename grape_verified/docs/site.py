@@ -8,10 +8,8 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import sphobjinv
-from grape_spec import render
 from grape_spec.coq.certify import Theorems, theorems_of, write_subjects
 from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
 from mkdocs.__main__ import State
@@ -25,6 +23,7 @@ from grape_verified.docs import (
     claim_page,
     conventions,
     derivations,
+    equations,
     figures,
     graph,
     mathematics,
@@ -35,8 +34,6 @@ from grape_verified.docs import (
 )
 from grape_verified.docs.markdown import address_of
 from grape_verified.docs.verdicts import Verdicts, verdicts
-
-SCHEMA = 1
 
 #: The folder of snippets for the chapters, relative to the configuration of mkdocs, which names it.
 SNIPPETS = Path(".snippets")
@@ -64,7 +61,7 @@ def write(config_file: Path, ledger_file: Path) -> None:
         _put(snippets / name, text)
     for chapter in sorted((docs / "chapters").glob("*.md")):
         _put(snippets / "sources" / chapter.name, sources.snippet(chapter.read_text(encoding="utf-8")))
-    data = equations(ledger, config.site_url or "", found)
+    data = equations.equations(ledger, config.site_url or "", found)
     _put(docs / "equations.json", json.dumps(data, indent=1, ensure_ascii=False))
     (docs / "objects.inv").write_bytes(sphobjinv.compress(inventory().data_file()))
 
@@ -97,39 +94,6 @@ def _snippets(ledger: Ledger, theorems: Theorems) -> Iterator[tuple[str, str]]:
     for family in conventions.FAMILIES:
         yield f"conventions/{family}.md", conventions.family(family)
     yield "conventions/kl.md", conventions.penalties()
-
-
-def equations(ledger: Ledger, site: str, found: Mapping[str, Verdicts]) -> dict[str, Any]:
-    """Every claim and definition as data: id, LaTeX, verdicts, address and hash."""
-    claims = [
-        {
-            "id": claim.id,
-            "text": claim.text,
-            "latex": [part["latex"] for part in render.as_dict(claim)["parts"]],
-            **found[claim.id]._asdict(),
-            "address": site + address_of(claim.id),
-            "hash": claim.hash,
-        }
-        for claim in CLAIMS.values()
-    ]
-    definitions = [
-        {
-            "id": entry.id,
-            "text": entry.text,
-            "latex": render.definition_as_dict(entry)["latex"],
-            "address": site + address_of(entry.id),
-        }
-        for entry in DEFINITIONS.values()
-    ]
-    recorded = {"created": ledger.created, "versions": ledger.versions}
-    return {
-        "schema": SCHEMA,
-        "version": __version__,
-        "recorded": recorded,
-        "claims": claims,
-        "definitions": definitions,
-        "retired": [{"id": id, "reason": r, "address": site + address_of(id)} for id, r in RETIRED.items()],
-    }
 
 
 def inventory() -> sphobjinv.Inventory:

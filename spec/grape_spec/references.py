@@ -61,12 +61,16 @@ def add_bibliography(file: Path) -> None:
     _OUTSIDE[file] = text
 
 
+def work(key: str) -> dict[str, str]:
+    """The fields of a work, without braces; none for what is worked out here."""
+    return {name: re.sub(r"[{}]", "", value) for name, value in _FIELD.findall(works().get(key, ""))}
+
+
 def plain(source: Source) -> str:
     """A source in words: authors, year, title, where it appeared, the place in it, and whether that was compared."""
-    work = works().get(source.key)
-    if work is None:
+    fields = work(source.key)
+    if not fields:
         return "Worked out here, from the definitions alone."
-    fields = {name: re.sub(r"[{}]", "", value) for name, value in _FIELD.findall(work)}
     where = [fields[name] for name in ("journal", "booktitle", "publisher", "note") if name in fields]
     place = f", {source.place}" if source.place else ""
     compared = "" if source.checked else " (not checked against the source)"

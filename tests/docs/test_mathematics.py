@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from grape_verified.docs.mathematics import KATEX, BrokenMathematics, on_post_page, typeset, with_formulas
+from grape_verified.docs.mathematics import KATEX, BrokenMathematics, on_post_page, typeset, with_formulas, with_numbers
 
 DOCS = Path(__file__).parents[2] / "docs"
 INLINE, DISPLAYED = '<span class="arithmatex">\\({}\\)</span>', '<div class="arithmatex">\n\\[\n{}\n\\]</div>'
@@ -31,6 +31,14 @@ def test_formulas_are_set_and_keep_their_source():
     assert text.endswith("</span></div><p>y</p>")
     assert r"\(" not in text
     assert r"\[" not in text
+
+
+def test_equations_are_numbered_on_each_page():
+    page = with_numbers('<div class="equation">a</div><div class="arithmatex">b</div><div class="equation">c</div>')
+    assert re.findall(r'<div class="equation" id="(.*?)"><a href="#(.*?)" aria-label="(.*?)">(.*?)</a>', page) == [
+        (f"equation-{n}", f"equation-{n}", f"Equation {n}", f"({n})") for n in (1, 2)
+    ]
+    assert page.endswith("c</div>")
 
 
 def test_what_is_no_formula_stays_as_it_is():

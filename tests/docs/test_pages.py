@@ -20,15 +20,20 @@ from grape_spec.coq.certify import (
     theorems_of,
     write_subjects,
 )
-from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
+from grape_spec.language.registry import CLAIMS, DEFINITIONS, DERIVATIONS, RETIRED
 from grape_spec.proof.examine import ClaimRecord, LineRecord, Mutants, PartRecord, WrongRecord, examine
 from grape_spec.proof.fingerprint import fingerprints, joint
+from grape_spec.render import as_dict
 
 import grape_verified
 from grape_verified.conformance import CONTRACTS, Finding, ledger
 from grape_verified.conformance.ledger import NOT_RUN, STATUSES, KernelRecord, Ledger, NotALedger, read
 from grape_verified.conformance.subjects import SUBJECTS, subject_of
 from grape_verified.docs import graph, markdown, pages, reference, site, verdicts
+from grape_verified.docs.citation import metadata
+from grape_verified.docs.claim_page import claim_page
+from grape_verified.docs.copies import copies
+from grape_verified.docs.equations import SCHEMA
 from tests.test_cli import call
 
 ROOT = Path(__file__).parents[2]
@@ -169,7 +174,8 @@ def test_what_is_certified_and_what_is_measured_is_everywhere_what_the_ledger_sa
     path = generated / "ledger.json"
     page = page_of(generated, id)
     assert f"· Coq: [{coq}](#in-coq) · kernels: [{kernels}](#implementation) ·" in page
-    assert page.split("## In Coq")[1].strip().startswith(f"**{coq}**")
+    evidence = page.split("## Evidence")[1].split("## False variants")[0]
+    assert f" · Coq: **{coq}** · kernels: **{kernels}**\n" in evidence
     assert page.split("## Implementation")[1].strip().startswith(f"**{kernels}**")
     row = next(line for line in page_of(generated, "index").splitlines() if f"../claims/{id}.md" in line)
     assert f"| {coq} | {kernels} |" in row
@@ -186,12 +192,92 @@ def test_what_is_certified_and_what_is_measured_is_everywhere_what_the_ledger_sa
     assert f"\nkernels: {kernels}\n" in shown
 
 
+def test_the_data_say_of_every_part_what_the_ledger_says(generated):
+    found, recorded = equations(generated), read(generated / "ledger.json")
+    for id, claim in CLAIMS.items():
+        parts, record = found[id]["parts"], recorded.of(claim)
+        assert [part["number"] for part in parts] == list(range(1, len(claim.parts) + 1))
+        assert [part["name"] for part in parts] == [part.name for part in claim.parts]
+        assert [part["coq"] for part in parts] == [recorded.certified_part(claim, part) for part in claim.parts]
+        told = [(part.status, part.scope) for part in record.parts] if record else [(NOT_RUN, "")] * len(parts)
+        assert [(part["status"], part["scope"]) for part in parts] == told
+    assert found["dpo.reward_shift"]["parts"][0]["status"] == "unknown"
+    assert found["sft.shift"]["parts"][0]["status"] == "refuted"
+
+
+def test_the_data_have_symbols_and_sources(generated):
+    gradient = equations(generated)["dpo.gradient"]
+    assert {"name": "β", "latex": r"\beta", "domain": "positive"}.items() <= gradient["symbols"][0].items()
+    assert gradient["source"]["key"] == "rafailov2023direct"
+    assert gradient["source"]["arxiv"] == "2305.18290"
+    assert gradient["definitions"] == ["dpo.sigmoid", "dpo.margin", "dpo.loss"]
+    assert equations(generated)["policy.softmax.shift"]["source"]["arxiv"] == ""
+
+
+def keys(data):
+    """Every key in a document."""
+    children = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
+    return set(data if isinstance(data, dict) else ()).union(*map(keys, children))
+
+
+def test_the_guide_explains_every_key_of_the_data(generated):
+    told = (ROOT / "docs" / "cite.md").read_text(encoding="utf-8").split("## For machines")[1]
+    data = json.loads((generated / "docs" / "equations.json").read_text(encoding="utf-8"))
+    assert data.pop("schema") == SCHEMA
+    assert keys(data) - set(data["recorded"]["versions"]) - {"created", "versions"} <= set(re.findall(r"`(\w+)`", told))
+
+
+def test_a_page_tells_reference_managers_what_it_is():
+    claim = CLAIMS["dpo.gradient"]
+    tags, linked = metadata(claim, "https://site/").values()
+    address = "https://site/claims/dpo.gradient/"
+    assert {"citation_title": claim.text.rstrip("."), "citation_public_url": address}.items() <= tags.items()
+    assert (linked["identifier"], linked["version"], linked["url"]) == (claim.id, claim.hash, address)
+    assert linked["isBasedOn"]["sameAs"] == "https://arxiv.org/abs/2305.18290"
+    assert linked["isBasedOn"]["author"][0] == {"@type": "Person", "name": "Rafailov, Rafael"}
+    without = metadata(CLAIMS["policy.softmax.shift"], "")
+    assert "citation_public_url" not in without["citation"]
+    assert not {"url", "isBasedOn"} & set(without["linked"])
+
+
 def test_a_claim_page_shows_what_coq_is_given(generated):
     for claim in CLAIMS.values():
-        page = page_of(generated, claim.id).split("## In Coq")[1].split("## False variants")[0]
+        page = page_of(generated, claim.id).split("<summary>In Coq</summary>")[1].split("</details>")[0]
         for part in claim.parts:
             assert f"```text\n{coq_statement_or_reason(part, claim)}\n```" in page
     assert "is_derive" in page_of(generated, "ppo.ratio.gradient")
+
+
+def test_a_claim_page_goes_from_the_statement_to_the_source(generated):
+    """What is stated, what it says, how it follows and how others do it are there to read; the evidence is folded."""
+    page = page_of(generated, "policy.softmax.jacobian")
+    order = (
+        "Statement", "In words", "Derivation", "Symbols", "Definitions", "Assumptions", "Conventions across libraries",
+        "Implementation", "Evidence", "False variants", "What it uses, and what uses it", "Source", "Cite this",
+    )  # fmt: skip
+    assert re.findall(r"^## (.*)$", page, re.MULTILINE) == list(order)
+    assert page.split("## In words")[1].split("##")[0].strip() == CLAIMS["policy.softmax.jacobian"].text
+    assert page.split("## Statement")[0].count("{ .action") == 1 + len(list(copies(CLAIMS["policy.softmax.jacobian"])))
+    evidence = page.split("## Evidence")[1].split("## False variants")[0]
+    titles = ["Proof", "Record of the checker", "In Coq"]
+    assert re.findall(r"^<details[^>]* markdown>\n<summary>(.*)</summary>", evidence, re.MULTILINE) == titles
+    assert " open" not in evidence
+
+
+def test_steps_are_unfolded_where_no_derivation_is_for_people():
+    stepwise = next(
+        c for c in CLAIMS.values() if c.parts[0].by.steps() and not any((c.id, p.name) in DERIVATIONS for p in c.parts)
+    )
+    assert '<details id="proof" open markdown>' in claim_page(stepwise, Ledger(), "", {})
+
+
+def test_statements_and_definitions_are_numbered_and_false_variants_are_not(generated):
+    mark = '<div class="equation" markdown>'
+    for claim in CLAIMS.values():
+        page = page_of(generated, claim.id)
+        numbered = len(claim.parts) + len(as_dict(claim)["definitions"])
+        assert page.split("## In words")[0].count(mark) == len(claim.parts)
+        assert page.split("## Assumptions")[0].count(mark) == page.count(mark) == numbered
 
 
 def test_certified_theorems_ship_with_the_pages(generated):

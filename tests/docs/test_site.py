@@ -11,6 +11,7 @@ from grape_spec.language.registry import CLAIMS
 from selenium.webdriver.common.keys import Keys
 
 from grape_verified import __version__
+from grape_verified.docs.copies import copies
 from grape_verified.docs.figures import CHAPTERS
 from tests.docs.browser import CHROMIUM, DRIVER, RECORDED, browser, built_once, served, troubles
 
@@ -124,6 +125,46 @@ def test_every_link_and_anchor_leads_somewhere(published, pages):
                 wrong.append((page, href))
     assert not wrong
     assert looked_at > 10 * len(CLAIMS)
+
+
+class Head(HTMLParser):
+    """What a page says in its head: the tags by name or property, its canonical address, and JSON-LD."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.canonical, self.linked, self.inside = {}, None, "", False
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        if tag == "meta" and values.get("content"):
+            self.tags[values.get("name") or values.get("property")] = values["content"]
+        elif tag == "link" and values.get("rel") == "canonical":
+            self.canonical = values["href"]
+        self.inside = tag == "script" and values.get("type") == "application/ld+json"
+
+    def handle_data(self, data):
+        self.linked += data if self.inside else ""
+
+
+def head(published, path):
+    parser = Head()
+    parser.feed((published / __version__ / path / "index.html").read_text(encoding="utf-8"))
+    return parser
+
+
+def test_a_page_can_be_cited_and_shared(published):
+    claim = CLAIMS["ppo.clip.gradient"]
+    found = head(published, f"claims/{claim.id}")
+    address = f"http://site.invalid/{__version__}/claims/{claim.id}/"
+    assert found.canonical == found.tags["og:url"] == found.tags["citation_public_url"] == address
+    assert found.tags["citation_title"] == claim.text.rstrip(".")
+    assert found.tags["og:description"] == claim.text
+    assert json.loads(found.linked)["identifier"] == claim.id
+    home = head(published, "")
+    assert home.tags["og:type"] == "website"
+    assert "citation_title" not in home.tags
+    card = home.tags["og:image"].removeprefix("http://site.invalid/")
+    assert (published / card).read_bytes().startswith(b"\x89PNG")
 
 
 def test_as_many_pages_of_claims_as_claims(published):
@@ -263,10 +304,12 @@ def test_a_reader_checks_a_derivation_to_its_assumptions(site, driver):
     driver.get(f"{site}{__version__}/claims/")
     follow(driver, "ppo.clip.gradient")
     shown = text(driver)
-    for heading in ("Statement", "Symbols", "Assumptions", "Proof", "Evidence", "False variants", "Source"):
+    for heading in ("Statement", "In words", "Symbols", "Assumptions", "Evidence", "False variants", "Source"):
         assert heading in shown
-    assert "SMT, exact difference quotient" in shown
     assert "fully proved" in shown
+    assert "SMT, exact difference quotient" not in shown
+    driver.find_element("xpath", "//summary[text()='Record of the checker']").click()
+    assert "SMT, exact difference quotient" in text(driver)
     follow(driver, "ppo.ratio.gradient")
     assert "The ratio is its own derivative" in text(driver)
     follow(driver, "ppo.ratio")
@@ -274,6 +317,20 @@ def test_a_reader_checks_a_derivation_to_its_assumptions(site, driver):
     driver.get(f"{site}{__version__}/claims/ppo.clip.gradient/")
     follow(driver, "what is assumed")
     assert "Assumed" in text(driver)
+
+
+def test_a_reader_copies_what_the_keyboard_chooses(site, driver):
+    driver.execute_cdp_cmd(
+        "Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    )
+    driver.get(f"{site}{__version__}/claims/ppo.clip.gradient/")
+    for copy in copies(CLAIMS["ppo.clip.gradient"]):
+        button = driver.find_element("xpath", f"//button[text()='Copy as {copy.name}']")
+        button.send_keys(Keys.ENTER)
+        until(driver, "return arguments[0].textContent === 'copied'", button)
+        script = "navigator.clipboard.readText().then(arguments[arguments.length - 1])"
+        assert driver.execute_async_script(script).strip() == copy.text
+        until(driver, f"return arguments[0].textContent === 'Copy as {copy.name}'", button)
 
 
 def test_a_reader_cites_an_equation_whose_address_exists(published, site, driver):
