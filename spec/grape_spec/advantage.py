@@ -500,7 +500,6 @@ whitened_in_place = define(
     "The same with the mean added back.",
     (number, centre, spread, eps),
     whitened() + centre,
-    tex=r"(w + \bar x)",
     source=HUANG,
 )
 

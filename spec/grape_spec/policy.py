@@ -306,7 +306,7 @@ j = index("j", P, "a prefix")
 next_token = family("next_token", Simplex, P, V, text="probability of each next token after prefix j", tex=r"\pi")
 end = index("end", V, "the end-of-sequence token", tex=r"\mathrm{eos}")
 completions = family(
-    "completions", Real, V, text="total probability of all completions once token v is appended", tex="M"
+    "completions", Real, V, text="total probability of all completions once token v is appended", tex="C"
 )
 
 completion_mass = define(

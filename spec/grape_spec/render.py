@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
 import sympy as sp
-from sympy.printing.latex import LatexPrinter
-from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
 from grape_spec.language.claims import Claim, Part, Wrong
-from grape_spec.language.definitions import IN_TEMPLATE, Definition
+from grape_spec.language.definitions import Definition
 from grape_spec.language.domains import IndexUpTo
-from grape_spec.language.expressions import Apply, At, Diff, OneSided, bound_things, substitute, symbols_of
+from grape_spec.language.expressions import Apply, At, Diff, OneSided, bound_things, symbols_of
 from grape_spec.language.registry import CLAIMS, DEFINITIONS, is_ours
 from grape_spec.language.symbols import DECLARATIONS
+from grape_spec.paper.layout import defined, displayed, inline
 
 _GREEK = {"pi": "π", "rho": "ρ", "theta": "θ", "beta": "β", "temperature": "τ", "label_smoothing": "ε"}
 
@@ -28,14 +26,13 @@ def unicode(expr: Any) -> str:
 
 
 def latex(expr: Any) -> str:
-    """LaTeX, without the dollar signs."""
-    return _Latex().doprint(expr)
+    """LaTeX for lines of its own, without the dollar signs."""
+    return displayed(expr)
 
 
 def latex_assuming(statement: Any, assuming: Iterable[Any]) -> str:
     """LaTeX of a statement and of the conditions that it holds under, without which it may well be false."""
-    conditions = r",\ ".join(latex(condition) for condition in assuming)
-    return latex(statement) + (rf" \quad \text{{assuming }} {conditions}" if conditions else "")
+    return displayed(statement, assuming)
 
 
 def domain_text(thing: Any) -> str:
@@ -160,7 +157,7 @@ def _definition_as_dict(entry: Definition) -> dict[str, Any]:
         "id": entry.id,
         "text": entry.text,
         "statement": f"{unicode(entry())} = {unicode(entry.body)}",
-        "latex": f"{latex(entry())} = {latex(entry.body)}",
+        "latex": defined(entry),
         "convention": entry.convention,
         "source": str(entry.source),
     }
@@ -182,37 +179,13 @@ def _part_as_dict(part: Part) -> dict[str, Any]:
         "latex": latex_assuming(part.statement, part.assuming),
         "statement_latex": latex(part.statement),
         "assuming": [unicode(condition) for condition in part.assuming],
-        "assuming_latex": [latex(condition) for condition in part.assuming],
+        "assuming_latex": [inline(condition) for condition in part.assuming],
         "rule": part.by.describe(),
         "steps": [
             {"expression": unicode(link.expr), "latex": latex(link.expr), "rule": link.by.describe()}
             for link in part.by.steps()
         ],
     }
-
-
-def _subscripted(tex: str, index: str) -> str:
-    """A symbol with an index, which joins a subscript that the symbol has already."""
-    own = re.fullmatch(r"(?P<base>[^_]+)_(?:\{(?P<long>.+)\}|(?P<short>\w))", tex)
-    return f"{own['base']}_{{{own['long'] or own['short']},{index}}}" if own else f"{tex}_{{{index}}}"
-
-
-#: What counts as one sign when LaTeX is looked at from outside: an argument in braces, then anything within delimiters.
-_GROUPS = (
-    (re.compile(r"\{[^{}]*\}"), "#"),
-    (re.compile(r"\\left\((?:(?!\\left\(|\\right\)).)*\\right\)"), "@"),
-    (re.compile(r"\([^()]*\)|\\Vert (?:(?!\\Vert).)*\\Vert"), "@"),
-)
-_ONE_PIECE = re.compile(r"(?:\\(?:bar|hat|tilde) \w|\\[A-Za-z]+|\w|@)#*(?P<scripts>(?:[_^](?:#|\w|\*)|')*)@?")
-
-
-def _one_piece(text: str, *, no_power: bool = False) -> bool:
-    """Whether LaTeX is one sign or name with its indices, powers and arguments, and not several side by side."""
-    for group, sign in _GROUPS:
-        while (shorter := group.sub(sign, text)) != text:
-            text = shorter
-    found = _ONE_PIECE.fullmatch(text)
-    return found is not None and not (no_power and re.search(r"[\^']", found["scripts"]))
 
 
 class _Unicode(StrPrinter):
@@ -299,99 +272,3 @@ class _Unicode(StrPrinter):
             for value, condition in expr.args
         ]
         return "{" + "; ".join(branches) + "}"
-
-
-class _Latex(LatexPrinter):
-    """Symbols and definitions by their declared LaTeX, sums over their whole range.
-
-    What is declared may be a product such as gᵀd, and a derivative reaches over all that follows it: both are bracketed
-    in a product and under a power.
-    """
-
-    def parenthesize(self, item: Any, level: int, is_neg: bool = False, strict: bool = False) -> str:
-        if isinstance(item, Apply | Diff | OneSided | At):
-            text = self._print(item)
-            under_a_power = level >= PRECEDENCE["Pow"]
-            return text if _one_piece(text, no_power=under_a_power) else rf"\left({text}\right)"
-        return super().parenthesize(item, level, is_neg, strict)
-
-    def _needs_mul_brackets(self, expr: Any, first: bool = False, last: bool = False) -> bool:
-        if isinstance(expr, Apply | Diff | OneSided | At):
-            return not _one_piece(self._print(expr))
-        return super()._needs_mul_brackets(expr, first, last)
-
-    def _print_Symbol(self, expr: sp.Symbol, style: str = "plain") -> str:
-        entry = DECLARATIONS.get(expr)
-        return entry.tex if entry else super()._print_Symbol(expr, style)
-
-    def _print_IndexedBase(self, expr: sp.IndexedBase) -> str:
-        return DECLARATIONS[expr].tex
-
-    def _print_Indexed(self, expr: sp.Indexed) -> str:
-        return _subscripted(self._print(expr.base), ",".join(self._print(i) for i in expr.indices))
-
-    def _print_Diff(self, expr: Diff) -> str:
-        return rf"\frac{{\partial}}{{\partial {self._print(expr.variable)}}} {self._bracketed(expr.expr)}"
-
-    def _print_OneSided(self, expr: OneSided) -> str:
-        side = "+" if expr.side > 0 else "-"
-        return (
-            rf"\left.\frac{{\partial^{{{side}}}}}{{\partial {self._print(expr.variable)}}} "
-            rf"{self._bracketed(expr.expr)}\right|_{{{self._print(expr.point)}}}"
-        )
-
-    def _print_At(self, expr: At) -> str:
-        return rf"\left.{self._print(expr.expr)}\right|_{{{self._print(expr.replaced)} = {self._print(expr.value)}}}"
-
-    def _print_Lambda(self, expr: sp.Lambda) -> str:
-        if isinstance(expr.expr, sp.Indexed) and expr.expr.indices == tuple(expr.signature):
-            return self._print(expr.expr.base)
-        names = ",".join(self._print(s) for s in expr.signature)
-        return rf"{names if len(expr.signature) == 1 else f'({names})'} \mapsto {self._print(expr.expr)}"
-
-    def _print_AppliedUndef(self, expr: Any) -> str:
-        arguments = ",".join(self._print(arg) for arg in expr.args)
-        return rf"{DECLARATIONS[expr.func].tex}\left({arguments}\right)"
-
-    def _print_Apply(self, expr: Apply) -> str:
-        definition = expr.definition
-        values = {DECLARATIONS[p].name: a for p, a in zip(definition.of, expr.arguments, strict=True)}
-        head = self._filled(definition.tex, values) if definition.tex else self._spelled(definition.id)
-        left = [
-            ("" if argument == parameter else f"{DECLARATIONS[parameter].tex} = ") + self._print(argument)
-            for _, parameter, argument in _shown_arguments(expr)
-            if f"{{{DECLARATIONS[parameter].name}}}" not in definition.tex
-        ]
-        inside = r",\ ".join(left)
-        return head + (rf"\left({inside}\right)" if left else "")
-
-    def _spelled(self, id: str) -> str:
-        words = id.partition(".")[2].replace("_", r"\ ")
-        return rf"\mathrm{{{words}}}"
-
-    def _filled(self, template: str, values: dict[str, Any]) -> str:
-        """The declared LaTeX with the arguments in it, bracketed where they are not alone between delimiters."""
-
-        def fill(match: re.Match[str]) -> str:
-            if match["family"]:
-                return self._entry(values[match["family"]], values[match["index"]])
-            if match["name"]:
-                before, after = template[: match.start()].rstrip(), template[match.end() :].lstrip()
-                alone = before[-1:] in ("(", "{", ",") and after[:1] in (")", "}", ",")
-                return (self._print if alone else self._bracketed)(values[match["name"]])
-            return match[0][0]
-
-        return IN_TEMPLATE.sub(fill, template)
-
-    def _entry(self, values: Any, index: Any) -> str:
-        """An entry of a family, or of what was put in its place."""
-        if isinstance(values, sp.Lambda):
-            return self._bracketed(substitute(values.expr, {values.signature[0]: index}))
-        return self._print(values[index])
-
-    def _bracketed(self, expr: Any) -> str:
-        text = self._print(expr)
-        atomic = Apply | sp.Symbol | sp.Indexed | sp.IndexedBase
-        a_family = isinstance(expr, sp.Lambda) and r"\mapsto" not in text
-        a_number = isinstance(expr, sp.Integer) and expr >= 0
-        return text if isinstance(expr, atomic) or a_family or a_number else rf"\left({text}\right)"

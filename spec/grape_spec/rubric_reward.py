@@ -98,7 +98,7 @@ divisor = define(
     "Divisor of the weighted sum of scores: the total trust; 1 by convention where that is 0.",
     (total,),
     cases((total, greater(total, 0)), (1, True)),
-    tex="K",
+    tex="K^{{+}}",
     convention=True,
 )
 

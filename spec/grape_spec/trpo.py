@@ -40,7 +40,6 @@ surrogate = define(
     "Surrogate objective of a token, to be maximised.",
     (logp, old_logp, advantage),
     ratio() * advantage,
-    tex=r"(\rho A)",
     source=SCHULMAN.eq(14),
 )
 

@@ -6,6 +6,7 @@ import grape_spec  # noqa: F401
 import pytest
 from grape_spec.language import At, Diff, OneSided, cases, delta, equals, iff, implies, sum_over
 from grape_spec.language.registry import CLAIMS, DEFINITIONS
+from grape_spec.paper.layout import inline
 from grape_spec.proof.mutate import mutants
 from grape_spec.render import as_dict, domain_text, latex, latex_assuming, unicode
 from sympy import Max, exp
@@ -85,15 +86,7 @@ def test_latex_says_what_is_assumed(id):
     for entry, data in zip(CLAIMS[id].parts, as_dict(CLAIMS[id])["parts"], strict=True):
         balanced(data["latex"])
         assert (r"\text{assuming }" in data["latex"]) == bool(entry.assuming)
-        assert all(latex(condition) in data["latex"] for condition in entry.assuming)
-
-
-@pytest.mark.parametrize("id", list(CLAIMS))
-def test_latex_puts_no_argument_in_its_own_place(id):
-    """Where an argument takes the place of another symbol, the two print differently."""
-    for entry in (*CLAIMS[id].parts, *CLAIMS[id].wrong):
-        for formula in (entry.statement, *entry.assuming):
-            assert not re.search(r"\\left\((.*,\\ )?([^ ,()]+) = \2(,|\\right)", latex(formula)), latex(formula)
+        assert all(inline(condition) in data["latex"] for condition in entry.assuming)
 
 
 @pytest.mark.parametrize("id", list(CLAIMS))
@@ -130,7 +123,7 @@ def test_arguments_are_named_where_they_are_not_the_first():
     from grape_spec.advantage import gae
 
     assert (unicode(gae(lam=0)), unicode(gae(next_advantage=0))) == ("gae(lam=0)", "gae(next_advantage=0)")
-    assert latex(gae(lam=0)) == r"A\left(\lambda = 0\right)"
+    assert latex(gae(lam=0)).endswith(r"& A \\[2pt] & \text{with } \lambda = 0 \end{aligned}")
 
 
 def test_an_index_joins_the_subscript_of_its_symbol():
@@ -172,22 +165,3 @@ def test_order_of_sums_is_outermost_first(words):
 
     total = sp.Sum(words.table[words.i, words.s], (words.s, 1, words.columns), (words.i, 1, words.rows))
     assert unicode(total).startswith("(Σ_{t_i≤t_rows} Σ_{t_s≤t_columns} ")
-
-
-def test_what_is_declared_as_a_product_is_bracketed_under_a_power_and_in_a_product():
-    shown = [latex(part.statement) for part in CLAIMS["trpo.cauchy_schwarz"].parts]
-    assert r"\left(g^{\top} d\right)^{2} \leq \left(d^{\top} F d\right) \left(x^{\top} F x\right)" in shown
-    assert r"\left(\log \pi_{v}\right) \pi_{v}" in latex(DEFINITIONS["head.entropy"].body)
-
-
-def test_a_derivative_is_bracketed_in_front_of_what_it_does_not_reach():
-    square = CLAIMS["reinforce.baseline.optimal"].parts[0].statement.lhs
-    assert r"\left(\frac{\partial}{\partial z_{k}} " in latex(square)
-    assert latex(square).rstrip("}").endswith(r"\right)^{2")
-    assert "(∂/∂logits[k] (log(softmax(a))))**2" in unicode(square)
-
-
-def test_one_sign_with_its_indices_and_arguments_is_not_bracketed():
-    shown = latex(DEFINITIONS["grape.trust"].body)
-    assert r"\left" not in shown
-    assert latex(DEFINITIONS["grpo.group_std"].body).count(r"\left") == 0
