@@ -121,7 +121,9 @@ def refuse_commands(script: tuple[str, ...]) -> None:
     Raises: NotCertified.
     """
     for line in "\n".join(script).splitlines():
-        found = re.search(r"(?:^|\.\s)[\s{}*+-]*([A-Z#]\w*)", line)
+        if "(*" in line:
+            raise NotCertified("the script holds a comment, behind which a command could stand")
+        found = re.search(r"(?:^|\.\s|[{}])[\s{}*+-]*([A-Z#]\w*)", line)
         if found is not None:
             raise NotCertified(f"the script holds the command {found[1]}")
 
@@ -153,7 +155,7 @@ def certify_all(session: Session, entries: Sequence[Certificate], limit: float) 
     used = {theorem_of(*use)[1] for entry in entries for use in entry.uses}
     beyond = [axiom for axiom in found if axiom not in AXIOMS and axiom.removeprefix("part.") not in used]
     if beyond:
-        raise NotCertified(f"it rests on {', '.join(beyond)}")
+        raise NotCertified(f"axioms that are not allowed: {', '.join(beyond)}")
     return tuple(axiom for axiom in found if axiom in AXIOMS)
 
 
@@ -173,8 +175,13 @@ def axioms_in(text: str) -> list[str]:
 
     Raises: NotCertified if the text is not what it prints.
     """
-    if "Closed under the global context" in text:
+    first, *lines = text.strip().splitlines() or [""]
+    if first == "Closed under the global context" and not lines:
         return []
-    if "Axioms:" not in text:
+    if first != "Axioms:":
         raise NotCertified("Coq did not say which axioms it uses")
-    return re.findall(r"^([\w.']+)(?:\s*:|\s*$)", text[text.index("Axioms:") + len("Axioms:") :], re.M)
+    named = [(line, re.match(r"([\w.']+)(?:\s*:|\s*$)", line)) for line in lines if not line[:1].isspace()]
+    for line, found in named:
+        if found is None:  # such as: f is assumed to be guarded
+            raise NotCertified(f"beyond axioms: {line}")
+    return [found[1] for _, found in named if found is not None]

@@ -49,6 +49,7 @@ from grape_spec.proof.fingerprint import fingerprints
 #: Seconds for each of the two theorems of a part.
 TIME_LIMIT = 60.0
 
+#: How the reason begins of a part that Coq accepts, but not all that it rests on. No other reason begins so.
 _RESTS = "it rests on"
 
 #: How the reason begins where Coq did not judge a text: the next run tries it again.
@@ -129,7 +130,7 @@ def with_what_they_use(claims: Iterable[Claim], kept: Kept) -> list[tuple[Claim,
     while todo:
         record = kept.get(todo[0])
         claim, part = claim_of(todo[0][0]), part_named(claim_of(todo[0][0]), todo.pop(0)[1])
-        for use in _uses(claim, part) if record is None else (named[use] for use in record.rests_on):
+        for use in _uses(claim, part) if record is None else (named[use] for use in record.rests_on if use in named):
             if use not in wanted:
                 wanted[use] = None
                 todo.append(use)
@@ -244,7 +245,7 @@ class Run:
         blank = replace(blank, rests_on=rests_on, hash=_joint_hash(entries))
         earlier = self._known.get(blank.hash)
         if earlier is not None and earlier.coq == coq:
-            return replace(earlier, claim=claim.id, part=part.name, read=read)
+            return replace(earlier, claim=claim.id, part=part.name, rests_on=rests_on, read=read)
         return _checked(session, entries, blank, limit)
 
 
@@ -266,20 +267,16 @@ def _joint_hash(entries: list[Certificate]) -> str:
 
 
 def settled(records: Iterable[CertificateRecord]) -> tuple[CertificateRecord, ...]:
-    """The records, where a part that rests on one that is not certified is not certified either."""
+    """The records, where a part that rests on one that is not certified, or on itself, is not certified either."""
     found = {label(record.claim, record.part): record for record in records}
-    while True:
-        fallen = {
-            name: missing
-            for name, record in found.items()
-            if record.status == CERTIFIED
-            and (missing := [use for use in record.rests_on if use not in found or found[use].status != CERTIFIED])
-        }
-        if not fallen:
-            return tuple(found.values())
-        for name, missing in fallen.items():
-            reason = f"{_RESTS} {', '.join(missing)}, not certified"
-            found[name] = replace(found[name], status=NOT_CERTIFIED, reason=reason)
+    waiting = {name: record.rests_on for name, record in found.items() if record.status == CERTIFIED}
+    stand: set[str] = set()
+    while new := {name for name, uses in waiting.items() if stand.issuperset(uses)} - stand:
+        stand |= new
+    for name in waiting.keys() - stand:
+        missing = ", ".join(use for use in waiting[name] if use not in stand)
+        found[name] = replace(found[name], status=NOT_CERTIFIED, reason=f"{_RESTS} {missing}, not certified")
+    return tuple(found.values())
 
 
 def certify_claims(

@@ -31,6 +31,9 @@ OUT_OF_TIME = "no answer within the time limit"
 #: Seconds by the clock after which a process that computes nothing is given up.
 IDLE = 120.0
 
+#: Seconds for each question that is asked of a process before it is believed.
+PROBE = 60.0
+
 LIBRARY = ("Definitions", "Tactics")
 
 HEADER = """From Coq Require Import Reals Lra Lia Psatz List Bool.
@@ -197,10 +200,28 @@ class Session:
         if answer.error:
             self.close()
             raise CoqMissing(f"coqtop does not load the library: {answer.error}")
+        if not self._judges():
+            self.close()
+            raise CoqMissing("coqtop does not check what it is given")
+
+    def _judges(self) -> bool:
+        """Whether the process tells true from false, for numbers that nobody knows before, and names what it assumes.
+
+        One that accepts all that it is given, or says the same of everything, would certify everything.
+        """
+        one, other, name = secrets.randbelow(1000), 1 + secrets.randbelow(1000), f"assumed_{secrets.token_hex(8)}"
+        proof = "Theorem probe : {} + {} = {}. Proof. ring. Qed."
+        refused = self._ask(f"Module probes. {proof.format(one, other, one + other - 1)}\nAbort All.", PROBE)
+        accepted = self._ask(proof.format(one, other, one + other), PROBE)
+        proof = f"Axiom {name} : False. Theorem other : False. Proof. exact {name}. Qed."
+        assumed = self._ask(f"{proof} Print Assumptions other.\nReset probes.", PROBE)
+        found = re.search(rf"^Axioms:\s+(?:probes\.)?{name}\b", assumed.text or "", re.M)
+        return bool(refused.error) and not accepted.error and not assumed.error and found is not None
 
     def _ask(self, text: str, limit: float) -> Answer:
         process = self._process
-        assert process is not None
+        if process is None:  # it ended, and did not answer what was asked before
+            return Answer(None)
         assert process.stdin is not None
         assert process.stdout is not None
         mark = f"mark_{secrets.token_hex(8)}"

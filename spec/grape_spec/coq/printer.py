@@ -46,7 +46,8 @@ def coq_name(thing: Any) -> str:
     """The Coq name of a symbol, family or function."""
     label = thing.label if isinstance(thing, sp.IndexedBase) else thing
     name = getattr(label, "name", None) or str(label)
-    ascii_name = re.sub(r"[^A-Za-z0-9_']", lambda found: f"u{ord(found[0]):x}", name.replace("′", "'"))
+    # No name of the language holds an apostrophe, so that α is not taken for a symbol that is named as its code is.
+    ascii_name = re.sub(r"[^A-Za-z0-9_']", lambda found: f"u'{ord(found[0]):x}'", name.replace("′", "'"))
     # A trailing underscore is added to what could be taken for a reserved word, a number, or a name of a script.
     taken = ascii_name in _RESERVED or re.fullmatch(r"_.*|[0-9'].*|.*_|[A-Z]+[a-z]*\d+|[a-z]\d+|H.*", ascii_name)
     return ascii_name + "_" if taken else ascii_name
@@ -54,19 +55,20 @@ def coq_name(thing: Any) -> str:
 
 def coq_id(id: str) -> str:
     """The Coq name of a definition or claim."""
-    return id.replace(".", "_")
+    name = id.replace(".", "_")
+    return name + "_" if name in _RESERVED else name
 
 
 def _fresh_variable(expr: sp.Basic) -> str:
     """A name for a varied entry that occurs nowhere in an expression."""
-    taken = {coq_name(thing) for thing in _mentioned(expr)}
+    taken = {coq_name(thing) for thing in mentioned(expr)}
     name = "x"
     while name in taken:
         name += "'"
     return name
 
 
-def _mentioned(expr: sp.Basic) -> set[Any]:
+def mentioned(expr: sp.Basic) -> set[Any]:
     """Every symbol, family and function in an expression, free or bound."""
     return {node.func if isinstance(node, AppliedUndef) else node for node in sp.preorder_traversal(expr)
             if isinstance(node, sp.Symbol | sp.IndexedBase | AppliedUndef)}  # fmt: skip

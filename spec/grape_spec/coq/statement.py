@@ -23,6 +23,7 @@ from grape_spec.coq.printer import (
     coq_id,
     coq_name,
     implicit_sizes,
+    mentioned,
     position,
     proposition,
     term,
@@ -54,6 +55,8 @@ def definition_text(id: str) -> str:
         if inner != id:
             definition_text(inner)  # raises if it has no form
     things = [*implicit_sizes(entry), *entry.of]
+    _refuse_hidden({*things, *mentioned(entry.body)}, [id, *definitions_of([entry.body])])
+    _refuse_other_sizes(entry)
     binders = " ".join(f"({coq_name(thing)} : {type_of(thing, [entry.body])})" for thing in things)
     if entry.recursion is not None:
         return _fixpoints(entry, binders)
@@ -79,6 +82,21 @@ def _fixpoints(entry: Any, binders: str) -> str:
         cases = f"  match {over} with\n  | O => {at_first}\n  | S {over} => {after}\n  end."
         lines.append(f"Fixpoint {coq_id(entry.id)}{suffix} {binders} {{struct {over}}} : {kind} :=\n{cases}")
     return "\n".join(lines)
+
+
+def _refuse_hidden(things: Iterable[Any], ids: Iterable[str]) -> None:
+    """A symbol under the name of a definition would be read in its place."""
+    names = {coq_id(id) + suffix for id in ids for suffix in ("", "_defined")}
+    for thing in things:
+        if coq_name(thing) in names:
+            raise Unstated(f"the symbol {thing} has the name of a definition in Coq")
+
+
+def _refuse_other_sizes(entry: Any) -> None:
+    """An inner definition over an axis whose size is an argument: its size follows in Coq, but not in SymPy."""
+    for node in entry.body.atoms(Apply):
+        for size in set(implicit_sizes(node.definition)) & set(entry.of):
+            raise Unstated(f"{entry.id} has the argument {size}, which {node.definition.id} takes from its families")
 
 
 def _lines_and(conditions: Iterable[str]) -> str:
@@ -186,6 +204,7 @@ def stated(
     things = quantified(statement, assuming)
     for id in definitions_of(formulas):
         definition_text(id)  # raises if it has no form
+    _refuse_hidden(set(things).union(*map(mentioned, formulas)), definitions_of(formulas))
     return Statement(
         tuple((coq_name(thing), type_of(thing, formulas)) for thing in things),
         tuple(h for thing in things for h in domain_of(thing, formulas, sizes or {})),

@@ -16,17 +16,19 @@ from sympy.core.function import AppliedUndef
 from sympy.logic.boolalg import Boolean
 
 from grape_spec.coq.printer import (
+    Unstated,
     added_and_taken,
     applied,
     argument,
     coq_name,
+    is_natural,
     one_sided,
     position,
     term,
     test,
     varied,
 )
-from grape_spec.language.domains import IndexUpTo, Naturals
+from grape_spec.language.domains import IndexUpTo, Naturals, Position
 from grape_spec.language.expressions import Apply, At, Diff, OneSided
 from grape_spec.language.symbols import DECLARATIONS, size_of_axis
 
@@ -51,6 +53,8 @@ def _defined(expr: sp.Basic) -> Iterator[str]:
         yield f"has_{one_sided(expr)} {term(expr.point)}"
     elif isinstance(expr, At):
         yield from defined(expr.value)
+        if (axis := size_of_axis(expr.replaced)) is not None:
+            yield from _on_axis(expr.value, axis)
         before = f"let {coq_name(expr.replaced)} := {argument(expr.replaced, expr.value)} in "
         yield from (f"({before}{condition})" for condition in defined(expr.expr))
     elif isinstance(expr, sp.Sum | sp.Product):
@@ -80,6 +84,8 @@ def _own_needs(expr: sp.Basic) -> Iterator[str]:
         sizes = DECLARATIONS[expr.base].sizes if expr.base in DECLARATIONS else ()
         for index, size in zip(expr.indices, sizes, strict=False):
             yield from _on_axis(index, size)
+    elif isinstance(expr, sp.KroneckerDelta) and all(map(is_natural, expr.args)):
+        yield from (need for arg in expr.args for need in _natural(arg))
     elif isinstance(expr, AppliedUndef):
         yield from (need for arg in expr.args if arg.is_integer for need in _natural(arg))
     elif isinstance(expr, Apply):
@@ -89,10 +95,13 @@ def _own_needs(expr: sp.Basic) -> Iterator[str]:
 
 
 def _arguments_fit(expr: Apply) -> Iterator[str]:
-    for thing, value in zip(expr.definition.of, expr.arguments, strict=True):
+    put = dict(zip(expr.definition.of, expr.arguments, strict=True))
+    for thing, value in put.items():
         domain = DECLARATIONS[thing].domain
         if isinstance(domain, IndexUpTo):
-            yield from _on_axis(value, domain.size)
+            yield from _on_axis(value, put.get(domain.size, domain.size))
+        elif isinstance(domain, Position) and put.get(domain.size, domain.size) != domain.size:
+            raise Unstated(f"{expr.definition.id}: {thing} leads along an axis of another size")
         elif isinstance(domain, Naturals) and not isinstance(value, sp.Symbol):
             yield from _natural(value)
             yield f"({domain.low} <= {position(value)})%nat"
@@ -114,6 +123,7 @@ def _natural(expr: sp.Expr) -> Iterator[str]:
 
 def _around_derivative(expr: Diff) -> Iterator[str]:
     x, before, point = varied(expr)
+    yield from defined(expr.variable)
     for condition in defined(expr.expr):
         yield f"locally {point} (fun {x} => {before}{condition})"
 
