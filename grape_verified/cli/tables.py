@@ -18,7 +18,7 @@ from rich.table import Table
 
 from grape_verified.conformance.ledger import KernelRecord, Ledger, Summary
 from grape_verified.conformance.report import Report
-from grape_verified.docs.derivations import verdict
+from grape_verified.docs.derivations import heading, verdict
 from grape_verified.docs.reference import contracts_about
 from grape_verified.docs.verdicts import Verdicts, kernel_verdict, verdicts
 
@@ -284,13 +284,16 @@ def _parts(parts: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 def _derivations(claim: Claim, seen: Ledger) -> Iterator[str]:
     """The derivations of the parts: a line of each, and below it the reason."""
     for part in claim.parts:
-        lines = DERIVATIONS.get((claim.id, part.name), ())
-        if lines:
+        stages = DERIVATIONS.get((claim.id, part.name), ())
+        if stages:
             name = f" [{part.name}]" if part.name else ""
             yield f"\nderivation{name}, lines checked: {verdict(claim, part, seen)}"
-            yield f"      {render.unicode(part.statement.args[0])}"
-        for line in lines:
-            yield f"    {line.sign} {render.unicode(line.expr)}\n        {line.reason}"
+        for stage in stages:
+            if said := heading(stage, render.unicode):
+                yield f"    {said}"
+            yield f"      {render.unicode(stage.start)}"
+            for line in stage.lines:
+                yield f"    {line.sign} {render.unicode(line.expr)}\n        {line.reason}"
 
 
 def _symbols(symbols: Iterable[Mapping[str, str]]) -> Iterator[str]:

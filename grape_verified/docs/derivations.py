@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from grape_spec.language.claims import Claim, Line, Part
+from grape_spec.language.claims import Claim, Line, Part, Stage
 from grape_spec.language.registry import CLAIMS, DERIVATIONS
 from grape_spec.proof.examine import refute_line
 from grape_spec.render import latex, unicode
@@ -23,14 +23,28 @@ class BrokenDerivation(Exception):
 
 def derivation(claim: Claim, part: Part, ledger: Ledger) -> str:
     """The derivation of a part, a row for each line: the relation, and the reason beside or below it."""
-    lines = DERIVATIONS.get((claim.id, part.name))
-    if lines is None:
+    stages = DERIVATIONS.get((claim.id, part.name), ())
+    if not stages:
         return ""
     name = [f"**{part.name}**"] if part.name else []
-    left = displayed(latex(part.statement.args[0]))
-    rows = "\n\n".join(map(_row, lines))
-    shown = f'<div class="derivation" markdown>\n\n{left}\n\n{rows}\n\n</div>'
-    return "\n\n".join([*name, shown, f"Each line is checked against the line before: {verdict(claim, part, ledger)}."])
+    checked = f"Each line is checked against the line before: {verdict(claim, part, ledger)}."
+    return "\n\n".join([*name, *map(_stage, stages), checked])
+
+
+def _stage(stage: Stage) -> str:
+    said = heading(stage, lambda expr: f"${latex(expr)}$")
+    rows = [displayed(latex(stage.start)), *map(_row, stage.lines)]
+    inside = "\n\n".join(rows)
+    return (f"{said}\n\n" if said else "") + f'<div class="derivation" markdown>\n\n{inside}\n\n</div>'
+
+
+def heading(stage: Stage, shown: Callable[[Any], str]) -> str:
+    """What the lines of an induction begin with: the depth, and at which depth the statement is known."""
+    if stage.depth is None:
+        return ""
+    if stage.given is None:
+        return f"By induction, first at depth {shown(stage.depth)}:"
+    return f"Then at depth {shown(stage.depth)}, where the statement holds at depth {shown(stage.given)}:"
 
 
 def _row(line: Line) -> str:
@@ -48,24 +62,25 @@ def verdict(claim: Claim, part: Part, ledger: Ledger) -> str:
 
 def as_dict(claim: Claim, part: Part) -> dict[str, Any]:
     """The derivation of a part as data, from the left side on; empty if it has none."""
-    lines = DERIVATIONS.get((claim.id, part.name), ())
     shown = [
-        {"sign": line.sign, "expression": unicode(line.expr), "latex": latex(line.expr), "reason": line.reason}
-        for line in lines
+        {"from": unicode(stage.start), "heading": heading(stage, unicode), "lines": [*map(_line_as_dict, stage.lines)]}
+        for stage in DERIVATIONS.get((claim.id, part.name), ())
     ]
-    return {"part": part.name, "from": unicode(part.statement.args[0]), "lines": shown} if shown else {}
+    return {"part": part.name, "stages": shown} if shown else {}
+
+
+def _line_as_dict(line: Line) -> dict[str, str]:
+    return {"sign": line.sign, "expression": unicode(line.expr), "latex": latex(line.expr), "reason": line.reason}
 
 
 def faults(ledger: Ledger) -> Iterator[str]:
     """What is wrong with derivations: lines that the ledger has as not proved; where it has none, those refuted now."""
-    for (id, name), lines in DERIVATIONS.items():
-        claim = CLAIMS[id]
-        part = next(part for part in claim.parts if part.name == name)
-        records = ledger.derivation(claim, part)
-        before = part.statement.args[0]
-        for number, line in enumerate(lines, 1):
+    for (id, name), stages in DERIVATIONS.items():
+        part = next(part for part in CLAIMS[id].parts if part.name == name)
+        records = ledger.derivation(CLAIMS[id], part)
+        steps = [step for stage in stages for step in stage.steps()]
+        for number, (before, line) in enumerate(steps, 1):
             status = records[number - 1].status if records else NOT_RUN
             if status not in ("proved", NOT_RUN) or (status == NOT_RUN and refute_line(part, before, line).refuted):
                 where = f"{id} [{name}]" if name else id
                 yield f"{where}: line {number} of its derivation does not follow: {line.reason}"
-            before = line.expr

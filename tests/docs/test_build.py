@@ -1,7 +1,6 @@
 """`grape-verified docs build`: a broken page fails it, and a wrong call is reported in one line."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from typer.testing import CliRunner
 
 from grape_verified.cli import app
 from grape_verified.docs import site
+from tests.tables import with_first_negated
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -60,8 +60,9 @@ def test_a_fault_fails_the_build_and_is_named(small, capfd, fault, named):
 
 def test_a_wrong_line_of_a_derivation_fails_the_build_and_is_named(small, monkeypatch):
     small.write_text("# Home\n", encoding="utf-8")
-    first, *others = DERIVATIONS["policy.softmax.jacobian", ""]
-    monkeypatch.setitem(_DERIVED, ("policy.softmax.jacobian", ""), (replace(first, expr=-first.expr), *others))
+    key = ("policy.softmax.jacobian", "")
+    first = DERIVATIONS[key][0].lines[0]
+    monkeypatch.setitem(_DERIVED, key, with_first_negated(key))
     result = built()
     assert result.exit_code == 1
     assert f"line 1 of its derivation does not follow: {first.reason}" in result.stderr

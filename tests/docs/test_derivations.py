@@ -11,6 +11,7 @@ from grape_spec.render import latex
 from grape_verified.conformance.ledger import Ledger, summarise
 from grape_verified.docs import derivations
 from grape_verified.docs.claim_page import claim_page
+from tests.tables import with_first_negated, with_lines
 
 KEY = ID, NAME = "policy.softmax.jacobian", ""
 
@@ -22,17 +23,17 @@ def recorded():
 @pytest.fixture
 def planted(monkeypatch):
     """The first line with its sign flipped; the lines as they were."""
-    lines = DERIVATIONS[KEY]
-    monkeypatch.setitem(_DERIVED, KEY, (replace(lines[0], expr=-lines[0].expr), *lines[1:]))
+    lines = DERIVATIONS[KEY][0].lines
+    monkeypatch.setitem(_DERIVED, KEY, with_first_negated(KEY))
     return lines
 
 
 def test_a_page_shows_every_line_with_its_reason_and_what_the_ledger_says():
     page = claim_page(CLAIMS[ID], recorded(), "", {})
     section = page.split("## Derivation")[1].split("## Symbols")[0]
-    for entry in DERIVATIONS[KEY]:
+    for entry in DERIVATIONS[KEY][0].lines:
         assert f"= {latex(entry.expr)}\n$$\n\n{entry.reason}\n" in section
-    count = len(DERIVATIONS[KEY])
+    count = len(DERIVATIONS[KEY][0].lines)
     assert f"Each line is checked against the line before: {count} of {count} proved." in section
     assert "the line before: not run." in claim_page(CLAIMS[ID], Ledger(), "", {})
     assert "## Derivation" not in claim_page(CLAIMS["policy.softmax.normalised"], Ledger(), "", {})
@@ -40,8 +41,8 @@ def test_a_page_shows_every_line_with_its_reason_and_what_the_ledger_says():
 
 def test_evidence_on_other_lines_does_not_count(monkeypatch):
     ledger = recorded()
-    first, *others = DERIVATIONS[KEY]
-    monkeypatch.setitem(_DERIVED, KEY, (replace(first, reason="other words"), *others))
+    other = with_lines(KEY, lambda lines: (replace(lines[0], reason="other words"), *lines[1:]))
+    monkeypatch.setitem(_DERIVED, KEY, other)
     assert derivations.verdict(CLAIMS[ID], CLAIMS[ID].parts[0], replace(ledger)) == "not run"
 
 
@@ -55,3 +56,13 @@ def test_a_wrong_line_is_named(planted, with_ledger):
 
 def test_no_line_of_the_package_is_wrong():
     assert list(derivations.faults(Ledger())) == []
+
+
+def test_an_induction_is_shown_with_its_first_depth_and_the_step():
+    page = claim_page(CLAIMS["policy.sequence.normalised"], Ledger(), "", {})
+    section = page.split("## Derivation")[1].split("## Symbols")[0]
+    first, then = DERIVATIONS["policy.sequence.normalised", "from any prefix"]
+    start = section.index("By induction, first at depth $0$:")
+    step = section.index("Then at depth $T + 1$, where the statement holds at depth $T$:")
+    assert start < section.index(first.lines[0].reason) < step < section.index(then.lines[0].reason)
+    assert f"$$\n{latex(then.start)}\n$$" in section[step:]

@@ -4,14 +4,31 @@ import re
 from dataclasses import replace
 
 import pytest
-from grape_spec.language import at_least, derive, equals, greater, holds, iff, line, sum_over
+from grape_spec.language import (
+    at_least,
+    derive,
+    derive_by_induction,
+    equals,
+    greater,
+    holds,
+    iff,
+    line,
+    recursive,
+    substitute,
+    sum_over,
+    symbol,
+)
+from grape_spec.language.claims import Stage
+from grape_spec.language.domains import Naturals
 from grape_spec.language.registry import _DERIVED, CLAIMS, DERIVATIONS, RegistryError, claim
 from grape_spec.policy import V
 from grape_spec.proof.examine import examine
 from grape_spec.proof.fingerprint import fingerprints
 from grape_spec.proof.prove import prove_lines
-from grape_spec.proof.rules import algebra, fact, finite_sum, smt, termwise
+from grape_spec.proof.rules import algebra, fact, finite_sum, over_depth, smt, termwise
 from sympy import Integer, log, symbols
+
+from tests.tables import with_lines
 
 
 def seen(id):
@@ -71,8 +88,8 @@ def test_a_line_that_its_rule_does_not_prove_makes_the_claim_unsound(words):
     assert [entry.status for entry in record.parts[0].derivation] == ["unknown", "proved"]
     assert (record.status, record.sound) == ("proved", False)
     bound = fact("kl.log_bound", part="bound", x=x)
-    first, last = DERIVATIONS["t.log", ""]
-    _DERIVED["t.log", ""] = (replace(first, by=smt(given=[bound])), last)
+    proved = with_lines(("t.log", ""), lambda lines: (replace(lines[0], by=smt(given=[bound])), lines[1]))
+    _DERIVED["t.log", ""] = proved
     assert examine("t.log").sound
 
 
@@ -88,8 +105,8 @@ def test_what_is_assumed_of_the_index_of_a_statement_is_not_assumed_of_all(words
     """Not in a line either that speaks of no such index but binds its name; an assumption on another is one on all."""
     u, i = words.u, words.i
     part = holds(at_least(u[vars(words)[own]], 0), assuming=[greater(u[i], 0)], by=smt())
-    lines = [line(sum_over(u[i], i), "no", sign="≥"), line(0, "no term is negative", sign="≥", by=termwise(0))]
-    assert prove_lines(part, lines)[1].status == status
+    lines = (line(sum_over(u[i], i), "no", sign="≥"), line(0, "no term is negative", sign="≥", by=termwise(0)))
+    assert prove_lines(part, [Stage(part.statement.args[0], lines)])[1].status == status
 
 
 def test_the_verdict_of_the_part_and_the_version_of_the_claim_stay(square):
@@ -110,8 +127,7 @@ def test_the_verdict_of_the_part_and_the_version_of_the_claim_stay(square):
 def test_whatever_changes_in_a_line_is_noticed(square, change):
     derive_square(*square)
     before = fingerprints()["t.square"]
-    first, last = DERIVATIONS["t.square", ""]
-    _DERIVED["t.square", ""] = (replace(first, **change), last)
+    _DERIVED["t.square", ""] = with_lines(("t.square", ""), lambda lines: (replace(lines[0], **change), lines[1]))
     assert fingerprints()["t.square"] != before
 
 
@@ -177,3 +193,67 @@ def test_a_part_has_one_derivation_and_those_of_the_package_are_not_added_to(squ
 def test_a_bound_is_derived_by_signs_that_lead_to_it(parts):
     derive("t.parts", line(1, "a square is not negative", sign="≥"), line(-1, "one is more", sign=">"), part="bound")
     assert [entry.status for entry in examine("t.parts").parts[1].derivation] == ["proved", "proved"]
+
+
+# -- induction ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def doubled(words):
+    """A recursion that adds twice a number at each depth, and what it is."""
+    depth = symbol("t_depth", Naturals("whole number", 0), "a depth")
+    total = recursive("t.total", "", (depth, words.x), depth, words.x, lambda before: before() + 2 * words.x, tex="t")
+    statement = equals(total(), (2 * depth + 1) * words.x)
+    claim("t.sum", "A sum.", holds(statement, by=over_depth(depth)))
+    return depth, total, words.x
+
+
+def test_a_step_may_use_the_statement_at_the_depth_before(doubled):
+    depth, total, x = doubled
+    right = substitute((2 * depth + 1) * x, {depth: depth + 1})
+    derive_by_induction(
+        "t.sum",
+        depth,
+        first=[line(x, "nothing is added yet")],
+        then=[line(total() + 2 * x, "once more"), line((2 * depth + 1) * x + 2 * x, "known"), line(right, "collect")],
+    )
+    assert [(entry.status, entry.rule) for entry in seen("t.sum")] == [
+        ("proved", "algebra"),
+        *[("proved", "algebra, given the statement at t_depth")] * 3,
+    ]
+
+
+def test_no_line_may_use_the_statement_at_its_own_depth(doubled):
+    """At the first depth nothing is known yet, and in the step only what holds at the depth before."""
+    depth, total, x = doubled
+    right = substitute((2 * depth + 1) * x, {depth: depth + 1})
+    derive_by_induction(
+        "t.sum",
+        depth,
+        first=[line(total() - 2 * depth * x, "of any depth"), line(x, "known")],
+        then=[line(total(depth + 2) - 2 * x, "at the depth after"), line(right + 0 * x, "known")],
+    )
+    assert [entry.status for entry in seen("t.sum")] == ["unknown", "unknown", "proved", "proved"]
+
+
+def test_a_wrong_step_is_refuted(doubled):
+    depth, total, x = doubled
+    right = substitute((2 * depth + 1) * x, {depth: depth + 1})
+    derive_by_induction(
+        "t.sum",
+        depth,
+        first=[line(x, "nothing is added yet")],
+        then=[line(total() + x, "a factor is lost"), line(right, "collect")],
+    )
+    assert [entry.status for entry in seen("t.sum")] == ["proved", "refuted", "refuted"]
+
+
+def test_what_is_no_induction_is_refused(doubled):
+    depth, _, x = doubled
+    with pytest.raises(RegistryError, match="by induction over t_x: expected an equation without assumptions, and a"):
+        derive_by_induction("t.sum", x, first=[line(x, "so")], then=[line(x, "so")])
+    with pytest.raises(RegistryError, match=r"at t_depth = 0: it ends at 2\*t_x, expected the right side, t_x"):
+        derive_by_induction("t.sum", depth, first=[line(2 * x, "so")], then=[line(x, "so")])
+    with pytest.raises(RegistryError, match=r"at t_depth = t_depth \+ 1: it ends at t_x"):
+        derive_by_induction("t.sum", depth, first=[line(x, "so")], then=[line(x, "so")])
+    assert ("t.sum", "") not in DERIVATIONS

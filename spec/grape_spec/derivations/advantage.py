@@ -3,18 +3,24 @@
 from sympy import sqrt
 
 from grape_spec.advantage import (
+    advantage_from,
     count,
+    counting,
     decay,
     discount,
     elapsed,
     eps,
     estimate,
+    following,
     freedom,
     kept,
     lam,
+    left,
     mean,
     next_advantage,
     next_value,
+    own_residual,
+    place,
     power,
     residual,
     spread,
@@ -22,8 +28,11 @@ from grape_spec.advantage import (
     token_return,
     value,
     variance,
+    weighted_residuals,
 )
-from grape_spec.language import derive, line, sum_over
+from grape_spec.advantage import weight as carried_weight
+from grape_spec.derivations.policy import KNOWN
+from grape_spec.language import derive, derive_by_induction, line, sum_over
 
 derive(
     "advantage.gae.returns",
@@ -71,4 +80,32 @@ derive(
     line(deviations / variance(centre=mean()), "the divisor is the same for all tokens: its square leaves the sum"),
     line(freedom(), "the variance is the same sum, divided by its degrees of freedom"),
     part="variance",
+)
+
+# A whole sequence, by induction over the number of tokens that are left.
+
+here, passed = counting[place], counting[place] * discount * lam + 1 - counting[place]
+rest = advantage_from(place=following[place])
+
+derive_by_induction(
+    "advantage.gae.recursion",
+    left,
+    first=[
+        line(0, "no token is left"),
+        line(carried_weight * advantage_from(left=0), "nor is there an advantage"),
+    ],
+    then=[
+        line(
+            here * carried_weight * own_residual
+            + weighted_residuals(place=following[place], carried_weight=carried_weight * passed),
+            "the residual of one token if it counts, and those that follow at a weight smaller by γλ",
+        ),
+        line(here * carried_weight * own_residual + carried_weight * passed * rest, KNOWN),
+        line(
+            carried_weight * (here * (own_residual + discount * lam * rest) + (1 - here) * rest),
+            "collect the weight; a token that does not count passes on what follows",
+        ),
+        line(carried_weight * advantage_from(left + 1), "this is the recursion of the advantage"),
+    ],
+    part="a whole sequence, at any weight",
 )

@@ -2,13 +2,16 @@
 
 from sympy import Integer, exp, log
 
-from grape_spec.derivations.policy import JACOBIAN, ONE_TERM, SCORE, SUM_TO_ONE
+from grape_spec.derivations.policy import JACOBIAN, KNOWN, ONE_MORE, ONE_TERM, SCORE, SUM_TO_ONE, ends, goes_on
 from grape_spec.kl import (
+    after,
+    carried,
     excess,
     expected,
     forward,
     forward_gradient,
     joint,
+    left,
     logp,
     next_token,
     one,
@@ -23,10 +26,12 @@ from grape_spec.kl import (
     reference,
     reverse,
     reverse_gradient,
+    sequence_divergence,
     token_divergence,
+    token_divergences,
     y,
 )
-from grape_spec.language import Diff, delta, derive, line, sum_over
+from grape_spec.language import Diff, delta, derive, derive_by_induction, line, sum_over
 from grape_spec.policy import a, j, k, logits, score, softmax, v
 from grape_spec.proof.rules import fact, smt, termwise
 
@@ -208,4 +213,33 @@ derive(
     line(reference[k] - softmax(k) + log_ratio_score, "the mean score is zero; the reference sums to one"),
     line(reference[k] - softmax(k) + reverse_gradient, "the last is the gradient of k₁ as a weight on the score"),
     line(Diff(reverse(), logits[k]) - Diff(forward(), logits[k]), "the gradients of the two divergences"),
+)
+
+# Whole sequences, by induction over the number of tokens that may still follow.
+
+own_term, next_prefix = carried + token_log_ratio, after[j, v]
+
+derive_by_induction(
+    "kl.chain_rule",
+    left,
+    first=[
+        line(carried, "no token is left: the log-ratio so far remains"),
+        line(carried + token_divergences(left=0), "nor is there a divergence to add"),
+    ],
+    then=[
+        line(
+            sum_over(
+                next_token[j, v] * (ends * own_term + goes_on * sequence_divergence(j=next_prefix, carried=own_term)),
+                v,
+            ),
+            ONE_MORE,
+        ),
+        line(sum_over(next_token[j, v] * (own_term + goes_on * token_divergences(j=next_prefix)), v), KNOWN),
+        line(
+            carried + token_divergence + sum_over(next_token[j, v] * goes_on * token_divergences(j=next_prefix), v),
+            "multiply out; the probabilities sum to one",
+        ),
+        line(carried + token_divergences(left + 1), "the divergence of this token, and of those that follow"),
+    ],
+    part="from any prefix",
 )

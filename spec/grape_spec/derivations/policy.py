@@ -2,16 +2,23 @@
 
 from sympy import Integer, exp, log
 
-from grape_spec.language import Diff, delta, derive, line, sum_over
+from grape_spec.language import Diff, delta, derive, derive_by_induction, line, sum_over
 from grape_spec.policy import (
     a,
+    after,
+    arrived,
+    end,
     entropy,
     fisher,
+    j,
     k,
     l,
+    left,
     log_softmax,
     logits,
+    next_token,
     scaled,
+    sequence_mass,
     shift,
     softmax,
     t,
@@ -28,6 +35,7 @@ SCORE = "the score is the one-hot vector minus the probabilities"
 JACOBIAN = "the Jacobian of the softmax"
 ONE_TERM = "the delta leaves one term; what does not depend on the token leaves the sum"
 SUM_TO_ONE = "the probabilities sum to one"
+KNOWN = "the statement at the depth before"
 
 total = sum_over(exp(logits[v]), v)
 tempered_total = sum_over(exp(logits[v] / temperature), v)
@@ -183,4 +191,24 @@ derive(
     ),
     line(sum_over(Diff(log(token_probability(t, theta)), theta), t), "the derivative of a finite sum"),
     part="score",
+)
+
+# Whole sequences, by induction over the number of tokens that may still follow.
+
+ends, goes_on = delta(v, end), 1 - delta(v, end)
+with_token = arrived * next_token[j, v]
+NONE_LEFT = "no token is left"
+ONE_MORE = "one token: it ends the sequence, or leads to the next prefix"
+
+derive_by_induction(
+    "policy.sequence.normalised",
+    left,
+    first=[line(arrived, "no token is left: the sequence is cut off here")],
+    then=[
+        line(sum_over(ends * with_token + goes_on * sequence_mass(j=after[j, v], arrived=with_token), v), ONE_MORE),
+        line(sum_over(ends * with_token + goes_on * with_token, v), KNOWN),
+        line(arrived * sum_over(next_token[j, v], v), "it ends or goes on; the probability so far leaves the sum"),
+        line(arrived, SUM_TO_ONE),
+    ],
+    part="from any prefix",
 )

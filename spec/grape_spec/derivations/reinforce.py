@@ -2,11 +2,11 @@
 
 from sympy import Integer, log
 
-from grape_spec.derivations.policy import JACOBIAN, ONE_TERM
+from grape_spec.derivations.policy import JACOBIAN, KNOWN, ONE_MORE, ONE_TERM
 from grape_spec.dpo import beta, reward
 from grape_spec.kl import expected, q, reference, reverse, y
-from grape_spec.language import Diff, delta, derive, line, sum_over
-from grape_spec.policy import a, j, k, logits, score, softmax, t, theta, v
+from grape_spec.language import Diff, delta, derive, derive_by_induction, line, sum_over
+from grape_spec.policy import a, j, k, left, logits, score, softmax, t, theta, v
 from grape_spec.reinforce import (
     G,
     baseline,
@@ -35,7 +35,27 @@ from grape_spec.reinforce import (
     token_loss,
     token_reward,
 )
-from grape_spec.responses import next_probability, prefix, row_logits
+from grape_spec.responses import (
+    all_products,
+    by_all_rewards,
+    by_rewards_to_go,
+    ends,
+    expected_reward,
+    goes_on,
+    next_prefix,
+    next_probability,
+    prefix,
+    products_so_far,
+    response_reward_at,
+    reward_left,
+    rewards_so_far,
+    row_logits,
+    score_times_reward_left,
+    scores_so_far,
+    step_reward,
+    token_score,
+    weighted_scores,
+)
 
 LOG_TRICK = "π times the derivative of log π is the derivative of π"
 
@@ -185,4 +205,149 @@ derive(
     line(-expected(token_reward[a] * score), "the score has expectation zero"),
     line(-policy_gradient, "this is the policy gradient"),
     part="in expectation",
+)
+
+# Whole responses, by induction over the number of tokens that may still follow.
+
+own, to_come = next_probability(j, v), expected_reward(j=next_prefix)
+later = Diff(to_come, own_logit)
+
+derive_by_induction(
+    "reinforce.policy_gradient",
+    left,
+    first=[
+        line(response_reward_at[j] * scores_so_far, "no token is left"),
+        line(
+            scores_so_far * expected_reward(left=0) + Diff(expected_reward(left=0), own_logit),
+            "the reward of the response does not depend on the policy",
+        ),
+    ],
+    then=[
+        line(
+            sum_over(
+                own
+                * (
+                    ends * response_reward_at[next_prefix] * (scores_so_far + token_score)
+                    + goes_on * weighted_scores(j=next_prefix, scores_so_far=scores_so_far + token_score)
+                ),
+                v,
+            ),
+            ONE_MORE,
+        ),
+        line(
+            sum_over(
+                own
+                * (
+                    ends * response_reward_at[next_prefix] * (scores_so_far + token_score)
+                    + goes_on * ((scores_so_far + token_score) * to_come + later)
+                ),
+                v,
+            ),
+            KNOWN,
+        ),
+        line(
+            scores_so_far * expected_reward(left + 1)
+            + sum_over(
+                own * token_score * (ends * response_reward_at[next_prefix] + goes_on * to_come)
+                + own * goes_on * later,
+                v,
+            ),
+            "the scores so far weight the expected reward",
+        ),
+        line(
+            scores_so_far * expected_reward(left + 1) + Diff(expected_reward(left + 1), own_logit),
+            "the product rule: π times the score of the token is the derivative of π",
+        ),
+    ],
+    part="from any prefix",
+)
+
+reward_now = step_reward[j, v]
+more_rewards, more_scores = rewards_so_far + reward_now, scores_so_far + token_score
+after_it = goes_on * reward_left(j=next_prefix)
+what_comes = scores_so_far * reward_left(left + 1) + score_times_reward_left(left + 1)
+
+derive_by_induction(
+    "reinforce.reward_to_go",
+    left,
+    first=[
+        line(scores_so_far * rewards_so_far, "no token is left"),
+        line(
+            scores_so_far * rewards_so_far + scores_so_far * reward_left(left=0) + score_times_reward_left(left=0),
+            "nor is there a reward to come",
+        ),
+    ],
+    then=[
+        line(
+            sum_over(
+                own
+                * (
+                    ends * more_scores * more_rewards
+                    + goes_on * by_all_rewards(j=next_prefix, scores_so_far=more_scores, rewards_so_far=more_rewards)
+                ),
+                v,
+            ),
+            ONE_MORE,
+        ),
+        line(
+            sum_over(
+                own
+                * (
+                    more_scores * more_rewards
+                    + more_scores * after_it
+                    + goes_on * score_times_reward_left(j=next_prefix)
+                ),
+                v,
+            ),
+            KNOWN,
+        ),
+        line(
+            scores_so_far * rewards_so_far + rewards_so_far * sum_over(own * token_score, v) + what_comes,
+            "multiply out: the scores so far and that of the token, each times the rewards to come",
+        ),
+        line(scores_so_far * rewards_so_far + what_comes, "the score has expectation zero"),
+    ],
+    part="weighted by all rewards",
+)
+
+derive_by_induction(
+    "reinforce.reward_to_go",
+    left,
+    first=[
+        line(products_so_far, "no token is left"),
+        line(
+            products_so_far + scores_so_far * reward_left(left=0) + score_times_reward_left(left=0),
+            "nor is there a reward to come",
+        ),
+    ],
+    then=[
+        line(
+            sum_over(
+                own
+                * (
+                    ends * all_products
+                    + goes_on * by_rewards_to_go(j=next_prefix, scores_so_far=more_scores, products_so_far=all_products)
+                ),
+                v,
+            ),
+            ONE_MORE,
+        ),
+        line(
+            sum_over(
+                own * (all_products + more_scores * after_it + goes_on * score_times_reward_left(j=next_prefix)),
+                v,
+            ),
+            KNOWN,
+        ),
+        line(
+            products_so_far
+            + scores_so_far * sum_over(own * (reward_now + after_it), v)
+            + sum_over(
+                own * (token_score * (reward_now + after_it) + goes_on * score_times_reward_left(j=next_prefix)), v
+            ),
+            "multiply out: the scores so far and that of the token, each times the rewards to come",
+        ),
+        line(products_so_far + what_comes, "these are the rewards to come, and the scores to come times theirs"),
+    ],
+    part="weighted by the rewards to go",
 )

@@ -2,17 +2,25 @@
 
 from sympy import log, sqrt
 
-from grape_spec.derivations.policy import JACOBIAN, ONE_TERM, SCORE
-from grape_spec.language import At, Diff, delta, derive, line, sum_over
+from grape_spec.derivations.policy import JACOBIAN, KNOWN, ONE_TERM, SCORE, ends, goes_on
+from grape_spec.language import At, Diff, delta, derive, derive_by_induction, line, substitute, sum_over
 from grape_spec.policy import a, k, l, logits, logp, softmax, v
 from grape_spec.policy_improvement import (
+    advantage_sum,
+    after,
     continuation_value,
+    expected_reward,
     j,
     later_gain,
+    left,
     new_next_token,
+    next_token,
     prefix_advantage,
+    prefix_reward,
     prefix_value,
+    worth,
 )
+from grape_spec.policy_improvement import gain as total_gain
 from grape_spec.ppo import advantage, old_logp, ratio
 from grape_spec.trpo import (
     along_solution,
@@ -189,4 +197,38 @@ derive(
         "the value of a token less that of the prefix is its advantage",
     ),
     part="one token more",
+)
+
+new_reward, old_reward = expected_reward(j=after[j, v], next_token=new_next_token), expected_reward(j=after[j, v])
+worth_of = ends * prefix_reward[j] + goes_on * old_reward
+
+derive_by_induction(
+    "trpo.performance_difference",
+    left,
+    first=[
+        line(0, "no token is left"),
+        line(substitute(total_gain, {left: 0}), "under both policies the reward is that of the prefix"),
+    ],
+    then=[
+        line(
+            sum_over(new * (prefix_advantage(v, continuation_value=worth) + goes_on * advantage_sum(j=after[j, v])), v),
+            "the advantage of one token, and of those that follow if it does not end the response",
+        ),
+        line(
+            sum_over(new * (prefix_advantage(v, continuation_value=worth) + goes_on * (new_reward - old_reward)), v),
+            KNOWN,
+        ),
+        line(
+            sum_over(new * (worth_of + goes_on * (new_reward - old_reward)), v)
+            - sum_over(next_token[j, v] * worth_of, v),
+            "an advantage is what a token is worth, less what the prefix is",
+        ),
+        line(
+            sum_over(new * (ends * prefix_reward[j] + goes_on * new_reward), v)
+            - sum_over(next_token[j, v] * worth_of, v),
+            "the old rewards under the new policy cancel",
+        ),
+        line(substitute(total_gain, {left: left + 1}), "these are the expected rewards"),
+    ],
+    part="responses of at most T tokens",
 )

@@ -37,14 +37,14 @@ from grape_spec.language.expressions import (
     unfold,
 )
 from grape_spec.language.recursions import recursive
-from grape_spec.language.registry import claim, define, derive
+from grape_spec.language.registry import claim, define, derive, derive_by_induction
 from grape_spec.language.sources import DERIVED, Source
 from grape_spec.language.symbols import family, function, index, symbol
 
 __all__ = [
     "DERIVED", "Apply", "At", "Claim", "Definition", "Diff", "Line", "Mask", "NonNegative", "OneHot", "OneSided",
     "Open", "Part", "PositionOn", "Positive", "Real", "Simplex", "Size", "Smooth", "SmoothPositive", "Source",
-    "Wrong", "at_least", "at_most", "cases", "claim", "clip", "define", "delta", "derive", "differs", "equals",
-    "family", "function", "greater", "holds", "iff", "implies", "index", "less", "line", "product_over",
-    "recursive", "substitute", "sum_over", "symbol", "unfold", "wrong",
+    "Wrong", "at_least", "at_most", "cases", "claim", "clip", "define", "delta", "derive", "derive_by_induction",
+    "differs", "equals", "family", "function", "greater", "holds", "iff", "implies", "index", "less", "line",
+    "product_over", "recursive", "substitute", "sum_over", "symbol", "unfold", "wrong",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -77,6 +77,29 @@ class Line:
     def after(self, before: sp.Expr) -> Relational:
         """The statement that this line makes, given the expression before."""
         return RELATIONS[self.sign](before, self.expr, evaluate=False)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A chain of lines in a derivation: the whole of it, or the first depth or the next one of an induction.
+
+    Arguments:
+        start: the expression that the first line follows.
+        depth: what the depth of the recursion is here; None outside of an induction.
+        given: the depth at which the statement may be used: that before; None where it may not.
+    """
+
+    start: sp.Expr
+    lines: tuple[Line, ...]
+    depth: sp.Expr | None = None
+    given: sp.Symbol | None = None
+
+    def steps(self) -> Iterator[tuple[sp.Expr, Line]]:
+        """Each line, with the expression before it."""
+        before = self.start
+        for entry in self.lines:
+            yield before, entry
+            before = entry.expr
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from typing import Any
 import sympy as sp
 from sympy.logic.boolalg import Boolean
 
-from grape_spec.language.claims import RELATIONS, Claim, Line, Part, Wrong, as_tuple
+from grape_spec.language.claims import RELATIONS, Claim, Line, Part, Stage, Wrong, as_tuple
 from grape_spec.language.definitions import IN_TEMPLATE, Definition
 from grape_spec.language.domains import Domain, Positive, Real
-from grape_spec.language.expressions import Apply, bound_things, symbols_of
+from grape_spec.language.expressions import Apply, bound_things, substitute, symbols_of
 from grape_spec.language.grammar import (
     NotInLanguage,
     instances_in,
@@ -25,18 +25,18 @@ from grape_spec.language.grammar import (
     shown,
 )
 from grape_spec.language.sources import DERIVED, Source
-from grape_spec.language.symbols import DECLARATIONS, Declarable
+from grape_spec.language.symbols import DECLARATIONS, Declarable, lowest_of
 
 _DEFINED: dict[str, Definition] = {}
 _CLAIMED: dict[str, Claim] = {}
-_DERIVED: dict[tuple[str, str], tuple[Line, ...]] = {}
+_DERIVED: dict[tuple[str, str], tuple[Stage, ...]] = {}
 
 #: Every definition and claim, to be read: `define` and `claim` add to them, and nothing takes away or replaces.
 DEFINITIONS: Mapping[str, Definition] = MappingProxyType(_DEFINED)
 CLAIMS: Mapping[str, Claim] = MappingProxyType(_CLAIMED)
 
-#: The derivations for people, by the id of a claim and the name of its part; `derive` adds to them.
-DERIVATIONS: Mapping[tuple[str, str], tuple[Line, ...]] = MappingProxyType(_DERIVED)
+#: The derivations for people, by the id of a claim and the name of its part; `derive` and `derive_by_induction` add.
+DERIVATIONS: Mapping[tuple[str, str], tuple[Stage, ...]] = MappingProxyType(_DERIVED)
 
 #: Ids of former claims, with the reason for their removal; an id is never used again.
 RETIRED: dict[str, str] = {}
@@ -241,54 +241,90 @@ def derive(id: str, *lines: Line, part: str = "") -> None:
             the right side, or by signs that do not show the relation; for a line that repeats the one before, that
             speaks of what the statement does not, or that rests on what the claim does not use.
     """
+    claim, own, where = _underived(id, part)
+    if len(lines) < 2:
+        raise RegistryError(f"{where}: got {len(lines)} lines, expected two or more: one alone repeats the statement")
+    left, right = own.statement.args
+    _refuse_lines(where, claim, own, Stage(left, lines), right)
+    _DERIVED[id, part] = (Stage(left, lines),)
+
+
+def derive_by_induction(
+    id: str, over: sp.Symbol, *, first: Sequence[Line], then: Sequence[Line], part: str = ""
+) -> None:
+    """Enter a derivation for people by induction over the depth of a recursion.
+
+    Arguments:
+        over: the depth.
+        first: the lines at the first depth, from the left side to the right side.
+        then: the lines at the next depth, where the statement is known at ``over``, for every value of its symbols.
+
+    Raises: as `derive`.
+    """
+    claim, own, where = _underived(id, part)
+    if not isinstance(own.statement, sp.Eq) or own.assuming or lowest_of(over) is None:
+        raise RegistryError(f"{where}: by induction over {over}: expected an equation without assumptions, and a depth")
+    lowest = sp.Integer(lowest_of(over))
+    stages = []
+    for depth, given, lines in ((lowest, None, as_tuple("first", first)), (over + 1, over, as_tuple("then", then))):
+        left, right = (substitute(side, {over: depth}) for side in own.statement.args)
+        stages.append(Stage(left, lines, depth, given))
+        _refuse_lines(f"{where} at {over} = {depth}", claim, own, stages[-1], right)
+    _DERIVED[id, part] = tuple(stages)
+
+
+def _underived(id: str, part: str) -> tuple[Claim, Part, str]:
+    """The claim and its part, which has no derivation yet, and how an error names it."""
     claim = claim_of(id)
     where = f"{id}: the derivation{f' of {part!r}' if part else ''}"
-    names = [own.name for own in claim.parts]
-    if part not in names:
-        raise RegistryError(f"{where}: there is no part {part!r}, expected one of {names}")
+    found = {own.name: own for own in claim.parts}
+    if part not in found:
+        raise RegistryError(f"{where}: there is no part {part!r}, expected one of {[*found]}")
     if (id, part) in DERIVATIONS or is_ours(id):
         raise RegistryError(f"{where}: a claim of this package, or a part with a derivation, takes no further one")
-    position = names.index(part)
-    _refuse_lines(where, claim.parts[position], lines)
-    for number, entry in enumerate(lines, 1):
-        with _named(f"{where}, line {number}"):
-            refuse_foreign_number(entry.expr)
-            if entry.by is not None:
-                refuse_foreign_rule(entry.by)
-        for use in () if entry.by is None else entry.by.uses():
-            if use not in ("", id, *claim.uses):
-                raise RegistryError(f"{where}, line {number}: rests on {use}: add it to the uses of the claim")
-        for used in instances_in(entry.by):
-            _refuse_instance(id, used, claim.parts[:position])
-    _DERIVED[id, part] = lines
+    return claim, found[part], where
 
 
-def _refuse_lines(where: str, part: Part, lines: tuple[Line, ...]) -> None:
-    """Refuse lines that could not be a derivation of a statement, whatever the engines say of each."""
+def _refuse_lines(where: str, claim: Claim, part: Part, stage: Stage, right: sp.Expr) -> None:
+    """Refuse lines that could not lead to the right side, whatever the engines say of each."""
     sign = next((sign for sign, kind in RELATIONS.items() if type(part.statement) is kind), None)
     if sign is None:
         raise RegistryError(f"{where}: got the statement {shown(part.statement)}, expected an equation or a bound")
-    if len(lines) < 2:
-        raise RegistryError(f"{where}: got {len(lines)} lines, expected two or more: one alone repeats the statement")
-    before, right = part.statement.args
-    for number, entry in enumerate(lines, 1):
+    end = stage.start
+    for number, entry in enumerate(stage.lines, 1):
         at = f"{where}, line {number}"
         _refuse_unless(entry, Line, at, "line(expression, reason)")
-        if not isinstance(entry.reason, str) or not entry.reason.strip():
-            raise RegistryError(f"{at}: reason: got {shown(entry.reason)}, expected a few words")
+        _refuse_line(at, claim, part, entry)
         if entry.sign not in _LEADING_TO[sign]:
             raise RegistryError(f"{at}: sign: got {entry.sign!r}, expected one of {_LEADING_TO[sign]} for a {sign}")
-        if entry.expr == before:
+        if entry.expr == end:
             raise RegistryError(f"{at}: it repeats the one before")
-        for thing in symbols_of(entry.expr) - part.symbols:
-            raise RegistryError(f"{at}: {thing} is not in the statement")
-        if entry.by is not None and not entry.by.at_sizes().items() <= part.by.at_sizes().items():
-            raise RegistryError(f"{at}: it is checked at other sizes than the statement is proved")
-        before = entry.expr
-    if before != right:
-        raise RegistryError(f"{where}: it ends at {shown(before)}, expected the right side, {shown(right)}")
-    if sign in "<>" and all(entry.sign != sign for entry in lines):
+        end = entry.expr
+    if end != right:
+        raise RegistryError(f"{where}: it ends at {shown(end)}, expected the right side, {shown(right)}")
+    if sign in "<>" and all(entry.sign != sign for entry in stage.lines):
         raise RegistryError(f"{where}: no line is strict, but the statement is")
+
+
+def _refuse_line(at: str, claim: Claim, part: Part, entry: Line) -> None:
+    """Refuse a line that is not in the language, or that speaks of or rests on what the claim does not."""
+    if not isinstance(entry.reason, str) or not entry.reason.strip():
+        raise RegistryError(f"{at}: reason: got {shown(entry.reason)}, expected a few words")
+    with _named(at):
+        refuse_foreign_number(entry.expr)
+        if entry.by is not None:
+            refuse_foreign_rule(entry.by)
+    for thing in symbols_of(entry.expr) - part.symbols:
+        raise RegistryError(f"{at}: {thing} is not in the statement")
+    if entry.by is None:
+        return
+    for use in entry.by.uses():
+        if use not in ("", claim.id, *claim.uses):
+            raise RegistryError(f"{at}: rests on {use}: add it to the uses of the claim")
+    for used in instances_in(entry.by):
+        _refuse_instance(claim.id, used, claim.parts[: claim.parts.index(part)])
+    if not entry.by.at_sizes().items() <= part.by.at_sizes().items():
+        raise RegistryError(f"{at}: it is checked at other sizes than the statement is proved")
 
 
 #: The signs of lines that together lead to the sign of a statement; to a strict one, with a strict one among them.

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 
 import sympy as sp
 
-from grape_spec.language.claims import Claim, Line, Part, Wrong
+from grape_spec.language.claims import Claim, Line, Part, Stage, Wrong
 from grape_spec.language.registry import DERIVATIONS, claim_of
 from grape_spec.proof.audit import (
     Condition,
@@ -278,26 +278,28 @@ def _examine_part(claim_id: str, part: Part, proof: Proof, earlier: tuple[Part, 
 
 def examine_lines(claim_id: str, part: Part, earlier: tuple[Part, ...]) -> tuple[LineRecord, ...]:
     """Check each line of the derivation of a part against the line before: prove it, and try to refute it."""
-    lines = DERIVATIONS.get((claim_id, part.name), ())
-    proofs = prove_lines(part, lines, claim_id=claim_id, earlier=earlier) if lines else []
-    before, records = part.statement.args[0], []
-    for line, proof in zip(lines, proofs, strict=True):
-        rule = line_rule(part, before, line)
-        found = refute_line(part, before, line)
-        records.append(
-            LineRecord(
-                sign=line.sign,
-                expression=unicode(line.expr),
-                reason=line.reason,
-                rule=rule.describe(),
-                status="refuted" if found.refuted else proof.status,
-                why_not=proof.reason,
-                witness=found.witness,
-                seconds=proof.seconds,
-            )
-        )
-        before = line.expr
-    return tuple(records)
+    stages = DERIVATIONS.get((claim_id, part.name), ())
+    steps = [(stage, before, line) for stage in stages for before, line in stage.steps()]
+    proofs = prove_lines(part, stages, claim_id=claim_id, earlier=earlier) if steps else []
+    return tuple(
+        _line_record(part, stage, before, line, proof)
+        for (stage, before, line), proof in zip(steps, proofs, strict=True)
+    )
+
+
+def _line_record(part: Part, stage: Stage, before: sp.Expr, line: Line, proof: Proof) -> LineRecord:
+    found = refute_line(part, before, line)
+    rule = line_rule(part, before, line).describe()
+    return LineRecord(
+        sign=line.sign,
+        expression=unicode(line.expr),
+        reason=line.reason,
+        rule=rule if stage.given is None or line.by else f"{rule}, given the statement at {stage.given}",
+        status="refuted" if found.refuted else proof.status,
+        why_not=proof.reason,
+        witness=found.witness,
+        seconds=proof.seconds,
+    )
 
 
 def refute_line(part: Part, before: sp.Expr, line: Line) -> Search:

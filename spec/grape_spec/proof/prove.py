@@ -9,9 +9,8 @@ from time import perf_counter
 from typing import Any, Literal
 
 import sympy as sp
-from sympy.logic.boolalg import Boolean
 
-from grape_spec.language.claims import Claim, Line, Part
+from grape_spec.language.claims import Claim, Line, Part, Stage
 from grape_spec.language.definitions import Definition
 from grape_spec.language.expressions import Apply
 from grape_spec.language.registry import CLAIMS, DEFINITIONS, RegistryError
@@ -22,6 +21,7 @@ from grape_spec.proof.facts import Fact
 from grape_spec.proof.needs import needs_of
 from grape_spec.proof.normal_form import shown_positive
 from grape_spec.proof.rules import RULES, Algebra, FiniteSum, Rule, Smt
+from grape_spec.proof.rules.depth import agree_one_deeper
 from grape_spec.proof.rules.rule import Step, refuse_without_value
 
 #: Seconds of processor time that the proof of one part may take.
@@ -54,16 +54,12 @@ def prove(part: Part, *, claim_id: str = "", earlier: tuple[Part, ...] = ()) -> 
 
 
 def prove_lines(
-    part: Part, lines: Sequence[Line], *, claim_id: str = "", earlier: tuple[Part, ...] = ()
+    part: Part, stages: Sequence[Stage], *, claim_id: str = "", earlier: tuple[Part, ...] = ()
 ) -> list[Proof]:
     """What a rule says of each line of a derivation: that it follows from the line before as the part assumes."""
     context = _context(part, claim_id, earlier)
-    before, proofs = part.statement.args[0], []
-    for line in lines:
-        link = Step(line.expr, line_rule(part, before, line))
-        proofs.append(_outcome(partial(_line_scope, part, link, line.after(before), context), context))
-        before = line.expr
-    return proofs
+    steps = [(before, line, stage.given) for stage in stages for before, line in stage.steps()]
+    return [_outcome(partial(_line_scope, part, *step, context), context) for step in steps]
 
 
 def line_rule(part: Part, before: sp.Expr, line: Line) -> Rule:
@@ -77,10 +73,14 @@ def line_rule(part: Part, before: sp.Expr, line: Line) -> Rule:
     return FiniteSum() if sums and not sizes else Algebra(tuple(sizes.items()))
 
 
-def _line_scope(part: Part, link: Step, statement: Boolean, context: Context) -> str:
+def _line_scope(part: Part, before: sp.Expr, line: Line, given: sp.Symbol | None, context: Context) -> str:
+    link, statement = Step(line.expr, line_rule(part, before, line)), line.after(before)
     _refuse_foreign(link)
     _refuse_unshown((statement, link))
     needs_of(link.expr)
+    if given is not None and line.by is None:
+        refuse_without_value(link.expr, context)
+        return agree_one_deeper(statement, part.statement, given, context)
     scope = link.prove(statement, context, part.by.at_sizes())
     _refuse_unnamed(context)
     return scope

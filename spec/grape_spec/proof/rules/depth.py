@@ -110,6 +110,19 @@ def over_depth(over: sp.Symbol, *, given: Iterable[Fact] = ()) -> Rule:
     return OverDepth(over, facts_in(given))
 
 
+def agree_one_deeper(statement: Boolean, hypothesis: Boolean, over: sp.Symbol, context: Context) -> str:
+    """Show an equation of a derivation, given that a statement holds at the depth ``over``; the scope.
+
+    Raises: Unknown where it is not shown, or the statement may not be used at every value of its symbols.
+    """
+    if context.assumptions:
+        raise Unknown(f"an assumption that holds at one {over} may fail at the next")
+    known = [_equation(hypothesis, over, within=over)]
+    if not context.agree(*(_rewritten(opened(side), known) for side in sides(statement))):
+        raise Unknown(f"the two sides differ, also where the statement is known at {over}")
+    return GENERAL
+
+
 @dataclass(frozen=True)
 class WithinDepth(Rule):
     """A recursion is bounded by the right side at the first depth, and at each one if at the depth before.
