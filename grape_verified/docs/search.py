@@ -23,6 +23,7 @@ UNSEARCHED = (
     "in-coq",
     "what-it-uses-and-what-uses-it",
     "implementation",
+    "conventions-across-libraries",
     "source",
     "cite-this",
 )
@@ -44,6 +45,9 @@ _AMERICAN = (
 #: being sections, which the theme ranks below pages.
 _NAMED = re.compile(r"(?P<page>claims|chapters)/[^/#]+/|(?:definitions|reference)/\w+/#.+")
 _AS_A_PAGE = 2.5
+
+#: A symptom, whose title is what a reader types: it comes before the ids that have a word of it.
+_SYMPTOM, _AS_TYPED = "symptoms/#", 5.0
 
 #: Two fields that the search looks into without showing them, beside title and text; a title counts 1000.
 _FIELDS = {"names": {"boost": 300.0}, "spellings": {"boost": 1.0}}
@@ -89,6 +93,8 @@ def _entry(entry: dict[str, Any], names: Mapping[str, Iterable[str]]) -> dict[st
 
 def _boost(location: str, title: str) -> float | None:
     """What an id gains: the shorter of two ids that match comes first, so that every id leads to what bears it."""
+    if location.startswith(_SYMPTOM):
+        return _AS_TYPED
     named = _NAMED.fullmatch(location)
     if named is None:
         return None

@@ -40,6 +40,11 @@ QUERIES = {
     "natural gradient": "claims/trpo.step/",
     "log-derivative trick": "claims/reinforce.policy_gradient/",
     "Dr. GRPO": "claims/grpo.dr_grpo/",
+    "loss is zero": "symptoms/#loss-is-zero",
+    "KL is negative": "symptoms/#kl-is-negative",
+    "KL spikes": "symptoms/#kl-spikes",
+    "clip fraction": "symptoms/#clip-fraction",
+    "distillation loss 0": "symptoms/#distillation",
     "dpo_loss": "reference/dpo/#grape_verified.dpo_loss",
 }
 
@@ -171,11 +176,11 @@ def test_names_and_american_spellings_have_fields_of_their_own():
     assert {"title", "names", "spellings"} == set(found["config"]["fields"])
 
 
-def test_the_shorter_of_two_ids_counts_more_and_a_definition_as_a_page():
-    places = ("claims/trpo.step/", "claims/trpo.step.gain/", "definitions/trpo/#trpo.kl", "trust/")
-    titles = ("<code>trpo.step</code>", "<code>trpo.step.gain</code>", "<code>trpo.kl</code>", "Trust")
+def test_the_shorter_of_two_ids_and_a_symptom_count_more_and_a_definition_as_a_page():
+    places = ("claims/trpo.step/", "claims/trpo.step.gain/", "definitions/trpo/#trpo.kl", "symptoms/#a", "trust/")
+    titles = ("<code>trpo.step</code>", "<code>trpo.step.gain</code>", "<code>trpo.kl</code>", "A loss", "Trust")
     found = search.refined(index_of(*(entry(p, title=t) for p, t in zip(places, titles, strict=True))), {})["docs"]
-    assert [entry.get("boost") for entry in found] == [1.5, 1.333, 3.75, None]
+    assert [entry.get("boost") for entry in found] == [1.5, 1.333, 3.75, 5.0, None]
 
 
 def test_other_names_are_of_what_exists_and_say_something_new():
