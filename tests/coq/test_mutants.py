@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import sympy as sp
 from grape_spec.coq.certificate import NotCertified, certificate, certify
 from grape_spec.coq.printer import Unstated
 from grape_spec.coq.statement import stated
@@ -86,6 +87,44 @@ def test_something_false_is_tried_of_each_claim():
         claim = claim_of(id)
         tried = [entry for false in false_statements(claim) for entry in attempts(claim, *false[1:])]
         assert len(tried) >= len(claim.parts)
+
+
+def other(statement, left, right):
+    """A relation of the same kind between other sides."""
+    return statement.func(left, right, evaluate=False)
+
+
+def with_delta(statement, value):
+    """The statement with another value in the place of its Kronecker delta."""
+    (delta,) = statement.atoms(sp.KroneckerDelta)
+    return statement.xreplace(value(delta))
+
+
+#: Parts, and what is false in their place: the rule of the part writes a script for it.
+FALSE = (
+    ("ppo.clip.first_order", "slope from below", lambda s: other(s, s.lhs, 2 * s.rhs)),
+    ("ppo.clip.kink", "upper kink from above", lambda s: other(s, s.lhs, sp.Integer(1))),
+    ("ppo.clip.gradient", "in the ratio", lambda s: other(s, s.lhs, 2 * s.rhs)),
+    # where the delta is 1, and where it is 0
+    ("trpo.bound.responses", "from above", lambda s: with_delta(s, lambda delta: {delta: 2 * delta})),
+    ("trpo.bound.responses", "from above", lambda s: with_delta(s, lambda delta: {1 - delta: 2 - delta})),
+    # a recursion at another policy: that it is worth twice the gain, or that the policy that was left is worth nothing
+    ("trpo.performance_difference", "responses of at most T tokens", lambda s: other(s, s.lhs, 2 * s.rhs)),
+    ("trpo.performance_difference", "responses of at most T tokens", lambda s: other(s, s.lhs, s.rhs.args[0])),
+)
+
+
+@pytest.mark.full("false statements put before Coq")
+@pytest.mark.parametrize(("id", "name", "false"), FALSE)
+def test_a_script_that_is_written_for_what_is_false_is_not_accepted(coq, id, name, false):
+    """The tactics themselves fail: neither does the script name the true goal, nor is it missing."""
+    claim = claim_of(id)
+    part = next(part for part in claim.parts if part.name == name)
+    changed = replace(part, statement=false(part.statement))
+    assert changed.statement != part.statement
+    entry = certificate(replace(claim, parts=tuple(changed if p is part else p for p in claim.parts)), changed)
+    with pytest.raises(NotCertified):
+        certify(coq, entry, LIMIT)
 
 
 def test_the_check_can_fail(coq):
