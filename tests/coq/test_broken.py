@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import shutil
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -16,7 +15,7 @@ import pytest
 from grape_spec.coq import certify, coqtop
 from grape_spec.coq.certificate import NotCertified
 from grape_spec.coq.certify import CERTIFIED, NOT_CERTIFIED, CertificateRecord, certify_claims, label
-from grape_spec.coq.coqtop import LIBRARY, CoqMissing, Session
+from grape_spec.coq.coqtop import CoqMissing, Session
 from grape_spec.language.registry import claim_of
 from typer.testing import CliRunner
 
@@ -39,17 +38,6 @@ def ledger(tmp_path, monkeypatch):
     kept = CertificateRecord("kl.log_bound", "bound", NOT_CERTIFIED, "planted", 1.0, (), (), "8.16.1", "0", "0")
     write(Ledger(created="2026-01-01T00:00:00+00:00", certificates=(kept,)), path)
     return path
-
-
-@pytest.fixture
-def compiled(coq_folder, monkeypatch):
-    """The library is not compiled again by each run."""
-
-    def copied(folder):
-        for name in LIBRARY:
-            shutil.copy(coq_folder / f"{name}.vo", folder)
-
-    monkeypatch.setattr(certify, "compile_library", copied)
 
 
 @pytest.fixture

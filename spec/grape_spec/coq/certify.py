@@ -24,7 +24,6 @@ from grape_spec.coq.certificate import (
     NotCertified,
     certificate,
     certify_all,
-    part_named,
 )
 from grape_spec.coq.coqtop import (
     ENDED,
@@ -122,29 +121,6 @@ def states(part: Part, claim: Claim) -> str:
     return sha256(f"{library_text('Definitions')}\n{text}".encode()).hexdigest()
 
 
-def with_what_they_use(claims: Iterable[Claim], kept: Kept) -> list[tuple[Claim, Part]]:
-    """The parts of claims and those that their scripts use, in the order of the registry."""
-    wanted = {(claim.id, part.name): None for claim in claims for part in claim.parts}
-    named = {label(claim.id, part.name): (claim.id, part.name) for claim in CLAIMS.values() for part in claim.parts}
-    todo = list(wanted)
-    while todo:
-        record = kept.get(todo[0])
-        claim, part = claim_of(todo[0][0]), part_named(claim_of(todo[0][0]), todo.pop(0)[1])
-        for use in _uses(claim, part) if record is None else (named[use] for use in record.rests_on if use in named):
-            if use not in wanted:
-                wanted[use] = None
-                todo.append(use)
-    return [(claim, part) for claim in CLAIMS.values() for part in claim.parts if (claim.id, part.name) in wanted]
-
-
-def _uses(claim: Claim, part: Part) -> tuple[tuple[str, str], ...]:
-    try:
-        entry = certificate(claim, part)
-    except (NoScript, Unstated):
-        return ()
-    return entry.uses if entry is not None else ()
-
-
 # -- what is kept of earlier runs --------------------------------------------------------------------------------
 
 #: Records of earlier runs that hold without a look at their texts, by claim and part.
@@ -176,55 +152,92 @@ def _read_today() -> dict[str, str]:
 class Run:
     """One run over parts; workers take the next part until none is left.
 
+    What a part rests on is known once its script is written: it is added to the parts then.
+
     Arguments:
-        parts: what is to be certified.
+        claims: what is to be certified.
         known: earlier records by hash, which are not made again.
         kept: those whose texts need not be written again.
         read: for each claim, the SHA-256 of all that its texts are made from.
         finished: called with each part as it is done.
+        started: called with the number of parts, and again whenever it grows.
     """
 
     def __init__(
         self,
-        parts: list[tuple[Claim, Part]],
+        claims: Iterable[Claim],
         known: Iterable[CertificateRecord],
         kept: Kept,
         read: Mapping[str, str],
         finished: Callable[[CertificateRecord], None],
+        started: Callable[[int], None],
     ) -> None:
-        self.records: dict[tuple[str, str], CertificateRecord] = {}
+        self.records: dict[str, CertificateRecord] = {}
         self._kept, self._read = kept, read
-        self._parts, self._finished = list(parts), finished
+        self._finished, self._started = finished, started
         # Whether a part falls with another that it rests on is seen anew in each run; without a verdict it is repeated.
         self._known = {record.hash: record for record in known if not record.reason.startswith((_RESTS, *_NO_VERDICT))}
-        self._lock = threading.Lock()
+        self._named = {label(claim.id, part.name): (claim, part) for claim in CLAIMS.values() for part in claim.parts}
+        self._wanted: set[str] = set()
+        self._waiting: list[str] = []
+        self._busy = 0
+        self._changed = threading.Condition()
         self._failure: BaseException | None = None
         self._sessions: list[Session] = []
+        self._want(label(claim.id, part.name) for claim in claims for part in claim.parts)
 
     def work(self, folder: Path, coq: str, limit: float) -> None:
         """What one worker does."""
         try:
             with Session(folder) as session:
                 self._sessions.append(session)
-                while (task := self._next()) is not None:
-                    record = self._record(session, *task, coq, limit)
+                while (name := self._next()) is not None:
+                    record = self._record(session, *self._named[name], coq, limit)
                     if self._failure is not None and record.reason.startswith(ENDED):
                         return  # cut off by the end of the run
                     if record.status != CERTIFIED:
                         refuse_without_space(folder)
-                    with self._lock:
-                        self.records[record.claim, record.part] = record
-                        self._finished(record)
+                    self._done(name, record)
         except BaseException as failure:
-            self._failure = failure
+            self._end(failure)
 
-    def _next(self) -> tuple[Claim, Part] | None:
-        with self._lock:
-            return self._parts.pop(0) if self._parts and self._failure is None else None
+    def _next(self) -> str | None:
+        """The next part; while none is left, others may still find what their parts rest on."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or not self._busy or self._failure is not None)
+            if not self._waiting or self._failure is not None:
+                return None
+            self._busy += 1
+            return self._waiting.pop(0)
+
+    def _want(self, names: Iterable[str]) -> None:
+        with self._changed:
+            new = [name for name in dict.fromkeys(names) if name in self._named and name not in self._wanted]
+            if new:
+                self._wanted.update(new)
+                self._waiting.extend(new)
+                self._started(len(self._wanted))
+                self._changed.notify_all()
+
+    def _done(self, name: str, record: CertificateRecord) -> None:
+        with self._changed:
+            self.records[name] = record
+            self._finished(record)
+            self._busy -= 1
+            self._changed.notify_all()
+
+    def _end(self, failure: BaseException) -> None:
+        with self._changed:
+            self._failure = failure
+            self._changed.notify_all()
+
+    def in_order(self) -> list[CertificateRecord]:
+        """What is found, in the order of the registry."""
+        return [self.records[name] for name in self._named if name in self.records]
 
     def stop(self, failure: BaseException) -> None:
         """End what is being checked, and begin nothing more."""
-        self._failure = failure
+        self._end(failure)
         for session in self._sessions:
             session.interrupt()
 
@@ -234,6 +247,7 @@ class Run:
 
     def _record(self, session: Session, claim: Claim, part: Part, coq: str, limit: float) -> CertificateRecord:
         if (kept := self._kept.get((claim.id, part.name))) is not None:
+            self._want(kept.rests_on)
             return kept
         read, now = self._read[claim.id], states(part, claim)
         blank = CertificateRecord(claim.id, part.name, NOT_CERTIFIED, "", 0.0, (), (), coq, "", now, read)
@@ -242,6 +256,7 @@ class Run:
         except (NoScript, Unstated) as failure:
             return replace(blank, reason=f"no script: {failure}")
         rests_on = tuple(label(*use) for use in entries[0].uses)
+        self._want(rests_on)
         blank = replace(blank, rests_on=rests_on, hash=_joint_hash(entries))
         earlier = self._known.get(blank.hash)
         if earlier is not None and earlier.coq == coq:
@@ -297,15 +312,13 @@ def certify_claims(
         processes: how many run side by side.
         limit: seconds for each theorem.
         finished: called with each record as it is made.
-        started: called with the number of parts before the first.
+        started: called with the number of parts, and again whenever it grows.
 
     Raises: CoqMissing if Coq cannot be used.
     """
     coq, known, read = version(), list(known), _read_today()
     kept = _kept(known, coq, read)
-    parts = with_what_they_use(claims, kept)
-    started(len(parts))
-    run = Run(parts, known, kept, read, finished)
+    run = Run(claims, known, kept, read, finished, started)
     try:
         temporary = TemporaryDirectory(prefix="grape_verified_coq_")
     except OSError as failure:
@@ -324,8 +337,7 @@ def certify_claims(
             for worker in workers:
                 worker.join()
     run.raise_failure()
-    order = {(claim.id, part.name): position for position, (claim, part) in enumerate(parts)}
-    return settled(sorted(run.records.values(), key=lambda record: order[record.claim, record.part]))
+    return settled(run.in_order())
 
 
 # -- files of subjects -------------------------------------------------------------------------------------------

@@ -504,6 +504,7 @@ def _solved(candidates: list[tuple[Form, Term]]) -> list[Term] | None:
             columns.setdefault(monomial, []).append(number * z3.Q(c.numerator, c.denominator, own))
     solver = z3.SimpleSolver(ctx=own)
     solver.set("rlimit", _EFFORT)
+    solver.set("ctrl_c", False)  # its handlers of the signal, set and reset by several threads, would be left in place
     solver.add(*(z3.Sum(column) == 0 for column in columns.values()))
     solver.add(*(c >= 0 for c, (_, term) in zip(numbers, candidates, strict=True) if term.known.sign != "="))
     strict = [c for c, (_, term) in zip(numbers, candidates, strict=True) if term.known.sign == ">"]
