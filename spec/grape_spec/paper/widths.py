@@ -6,6 +6,7 @@ import re
 
 _PIECE = re.compile(r"\\[A-Za-z]+|\\.|[{}]|.")
 _ENVIRONMENT = re.compile(r"\\(begin|end)\{\w+\}|(?<=\\\\)\[\dpt\]")
+_WORDS = re.compile(r"\\text\{[^{}]*\}")
 _WIDE = {
     r"\sum": 1.5, r"\prod": 1.4, r"\log": 1.5, r"\exp": 1.6, r"\min": 1.9, r"\max": 2.0, r"\partial": 0.6,
     r"\mathrm": 0.0, r"\operatorname": 0.2, r"\left": 0.1, r"\right": 0.1, r"\text": 0.0, r"\quad": 1.0, r"\ ": 0.25,
@@ -15,12 +16,14 @@ _WIDE = {
 }  # fmt: skip
 _SIGNS = {
     "=": 1.3, "<": 1.3, ">": 1.3, "+": 1.2, "-": 1.2, " ": 0.0, "(": 0.4, ")": 0.4, ",": 0.45, "|": 0.28, "&": 1.0,
+    "~": 0.33,
 }  # fmt: skip
 
 
 def width(tex: str) -> float:
     """About how wide LaTeX is, in em; of several lines the widest counts."""
-    return _row(_PIECE.findall(_ENVIRONMENT.sub(r"\\\1 ", tex)), 0)[0]
+    spaced = _WORDS.sub(lambda words: words[0].replace(" ", "~"), tex)
+    return _row(_PIECE.findall(_ENVIRONMENT.sub(r"\\\1 ", spaced)), 0)[0]
 
 
 def _row(pieces: list[str], place: int) -> tuple[float, int]:
