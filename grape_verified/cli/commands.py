@@ -28,6 +28,7 @@ from grape_spec.coq.coqtop import CoqMissing
 from grape_spec.language.claims import Claim, Part
 from grape_spec.language.definitions import Definition
 from grape_spec.language.registry import CLAIMS, entry_of, select
+from grape_spec.paper.check import WrongFormula
 from grape_spec.proof.codec import to_json
 from grape_spec.proof.examine import write_queries
 from grape_spec.references import bibtex
@@ -297,7 +298,8 @@ def docs_build(
 ) -> None:
     """Write the generated pages and build the site.
 
-    Warnings, dead links, broken formulas and wrong lines of derivations are errors.
+    Each formula of the catalogue is read back from its LaTeX first and compared with what it states. Formulas that
+    differ or cannot be set, warnings, dead links and wrong lines of derivations are errors.
     """
     with _errors_in_a_line():
         _site(config).build(config, site_dir, ledger)
@@ -317,7 +319,7 @@ def _errors_in_a_line() -> Iterator[None]:
         yield
     except NotALedger as wrong:
         _refuse(f"--ledger: {wrong}")
-    except (BrokenDerivation, BrokenMathematics, subprocess.CalledProcessError) as failure:
+    except (BrokenDerivation, WrongFormula, BrokenMathematics, subprocess.CalledProcessError) as failure:
         print(f"grape-verified: {failure}", file=sys.stderr)
         raise typer.Exit(FAILS) from None
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import sphobjinv
 from grape_spec.coq.certify import Theorems, theorems_of, write_subjects
 from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
+from grape_spec.paper.check import WrongFormula, differences
 from mkdocs.__main__ import State
 from mkdocs.commands import serve as mkdocs_serve
 from mkdocs.config import load_config
@@ -117,8 +118,11 @@ def _object(name: str, domain: str, role: str, uri: str, shown: str) -> sphobjin
 def build(config_file: Path, site: Path, ledger: Path) -> None:
     """Write the generated pages and build the site, strictly, with a search index that knows other names.
 
-    Raises: NotALedger; BrokenDerivation; CalledProcessError where mkdocs warns of anything; BrokenMathematics.
+    Raises: NotALedger; BrokenDerivation; WrongFormula; CalledProcessError where mkdocs warns of anything;
+        BrokenMathematics.
     """
+    if wrong := differences():
+        raise WrongFormula("\n".join(wrong))
     if broken := list(derivations.faults(read(ledger))):
         raise derivations.BrokenDerivation("\n".join(broken))
     write(config_file, ledger)

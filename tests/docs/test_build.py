@@ -4,7 +4,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from grape_spec.language.registry import _DERIVED, DERIVATIONS
+from grape_spec.language.registry import _DERIVED, CLAIMS, DERIVATIONS
+from grape_spec.paper import check
+from grape_spec.paper.layout import displayed
 from typer.testing import CliRunner
 
 from grape_verified.cli import app
@@ -27,6 +29,8 @@ def small(tmp_path, monkeypatch):
     (tmp_path / "mkdocs.yml").write_text(CONFIG, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(site, "write", lambda config_file, ledger: None)
+    monkeypatch.setattr(check, "CLAIMS", {"ppo.clip.lower_bound": CLAIMS["ppo.clip.lower_bound"]})
+    monkeypatch.setattr(check, "DEFINITIONS", {})
     return tmp_path / "docs" / "index.md"
 
 
@@ -66,6 +70,14 @@ def test_a_wrong_line_of_a_derivation_fails_the_build_and_is_named(small, monkey
     result = built()
     assert result.exit_code == 1
     assert f"line 1 of its derivation does not follow: {first.reason}" in result.stderr
+
+
+def test_a_formula_that_is_not_the_statement_fails_the_build_and_is_named(small, monkeypatch):
+    small.write_text("# Home\n", encoding="utf-8")
+    monkeypatch.setattr(check, "displayed", lambda expr: displayed(expr).replace(r"\rho A", "A"))
+    result = built()
+    assert result.exit_code == 1
+    assert "ppo.clip.lower_bound [statement]: it says clipped_surrogate ≤ advantage" in result.stderr
 
 
 def test_without_a_checkout_there_is_nothing_to_build(tmp_path, monkeypatch):

@@ -27,6 +27,12 @@ FAULTS = """
 const found = []
 for (const element of document.querySelectorAll(".arithmatex"))
   if (!element.querySelector(".katex-html")) found.push("not rendered: " + element.textContent)
+if (window.innerWidth > 1000)
+  for (const formula of document.querySelectorAll(".katex-display")) {
+    const column = formula.closest("div.arithmatex") || formula.parentElement
+    if (Math.max(formula.scrollWidth, column.scrollWidth) > column.clientWidth + 1)
+      found.push("wider than its column: " + formula.querySelector("annotation").textContent.slice(0, 80))
+  }
 for (const element of document.querySelectorAll(".katex-error")) found.push("red: " + element.textContent)
 if (document.documentElement.scrollWidth > window.innerWidth) {
   const outside = element => element.getBoundingClientRect().right > window.innerWidth
