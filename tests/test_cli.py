@@ -214,21 +214,22 @@ def test_evidence_on_an_earlier_version_does_not_count(folder):
 def test_show_prints_statement_assumptions_proof_and_evidence(folder):
     status, out, _ = call("show", "ppo.clip.gradient")
     assert status == 0
-    assert "∂/∂ρ clipped_surrogate = " in out
-    assert "assuming ρ ≠ clip_high + 1" in out
+    assert "∂L(ρ)/∂ρ = { A if (A < 0 and ρ ≥ 1 - ε) or (A > 0 and ρ ≤ 1 + ε')" in out
+    assert "assuming ρ ≠ 1 + ε', ρ ≠ 1 - ε" in out
     assert "proof: chain rule with ppo.ratio.gradient" in out
     assert "ρ: positive; probability ratio, new policy over old" in out
+    assert "ε' (clip_high): positive; " in out
     assert "evidence: not run" in out
 
 
 def test_show_prints_the_steps_of_a_chain(folder):
     out = call("show", "policy.score.mean_zero")[1]
-    assert "= (Σ_{a≤V} (δ(a, k) - softmax(k))*softmax(a))   by policy.log_softmax.gradient" in out
+    assert "= Σ_{a=1}^V πₐ(z) (δ_{a,k} - πₖ(z))   by policy.log_softmax.gradient" in out
     assert "= 0   by finite sums" in out
 
 
 def test_show_latex_and_json(folder):
-    assert r"\frac{\partial}{\partial \ell}" in call("show", "ppo.ratio.gradient", "--latex")[1]
+    assert r"\frac{\partial \rho}{\partial \ell} = \rho" in call("show", "ppo.ratio.gradient", "--latex")[1]
     shown = json.loads(call("show", "dpo.gradient", "--json")[1])
     assert shown["evidence"] is None
     assert [part["name"] for part in shown["parts"]] == ["in a parameter", "chosen", "rejected"]
@@ -244,8 +245,8 @@ def test_show_prints_a_definition_and_what_rests_on_it(folder):
     status, out, _ = call("show", "ppo.ratio")
     assert status == 0
     assert "ppo.ratio  Probability ratio of a token" in out
-    assert "ratio = exp(logp - old_logp)" in out
-    assert "logp: real; log-probability of the token" in out
+    assert "ρ = e^{ℓ - ℓ_old}" in out
+    assert "ℓ (logp): real; log-probability of the token" in out
     assert "grpo.token_objective" in out.split("used by: ")[1].splitlines()[0]
     assert "claims: ppo.ratio.gradient, ppo.clip.gradient" in out
     assert "source: [schulman2017ppo], eq. 6" in out

@@ -104,10 +104,9 @@ def print_claim(claim: Claim, seen: Ledger) -> None:
         out.print(line, markup=False)
     for entry in shown["definitions"]:
         convention = " (a convention)" if entry["convention"] else ""
-        out.print(f"\n{entry['id']}: {entry['text']}{convention}\n  {entry['statement']}", markup=False)
+        out.print(f"\n{entry['id']}: {entry['text']}{convention}\n{_block(entry['plain'])}", markup=False)
     for variant in shown["wrong"]:
-        conditions = f"   assuming {', '.join(variant['assuming'])}" if variant["assuming"] else ""
-        out.print(f"\nfalse: {variant['text']}\n  {variant['statement']}{conditions}", markup=False)
+        out.print(f"\nfalse: {variant['text']}\n{_block(variant['plain'])}", markup=False)
     _print_relations(out, shown, ("uses", "used_by", "lemmas"))
     out.print(f"\nsource: {claim.source}\nversion: {claim.hash[:16]}", markup=False)
     out.print(f"evidence: {_evidence(claim, seen)}", markup=False)
@@ -131,7 +130,7 @@ def print_definition(shown: Mapping[str, Any]) -> None:
     out = _out()
     convention = " (a convention)" if shown["convention"] else ""
     out.print(f"[bold]{shown['id']}[/]  {escape(shown['text'])}{convention}")
-    for line in (f"\n  {shown['statement']}", "\nwhere", *_symbols(shown["symbols"])):
+    for line in (f"\n{_block(shown['plain'])}", "\nwhere", *_symbols(shown["symbols"])):
         out.print(line, markup=False)
     _print_relations(out, shown, ("uses", "used_by", "claims"))
     out.print(f"\nsource: {shown['source']}", markup=False)
@@ -275,10 +274,16 @@ def _in_words(s: Summary) -> str:
 
 def _parts(parts: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     for part in parts:
-        yield f"\n  {part['statement']}" + (f"   [{part['name']}]" if part["name"] else "")
-        yield from (f"    assuming {condition}" for condition in part["assuming"])
+        yield (f"\n  [{part['name']}]\n" if part["name"] else "\n") + _block(part["plain"])
         yield f"    proof: {part['rule']}"
-        yield from (f"      = {step['expression']}   by {step['rule']}" for step in part["steps"])
+        yield from (f"{_block(step['plain'], 6, '= ')}   by {step['rule']}" for step in part["steps"])
+
+
+def _block(text: str, indent: int = 2, sign: str = "") -> str:
+    """The lines of a formula, indented, after the sign of a relation."""
+    first, *rest = text.split("\n")
+    lines = [sign + first, *(" " * len(sign) + line for line in rest)]
+    return "\n".join(" " * indent + line for line in lines)
 
 
 def _derivations(claim: Claim, seen: Ledger) -> Iterator[str]:
@@ -289,15 +294,17 @@ def _derivations(claim: Claim, seen: Ledger) -> Iterator[str]:
             name = f" [{part.name}]" if part.name else ""
             yield f"\nderivation{name}, lines checked: {verdict(claim, part, seen)}"
         for stage in stages:
-            if said := heading(stage, render.unicode):
+            if said := heading(stage, render.plain_text):
                 yield f"    {said}"
-            yield f"      {render.unicode(stage.start)}"
+            yield _block(render.plain_text(stage.start), 6)
             for line in stage.lines:
-                yield f"    {line.sign} {render.unicode(line.expr)}\n        {line.reason}"
+                yield f"{_block(render.plain_text(line.expr), 4, f'{line.sign} ')}\n        {line.reason}"
 
 
 def _symbols(symbols: Iterable[Mapping[str, str]]) -> Iterator[str]:
-    return (f"  {entry['name']}: {entry['domain']}; {entry['text']}" for entry in symbols)
+    for entry in symbols:
+        mark = "" if entry["plain"] == entry["name"] else f" ({entry['name']})"
+        yield f"  {entry['plain']}{mark}: {entry['domain']}; {entry['text']}"
 
 
 def _print_relations(out: Console, shown: Mapping[str, Any], names: Iterable[str]) -> None:

@@ -16,6 +16,7 @@ from grape_spec.language.expressions import Apply, At, Diff, OneSided, bound_thi
 from grape_spec.language.registry import CLAIMS, DEFINITIONS, is_ours
 from grape_spec.language.symbols import DECLARATIONS
 from grape_spec.paper.layout import defined, displayed, inline
+from grape_spec.paper.plain import plain
 
 _GREEK = {"pi": "π", "rho": "ρ", "theta": "θ", "beta": "β", "temperature": "τ", "label_smoothing": "ε"}
 
@@ -28,6 +29,11 @@ def unicode(expr: Any) -> str:
 def latex(expr: Any) -> str:
     """LaTeX for lines of its own, without the dollar signs."""
     return displayed(expr)
+
+
+def plain_text(expr: Any) -> str:
+    """The same lines in Unicode, for the terminal."""
+    return plain(latex(expr))
 
 
 def latex_assuming(statement: Any, assuming: Iterable[Any]) -> str:
@@ -46,7 +52,13 @@ def symbol_as_dict(thing: Any) -> dict[str, str]:
     entry = DECLARATIONS[thing]
     sizes = f"[{', '.join(map(str, entry.sizes))}]" if entry.sizes else ""
     name = f"{_GREEK.get(entry.name, entry.name)}{sizes}"
-    return {"name": name, "latex": entry.tex, "domain": entry.domain.name, "text": entry.text}
+    return {
+        "name": name,
+        "latex": entry.tex,
+        "plain": plain(entry.tex),
+        "domain": entry.domain.name,
+        "text": entry.text,
+    }
 
 
 def as_dict(claim: Claim) -> dict[str, Any]:
@@ -158,6 +170,7 @@ def _definition_as_dict(entry: Definition) -> dict[str, Any]:
         "text": entry.text,
         "statement": f"{unicode(entry())} = {unicode(entry.body)}",
         "latex": defined(entry),
+        "plain": plain(defined(entry)),
         "convention": entry.convention,
         "source": str(entry.source),
     }
@@ -168,6 +181,7 @@ def _wrong_as_dict(variant: Wrong) -> dict[str, Any]:
         "text": variant.text,
         "statement": unicode(variant.statement),
         "latex": latex_assuming(variant.statement, variant.assuming),
+        "plain": plain(latex_assuming(variant.statement, variant.assuming)),
         "assuming": [unicode(condition) for condition in variant.assuming],
     }
 
@@ -177,12 +191,18 @@ def _part_as_dict(part: Part) -> dict[str, Any]:
         "name": part.name,
         "statement": unicode(part.statement),
         "latex": latex_assuming(part.statement, part.assuming),
+        "plain": plain(latex_assuming(part.statement, part.assuming)),
         "statement_latex": latex(part.statement),
         "assuming": [unicode(condition) for condition in part.assuming],
         "assuming_latex": [inline(condition) for condition in part.assuming],
         "rule": part.by.describe(),
         "steps": [
-            {"expression": unicode(link.expr), "latex": latex(link.expr), "rule": link.by.describe()}
+            {
+                "expression": unicode(link.expr),
+                "latex": latex(link.expr),
+                "plain": plain_text(link.expr),
+                "rule": link.by.describe(),
+            }
             for link in part.by.steps()
         ],
     }

@@ -7,6 +7,7 @@ from grape_spec.language import equals
 from grape_spec.language.registry import CLAIMS, DEFINITIONS
 from grape_spec.paper.check import difference, formulas_of
 from grape_spec.paper.layout import COLUMN, defined, displayed, inline
+from grape_spec.paper.plain import plain
 from grape_spec.paper.reader import Unreadable, reader_for
 from grape_spec.paper.widths import width
 
@@ -141,3 +142,42 @@ def test_within_a_sentence_nothing_is_said_below():
     from grape_spec.advantage import gae
 
     assert inline(equals(gae(next_advantage=0), 0)) == r"\delta = 0"
+
+
+@pytest.mark.parametrize(
+    ("id", "part", "lines"),
+    [
+        ("dpo.gradient", "in a parameter", ["∇_θ L(m) = -β σ(-m) (∇_θ ℓ_w - ∇_θ ℓₗ)", "where m = "]),
+        ("kl.log_bound", "bound", ["log x ≤ x - 1"]),
+        ("policy.softmax.shift", "", ["πₐ(z + c) = πₐ(z)"]),
+        ("grpo.advantage.affine", "unit and origin", ["A_g(a r + b) = A_g(r)", "with ϵ = 0"]),
+        ("ppo.clip.first_order", "slope from above", ["∂⁺ L(ρ)/∂ρ|_{ρ = 1} = A"]),
+        ("kl.chain_rule", "one token more", ["Σ_{j=1}^P Σ_{v=1}^V π_{j,v} pⱼ log((", "    = Σ_{j=1}^P "]),
+    ],
+)
+def test_the_terminal_shows_the_same_lines(id, part, lines):
+    shown = plain(displayed(statement(id, part))).split("\n")
+    assert len(shown) == len(lines)
+    assert all(map(str.startswith, shown, lines)), shown
+
+
+@pytest.mark.parametrize("id", SAMPLE)
+def test_no_command_of_latex_is_left_in_the_terminal(id):
+    for _, expr in formulas_of(ENTRIES[id]):
+        assert not re.search(r"[\\&]", plain(displayed(expr))), plain(displayed(expr))
+
+
+@pytest.mark.parametrize(
+    ("tex", "text"),
+    [
+        (r"\frac{a + b}{c}", "(a + b)/c"),
+        (r"\frac{1}{1 - p} p", "(1/(1 - p)) p"),
+        (r"\sqrt{\frac{a}{b}}", "√(a/b)"),
+        (r"x^{n + 1} y_{12}", "x^{n + 1} y₁₂"),
+        (r"\begin{cases} a & \text{if } b > 0 \\ 0 & \text{otherwise} \end{cases}", "{ a if b > 0 ; 0 otherwise }"),
+        (r"\overline{r} - \tilde{s}^2", "r\u0304 - s\u0303²"),
+        (r"\log \frac{p}{q}", "log(p/q)"),
+    ],
+)
+def test_unicode_keeps_what_latex_groups(tex, text):
+    assert plain(tex) == text
