@@ -218,7 +218,7 @@ def test_show_prints_statement_assumptions_proof_and_evidence(folder):
     assert "assuming ρ ≠ 1 + ε', ρ ≠ 1 - ε" in out
     assert "proof: chain rule with ppo.ratio.gradient" in out
     assert "ρ: positive; probability ratio, new policy over old" in out
-    assert "ε' (clip_high): positive; " in out
+    assert "ε' (clip_high): non-negative; " in out
     assert "evidence: not run" in out
 
 
