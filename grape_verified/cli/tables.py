@@ -10,6 +10,8 @@ from grape_spec import render
 from grape_spec.coq.certify import CERTIFIED, CertificateRecord, coq_statement_or_reason, label
 from grape_spec.language.claims import Claim
 from grape_spec.language.registry import DERIVATIONS
+from grape_spec.paper.layout import together
+from grape_spec.paper.plain import plain
 from grape_spec.proof.examine import ClaimRecord, PartRecord
 from grape_spec.proof.rules import GENERAL
 from rich.console import Console
@@ -296,9 +298,11 @@ def _derivations(claim: Claim, seen: Ledger) -> Iterator[str]:
         for stage in stages:
             if said := heading(stage, render.plain_text):
                 yield f"    {said}"
-            yield _block(render.plain_text(stage.start), 6)
-            for line in stage.lines:
-                yield f"{_block(render.plain_text(line.expr), 4, f'{line.sign} ')}\n        {line.reason}"
+            (start, *texts), below = together([stage.start, *(line.expr for line in stage.lines)])
+            yield _block(plain(start), 6)
+            for line, text in zip(stage.lines, texts, strict=True):
+                yield f"{_block(plain(text), 4, f'{line.sign} ')}\n        {line.reason}"
+            yield from (_block(plain(line), 6) for line in below)
 
 
 def _symbols(symbols: Iterable[Mapping[str, str]]) -> Iterator[str]:

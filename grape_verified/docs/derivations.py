@@ -7,6 +7,7 @@ from typing import Any
 
 from grape_spec.language.claims import Claim, Line, Part, Stage
 from grape_spec.language.registry import CLAIMS, DERIVATIONS
+from grape_spec.paper.layout import inline, together
 from grape_spec.proof.examine import refute_line
 from grape_spec.render import latex, unicode
 
@@ -32,8 +33,9 @@ def derivation(claim: Claim, part: Part, ledger: Ledger) -> str:
 
 
 def _stage(stage: Stage) -> str:
-    said = heading(stage, lambda expr: f"${latex(expr)}$")
-    rows = [displayed(latex(stage.start)), *map(_row, stage.lines)]
+    said = heading(stage, lambda expr: f"${inline(expr)}$")
+    (start, *texts), below = together([stage.start, *(line.expr for line in stage.lines)])
+    rows = [displayed(start), *map(_row, stage.lines, texts), *(f"${line}$" for line in below)]
     inside = "\n\n".join(rows)
     return (f"{said}\n\n" if said else "") + f'<div class="derivation" markdown>\n\n{inside}\n\n</div>'
 
@@ -47,8 +49,8 @@ def heading(stage: Stage, shown: Callable[[Any], str]) -> str:
     return f"Then at depth {shown(stage.depth)}, where the statement holds at depth {shown(stage.given)}:"
 
 
-def _row(line: Line) -> str:
-    formula = displayed(f"{_SIGNS.get(line.sign, line.sign)} {latex(line.expr)}")
+def _row(line: Line, text: str) -> str:
+    formula = displayed(f"{_SIGNS.get(line.sign, line.sign)} {text}")
     return f'<div class="derivation-line" markdown>\n\n{formula}\n\n{line.reason}\n\n</div>'
 
 

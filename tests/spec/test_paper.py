@@ -5,7 +5,7 @@ import re
 import pytest
 from grape_spec.language import equals
 from grape_spec.language.registry import CLAIMS, DEFINITIONS
-from grape_spec.paper.check import difference, formulas_of
+from grape_spec.paper.check import difference, faults_of, formulas_of
 from grape_spec.paper.layout import COLUMN, defined, displayed, inline
 from grape_spec.paper.plain import plain
 from grape_spec.paper.reader import Unreadable, reader_for
@@ -19,8 +19,7 @@ SAMPLE = list(ENTRIES)[::6]
 
 def faults(id):
     """The formulas of an entry that do not print as what they state."""
-    found = ((name, difference(expr, displayed(expr))) for name, expr in formulas_of(ENTRIES[id]))
-    return [(name, fault) for name, fault in found if fault]
+    return list(faults_of(ENTRIES[id]))
 
 
 @pytest.mark.parametrize("id", SAMPLE)
@@ -135,7 +134,7 @@ def test_lines_fit_the_column(id):
     """By the estimate that breaks them; a browser has the last word, see tests/docs."""
     for _, expr in formulas_of(ENTRIES[id]):
         for line in re.split(r"\\\\\[\dpt\]", displayed(expr)):
-            assert width(line) <= 1.2 * COLUMN, line
+            assert width(line) <= 1.25 * COLUMN, line
 
 
 def test_within_a_sentence_nothing_is_said_below():

@@ -6,7 +6,7 @@ still too wide, or repeated, gets a letter that is explained below.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import sympy as sp
@@ -38,10 +38,27 @@ BREAK = r" \\[2pt] "
 
 def displayed(expr: Any, assuming: Iterable[Any] = ()) -> str:
     """A statement or expression on lines of its own, with what stands below it and what it assumes."""
-    lines = [*_fitted(Printer(expr), expr), *_conditions(assuming)]
+    (text,), below = together([expr])
+    lines = [text, *below, *_conditions(assuming)]
     if len(lines) == 1:
-        return lines[0]
+        return text
     return rf"\begin{{aligned}} {BREAK.join('& ' + line for line in lines)} \end{{aligned}}"
+
+
+def together(exprs: Sequence[Any]) -> tuple[list[str], list[str]]:
+    """Formulas that stand below one another, as the lines of a derivation do, and what is said once below them all.
+
+    Their lines fit the column if that can be done: pieces get letters until they do.
+    """
+    printer = Printer(sp.Tuple(*exprs))
+    while True:
+        printer.used, printer.said = set(), set()
+        texts = [_aligned(list(_lines(printer, expr))) for expr in exprs]
+        below = list(_below(printer))
+        bodies = [printer.bodies[glyph] for glyph in printer.used if glyph in printer.glyphs.values()]
+        pieces = [piece for body in (*((expr, ()) for expr in exprs), *bodies) for piece in _pieces(*body, printer)]
+        if max(map(width, (*texts, *below))) <= COLUMN or not printer.name_one(pieces):
+            return texts, below
 
 
 def _conditions(assuming: Iterable[Any]) -> Iterator[str]:
@@ -113,17 +130,6 @@ def block(lines: list[str]) -> str:
     if len(lines) == 1:
         return lines[0]
     return rf"\begin{{aligned}} {BREAK.join('& ' + line for line in lines)} \end{{aligned}}"
-
-
-def _fitted(printer: Printer, expr: Any) -> list[str]:
-    """A formula and the lines below it, within the column if that can be done: pieces get letters until it can."""
-    while True:
-        printer.used, printer.said = set(), set()
-        lines = [_aligned(list(_lines(printer, expr))), *_below(printer)]
-        bodies = [printer.bodies[glyph] for glyph in printer.used if glyph in printer.glyphs.values()]
-        pieces = [piece for body in ((expr, ()), *bodies) for piece in _pieces(*body, printer)]
-        if max(map(width, lines)) <= COLUMN or not printer.name_one(pieces):
-            return lines
 
 
 def _aligned(lines: list[str]) -> str:
