@@ -298,7 +298,7 @@ def _derivations(claim: Claim, seen: Ledger) -> Iterator[str]:
         for stage in stages:
             if said := heading(stage, render.plain_text):
                 yield f"    {said}"
-            (start, *texts), below = together([stage.start, *(line.expr for line in stage.lines)])
+            (start, *texts), below = together(stage.expressions)
             yield _block(plain(start), 6)
             for line, text in zip(stage.lines, texts, strict=True):
                 yield f"{_block(plain(text), 4, f'{line.sign} ')}\n        {line.reason}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -34,7 +35,7 @@ def derivation(claim: Claim, part: Part, ledger: Ledger) -> str:
 
 def _stage(stage: Stage) -> str:
     said = heading(stage, lambda expr: f"${inline(expr)}$")
-    (start, *texts), below = together([stage.start, *(line.expr for line in stage.lines)])
+    (start, *texts), below = together(stage.expressions)
     rows = [displayed(start), *map(_row, stage.lines, texts), *(f"${line}$" for line in below)]
     inside = "\n\n".join(rows)
     return (f"{said}\n\n" if said else "") + f'<div class="derivation" markdown>\n\n{inside}\n\n</div>'
@@ -51,7 +52,12 @@ def heading(stage: Stage, shown: Callable[[Any], str]) -> str:
 
 def _row(line: Line, text: str) -> str:
     formula = displayed(f"{_SIGNS.get(line.sign, line.sign)} {text}")
-    return f'<div class="derivation-line" markdown>\n\n{formula}\n\n{line.reason}\n\n</div>'
+    return f'<div class="derivation-line" markdown>\n\n{formula}\n\n{_in_markdown(line.reason)}\n\n</div>'
+
+
+def _in_markdown(reason: str) -> str:
+    """The words of a reason, with what follows an underscore as an index, as in π_ref, and the asterisk of π* kept."""
+    return re.sub(r"_(\w+)", r"<sub>\1</sub>", reason.replace("*", r"\*"))
 
 
 def verdict(claim: Claim, part: Part, ledger: Ledger) -> str:

@@ -13,7 +13,7 @@ from grape_spec.language.claims import Claim, Part, Wrong
 from grape_spec.language.definitions import Definition
 from grape_spec.language.domains import IndexUpTo
 from grape_spec.language.expressions import Apply, At, Diff, OneSided, bound_things, symbols_of
-from grape_spec.language.registry import CLAIMS, DEFINITIONS, is_ours
+from grape_spec.language.registry import CLAIMS, DEFINITIONS, DERIVATIONS, is_ours
 from grape_spec.language.symbols import DECLARATIONS
 from grape_spec.paper.layout import defined, displayed, inline
 from grape_spec.paper.plain import plain
@@ -83,9 +83,11 @@ def as_dict(claim: Claim) -> dict[str, Any]:
 
 
 def _formulas_of(claim: Claim) -> Iterator[sp.Basic]:
-    """Every formula that is shown of a claim: statements, assumptions, steps, wrong variants."""
+    """Every formula that is shown of a claim: statements, assumptions, steps, derivations, wrong variants."""
     for part in claim.parts:
         yield from (part.statement, *part.assuming, *(link.expr for link in part.by.steps()))
+        for stage in DERIVATIONS.get((claim.id, part.name), ()):
+            yield from stage.expressions
     for variant in claim.wrong:
         yield from (variant.statement, *variant.assuming)
 

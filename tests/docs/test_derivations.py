@@ -58,6 +58,11 @@ def test_no_line_of_the_package_is_wrong():
     assert list(derivations.faults(Ledger())) == []
 
 
+def test_the_signs_in_a_reason_are_shown_as_they_are_meant():
+    page = claim_page(CLAIMS["dpo.gibbs"], Ledger(), "", {})
+    assert "r = β log(π\\*/π<sub>ref</sub>) + β log Z, and π<sub>ref</sub> cancels" in page
+
+
 def test_an_induction_is_shown_with_its_first_depth_and_the_step():
     page = claim_page(CLAIMS["policy.sequence.normalised"], Ledger(), "", {})
     section = page.split("## Derivation")[1].split("## Symbols")[0]

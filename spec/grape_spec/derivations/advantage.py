@@ -53,7 +53,7 @@ derive(
         power(decay, elapsed) * token_return + power(decay, elapsed + 1) * next_value - power(decay, elapsed) * value,
         "write out both returns: the rewards of the first n steps cancel",
     ),
-    line(power(decay, elapsed) * (token_return + decay * next_value - value), "take out γⁿ"),
+    line(power(decay, elapsed) * (token_return + decay * next_value - value), "take out xⁿ"),
     line(power(decay, elapsed) * residual(discount=decay), "the bracket is the residual"),
     part="from one n-step return to the next is a discounted residual",
 )
@@ -98,7 +98,7 @@ derive_by_induction(
         line(
             here * carried_weight * own_residual
             + weighted_residuals(place=following[place], carried_weight=carried_weight * passed),
-            "the residual of one token if it counts, and those that follow at a weight smaller by γλ",
+            "the residual of one token if it counts, and those that follow at γλ times the weight",
         ),
         line(here * carried_weight * own_residual + carried_weight * passed * rest, KNOWN),
         line(

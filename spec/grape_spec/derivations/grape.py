@@ -116,7 +116,7 @@ derive(
     ),
     line(
         grape.mean_variance() - noise / total_precision,
-        "the weights sum to one, the precisions to their total: one of two terms 1/total remains",
+        "the weights sum to one, and so do the shares of the precisions: −2 + 1 = −1",
     ),
     part="excess",
 )

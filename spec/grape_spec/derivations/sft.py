@@ -105,14 +105,14 @@ derive(
     ),
 )
 
-# Best of n: F is the probability of at most a reward, G that of a smaller one.
+# Best of n.
 
 derive(
     LAW,
-    line(all_of(samples, up_to_it) * none_better, "take Fⁿ out of every term: powers of G/F remain"),
+    line(all_of(samples, up_to_it) * none_better, "take (G + f)ᴺ out of every term: powers of G/(G + f) remain"),
     line(
         all_of(samples, up_to_it) * (1 - all_of(samples, below / up_to_it)),
-        "a geometric sum, since f/F = 1 − G/F",
+        "a geometric sum, since f/(G + f) = 1 − G/(G + f)",
         by=rewrite(LAW, part="if none is better"),
     ),
     line(all_of(samples, up_to_it) - all_of(samples, below), "multiply out"),

@@ -94,6 +94,11 @@ class Stage:
     depth: sp.Expr | None = None
     given: sp.Symbol | None = None
 
+    @property
+    def expressions(self) -> tuple[sp.Expr, ...]:
+        """All that a page shows of it."""
+        return (self.start, *(entry.expr for entry in self.lines))
+
     def steps(self) -> Iterator[tuple[sp.Expr, Line]]:
         """Each line, with the expression before it."""
         before = self.start

@@ -47,9 +47,7 @@ def faults_of(entry: Claim | Definition) -> Iterator[str]:
             yield f"{entry.id} [{name}]: {fault}"
     for part in entry.parts if isinstance(entry, Claim) else ():
         for stage in DERIVATIONS.get((entry.id, part.name), ()):
-            yield from _faults_of_lines(
-                f"{entry.id} [{part.name}]", [stage.start, *(line.expr for line in stage.lines)]
-            )
+            yield from _faults_of_lines(f"{entry.id} [{part.name}]", stage.expressions)
 
 
 def _faults_of_lines(place: str, exprs: Sequence[sp.Basic]) -> Iterator[str]:
