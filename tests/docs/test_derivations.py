@@ -1,6 +1,8 @@
 """Derivations on the pages: shown with what the ledger says of their lines, and a wrong line fails the build."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from grape_spec.language.registry import _DERIVED, CLAIMS, DERIVATIONS
@@ -11,7 +13,11 @@ from grape_spec.render import latex
 from grape_verified.conformance.ledger import Ledger, summarise
 from grape_verified.docs import derivations
 from grape_verified.docs.claim_page import claim_page
+from grape_verified.docs.mathematics import KATEX, with_formulas
 from tests.tables import with_first_negated, with_lines
+
+ROOT = Path(__file__).parents[2]
+DISPLAYED = re.compile(r"\$\$\n(.*?)\n\$\$", re.DOTALL)
 
 KEY = ID, NAME = "policy.softmax.jacobian", ""
 
@@ -37,6 +43,14 @@ def test_a_page_shows_every_line_with_its_reason_and_what_the_ledger_says():
     assert f"Each line is checked against the line before: {count} of {count} proved." in section
     assert "the line before: not run." in claim_page(CLAIMS[ID], Ledger(), "", {})
     assert "## Derivation" not in claim_page(CLAIMS["policy.softmax.normalised"], Ledger(), "", {})
+
+
+def test_katex_sets_every_line():
+    pages = (derivations.derivation(claim, part, Ledger()) for claim in CLAIMS.values() for part in claim.parts)
+    shown = "\n".join(f'<div class="arithmatex">\\[{tex}\\]</div>' for page in pages for tex in DISPLAYED.findall(page))
+    assert shown
+    _, faults = with_formulas(shown, ROOT / "docs" / KATEX)
+    assert faults == []
 
 
 def test_evidence_on_other_lines_does_not_count(monkeypatch):

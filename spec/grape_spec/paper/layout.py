@@ -134,7 +134,7 @@ def block(lines: list[str]) -> str:
 
 def _aligned(lines: list[str]) -> str:
     if len(lines) == 1:
-        return lines[0]
+        return lines[0].removeprefix("& ")
     return rf"\begin{{aligned}} {BREAK.join(lines)} \end{{aligned}}"
 
 
