@@ -29,7 +29,7 @@ UNSEARCHED = (
 )
 
 #: Pages that only list what has a page of its own: they are found by their titles.
-LISTS = ("claims/", "graph/")
+LISTS = ("claims/", "graph/", "definitions/symbols/")
 
 #: What the texts of the index are left without: blocks of code, and formulas on lines of their own.
 _LEFT_OUT = re.compile(r"<pre>.*?</pre>|\\\[.*?\\\]", re.DOTALL)

@@ -32,6 +32,7 @@ from grape_verified.docs import (
     reference,
     search,
     sources,
+    symbols,
 )
 from grape_verified.docs.markdown import address_of
 from grape_verified.docs.verdicts import Verdicts, verdicts
@@ -81,6 +82,7 @@ def _pages(ledger: Ledger, site: str, found: Mapping[str, Verdicts], theorems: T
     for subject in SUBJECTS:
         yield f"definitions/{subject}.md", pages.definitions_page(subject)
         yield f"reference/{subject}.md", pages.reference_page(subject, ledger)
+    yield "definitions/symbols.md", symbols.index_page()
     yield "graph.md", pages.graph_page(graph.claim_graph(found), ledger)
 
 
