@@ -25,6 +25,7 @@ from grape_spec.language import (
     equals,
     family,
     implies,
+    registry,
     sum_over,
     symbol,
 )  # fmt: skip
@@ -142,7 +143,7 @@ def inner_size():
 
 def leads_elsewhere():
     of_n = family("at_of_n", PositionOn(n), n, c, text="where")
-    of_c = family("at_of_c", PositionOn(n), c, n, text="where")
+    of_c = family("at_of_c", PositionOn(c), c, n, text="where")
     entry = define("at.entry", "", (n, c, j, s, u, of_n), u[of_n[j, s]])
     return multiplied_out(entry(c, n, s, i, family("at_w", Real, c, text="numbers"), of_c))
 
@@ -157,7 +158,8 @@ def leads_elsewhere():
         (leads_elsewhere, "an axis of another size"),
     ],
 )
-def test_what_coq_would_read_otherwise_has_no_form(world, write, words):
+def test_what_coq_would_read_otherwise_has_no_form(world, write, words, monkeypatch):
+    monkeypatch.setattr(registry, "_refuse_kept_sizes", lambda entry: None)
     with pytest.raises(Unstated, match=words):
         stated(write())
 

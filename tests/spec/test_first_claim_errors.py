@@ -21,6 +21,7 @@ from grape_spec.language import (
     greater,
     holds,
     index,
+    recursive,
     sum_over,
     symbol,
     wrong,
@@ -105,6 +106,23 @@ MISTAKES = {
     "an argument that is no list": (lambda w: define("t.d", "", w.x, 2 * w.x), "expected a list: of=[…]"),
     "an argument that the body lacks": (lambda w: define("t.d", "", (w.x, w.y), w.x), "take it out of of="),
     "an argument that is missing": (lambda w: define("t.d", "", (w.x,), w.x + w.y), "add it to of="),
+    "a size that an argument would not change": (
+        lambda w: define("t.mean", "", (w.u, w.rows), total(w)(w.u) / w.rows),
+        "t.total takes the size t_rows from its families and indices, whatever is put in for the argument: "
+        "make t_rows an argument of t.total, or take it out of of=",
+    ),
+    "a size that no argument has": (
+        lambda w: define("t.d", "", (w.x,), total(w)(Lambda(w.i, w.x))),
+        "which no argument here has: make t_rows an argument of t.total",
+    ),
+    "a Lambda over an argument": (
+        lambda w: define("t.d", "", (w.rows, w.x), whole(w)(w.rows, Lambda(w.i, w.x))),
+        "keeps the size t_rows, whatever is put in for the argument: take t_rows out of of=, or make a family over",
+    ),
+    "a depth that is the size of an argument": (
+        lambda w: recursive("t.d", "", (w.rows, w.u), w.rows, w.u[1], lambda go: go() + 1),
+        'count the depth by a number of its own, symbol(…, Naturals("whole number", 0), …)',
+    ),
     "a body that is a text": (lambda w: define("t.d", "", (w.x,), "t_x + 1"), "expected an expression of declared"),
     "a body that is a statement": (lambda w: define("t.d", "", (w.x,), greater(w.x, 0)), "got StrictGreaterThan"),
     "a definition that is not there": (
@@ -179,6 +197,11 @@ def shape(w):
 def total(w):
     """A definition of a family."""
     return define("t.total", "", (w.u,), sum_over(w.u[w.j], w.j))
+
+
+def whole(w):
+    """A definition of a family and its size."""
+    return define("t.whole", "", (w.rows, w.u), sum_over(w.u[w.j], w.j))
 
 
 @pytest.mark.parametrize("name", list(MISTAKES))

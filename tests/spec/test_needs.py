@@ -15,6 +15,7 @@ from grape_spec.language import (
     greater,
     holds,
     product_over,
+    registry,
     sum_over,
 )
 from grape_spec.language.registry import claim
@@ -129,8 +130,9 @@ def test_what_is_put_in_for_a_size(words):
     assert not proved(greater(At(sum_over(q[words.i], words.i), n, n + 1), 0), smt())
 
 
-def test_a_size_that_is_hidden_cannot_be_replaced(words):
-    """By an index of a Lambda, or by a definition that has it and no argument for it."""
+def test_a_size_that_is_hidden_cannot_be_replaced(words, monkeypatch):
+    """By an index of a Lambda, or by a definition that has it and no argument for it, had the registry let it pass."""
+    monkeypatch.setattr(registry, "_refuse_kept_sizes", lambda entry: None)
     n, c, x, u, q = words.rows, words.columns, words.x, words.u, words.q
     total = define("t.total", "", (u,), sum_over(u[words.i], words.i))
     hidden = define("t.hidden", "", (x, n), total(Lambda(words.i, x)) * n)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import sympy as sp
 
 from grape_spec.language.domains import Domain
-from grape_spec.language.expressions import Apply
+from grape_spec.language.expressions import Apply, sizes_of
 from grape_spec.language.sources import Source
-from grape_spec.language.symbols import declaration
+from grape_spec.language.symbols import DECLARATIONS, declaration
 
 #: In the declared LaTeX of a definition: an entry of a family, an argument, a brace that is meant.
 IN_TEMPLATE = re.compile(r"\{(?P<family>\w+)\}_\{\{\{(?P<index>\w+)\}\}\}|\{\{|\}\}|\{(?P<name>\w+)\}")
@@ -57,6 +58,12 @@ class Definition:
         if self.recursion is None:
             raise TypeError(f"{self.id} is not defined by recursion")
         return self.recursion
+
+    @cached_property
+    def sizes(self) -> frozenset[sp.Symbol]:
+        """The sizes that it takes from its families and indices, which no argument replaces."""
+        declared = (thing for thing in self.of if thing in DECLARATIONS)
+        return frozenset().union(*map(sizes_of, declared)) - set(self.of)
 
     def __call__(self, *arguments: Any, **by_name: Any) -> Apply:
         """Apply it: leading arguments by position, others by the name of the symbol; the rest stay as they are."""

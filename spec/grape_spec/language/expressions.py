@@ -320,21 +320,27 @@ def occurring(expr: sp.Basic) -> set[Any]:
 
 
 def symbols_of(expr: sp.Basic) -> set[Declarable]:
-    """Every symbol, family and function that occurs free in an expression, with their sizes."""
+    """Every symbol, family and function that occurs free in an expression, with the sizes that it depends on."""
     rows = (bound for node in expr.atoms(sp.Lambda) for bound in node.signature if bound in DECLARATIONS)
-    found = occurring(expr).union(*map(_sizes, rows))
+    found = occurring(expr).union(*map(sizes_of, rows), *(node.definition.sizes for node in expr.atoms(Apply)))
     while True:
-        sizes = {s for thing in found if thing in DECLARATIONS for s in _sizes(thing)}
+        sizes = {s for thing in found if thing in DECLARATIONS for s in sizes_of(thing)}
         if sizes <= found:
             return found
         found |= sizes
 
 
-def _sizes(thing: Declarable) -> set[sp.Symbol]:
+def sizes_of(thing: Declarable) -> set[sp.Symbol]:
+    """The sizes of the axes of a family, or of the one that an index is on."""
     entry = DECLARATIONS[thing]
     axis = size_of_axis(thing)
     of = entry.sizes if axis is None else (*entry.sizes, axis)
     return {s for size in of for s in size.free_symbols}
+
+
+def sizes_kept(expr: sp.Basic, size: sp.Symbol) -> set[Apply]:
+    """The applications that depend on a size which `substitute` does not replace in them."""
+    return {node for node in expr.atoms(Apply) if size in node.definition.sizes}
 
 
 def rebuild(expr: sp.Basic, args: list[sp.Basic]) -> sp.Basic:

@@ -15,7 +15,7 @@ from typing import Any
 import sympy as sp
 from sympy.core.function import UndefinedFunction
 
-from grape_spec.language.domains import MOST, IndexUpTo, Interval, Naturals, Position, SimplexDomain
+from grape_spec.language.domains import MOST, IndexUpTo, Interval, Naturals, Position, PositionOn, SimplexDomain
 from grape_spec.language.expressions import Apply, At, Diff, OneSided
 from grape_spec.language.symbols import DECLARATIONS, size_of_axis
 
@@ -243,10 +243,10 @@ def _refuse_put(thing: Any, value: Any, put: Mapping[Any, Any], where: str) -> N
         if _axes(value) != wanted:
             expected = f"a family, or a Lambda of indices, over {', '.join(map(str, wanted))}"
             raise NotInLanguage(f"{where}: got {shown(value)}, expected {expected}")
-        if isinstance(entry.domain, Position) and (
-            value not in DECLARATIONS or DECLARATIONS[value].domain != entry.domain
-        ):
-            raise NotInLanguage(f"{where}: got {shown(value)}, expected a family of positions {entry.domain.name}")
+        if isinstance(entry.domain, Position):
+            axis = put.get(entry.domain.size, entry.domain.size)
+            if value not in DECLARATIONS or DECLARATIONS[value].domain != PositionOn(axis):
+                raise NotInLanguage(f"{where}: got {shown(value)}, expected a family of positions in 1..{axis}")
         if isinstance(value, sp.Lambda):
             _refuse_number(value.expr)
     elif isinstance(value, sp.IndexedBase | sp.Lambda):

@@ -10,7 +10,17 @@ import sympy as sp
 from grape_spec.language.claims import as_tuple
 from grape_spec.language.definitions import Definition, Recursion
 from grape_spec.language.domains import Interval, Real
-from grape_spec.language.expressions import Apply, At, Diff, OneSided, bound_things, cases, occurring, substitute
+from grape_spec.language.expressions import (
+    Apply,
+    At,
+    Diff,
+    OneSided,
+    bound_things,
+    cases,
+    occurring,
+    substitute,
+    symbols_of,
+)
 from grape_spec.language.registry import RegistryError, enter_recursion, without_body
 from grape_spec.language.sources import DERIVED, Source
 from grape_spec.language.symbols import DECLARATIONS, Declarable, lowest_of, size_of_axis
@@ -45,6 +55,12 @@ def recursive(
     of, lowest = as_tuple("of", of), lowest_of(over)
     if over not in of or lowest is None:
         raise RegistryError(f"{id}: got the depth {over}, expected an argument that is a whole number or a size")
+    for thing in of:
+        if thing != over and over in symbols_of(thing):
+            raise RegistryError(
+                f"{id}: the depth {over} is the size of {thing}, which would change from each depth to the next: "
+                'count the depth by a number of its own, symbol(…, Naturals("whole number", 0), …)'
+            )
     with without_body(id, of) as itself:
         onwards = sp.sympify(step(itself))
         _refuse_first(id, over, first)

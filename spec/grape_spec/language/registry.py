@@ -25,7 +25,7 @@ from grape_spec.language.grammar import (
     shown,
 )
 from grape_spec.language.sources import DERIVED, Source
-from grape_spec.language.symbols import DECLARATIONS, Declarable, lowest_of
+from grape_spec.language.symbols import DECLARATIONS, Declarable, lowest_of, size_of_axis
 
 _DEFINED: dict[str, Definition] = {}
 _CLAIMED: dict[str, Claim] = {}
@@ -130,8 +130,8 @@ def _refuse_definition(entry: Definition) -> None:
         for formula in (entry.body,) if entry.recursion is None else (entry.recursion.first, entry.recursion.step):
             refuse_foreign_number(formula)
     _refuse_undeclared(id, symbols_of(entry.body) | of)
-    sizes = {size for thing in of for size in symbols_of(thing)}
-    for thing in symbols_of(entry.body) - of - sizes:
+    _refuse_kept_sizes(entry)
+    for thing in symbols_of(entry.body) - of - entry.sizes:
         raise RegistryError(f"{id}: {thing} occurs in the body but is not an argument: add it to of=")
     for thing in of - symbols_of(entry.body):
         raise RegistryError(f"{id}: the argument {thing} does not occur in the body: take it out of of=")
@@ -139,6 +139,25 @@ def _refuse_definition(entry: Definition) -> None:
     for name in (name for found in IN_TEMPLATE.finditer(entry.tex) for name in found.groupdict().values() if name):
         if name not in names:
             raise RegistryError(f"{id}: tex: {{{name}}} is no argument: write {{{{{name}}}}} for braces of LaTeX")
+
+
+def _refuse_kept_sizes(entry: Definition) -> None:
+    """Refuse a part of the body that keeps its size when another one is put in for an argument, or that hides it."""
+    for node in entry.body.atoms(Apply):
+        for size in node.definition.sizes - entry.sizes:
+            inner = node.definition.id
+            replaced = size in entry.of
+            raise RegistryError(
+                f"{entry.id}: {inner} takes the size {size} from its families and indices"
+                f"{', whatever is put in for the argument' if replaced else ', which no argument here has'}: "
+                f"make {size} an argument of {inner}{', or take it out of of=' if replaced else ''}"
+            )
+    for node in entry.body.atoms(sp.Lambda):
+        for size in {size_of_axis(bound) for bound in node.signature} & set(entry.of):
+            raise RegistryError(
+                f"{entry.id}: {shown(node)} keeps the size {size}, whatever is put in for the argument: "
+                f"take {size} out of of=, or make a family over {size} an argument in its place"
+            )
 
 
 def claim(

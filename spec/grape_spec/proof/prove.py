@@ -50,6 +50,8 @@ def prove(part: Part, *, claim_id: str = "", earlier: tuple[Part, ...] = ()) -> 
         context = _context(part, claim_id, earlier)
     except RecursionError:
         return Proof("unknown", reason=TOO_DEEP)
+    except KeyError as failure:  # a definition that there is not
+        return Proof("unknown", reason=failure.args[0])
     return _outcome(lambda: _scope(part, context), context)
 
 

@@ -21,11 +21,13 @@ from grape_spec.language.expressions import (
     bound_things,
     occurring,
     rebuild,
+    sizes_kept,
+    sizes_of,
     substitute,
     symbols_of,
 )
 from grape_spec.language.recursions import may_be_handed_on
-from grape_spec.language.symbols import DECLARATIONS, lowest_of, size_of_axis
+from grape_spec.language.symbols import lowest_of, size_of_axis
 from grape_spec.proof.context import Context, Unknown
 from grape_spec.proof.derivatives import opened
 from grape_spec.proof.facts import Fact, facts_in, part_of
@@ -224,9 +226,12 @@ def _equation(statement: Boolean, over: sp.Symbol, within: sp.Symbol | None = No
         raise Unknown(f"the recursion begins at {left.definition.by_depth.lowest}, and {over} at {lowest}")
     if sum(over in occurring(argument) for argument in left.arguments) != 1:
         raise Unknown(f"{over} is in more than one argument")
-    grown = sorted(str(thing) for thing in symbols_of(statement) - {over} if over in _sizes_of(thing))
+    grown = sorted(str(thing) for thing in symbols_of(statement) - {over} if over in sizes_of(thing))
     if grown:
         raise Unknown(f"{grown[0]} has another size at another depth")
+    kept = sorted(node.definition.id for side in (left, right) for node in sizes_kept(side, over))
+    if kept:
+        raise Unknown(f"{kept[0]} has another size at another depth")
     if lowest < 1 and any(over in _ranges(side) for side in (left, right)):
         raise Unknown(f"a sum up to {over} has no terms at the first depth")
     rows = [row for row in left.atoms(sp.Lambda) | right.atoms(sp.Lambda) if over in map(size_of_axis, row.signature)]
@@ -241,11 +246,6 @@ def _fits(own: sp.Symbol, given: Any) -> bool:
     if size_of_axis(own) is not None:
         return may_be_handed_on(own, given)
     return is_in_domain(own, given)
-
-
-def _sizes_of(thing: Any) -> set[sp.Symbol]:
-    entry, axis = DECLARATIONS[thing], size_of_axis(thing)
-    return set().union(*(size.free_symbols for size in (*entry.sizes, *([] if axis is None else [axis]))))
 
 
 def _ranges(expr: sp.Expr) -> set[sp.Symbol]:

@@ -11,7 +11,17 @@ import sympy as sp
 from sympy.logic.boolalg import Boolean
 
 from grape_spec.language.domains import MOST, IndexUpTo, Naturals, Position, RowDomain
-from grape_spec.language.expressions import At, Diff, OneSided, bound_things, rebuild, substitute, symbols_of, walk
+from grape_spec.language.expressions import (
+    At,
+    Diff,
+    OneSided,
+    bound_things,
+    rebuild,
+    sizes_kept,
+    substitute,
+    symbols_of,
+    walk,
+)
 from grape_spec.language.grammar import shown
 from grape_spec.language.symbols import DECLARATIONS, declared_name, lowest_of
 from grape_spec.proof.context import Context, Unknown, on_the_simplex
@@ -104,6 +114,8 @@ class Induction(Rule):
         if context.assumptions or any(self._is_normalised_along_size(thing) for thing in symbols_of(statement)):
             raise Unknown(f"an assumption, a total or a position that holds at one {self.size} may fail at the next")
         left, right = resolve(left), resolve(right)
+        if kept := sizes_kept(left, self.size) | sizes_kept(right, self.size):
+            raise Unknown(f"{min(kept, key=str)} has another size at the next {self.size}")
         if not context.agree(*(substitute(side, {self.size: sp.Integer(1)}) for side in (left, right))):
             raise Unknown(f"the base case, {self.size} = 1, is not shown")
         if not context.agree(self._larger(left) + right, self._larger(right) + left):
