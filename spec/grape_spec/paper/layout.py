@@ -7,6 +7,7 @@ still too wide, or repeated, gets a letter that is explained below.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import sympy as sp
@@ -38,6 +39,11 @@ BREAK = r" \\[2pt] "
 
 def displayed(expr: Any, assuming: Iterable[Any] = ()) -> str:
     """A statement or expression on lines of its own, with what stands below it and what it assumes."""
+    return _displayed(expr, tuple(assuming))
+
+
+@lru_cache(maxsize=1 << 14)  # a page, a snippet, the data and the button to copy show the same formula
+def _displayed(expr: Any, assuming: tuple[Any, ...]) -> str:
     (text,), below = together([expr])
     lines = [text, *below, *_conditions(assuming)]
     if len(lines) == 1:
@@ -97,6 +103,7 @@ def defined(entry: Definition) -> str:
     return rf"\begin{{aligned}} & {NEXT.join('& ' + text for text in texts)[2:]} \end{{aligned}}"
 
 
+@lru_cache(maxsize=1 << 14)
 def inline(expr: Any) -> str:
     """A formula within a sentence: what would be said below it is written out."""
     return Printer(expr, alone=False).text(expr).tex

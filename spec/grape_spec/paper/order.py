@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import sympy as sp
@@ -90,12 +91,15 @@ def terms_in_order(expr: sp.Add) -> list[tuple[bool, sp.Expr]]:
         negative, rest = entry
         number = rest.is_number
         group = 0 if number and not negative and not whole else 2 if number else 1
-        return (negative and not mixed, group, bool(rest.atoms(sp.Sum)), _declared_at(rest), str(rest))
+        return (negative and not mixed, group, bool(rest.atoms(sp.Sum)), _declared_at(rest), _in_words(rest))
 
     ordered = sorted(signed, key=place)
     first = next((entry for entry in ordered if not entry[0]), ordered[0])
     return [first, *(entry for entry in ordered if entry is not first)]
 
+
+#: An order among what is otherwise alike; words are dear to make, and the same pieces come again and again.
+_in_words = lru_cache(maxsize=1 << 16)(str)
 
 _PLACES: dict[Any, int] = {}
 
@@ -110,4 +114,4 @@ def _declared_at(expr: sp.Expr) -> int:
 
 
 def ordered(factors: Iterable[sp.Expr]) -> list[sp.Expr]:
-    return sorted(factors, key=lambda f: (not f.is_number, rank(f), f.is_Add, _declared_at(f), str(f)))
+    return sorted(factors, key=lambda f: (not f.is_number, rank(f), f.is_Add, _declared_at(f), _in_words(f)))
