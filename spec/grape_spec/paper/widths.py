@@ -8,8 +8,8 @@ _PIECE = re.compile(r"\\[A-Za-z]+|\\.|[{}]|.")
 _ENVIRONMENT = re.compile(r"\\(begin|end)\{\w+\}|(?<=\\\\)\[\dpt\]")
 _WORDS = re.compile(r"\\text\{[^{}]*\}")
 _WIDE = {
-    r"\sum": 1.5, r"\prod": 1.4, r"\log": 1.5, r"\exp": 1.6, r"\min": 1.9, r"\max": 2.0, r"\partial": 0.6,
-    r"\mathrm": 0.0, r"\operatorname": 0.2, r"\left": 0.1, r"\right": 0.1, r"\text": 0.0, r"\quad": 1.0, r"\ ": 0.25,
+    r"\sum": 1.5, r"\prod": 1.4, r"\log": 1.65, r"\exp": 1.6, r"\min": 1.9, r"\max": 2.0, r"\partial": 0.6,
+    r"\mathrm": 0.0, r"\operatorname": 0.2, r"\left": 0.25, r"\right": 0.25, r"\text": 0.0, r"\quad": 1.0, r"\ ": 0.25,
     r"\bar": 0.0, r"\hat": 0.0, r"\tilde": 0.0, r"\overline": 0.0, r"\cdot": 0.7, r"\le": 1.3, r"\ge": 1.3,
     r"\ne": 1.3, r"\implies": 2.4, r"\iff": 2.4, r"\mapsto": 1.5, r"\binom": 0.6, r"\sqrt": 0.85,
     r"\,": 0.17, r"\Bigl": 0.2, r"\Bigr": 0.2,
@@ -49,7 +49,7 @@ def _row(pieces: list[str], place: int) -> tuple[float, int]:
         elif piece.startswith("\\"):
             total += _WIDE.get(piece, 0.6)
         else:
-            total += _SIGNS.get(piece, 0.52)
+            total += _of_a_sign(piece)
     return max(widest, total), place
 
 
@@ -59,4 +59,8 @@ def _argument(pieces: list[str], place: int) -> tuple[float, int]:
     if place < len(pieces) and pieces[place] == "{":
         return _row(pieces, place + 1)
     piece = pieces[place] if place < len(pieces) else ""
-    return _WIDE.get(piece, _SIGNS.get(piece, 0.52)), place + 1
+    return _WIDE.get(piece, _of_a_sign(piece)), place + 1
+
+
+def _of_a_sign(piece: str) -> float:
+    return _SIGNS.get(piece, 0.76 if piece.isupper() else 0.52)
