@@ -23,6 +23,7 @@ QUERIES = {
     "kl_optimum": "claims/dpo.kl_optimum/",
     "sign_form": "claims/ppo.clip.sign_form/",
     "zero_sum": "claims/grpo.advantage.zero_sum/",
+    "clipping": "chapters/ppo/",
     "trust region": "chapters/trpo/",
     "trust region step": "claims/trpo.step/",
     "advantage normalisation": "claims/advantage.whiten/",
@@ -177,10 +178,17 @@ def test_names_and_american_spellings_have_fields_of_their_own():
 
 
 def test_the_shorter_of_two_ids_and_a_symptom_count_more_and_a_definition_as_a_page():
-    places = ("claims/trpo.step/", "claims/trpo.step.gain/", "definitions/trpo/#trpo.kl", "symptoms/#a", "trust/")
-    titles = ("<code>trpo.step</code>", "<code>trpo.step.gain</code>", "<code>trpo.kl</code>", "A loss", "Trust")
+    places = (
+        "claims/trpo.step/",
+        "claims/trpo.step.gain/",
+        "definitions/trpo/#trpo.kl",
+        "chapters/ppo/",
+        "symptoms/#a",
+        "trust/",
+    )
+    titles = ("<code>trpo.step</code>", "<code>trpo.step.gain</code>", "<code>trpo.kl</code>", "PPO", "A loss", "Trust")
     found = search.refined(index_of(*(entry(p, title=t) for p, t in zip(places, titles, strict=True))), {})["docs"]
-    assert [entry.get("boost") for entry in found] == [1.5, 1.333, 3.75, 5.0, None]
+    assert [entry.get("boost") for entry in found] == [1.5, 1.333, 3.75, 2.8, 5.0, None]
 
 
 def test_other_names_are_of_what_exists_and_say_something_new():
