@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 from grape_spec.language.registry import _DERIVED, CLAIMS, DEFINITIONS, DERIVATIONS
 from grape_spec.proof.examine import examine
-from grape_spec.references import YEAR, tex, work, works
+from grape_spec.references import YEAR, bibtex, tex, work, works
 from hypothesis import configuration
 from typer.testing import CliRunner
 
@@ -317,6 +317,15 @@ def test_what_cite_prints_is_bibtex(id):
 def test_every_entry_of_the_references_ends_before_the_next_begins():
     text = (Path(__file__).parents[1] / "spec/grape_spec/references.bib").read_text()
     assert list(entries(text)) == list(works())
+
+
+def test_pybtex_reads_what_cite_prints():
+    database = pytest.importorskip("pybtex.database", reason="pybtex is not installed")
+    for id, entry in {**DEFINITIONS, **CLAIMS}.items():
+        found = database.parse_string(bibtex(entry, "1.0", f"https://site/{id}/"), "bibtex").entries
+        assert found[f"grape_verified:{id}"].fields["url"] == f"https://site/{id}/"
+        source = [] if entry.source.key == "derived" else [entry.source.key]
+        assert list(found) == [f"grape_verified:{id}", *source]
 
 
 def test_what_is_on_arxiv_says_so_in_the_fields_for_it():

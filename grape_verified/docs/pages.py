@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from grape_spec import render
-from grape_spec.coq.certify import Theorems
+from grape_spec.coq.certify import CERTIFIED, Theorems
 from grape_spec.language.claims import Claim
 from grape_spec.language.definitions import Definition
 from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
 from grape_spec.references import plain
 
-from grape_verified.conformance.ledger import NOT_RUN, Ledger
+from grape_verified.conformance.contracts import CONTRACTS
+from grape_verified.conformance.ledger import FULLY_PROVED, NOT_RUN, Ledger
 from grape_verified.conformance.subjects import SUBJECTS, subject_of
 from grape_verified.docs.markdown import (
     convention_mark,
@@ -67,6 +68,28 @@ def certificates_snippet(ledger: Ledger, theorems: Theorems) -> str:
             )
             rows.append((subject.title, *(str(said[word]) for word in COQ), file))
     return table(("subject", *COQ, "file"), rows) + "\n"
+
+
+def evidence_snippet(ledger: Ledger, found: Mapping[str, Verdicts]) -> str:
+    """The evidence of the ledger in numbers, for a page at the root of the site."""
+    records = [record for claim in CLAIMS.values() if (record := ledger.of(claim))]
+    parts = [(claim, part) for claim in CLAIMS.values() for part in claim.parts]
+    wrong = [variant for record in records for variant in record.wrong]
+    mutants = [part.mutants for record in records for part in record.parts]
+    kernels = [seen for name in CONTRACTS if (seen := ledger.of_kernel(name))]
+    certified = sum(ledger.certified_part(claim, part) == CERTIFIED for claim, part in parts)
+    proved = sum(verdict.status == FULLY_PROVED for verdict in found.values())
+    decided = sum(m.refuted + len(m.implied) for m in mutants)
+    rows = [
+        ("[claims](claims/index.md)", "fully proved", proved, len(found)),
+        ("their statements", "certified by Coq as well", certified, len(parts)),
+        ("false variants of them", "refuted", sum(variant.refuted for variant in wrong), len(wrong)),
+        ("mutants of them", "refuted, or derived from the claim", decided, sum(m.total for m in mutants)),
+        ("contracts of PyTorch functions", "kept", sum(kernel.accepted for kernel in kernels), len(CONTRACTS)),
+    ]
+    told = ((what, verdict, f"{n} of {total}" if total else NOT_RUN) for what, verdict, n, total in rows)
+    shown = table(("evidence", "verdict", "number"), told)
+    return f"{shown}\n\n{recorded(ledger)} [Trust](trust.md) says what the words mean.\n"
 
 
 def _boxed(kind: str, paragraphs: Iterable[str]) -> str:

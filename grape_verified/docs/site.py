@@ -59,7 +59,7 @@ def write(config_file: Path, ledger_file: Path) -> None:
     found = {claim.id: verdicts(claim, ledger) for claim in CLAIMS.values()}
     for name, text in _pages(ledger, config.site_url or "", found, theorems):
         _put(docs / name, text)
-    for name, text in _snippets(ledger, theorems):
+    for name, text in _snippets(ledger, found, theorems):
         _put(snippets / name, text)
     for chapter in sorted((docs / "chapters").glob("*.md")):
         _put(snippets / "sources" / chapter.name, sources.snippet(chapter.read_text(encoding="utf-8")))
@@ -86,8 +86,9 @@ def _pages(ledger: Ledger, site: str, found: Mapping[str, Verdicts], theorems: T
     yield "graph.md", pages.graph_page(graph.claim_graph(found), ledger)
 
 
-def _snippets(ledger: Ledger, theorems: Theorems) -> Iterator[tuple[str, str]]:
+def _snippets(ledger: Ledger, found: Mapping[str, Verdicts], theorems: Theorems) -> Iterator[tuple[str, str]]:
     yield "certificates.md", pages.certificates_snippet(ledger, theorems)
+    yield "evidence.md", pages.evidence_snippet(ledger, found)
     for claim in CLAIMS.values():
         yield f"claim/{claim.id}.md", pages.claim_snippet(claim, ledger)
     for definition in DEFINITIONS.values():

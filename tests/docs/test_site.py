@@ -2,6 +2,9 @@
 
 import json
 import re
+import shutil
+import subprocess
+import tarfile
 import time
 from html.parser import HTMLParser
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
@@ -54,6 +57,16 @@ return [...document.querySelectorAll("article :is(h1, h2, p, td, pre, .katex-htm
 SCROLLING = """
 return [...document.querySelectorAll("div.arithmatex")].map(formula =>
   [formula.scrollWidth > formula.clientWidth, formula.tabIndex === 0 && formula.ariaLabel !== null])
+"""
+
+AXE = "axe-core@4.14.1"
+
+#: What axe finds on the current page that is serious or critical.
+SERIOUS = """
+const done = arguments[arguments.length - 1]
+const told = violation => [violation.id, ...violation.nodes.slice(0, 3).map(node => node.html.slice(0, 80))]
+axe.run({resultTypes: ["violations"]}).then(result => done(
+  result.violations.filter(({impact}) => ["serious", "critical"].includes(impact)).map(told)))
 """
 
 PHONE = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
@@ -226,6 +239,32 @@ def test_the_keyboard_reaches_the_formulas_that_scroll_and_no_others(site, drive
     assert seen == {(True, True), (False, False)}
 
 
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory):
+    """The script of axe-core, which finds what some readers cannot see or reach."""
+    npm, folder = shutil.which("npm"), tmp_path_factory.mktemp("axe")
+    if npm is None:
+        pytest.skip("npm is not installed: axe-core cannot be downloaded")
+    got = subprocess.run([npm, "pack", "--silent", AXE], cwd=folder, capture_output=True, check=False, timeout=120)
+    if got.returncode:
+        pytest.skip(f"{AXE} cannot be downloaded: {got.stderr.decode().strip()[:200]}")
+    with tarfile.open(next(folder.glob("*.tgz"))) as archive:
+        return archive.extractfile("package/axe.min.js").read().decode()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_axe_finds_nothing_serious(site, axe, tmp_path, dark):
+    found = {}
+    with browser(tmp_path / "profile", dark=dark) as driver:
+        driver.set_script_timeout(120)
+        for path in KINDS:
+            driver.get(site + path)
+            until(driver, "return document.querySelector('.md-search').ariaLabel")
+            driver.execute_script(axe)
+            found[path] = driver.execute_async_script(SERIOUS)
+    assert not any(found.values()), found
+
+
 def until(driver, script, *arguments):
     """What a script returns, once that is something."""
     end = time.monotonic() + SECONDS
@@ -323,6 +362,25 @@ def test_a_reader_checks_a_derivation_to_its_assumptions(site, driver):
     driver.get(f"{site}{__version__}/claims/ppo.clip.gradient/")
     follow(driver, "what is assumed")
     assert "Assumed" in text(driver)
+
+
+@pytest.mark.parametrize(
+    ("links", "shown"),
+    [
+        (["GRPO", "grpo.dapo"], "a separate upper clip edge"),
+        (["all claims", "dpo.gradient", "what is assumed"], "Assumed"),
+        (["all claims", "dpo.gradient", "Cite"], "@misc{grape_verified:dpo.gradient,"),
+        (["KL divergence"], "Who does what"),
+        (["your loss"], "grape-verified check"),
+        (["an example"], "grpo_loss(logps"),
+    ],
+)
+def test_a_reader_comes_from_home_in_three_actions(site, driver, links, shown):
+    driver.get(f"{site}{__version__}/")
+    assert len(links) <= 3
+    for words in links:
+        follow(driver, words)
+    assert shown in text(driver)
 
 
 def test_a_reader_copies_what_the_keyboard_chooses(site, driver):
