@@ -8,6 +8,7 @@ from pathlib import Path
 import grape_spec
 import pytest
 import sympy as sp
+from grape_spec.coq.certify import CertificateRecord
 from grape_spec.language import Positive, Real, claim, define, equals, holds, less, symbol, wrong
 from grape_spec.language.registry import _CLAIMED, _DEFINED, CLAIMS, DEFINITIONS
 from grape_spec.language.symbols import _DECLARED
@@ -16,6 +17,7 @@ from grape_spec.proof.fingerprint import _text, fingerprints
 from grape_spec.proof.rules import algebra, chain, fact, smt, step
 
 import grape_verified
+from grape_verified.cli import progress
 from grape_verified.conformance import CONTRACTS, Finding, ledger, verification
 from grape_verified.conformance.ledger import OF_CLAIMS, OF_KERNELS, KernelRecord, Ledger
 from tests.test_cli import call
@@ -329,6 +331,34 @@ def test_a_run_of_more_says_how_many_are_kept(tmp_path, monkeypatch):
     call("verify", "kl.log_bound")
     monkeypatch.setattr(verification, "now", lambda: "2099-01-01T00:00:00+00:00")
     assert "1 of 2 claims unchanged since 20" in call("verify", "kl.nonnegative")[1]
+
+
+def test_a_run_keeps_what_another_writes_meanwhile(tmp_path, monkeypatch):
+    """Of the claims that it verifies, and of the parts that it certifies."""
+    path, verified = tmp_path / "ledger.json", progress.verified
+    certificate, other = (
+        CertificateRecord(id, CLAIMS[id].parts[0].name, "certified", "", 1.0, (), (), "8.16.1", "", "")
+        for id in ("kl.nonnegative", "kl.log_bound")
+    )
+
+    def verified_meanwhile(*args):
+        monkeypatch.setattr(progress, "verified", verified)
+        call("verify", "ppo.ratio.gradient", "--examples", "1", "--ledger", str(path))
+        ledger.write(ledger.read(path).with_certificates([other]), path)
+        return verified(*args)
+
+    def certified_meanwhile(*args):
+        ledger.write(ledger.read(path).with_certificates([other]), path)
+        return (certificate,)
+
+    monkeypatch.setattr(progress, "verified", verified_meanwhile)
+    monkeypatch.setattr(progress, "certified", certified_meanwhile)
+    call("verify", "kl.log_bound", "--examples", "1", "--ledger", str(path))
+    assert {"kl.log_bound", "ppo.ratio.gradient"} <= set(ledger.read(path).by_id)
+    assert ledger.read(path).certificates == (other,)
+    ledger.write(replace(ledger.read(path), certificates=()), path)
+    call("certify", "kl.nonnegative", "--ledger", str(path))
+    assert {record.claim for record in ledger.read(path).certificates} == {"kl.nonnegative", "kl.log_bound"}
 
 
 def test_a_ledger_that_cannot_be_written_whole_is_left_as_it_was(tmp_path, monkeypatch, run):

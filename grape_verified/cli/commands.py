@@ -115,7 +115,8 @@ def verify(
     wanted = tuple(claim.id for claim in chosen) if modules else tuple(names or ())
 
     def complete(run: Ledger) -> Ledger:
-        return verification.merged(run, claims, kernels).with_certificates(earlier.certificates)
+        now = _as_it_is_now(ledger, earlier)
+        return verification.merged(run, *verification.still_valid(now)).with_certificates(now.certificates)
 
     def so_far(found: list[verification.Record]) -> Ledger:
         return complete(verification.recorded(found))
@@ -150,14 +151,14 @@ def certify(
             out.mkdir(parents=True, exist_ok=True)
 
     def so_far(found: list[CertificateRecord]) -> Ledger:
-        return seen.with_certificates(settled(found))
+        return _as_it_is_now(ledger, seen).with_certificates(settled(found))
 
     try:
         with _kept_as_they_come(so_far, ledger) as keep:
             records = progress.certified(chosen, seen, keep)
     except CoqMissing as missing:
         _refuse(str(missing))
-    complete = seen.with_certificates(records)
+    complete = _as_it_is_now(ledger, seen).with_certificates(records)
     _write(complete, ledger)
     if out is not None:
         with _writing("--out", out):
@@ -397,6 +398,16 @@ def _ledger(path: Path) -> Ledger:
         return read(path)
     except NotALedger as wrong:
         _refuse(f"--ledger: {wrong}")
+
+
+def _as_it_is_now(path: Path, before: Ledger) -> Ledger:
+    """The ledger with what other runs have written to it since; as it was before where it cannot be read again."""
+    if not path.is_file() or not path.stat().st_size:
+        return before
+    try:
+        return read(path)
+    except NotALedger:
+        return before
 
 
 def _entry(id: str, modules: list[str] | None) -> Claim | Definition:
