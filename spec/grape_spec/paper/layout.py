@@ -23,7 +23,7 @@ from grape_spec.paper.texts import BIG, bracketed, spelled
 from grape_spec.paper.widths import width
 
 #: The width of a column in em.
-COLUMN = 32.0
+COLUMN = 31.0
 
 #: Narrower pieces get no letter.
 SHORTEST = 4.0

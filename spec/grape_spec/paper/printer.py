@@ -50,7 +50,7 @@ PARAMETER = declared_name("theta")
 LETTERS = ("u", "v", "w", "x", "y", "f", "g", "h")
 
 #: A power of e or a numerator up to this many em is set as such.
-SHORT = 5.0
+SHORT = 6.0
 
 
 class Around(NamedTuple):
