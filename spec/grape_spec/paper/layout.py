@@ -168,7 +168,9 @@ def _relation(printer: Printer, expr: Relational) -> Iterator[str]:
     short = width(left) <= COLUMN / 2.5
     room = COLUMN - (width(left) if short else 1.5) - 2
     right = broken(printer, expr.rhs, room)
-    if short:
+    if short and max(map(width, right)) > room + 1:  # it fits where its lines begin at the margin
+        yield f"& {left} {sign} {right[0]}"
+    elif short:
         mark = "& " if len(right) > 1 else ""
         yield f"{left} {mark}{sign} {right[0]}"
     else:

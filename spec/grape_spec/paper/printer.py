@@ -387,9 +387,13 @@ class Printer:
             return Around(r"\log" if isinstance(expr, sp.log) else r"\exp", expr.args[0], "", True)
         return None
 
+    def _written_out(self, factor: sp.Expr) -> sp.Expr:
+        writes_out = isinstance(factor, Apply) and factor not in self.glyphs and self.unfolds(factor)
+        return factor.unfold() if writes_out else factor
+
     def _around_factor(self, expr: sp.Mul) -> Around | None:
         number, rest = expr.as_coeff_Mul()
-        factors = list(sp.Mul.make_args(rest))
+        factors = [self._written_out(factor) for factor in sp.Mul.make_args(rest)]
         breakable = [factor for factor in factors if _is_breakable(factor)]
         if not breakable:
             return None

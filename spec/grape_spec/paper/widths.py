@@ -6,6 +6,7 @@ import re
 
 _PIECE = re.compile(r"\\[A-Za-z]+|\\.|[{}]|.")
 _ENVIRONMENT = re.compile(r"\\(begin|end)\{\w+\}|(?<=\\\\)\[\dpt\]")
+_BRACE = 0.9
 _WORDS = re.compile(r"\\text\{[^{}]*\}")
 _WIDE = {
     r"\sum": 1.5, r"\prod": 1.4, r"\log": 1.65, r"\exp": 1.6, r"\min": 1.9, r"\max": 2.0, r"\partial": 0.6,
@@ -22,6 +23,7 @@ _SIGNS = {
 
 def width(tex: str) -> float:
     """About how wide LaTeX is, in em; of several lines the widest counts."""
+    tex = tex.replace(r"\begin{aligned}", "{").replace(r"\end{aligned}", "}")
     spaced = _WORDS.sub(lambda words: words[0].replace(" ", "~"), tex)
     return _row(_PIECE.findall(_ENVIRONMENT.sub(r"\\\1 ", spaced)), 0)[0]
 
@@ -36,7 +38,7 @@ def _row(pieces: list[str], place: int) -> tuple[float, int]:
             break
         if piece in ("{", r"\begin"):
             inner, place = _row(pieces, place)
-            total += inner
+            total += inner + (_BRACE if piece == r"\begin" else 0.0)
         elif piece in ("_", "^"):
             inner, place = _argument(pieces, place)
             total += 0.7 * inner
