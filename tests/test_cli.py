@@ -214,7 +214,7 @@ def test_evidence_on_an_earlier_version_does_not_count(folder):
 def test_show_prints_statement_assumptions_proof_and_evidence(folder):
     status, out, _ = call("show", "ppo.clip.gradient")
     assert status == 0
-    assert "∂L(ρ)/∂ρ = { A if (A < 0 and ρ ≥ 1 - ε) or (A > 0 and ρ ≤ 1 + ε')" in out
+    assert "∂L^CLIP(ρ)/∂ρ = { A if (A < 0 and ρ ≥ 1 - ε) or (A > 0 and ρ ≤ 1 + ε')" in out
     assert "assuming ρ ≠ 1 + ε', ρ ≠ 1 - ε" in out
     assert "proof: chain rule with ppo.ratio.gradient" in out
     assert "ρ: positive; probability ratio, new policy over old" in out
@@ -224,7 +224,7 @@ def test_show_prints_statement_assumptions_proof_and_evidence(folder):
 
 def test_show_prints_the_steps_of_a_chain(folder):
     out = call("show", "policy.score.mean_zero")[1]
-    assert "= Σ_{a=1}^V πₐ(z) (δ_{a,k} - πₖ(z))   by policy.log_softmax.gradient" in out
+    assert "= Σ_{a=1}^{|V|} πₐ(z) (δ_{a,k} - πₖ(z))   by policy.log_softmax.gradient" in out
     assert "= 0   by finite sums" in out
 
 

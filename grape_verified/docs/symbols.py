@@ -19,14 +19,24 @@ from grape_verified.conformance.subjects import SUBJECTS, subject_of
 from grape_verified.docs.markdown import convention_mark, link, links, page, table
 
 #: What may stand before the letter of a name, as in \bar x, \overline{r}, \log π or (Lᵀd).
-_BEFORE = re.compile(r"(?:\\(?:bar|hat|overline|log|Vert|Sigma|binom|left)\b|[\s({\[])+")
+_BEFORE = re.compile(r"(?:\\(?:bar|hat|overline|log|Vert|lvert|mathcal|Sigma|binom|left)\b|[\s({\[])+")
 _LETTER = re.compile(r"\\mathrm\{(?P<word>[^}]*)\}|\\(?P<greek>[A-Za-z]+)|(?P<latin>[A-Za-z])")
 
 #: Greek letters as text.
 _GREEK = {
     **{"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ϵ", "varepsilon": "ε", "kappa": "κ"},
     **{"lambda": "λ", "mu": "μ", "pi": "π", "rho": "ρ", "sigma": "σ", "tau": "τ", "psi": "ψ", "theta": "θ"},
-    **{"Delta": "Δ", "Phi": "Φ", "ell": "ℓ"},
+    **{
+        "Delta": "Δ",
+        "Phi": "Φ",
+        "ell": "ℓ",
+        "eta": "η",
+        "nu": "ν",
+        "xi": "ξ",
+        "omega": "ω",
+        "Gamma": "Γ",
+        "Lambda": "Λ",
+    },
 }
 
 #: The columns of the index.

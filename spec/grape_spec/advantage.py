@@ -105,7 +105,7 @@ value_handed_on = define(
     "The value that the previous token bootstraps from: a masked token passes on the next one.",
     (counts, value, next_value),
     counts * value + (1 - counts) * next_value,
-    tex=r"V_{{\mathrm{{on}}}}",
+    tex=r"V^{{\mathrm{{on}}}}",
     convention=True,
 )
 
@@ -114,7 +114,7 @@ advantage_handed_on = define(
     "The advantage that the previous token accumulates: a masked token passes on the next one.",
     (counts, token_return, value, next_value, next_advantage, discount, lam),
     counts * gae() + (1 - counts) * next_advantage,
-    tex=r"A_{{\mathrm{{on}}}}",
+    tex=r"A^{{\mathrm{{on}}}}",
     convention=True,
 )
 
@@ -127,7 +127,7 @@ following = family("following", PositionOn(places), places, text="the token afte
 rewards = family("token_rewards", Real, places, text="reward of each token", tex="r")
 values = family("token_values", Real, places, text="value of the prefix before each token", tex="V")
 counting = family("counting", Mask(), places, text="1 where the token counts", tex="m")
-weight = symbol("carried_weight", Real, "weight of what comes next", tex="w")
+weight = symbol("carried_weight", Real, "weight of what comes next", tex=r"\omega")
 of_token = (counting[place], rewards[place], values[place])
 here, sequence = (left, place), (following, counting, rewards, values)
 
@@ -139,7 +139,7 @@ value_from = recursive(
     left,
     Integer(0),
     lambda next_one: value_handed_on(counting[place], values[place], next_one(place=following[place])),
-    tex=r"V_{{{left}}}({place})",
+    tex=r"V^{{\mathrm{{on}}}}_{{{left}}}({place})",
 )
 
 value_after = value_from(place=following[place])
@@ -152,7 +152,7 @@ advantage_from = recursive(
     left,
     Integer(0),
     lambda next_one: advantage_handed_on(*of_token, value_after, next_one(place=following[place])),
-    tex=r"A_{{{left}}}({place})",
+    tex=r"A^{{\mathrm{{on}}}}_{{{left}}}({place})",
 )
 
 #: The residual of a token, and what its weight becomes for the next token that counts.
@@ -164,8 +164,12 @@ def passed_on(x: Expr) -> Expr:
     return counting[place] * x + 1 - counting[place]
 
 
-reward_noise = family("reward_noise", Real, places, text="what the rewards of masked tokens may be", tex="r'")
-value_noise = family("value_noise", Real, places, text="what the values of masked tokens may be", tex="V'")
+reward_noise = family(
+    "reward_noise", Real, places, text="what the rewards of masked tokens may be", tex=r"r^{\mathrm{any}}"
+)
+value_noise = family(
+    "value_noise", Real, places, text="what the values of masked tokens may be", tex=r"V^{\mathrm{any}}"
+)
 
 
 def overwritten(numbers: IndexedBase, noise: IndexedBase) -> Lambda:
@@ -220,7 +224,7 @@ decay = symbol(
     "decay",
     DECAY,
     "nonzero factor from one step to the next: γλ for residuals, γ for rewards, λ in a mixture of returns",
-    tex="x",
+    tex=r"\xi",
 )
 residual_at = function("residual_at", Smooth, "error of the value at each position", tex=r"\delta")
 reward_at = function("reward_at", Smooth, "reward at each position", tex="r")
@@ -443,19 +447,19 @@ estimate = family("estimate", Real, N, text="a number for each token, such as it
 kept = family("kept", Mask(), N, text="1 where the token counts", tex="m")
 centre = symbol("centre", Real, "mean of the tokens that count", tex="c")
 spread = symbol("spread", NonNegative, "variance of the tokens that count", tex="v")
-ddof = symbol("ddof", Mask(), "correction that a variance subtracts from its number of terms", tex="d")
+ddof = symbol("ddof", Mask(), "correction that a variance subtracts from its number of terms", tex=r"\mathrm{ddof}")
 eps = symbol("eps", NonNegative, "constant added to the divisor of the advantages", tex=r"\epsilon")
 number = symbol("number", Real, "the number to whiten", tex="x")
-count = symbol("count", Size, "number of tokens that count", tex="n")
-stretch = symbol("stretch", Positive, "a positive factor on every number", tex="a")
-raised = symbol("raised", Real, "a constant added to every number", tex="b")
+count = symbol("count", Size, "number of tokens that count", tex="n_m")
+stretch = symbol("stretch", Positive, "a positive factor on every number", tex=r"\alpha")
+raised = symbol("raised", Real, "a constant added to every number", tex=r"\beta")
 
 token_count = define(
     "advantage.token_count",
     "Number of tokens that count; 1 by convention if there are none.",
     (kept,),
     Max(1, sum_over(kept[token], token)),
-    tex="n",
+    tex="n_m",
     domain=Positive,
     convention=True,
 )

@@ -38,7 +38,7 @@ position = index("position", T, "the position of the token that is varied", tex=
 per_token = family("per_token", Real, B, T, text="loss of each token", tex="x")
 mask = family("mask", Mask(), B, T, text="1 where the token counts", tex="m")
 denominator = symbol("denominator", Positive, "divisor of the sum, shared by all parts of a batch", tex="D")
-max_length = symbol("max_length", Positive, "the fixed length used in place of every sequence's own", tex="L")
+max_length = symbol("max_length", Positive, "the fixed length used in place of every sequence's own", tex=r"\Lambda")
 
 counted = mask[i, t] * per_token[i, t]
 
@@ -135,8 +135,8 @@ claim(
     ],
 )
 
-S = symbol("S", Size, "number of parts that the batch is split into")
-s = index("s", S, "a part of the batch")
+S = symbol("S", Size, "number of parts that the batch is split into", tex="M")
+s = index("s", S, "a part of the batch", tex=r"\mu")
 part = family("part", OneHot, B, S, text="1 where sequence i belongs to part s", tex="c")
 token_part = family("token_part", OneHot, B, T, S, text="1 where token t of sequence i belongs to part s", tex="c")
 

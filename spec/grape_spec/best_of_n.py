@@ -112,7 +112,7 @@ def up_to(outcome: Expr, total: Expr = every) -> Expr:
 
 mine = symbol("mine", Positive, "probability of a response that has the reward in question", tex="p")
 share = symbol("share", Real, "share of the response in the samples so far that tie for best", tex="h")
-ties = symbol("ties", Positive, "number of those samples", tex="m")
+ties = symbol("ties", Positive, "number of those samples", tex=r"\nu")
 
 share_once_seen = recursive(
     "rejection.best_of_n.share_once_seen",
@@ -146,7 +146,7 @@ expected_share = recursive(
 
 forgetting = recursive(
     "rejection.best_of_n.forgetting",
-    "Expected part that the share so far keeps, if no further sample is better: m/(m + 1) of it with each that ties.",
+    "Expected part that the share so far keeps, if no further sample is better: ν/(ν + 1) of it with each that ties.",
     (left, ties, below, own),
     left,
     Integer(1),
@@ -240,7 +240,7 @@ over_tangent = define(
     "Excess of t log t over its tangent at s, with t = n uⁿ⁻¹, integrated over u from 1 to x.",
     (x, level, samples),
     uniform_gain(x) - uniform_gain(Integer(1)) - (1 + log(level)) * (all_of(samples, x) - 1) + level * (x - 1),
-    tex=r"T({x}, {level})",
+    tex=r"\Delta({x}, {level})",
 )
 
 lift_of_density = lift() * below / all_of(samples, below)

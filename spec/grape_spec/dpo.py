@@ -396,7 +396,7 @@ flip_probability = symbol(
     "flip_probability",
     Interval("in [0, 1/2)", Fraction(0), Fraction(1, 2), low_closed=True),
     "known probability that a label is flipped",
-    tex=r"\varepsilon",
+    tex=r"\eta",
 )
 
 robust_loss = define(

@@ -81,7 +81,7 @@ advantage = define(
     "Advantage of a response: its reward, less the average reward of the others.",
     (g, scores, trust),
     left_out(response_reward=rubric_rewards),
-    tex="A_{{{g}}}",
+    tex=r"A^{{\mathrm{{GRAPE}}}}_{{{g}}}",
     source=PATEL,
 )
 
@@ -405,9 +405,11 @@ claim(
     ],
 )
 
-precision = family("precision", Positive, Q, text="precision of the score of an item: noise over its variance", tex="c")
+precision = family(
+    "precision", Positive, Q, text="precision of the score of an item: noise over its variance", tex=r"\tau"
+)
 noise = symbol("noise", Positive, "variance of a score of precision one", tex=r"\sigma^2")
-portion = family("portion", Simplex, Q, text="weight of each item in a mean of the scores", tex="w")
+portion = family("portion", Simplex, Q, text="weight of each item in a mean of the scores", tex=r"\omega")
 total_precision = sum_over(precision[item], item)
 by_precision = Lambda(item, precision[item] / total_precision)
 
@@ -465,7 +467,7 @@ surrogate = define(
     "Clipped surrogate objective of a token of a response, to be maximised.",
     (logp, old_logp, g, scores, trust, clip_low, clip_high),
     clipped_surrogate(ratio(), advantage()),
-    tex="L",
+    tex=r"L^{{\mathrm{{GRAPE}}}}",
     source=PATEL,
 )
 

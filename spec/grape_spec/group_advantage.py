@@ -35,7 +35,7 @@ from grape_spec.reinforce import G, g, h, response_reward
 SHAO = Source("shao2024deepseekmath")
 
 deviation = symbol("deviation", Real, "a reward less its baseline", tex="d")
-squares = symbol("squares", NonNegative, "sum of the squared deviations of a group", tex="S")
+squares = symbol("squares", NonNegative, "sum of the squared deviations of a group", tex=r"\mathrm{SS}")
 divisor = symbol("divisor", Positive, "divisor of that sum in the variance", tex="N")
 
 group_mean = define(
@@ -70,7 +70,7 @@ group_spread = define(
     "Sum of the squared deviations of a group from its mean.",
     (response_reward,),
     sum_over(centred(h) ** 2, h),
-    tex=r"S({response_reward})",
+    tex=r"\mathrm{{SS}}({response_reward})",
 )
 
 group_variance = define(
@@ -78,7 +78,7 @@ group_variance = define(
     "Variance of the rewards of a group.",
     (response_reward, ddof),
     sum_over(centred(h) ** 2, h) / (G - ddof),
-    tex=r"s^2({response_reward})",
+    tex=r"\mathrm{{std}}^2({response_reward})",
 )
 
 group_std = define(
@@ -86,7 +86,7 @@ group_std = define(
     "Standard deviation of the rewards of a group.",
     (response_reward, ddof),
     sqrt(group_variance()),
-    tex=r"s({response_reward})",
+    tex=r"\mathrm{{std}}({response_reward})",
     source=SHAO.section("4.1"),
 )
 

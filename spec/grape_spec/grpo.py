@@ -106,7 +106,7 @@ objective = define(
     "Mean over responses of the mean over tokens of the objective of a token, to be maximised.",
     (logps, old_logps, ref_logps, advantages, mask, denominator, clip_low, clip_high, kl_coef),
     sequence_mean(of_batch),
-    tex="J",
+    tex=r"J_{{\mathrm{{GRPO}}}}",
     source=SHAO.eq(3),
 )
 
@@ -469,7 +469,7 @@ cispo_objective = define(
     "Log-probability of a token, weighted by its advantage and by a constant, to be maximised.",
     (logp, advantage, constant_weight),
     constant_weight * advantage * logp,
-    tex=r"J({logp})",
+    tex=r"J_{{\mathrm{{CISPO}}}}({logp})",
     source=MINIMAX,
 )
 

@@ -67,7 +67,7 @@ sequence_objective = define(
     "Clipped surrogate of a sequence, to be maximised.",
     (row, logps, old_logps, mask, advantage, clip_low, clip_high),
     any_token() * clipped_surrogate(sequence_ratio()),
-    tex=r"J_{{{row}}}",
+    tex=r"J^{{\mathrm{{GSPO}}}}_{{{row}}}",
     source=ZHENG,
 )
 

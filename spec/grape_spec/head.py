@@ -93,7 +93,7 @@ claim(
 
 # Gradients: one slope for each token; everything else is a product with it.
 
-token_slope = family("token_slope", Real, V, text="slope of a loss in the logit of each token", tex="s")
+token_slope = family("token_slope", Real, V, text="slope of a loss in the logit of each token", tex="g")
 by_logits = sum_over(token_slope[v] * logit(), v)
 
 claim(
@@ -259,8 +259,8 @@ claim(
 
 # Parts of the vocabulary: tiles of columns, one after the other, or shards of the weights, each with its own process.
 
-shards = symbol("shards", Size, "number of parts of the vocabulary", tex="S")
-shard = index("shard", shards, "a part of the vocabulary", tex="s")
+shards = symbol("shards", Size, "number of parts of the vocabulary", tex="J")
+shard = index("shard", shards, "a part of the vocabulary", tex="j")
 in_shard = family("in_shard", OneHot, V, shards, text="1 where the token belongs to the part", tex="p")
 shard_shift = family("shard_shift", Real, shards, text="the shift of each part, near its largest logit", tex="m")
 

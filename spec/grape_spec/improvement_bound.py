@@ -60,7 +60,7 @@ surrogate_sum = recursive(
     left,
     Integer(0),
     lambda rest: token_gain() + sum_over(next_token[j, v] * goes_on * rest(j=after[j, v]), v),
-    tex=r"L_{{{left}}}({j})",
+    tex=r"L_{{\mathrm{{old}},{left}}}({j})",
     source=SCHULMAN.eq(3),
 )
 

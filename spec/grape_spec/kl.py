@@ -204,10 +204,10 @@ claim(
 # Sequences: the divergence is the expected sum of the divergences of their tokens.
 
 prefix_probability = family(
-    "prefix_probability", Simplex, P, text="probability of each prefix under the policy", tex="p"
+    "prefix_probability", Simplex, P, text="probability of each prefix under the policy", tex="d"
 )
 ref_prefix_probability = family(
-    "ref_prefix_probability", Simplex, P, text="the same under the reference", tex=r"p_{\mathrm{ref}}"
+    "ref_prefix_probability", Simplex, P, text="the same under the reference", tex=r"d_{\mathrm{ref}}"
 )
 ref_next_token = family(
     "ref_next_token",

@@ -39,7 +39,7 @@ ZIEGLER = Source("ziegler2019finetuning")
 
 # The KL penalty in the reward.
 
-rewards = symbol("rewards", Real, "reward of the sequence", tex="r")
+rewards = symbol("rewards", Real, "reward of the sequence", tex=r"r_{\mathrm{seq}}")
 kl_coef = symbol("kl_coef", NonNegative, "strength of the penalty", tex=r"\beta")
 penalty = family("penalty", Real, T, text="estimate of the KL divergence at each token, such as its log-ratio", tex="k")
 counted = family("counted", Mask(), T, text="1 where the token counts", tex="m")
@@ -121,7 +121,7 @@ measured_kl = symbol("measured_kl", Real, "the measured divergence; estimates of
 target_kl = symbol("target_kl", Positive, "target of the divergence", tex="d^*")
 horizon = symbol("horizon", Positive, "number of samples over which the coefficient adapts", tex="h")
 steps = symbol("steps", Positive, "samples since the last update", tex="n")
-largest_error = symbol("largest_error", Positive, "where the relative error is clipped", tex="c")
+largest_error = symbol("largest_error", Positive, "where the relative error is clipped", tex=r"\kappa")
 
 adapted_kl_coef = define(
     "ppo.adapted_kl_coef",

@@ -36,10 +36,10 @@ from grape_spec.proof.rules import chain, finite_sum, induction, over_depth, rew
 SUTTON = Source("sutton2018reinforcement", "section 13.3")
 HINTON = Source("hinton2015distilling")
 
-V = symbol("V", Size, "number of tokens in the vocabulary")
+V = symbol("V", Size, "number of tokens in the vocabulary", tex=r"\lvert{\mathcal{V}}\rvert")
 a = index("a", V, "the token that was chosen")
 k = index("k", V, "a token whose logit is varied")
-l = index("l", V, "another token whose logit is varied", tex=r"\ell")
+l = index("l", V, "another token whose logit is varied")
 v = index("v", V, "a token that a sum runs over")
 
 logits = family("logits", Real, V, text="one real number for each token", tex="z")
@@ -314,7 +314,7 @@ completion_mass = define(
     "Total probability of all ways to complete a prefix: to end it now, or to continue with another token.",
     (j, end, next_token, completions),
     sum_over(next_token[j, v] * (delta(v, end) + (1 - delta(v, end)) * completions[v]), v),
-    tex=r"M_{{{j}}}",
+    tex=r"\mu_{{{j}}}",
 )
 
 
@@ -322,7 +322,7 @@ completion_mass = define(
 
 left = symbol("left", Naturals("whole number", 0), "number of tokens that may still follow", tex="T")
 after = family("after", PositionOn(P), P, V, text="the prefix that prefix j is after token v", tex=r"\mathrm{after}")
-arrived = symbol("arrived", Real, "probability of the tokens so far", tex="p")
+arrived = symbol("arrived", Real, "probability of the tokens so far", tex="d")
 
 sequence_mass = recursive(
     "policy.sequence_mass",

@@ -60,7 +60,7 @@ clipped_surrogate = define(
     "Clipped surrogate objective of a token, to be maximised.",
     (rho, advantage, clip_low, clip_high),
     Min(rho * advantage, clip(rho, lower_edge, upper_edge) * advantage),
-    tex=r"L({rho})",
+    tex=r"L^{{\mathrm{{CLIP}}}}({rho})",
     source=SCHULMAN.eq(7),
 )
 
@@ -342,7 +342,7 @@ claim(
 
 returns = symbol("returns", Real, "return that the value predicts", tex="R")
 old_value = symbol("old_value", Real, "the value under the critic that sampled", tex=r"V_{\mathrm{old}}")
-value_clip = symbol("clip", Positive, "how far the value may move", tex="c")
+value_clip = symbol("clip", Positive, "how far the value may move", tex="c_V")
 
 lowest, highest = old_value - value_clip, old_value + value_clip
 
@@ -351,7 +351,7 @@ value_loss = define(
     "Half the squared error of a value.",
     (value, returns),
     (value - returns) ** 2 / 2,
-    tex=r"L({value})",
+    tex=r"L^{{\mathrm{{VF}}}}({value})",
     source=SCHULMAN.eq(9),
 )
 
@@ -360,7 +360,7 @@ clipped_value_loss = define(
     "The larger of the losses of the value and of the value clipped to lie near the old one, to be minimised.",
     (value, returns, old_value, value_clip),
     Max((value - returns) ** 2, (clip(value, lowest, highest) - returns) ** 2) / 2,
-    tex=r"L_{{\mathrm{{clip}}}}({value})",
+    tex=r"L^{{\mathrm{{VF}}}}_{{\mathrm{{clip}}}}({value})",
     source=ENGSTROM,
 )
 
@@ -372,7 +372,7 @@ value_slope = define(
     "Slope of the clipped value loss; where the two losses are equal, by convention, the slope of the unclipped one.",
     (value, returns, old_value, value_clip),
     cases((value - returns, error >= clipped_error), (0, True)),
-    tex=r"L_{{\mathrm{{clip}}}}'({value})",
+    tex=r"\psi_{{\mathrm{{VF}}}}({value})",
     convention=True,
 )
 

@@ -356,7 +356,9 @@ G = symbol("G", Size, "number of responses to one prompt")
 g = index("g", G, "a response to the prompt")
 h = index("h", G, "a response that a sum runs over")
 response_reward = family("response_reward", Real, G, text="reward of each response to one prompt", tex="r")
-others_sum = family("others_sum", Real, n, text="sum of the rewards of the other responses in outcome y", tex="R")
+others_sum = family(
+    "others_sum", Real, n, text="sum of the rewards of the other responses in outcome y", tex=r"R_{\mathrm{oth}}"
+)
 
 several = greater(G, 1)
 mean_of_others = sum_over((1 - delta(g, h)) * response_reward[h], h) / (G - 1)
@@ -391,9 +393,9 @@ less_mean_of_all = token_reward[a] - (token_reward[a] + others_sum[y]) / G
 # The average over all G responses, each drawn independently. It depends on sums over the responses alone.
 
 response_score = family("response_score", Real, G, text="score of each response", tex="s")
-rewards_drawn = symbol("rewards_drawn", Real, "sum of the rewards of the responses drawn so far", tex="R")
-scores_drawn = symbol("scores_drawn", Real, "sum of their scores", tex="S")
-products_drawn = symbol("products_drawn", Real, "sum over them of the reward times the score", tex="X")
+rewards_drawn = symbol("rewards_drawn", Real, "sum of the rewards of the responses drawn so far", tex="S_r")
+scores_drawn = symbol("scores_drawn", Real, "sum of their scores", tex="S_s")
+products_drawn = symbol("products_drawn", Real, "sum over them of the reward times the score", tex="S_{rs}")
 product_factor = symbol("product_factor", Real, "a factor of the sum of the products", tex="c")
 drawn_score = Diff(log(softmax(v)), logits[k])
 draws = symbol("draws", Naturals("whole number", 0), "number of responses still to be drawn", tex="N")

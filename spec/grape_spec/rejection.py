@@ -42,14 +42,14 @@ max_reward = symbol("max_reward", Real, "an upper bound of the rewards", tex=r"r
 uniform = symbol("uniform", NonNegative, "a uniform random number below 1", tex="u")
 threshold = symbol("threshold", Real, "the smallest reward that is kept", tex="c")
 
-probability = symbol("probability", Positive, "probability with which a sample is accepted", tex="a")
+probability = symbol("probability", Positive, "probability with which a sample is accepted", tex=r"\alpha")
 
 acceptance = define(
     "rejection.acceptance",
     "Probability with which a sample is accepted.",
     (prize_of_one, max_reward, beta),
     exp((prize_of_one - max_reward) / beta),
-    tex=r"a({outcome_reward})",
+    tex=r"\alpha({outcome_reward})",
     domain=Positive,
 )
 
@@ -131,7 +131,7 @@ claim(
 # The objective that fine-tuning on kept samples maximises.
 
 kept = family(
-    "kept_share", NonNegative, V, text="weight of each response, such as the probability that it is kept", tex="a"
+    "kept_share", NonNegative, V, text="weight of each response, such as the probability that it is kept", tex=r"\alpha"
 )
 
 kept_share = define(

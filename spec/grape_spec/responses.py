@@ -68,7 +68,7 @@ weighted_scores = recursive(
         ),
         v,
     ),
-    tex=r"G_{{{left}}}({j}, {scores_so_far})",
+    tex=r"\Gamma_{{{left}}}({j}, {scores_so_far})",
 )
 
 step_reward = family("step_reward", Real, P, V, text="reward given for next token v after prefix j", tex="r")
@@ -96,7 +96,7 @@ by_all_rewards = recursive(
         ),
         v,
     ),
-    tex=r"A_{{{left}}}({j}, {scores_so_far}, {rewards_so_far})",
+    tex=r"\Gamma^{{\mathrm{{all}}}}_{{{left}}}({j}, {scores_so_far}, {rewards_so_far})",
 )
 
 by_rewards_to_go = recursive(
@@ -113,7 +113,7 @@ by_rewards_to_go = recursive(
         ),
         v,
     ),
-    tex=r"B_{{{left}}}({j}, {scores_so_far}, {products_so_far})",
+    tex=r"\Gamma^{{\mathrm{{go}}}}_{{{left}}}({j}, {scores_so_far}, {products_so_far})",
 )
 
 reward_left = recursive(

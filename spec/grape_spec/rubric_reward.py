@@ -50,7 +50,7 @@ weights = family("weights", NonNegative, Q, text="importance of each item", tex=
 trust = family("trust", NonNegative, Q, text="trust in each item: its importance times the confidence in it", tex="k")
 total = symbol("total", Real, "total trust of all items", tex="K")
 factor = symbol("factor", Positive, "a positive constant", tex="a")
-leniency = symbol("leniency", Real, "a constant that is added to some scores", tex="b")
+leniency = symbol("leniency", Real, "a constant that is added to some scores", tex=r"\eta")
 
 # The reward of a response.
 
@@ -81,7 +81,7 @@ reward = define(
     "Reward of a response: the mean of its scores, weighted by the trust in each item.",
     (g, scores, trust),
     sum_over(share * scores[g, item], item),
-    tex="r_{{{g}}}",
+    tex="R_{{{g}}}",
     source=PATEL,
 )
 
@@ -90,7 +90,7 @@ reward_sum = define(
     "Reward of a response without normalisation: the weighted sum in place of the mean.",
     (g, scores, trust),
     sum_over(trust[item] * scores[g, item], item),
-    tex=r"r^{{\Sigma}}_{{{g}}}",
+    tex=r"R^{{\Sigma}}_{{{g}}}",
 )
 
 divisor = define(
@@ -107,7 +107,7 @@ trusted_reward = define(
     "Reward of a response; 0 by convention if no item is trusted.",
     (g, scores, trust),
     reward_sum() / divisor(total_trust),
-    tex=r"\hat r_{{{g}}}",
+    tex=r"\hat R_{{{g}}}",
     convention=True,
 )
 

@@ -47,7 +47,7 @@ objective = define(
     "Objective of a token, to be maximised: a sigmoid takes the place of the ratio.",
     (rho, advantage, tau),
     4 / tau * sigmoid(tau * (rho - 1)) * advantage,
-    tex=r"J({rho})",
+    tex=r"J_{{\mathrm{{SAPO}}}}({rho})",
     source=GAO,
 )
 
@@ -58,7 +58,7 @@ weight = define(
     "Weight of a token, 4σ(1 − σ) with σ at τ(ρ − 1).",
     (rho, tau),
     4 * sigmoid(gate) * sigmoid(-gate),
-    tex=r"w({rho})",
+    tex=r"w_{{\mathrm{{SAPO}}}}({rho})",
     domain=Positive,
     source=GAO,
 )

@@ -32,7 +32,7 @@ from grape_spec.proof.rules import chain, fact, finite_sum, rewrite, smt, step
 COVER = Source("cover2006elements")
 
 token_logits = family("token_logits", Real, B, T, V, text="the logits at every position", tex="z")
-target = family("target_token", OneHot, B, T, V, text="1 for the token after position t, else 0", tex="y")
+target = family("target_token", OneHot, B, T, V, text="1 for the token after position t, else 0", tex="Y")
 
 token_loss = define(
     "sft.token_loss",
@@ -59,7 +59,7 @@ objective = define(
     "Negative log-likelihood of the tokens that count, divided by a denominator: by default, their number.",
     (token_logits, target, mask, denominator),
     token_mean(losses),
-    tex="L",
+    tex=r"L_{{\mathrm{{SFT}}}}",
 )
 
 varied = token_logits[row, position, k]
@@ -82,7 +82,7 @@ claim(
 
 # What is learned: the distribution of the data.
 
-data = family("data", Simplex, V, text="distribution of the data over next tokens", tex="q")
+data = family("data", Simplex, V, text="distribution of the data over next tokens", tex=r"p_{\mathrm{data}}")
 
 cross_entropy = define(
     "sft.cross_entropy",

@@ -152,7 +152,7 @@ local_return = define(
     two_token_return()
     + sum_over(q[opening] * (old_worth - two_token_return()), opening)
     + sum_over(p[opening] * sum_over(new_second[opening, y] * (worth - old_worth), y), opening),
-    tex=r"L({q}, {new_second})",
+    tex=r"L_{{\mathrm{{old}}}}({q}, {new_second})",
     source=SCHULMAN.eq(3),
 )
 

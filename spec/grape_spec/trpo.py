@@ -72,7 +72,7 @@ expected_surrogate = define(
     "Expectation of the surrogate under the policy that sampled.",
     (logits, old_logits, token_advantage),
     sum_over(softmax(v, at_old) * surrogate(log(softmax(v)), log(softmax(v, at_old)), token_advantage[v]), v),
-    tex=r"L({logits})",
+    tex=r"L_{{\mathrm{{old}}}}({logits})",
     source=SCHULMAN.eq(14),
 )
 
@@ -187,7 +187,7 @@ claim(
 
 # The step.
 
-parameters = symbol("parameters", Size, "number of parameters", tex="n")
+parameters = symbol("parameters", Size, "number of parameters", tex="N")
 row = index("parameter", parameters, "a parameter", tex="i")
 column = index("other_parameter", parameters, "another parameter", tex="i'")
 varied = index("varied_parameter", parameters, "a parameter that is varied", tex="h")

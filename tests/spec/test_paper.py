@@ -82,7 +82,7 @@ def test_a_formula_looks_as_the_field_writes_it(id, part, tex):
     [
         (
             "ppo.clipped_surrogate",
-            r"L(\rho) = \min(\rho A, \operatorname{clip}(\rho, 1 - \varepsilon, 1 + \varepsilon') A)",
+            r"L^{\mathrm{CLIP}}(\rho) = \min(\rho A, \operatorname{clip}(\rho, 1 - \varepsilon, 1 + \varepsilon') A)",
         ),
         ("kl.divergence", r"\mathrm{KL}(p \Vert q) = \sum_{y=1}^{n} p_{y} \log \frac{p_{y}}{q_{y}}"),
         ("aggregation.token_mean", r"\mathrm{token\ mean} = \frac{1}{D} \sum_{i=1}^{B} \sum_{t=1}^{T} m_{i,t} x_{i,t}"),
@@ -90,7 +90,7 @@ def test_a_formula_looks_as_the_field_writes_it(id, part, tex):
             "trpo.token_pairs",
             r"\begin{aligned} & \binom{0}{2} = 0 \\[6pt] & \binom{T + 1}{2} = T + \binom{T}{2} \end{aligned}",
         ),
-        ("ppo.value_loss", r"L(V) = \frac{(V - R)^{2}}{2}"),
+        ("ppo.value_loss", r"L^{\mathrm{VF}}(V) = \frac{(V - R)^{2}}{2}"),
     ],
 )
 def test_a_definition_looks_as_the_field_writes_it(id, tex):
@@ -105,9 +105,9 @@ SLIPS = [
     ("dpo.gradient", "in a parameter", r"\ell_w - \ell_l -", r"\ell_l - \ell_w -"),
     ("kl.forward.gradient", "", r"= \pi_{k}", r"= \pi_{v}"),
     ("kl.nonnegative", "bound", r"p \Vert q", r"q \Vert p"),
-    ("policy.fisher", "second moment", r"z_{\ell}", "z_{k}"),
+    ("policy.fisher", "second moment", "z_{l}", "z_{k}"),
     ("grpo.advantage.affine", "unit and origin", r"\epsilon = 0", r"\epsilon = 1"),
-    ("advantage.gae.recursion", "one token more", "x^{k - 1}", "x^{k}"),
+    ("advantage.gae.recursion", "one token more", r"\xi^{k - 1}", r"\xi^{k}"),
     ("ppo.clip.first_order", "slope from above", r"\partial^{+}", r"\partial^{-}"),
     ("dpo.kl_optimum", "curvature", r"\partial^{2}", r"\partial"),
 ]
@@ -150,8 +150,8 @@ def test_within_a_sentence_nothing_is_said_below():
         ("kl.log_bound", "bound", ["log x ≤ x - 1"]),
         ("policy.softmax.shift", "", ["πₐ(z + c) = πₐ(z)"]),
         ("grpo.advantage.affine", "unit and origin", ["A_g(a r + b) = A_g(r)", "with ϵ = 0"]),
-        ("ppo.clip.first_order", "slope from above", ["∂⁺ L(ρ)/∂ρ|_{ρ = 1} = A"]),
-        ("kl.chain_rule", "one token more", ["Σ_{j=1}^P Σ_{v=1}^V π_{j,v} pⱼ log((", "    = Σ_{j=1}^P "]),
+        ("ppo.clip.first_order", "slope from above", ["∂⁺ L^CLIP(ρ)/∂ρ|_{ρ = 1} = A"]),
+        ("kl.chain_rule", "one token more", ["Σ_{j=1}^P Σ_{v=1}^{|V|} π_{j,v} dⱼ log((", "    = Σ_{j=1}^P "]),
     ],
 )
 def test_the_terminal_shows_the_same_lines(id, part, lines):

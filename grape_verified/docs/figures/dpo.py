@@ -40,13 +40,13 @@ FIGURES = (
         "Loss of a pair by how much further the policy has moved towards the chosen response than towards the "
         "rejected one. The slope of DPO lies between −β and 0 and vanishes as the pair is ranked correctly; with "
         "label smoothing ε it changes sign, so the loss has a minimum. Robust DPO, for labels that are flipped with "
-        "probability ε, pulls harder than DPO everywhere and has none. IPO is a parabola with its minimum at 1/(2β), "
-        "and its slope is an unbounded straight line; both leave the plotted range.",
+        "a known probability, pulls harder than DPO everywhere and has none. IPO is a parabola with its minimum at "
+        "1/(2β), and its slope is an unbounded straight line; both leave the plotted range.",
         ("dpo_per_pair", "robust_dpo_per_pair", "ipo_per_pair"),
         ("dpo.gradient", "dpo.label_smoothing", "dpo.robust", "dpo.ipo"),
         (
             Slider("beta", "β", "the strength", 0.1, 1.5, 0.05, 0.5),
-            Slider("flipped", "ε", "the share of flipped labels", 0, 0.4, 0.05, 0.2),
+            Slider("flipped", "ε, η", "the share of flipped labels", 0, 0.4, 0.05, 0.2),
         ),
     ),
 )

@@ -14,6 +14,7 @@ _NAMES = {
     r"\ell": "ℓ", r"\sum": "Σ", r"\prod": "Π", r"\partial": "∂", r"\nabla": "∇", r"\le": "≤", r"\ge": "≥",
     r"\ne": "≠", r"\implies": "⇒", r"\iff": "⇔", r"\mapsto": "↦", r"\cdot": "·", r"\Vert": "‖", r"\top": "⊤",
     r"\log": "log", r"\exp": "exp", r"\min": "min", r"\max": "max", r"\,": " ", r"\ ": " ", r"\quad": "\t",
+    r"\nu": "ν", r"\xi": "ξ", r"\Gamma": "Γ", r"\Lambda": "Λ", r"\lvert": "|", r"\rvert": "|",
     r"\left": "", r"\right": "", r"\Bigl": "", r"\Bigr": "", r"\!": "",
 }  # fmt: skip
 _UPPER = dict(zip("0123456789+-nkKTNi", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿᵏᴷᵀᴺⁱ", strict=True))
@@ -39,7 +40,7 @@ class _Plain:
 
     def __init__(self, tex: str) -> None:
         tex = tex.replace(r"\left.", "").replace(r"\right|", "|")
-        self.signs = _SIGN.findall(re.sub(r"\\(?:text|mathrm|operatorname)\{([^{}]*)\}", _as_word, tex))
+        self.signs = _SIGN.findall(re.sub(r"\\(?:text|mathrm|mathcal|operatorname)\{([^{}]*)\}", _as_word, tex))
         self.place = 0
 
     def all(self) -> str:

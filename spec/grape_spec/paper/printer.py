@@ -361,7 +361,7 @@ class Printer:
         Arguments:
             pieces: each with the bound variables in it, which its letter gets as indices.
         """
-        used = {tex[0] for tex in self.bodies} | self.taken
+        used = {tex[0] for tex in self.bodies} | self.taken | self.standing.keys()
         free = [letter for letter in LETTERS if letter not in used]
         if not pieces or not free:
             return False

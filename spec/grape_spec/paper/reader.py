@@ -522,7 +522,7 @@ def reader_for(expr: sp.Basic) -> Reader:
     of_parameters: set[Any] = set()
     waiting, distance = [expr], 0
     while waiting:
-        found = [node for each in waiting for node in _shown(each)]
+        found = [node for each in waiting for node in nodes_shown(each)]
         for node in found:
             for thing in (node, getattr(node, "func", None)):
                 if thing in DECLARATIONS:
@@ -538,7 +538,7 @@ def reader_for(expr: sp.Basic) -> Reader:
     return Reader(things, definitions, of_parameters)
 
 
-def _shown(expr: sp.Basic) -> Iterator[sp.Basic]:
+def nodes_shown(expr: sp.Basic) -> Iterator[sp.Basic]:
     """The nodes of an expression without the arguments that a definition has from its declaration and does not show."""
     yield expr
     if isinstance(expr, Apply):
@@ -549,7 +549,7 @@ def _shown(expr: sp.Basic) -> Iterator[sp.Basic]:
     else:
         children = expr.args
     for child in children:
-        yield from _shown(child)
+        yield from nodes_shown(child)
 
 
 def alike(left: sp.Basic, right: sp.Basic) -> bool:
