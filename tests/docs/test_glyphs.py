@@ -231,5 +231,5 @@ def test_a_letter_for_what_is_repeated_is_no_glyph_of_the_page(id):
     glyphs = {glyph(tex) for tex in claim_entries(CLAIMS[id]).values()}
     for _, formula in formulas_of(CLAIMS[id]):
         letters = re.findall(r"\\text\{(?:where|and) \} (\w)(?:_\{[^=]*\})? =", displayed(formula))
-        definitions = {node.definition.tex for node in formula.atoms(Apply)}
+        definitions = {tex for name, tex in claim_entries(CLAIMS[id]).items() if name in DEFINITIONS}
         assert not glyphs & set(letters) & set(LETTERS) - definitions
