@@ -64,7 +64,7 @@ def symbol_as_dict(thing: Any) -> dict[str, str]:
 def as_dict(claim: Claim) -> dict[str, Any]:
     """Everything that the spec itself says of a claim, as data for JSON or a page; nothing of evidence."""
     formulas = list(_formulas_of(claim))
-    definitions = _definitions_in(formulas)
+    definitions = definitions_in(formulas)
     shown = [*formulas, *(formula for entry in definitions for formula in (entry(), entry.body))]
     things = sorted({thing for formula in shown for thing in _declared_in(formula)}, key=str)
     return {
@@ -92,7 +92,7 @@ def _formulas_of(claim: Claim) -> Iterator[sp.Basic]:
         yield from (variant.statement, *variant.assuming)
 
 
-def _definitions_in(formulas: Iterable[sp.Basic]) -> list[Definition]:
+def definitions_in(formulas: Iterable[sp.Basic]) -> list[Definition]:
     """The definitions that formulas speak of, and those that they are built from, in the order of the registry."""
     found: set[str] = set()
     waiting = list(formulas)

@@ -227,9 +227,10 @@ def test_what_is_said_to_be_one_quantity_or_left_exists():
 @pytest.mark.full("formulas of every entry read back")
 @pytest.mark.parametrize("id", CLAIMS)
 def test_a_letter_for_what_is_repeated_is_no_glyph_of_the_page(id):
-    """Said below a formula: where u = …"""
-    glyphs = {glyph(tex) for tex in claim_entries(CLAIMS[id]).values()}
+    """Said below a formula: where u = …; a definition at other arguments keeps its own letter there."""
+    entries = claim_entries(CLAIMS[id])
+    glyphs = {glyph(tex) for tex in entries.values()}
     for _, formula in formulas_of(CLAIMS[id]):
-        letters = re.findall(r"\\text\{(?:where|and) \} (\w)(?:_\{[^=]*\})? =", displayed(formula))
-        definitions = {tex for name, tex in claim_entries(CLAIMS[id]).items() if name in DEFINITIONS}
-        assert not glyphs & set(letters) & set(LETTERS) - definitions
+        letters = set(re.findall(r"\\text\{(?:where|and) \} (\w)(?:_\{[^=]*\})? =", displayed(formula)))
+        own = {glyph(entry.tex) for entry in render.definitions_in([formula])}
+        assert not glyphs & letters & set(LETTERS) - own

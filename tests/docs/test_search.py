@@ -28,7 +28,6 @@ QUERIES = {
     "trust region step": "claims/trpo.step/",
     "advantage normalisation": "claims/advantage.whiten/",
     "advantage normalization": "claims/advantage.whiten/",
-    "reward normalization": "claims/grpo.advantage.affine/",
     "importance sampling": "claims/trpo.importance.identity/",
     "dual clip": "claims/ppo.dual_clip.bound/",
     "conservative DPO": "claims/dpo.label_smoothing/",
@@ -93,6 +92,12 @@ full = pytest.mark.full("pages in a browser")
 def rank(find, query, place):
     """The position among the pages that are found of the one with a place."""
     return next((position for position, places in enumerate(find(query)) if place in places), 1000)
+
+
+@full
+def test_what_many_pages_speak_of_is_among_the_results_that_the_theme_shows(find):
+    """Rewards are normalised in GRAPE, too, and every id with the word comes early."""
+    assert rank(find, "reward normalization", "claims/grpo.advantage.affine/") < 10
 
 
 @full
