@@ -214,7 +214,7 @@ def test_evidence_on_an_earlier_version_does_not_count(folder):
 def test_show_prints_statement_assumptions_proof_and_evidence(folder):
     status, out, _ = call("show", "ppo.clip.gradient")
     assert status == 0
-    assert "∂L^CLIP(ρ)/∂ρ = { A if (A < 0 and ρ ≥ 1 - ε) or (A > 0 and ρ ≤ 1 + ε')" in out
+    assert "∂L^CLIP(ρ)/∂ρ = { A if (A < 0 and ρ ≥ 1 - ε) or" in out
     assert "assuming ρ ≠ 1 + ε', ρ ≠ 1 - ε" in out
     assert "proof: chain rule with ppo.ratio.gradient" in out
     assert "ρ: positive; probability ratio, new policy over old" in out

@@ -26,7 +26,10 @@ _OUTSIDE: dict[Path, str] = {}
 #: Signs that are mathematics wherever they stand, and the LaTeX of them.
 _MATHEMATICS = {
     "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "δ": r"\delta", "ε": r"\varepsilon", "λ": r"\lambda", "π": r"\pi",
-    "ρ": r"\rho", "σ": r"\sigma", "τ": r"\tau", "θ": r"\theta", "Σ": r"\sum", "Π": r"\prod", "√": r"\surd",
+    "ρ": r"\rho", "σ": r"\sigma", "τ": r"\tau", "θ": r"\theta", "ζ": r"\zeta", "η": r"\eta", "ι": r"\iota",
+    "κ": r"\kappa", "μ": r"\mu", "ν": r"\nu", "ξ": r"\xi", "φ": r"\varphi", "χ": r"\chi", "ψ": r"\psi",
+    "ω": r"\omega", "Γ": r"\Gamma", "Δ": r"\Delta", "Θ": r"\Theta", "Λ": r"\Lambda", "Ξ": r"\Xi", "Φ": r"\Phi",
+    "Ψ": r"\Psi", "Ω": r"\Omega", "ℓ": r"\ell", "Σ": r"\sum", "Π": r"\prod", "√": r"\surd",
     "−": "-", "·": r"\cdot", "×": r"\times", "½": r"\frac{1}{2}", "∞": r"\infty", "∂": r"\partial",
     "≤": r"\le", "≥": r"\ge", "≠": r"\ne", "→": r"\to", "…": r"\dots", "<": "<", ">": ">", "|": r"\mid", "*": r"^{*}",
 }  # fmt: skip

@@ -1,5 +1,6 @@
 """The built site in a real browser with the network closed, and one path through it for each kind of reader."""
 
+import gzip
 import json
 import re
 import shutil
@@ -184,6 +185,23 @@ def test_a_page_can_be_cited_and_shared(published):
     assert "citation_title" not in home.tags
     card = home.tags["og:image"].removeprefix("http://site.invalid/")
     assert (published / card).read_bytes().startswith(b"\x89PNG")
+
+
+def sent(file):
+    """The bytes of a file as a server sends it: fonts are compressed already."""
+    data = file.read_bytes()
+    return len(data) if file.suffix == ".woff2" else len(gzip.compress(data))
+
+
+def test_a_claim_page_is_light(published):
+    """Everything that it can load but the index of the search, which waits until the search is used."""
+    root = published / __version__
+    assets = [*root.glob("assets/*.*"), *root.glob("assets/javascripts/bundle.*.js"), *root.glob("assets/**/*.css")]
+    shared = sum(map(sent, {file for file in assets if file.suffix in (".css", ".js")}))
+    shared += sum(map(sent, root.glob("assets/katex/fonts/*.woff2")))
+    pages = {page.parent.name: shared + sent(page) for page in root.glob("claims/*/index.html")}
+    assert len(pages) >= len(CLAIMS)
+    assert {name: weight for name, weight in pages.items() if weight > 700_000} == {}
 
 
 def test_as_many_pages_of_claims_as_claims(published):
