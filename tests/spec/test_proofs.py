@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+import time
 from time import process_time
 
 import pytest
@@ -219,3 +220,19 @@ def test_induction_is_over_whole_numbers(words):
         outcome = prove(holds(equals(number + 1, 1 + number + 0 * words.y), by=induction(number)))
         assert outcome.reason == f"{number} is not a size or a whole number"
     assert prove(holds(equals(words.rows + 1, 1 + words.rows), by=induction(words.rows))).status == "proved"
+
+
+class Slow:
+    """An object that takes long to delete, as a solver may."""
+
+    def __del__(self):
+        end = time.process_time() + 0.15
+        while time.process_time() < end:
+            pass
+
+
+def test_time_that_runs_out_while_an_object_is_deleted_interrupts_what_follows():
+    """An exception there would only be reported, and pytest makes an error of it."""
+    thing = [Slow()]
+    with pytest.raises(OutOfTime), limited(0.05):
+        any(thing.clear() for _ in itertools.repeat(1))

@@ -9,8 +9,9 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import current_thread, main_thread
+from types import FrameType
 
-#: Seconds between further interruptions, for code that swallowed the first.
+#: Seconds between further interruptions, for code that swallowed the first, or must not be interrupted.
 AGAIN = 0.5
 
 
@@ -25,8 +26,9 @@ def limited(seconds: float) -> Iterator[None]:
         yield
         return
 
-    def stop(*_: object) -> None:
-        raise OutOfTime(f"no proof within {seconds:g} seconds")
+    def stop(_: int, frame: FrameType | None) -> None:
+        if not _in_a_finaliser(frame):
+            raise OutOfTime(f"no proof within {seconds:g} seconds")
 
     before = signal.signal(signal.SIGVTALRM, stop)
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds, AGAIN)
@@ -35,6 +37,15 @@ def limited(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
+
+
+def _in_a_finaliser(frame: FrameType | None) -> bool:
+    """Whether an object is being deleted: Python only reports an exception there. The next interruption serves."""
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def left(seconds: float) -> float:
