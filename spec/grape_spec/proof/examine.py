@@ -28,7 +28,7 @@ from grape_spec.proof.prove import Proof, line_rule, prove_claim, prove_lines, p
 from grape_spec.proof.refute import Search, refute
 from grape_spec.proof.rules import GENERAL
 from grape_spec.proof.second_route import Second, look_again
-from grape_spec.render import latex_assuming, unicode
+from grape_spec.render import unicode
 
 Status = Literal["proved", "refuted", "unknown"]
 
@@ -39,7 +39,7 @@ POINTS = 50
 POINTS_IF_WRONG = 1000
 
 #: Points at which it compares a line of a derivation with the line before.
-POINTS_OF_A_LINE = 6
+POINTS_OF_A_LINE = 4
 
 #: What every proof takes for granted beyond its named lemmas.
 TRUSTED_BASE = (
@@ -118,7 +118,6 @@ class PartRecord:
 
     name: str
     statement: str
-    latex: str
     assuming: tuple[str, ...]
     rule: str
     engine: str
@@ -256,7 +255,6 @@ def _examine_part(claim_id: str, part: Part, proof: Proof, earlier: tuple[Part, 
     return PartRecord(
         name=part.name,
         statement=unicode(part.statement),
-        latex=latex_assuming(part.statement, part.assuming),
         assuming=tuple(map(unicode, part.assuming)),
         rule=part.by.describe(),
         engine=part.by.engine,
