@@ -174,6 +174,8 @@ def test_what_breaks_an_engine_is_unknown_with_a_reason(words):
             assert "\n" not in outcome.reason
 
 
+# Where Python cannot raise, as in a call from C, it only reports the interruption, and the next one serves.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_proof_that_takes_too_long_is_unknown(words, monkeypatch):
     """By processor time."""
     monkeypatch.setattr("grape_spec.proof.prove.SECONDS", 0.2)
