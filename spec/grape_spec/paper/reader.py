@@ -282,18 +282,12 @@ class Reader:
         self.take(r"\endbar")
         return sp.Abs(found)
 
-    def _several(self) -> list[Any]:
-        found = [self.sum()]
+    def _several(self, parse: Callable[[], Any] | None = None) -> list[Any]:
+        read = parse or self.sum
+        found = [read()]
         while self.peek() == ",":
             self.take()
-            found.append(self.sum())
-        return found
-
-    def _indices(self) -> list[Any]:
-        found = [self._index()]
-        while self.peek() == ",":
-            self.take()
-            found.append(self._index())
+            found.append(read())
         return found
 
     def _index(self) -> Any:
@@ -468,7 +462,7 @@ class Reader:
 
     def _in_hole(self, hole: Hole, pattern: Pattern, alone: bool) -> Any:
         if hole.many:
-            return self._indices()
+            return self._several(self._index)
         if hole.name in pattern.families:
             return self.family_of(pattern.families[hole.name], alone=alone)
         return self.sum() if alone else self.factor()
