@@ -38,8 +38,8 @@ POINTS = 50
 #: Points at which it tries a false variant: it stops at the first witness, which lies in a narrow region for some.
 POINTS_IF_WRONG = 1000
 
-#: Points at which it compares a line of a derivation with the line before.
-POINTS_OF_A_LINE = 4
+#: Points at which it compares a line of a derivation with the line before, where that is proved.
+POINTS_OF_A_PROVED_LINE = 4
 
 #: What every proof takes for granted beyond its named lemmas.
 TRUSTED_BASE = (
@@ -286,7 +286,7 @@ def examine_lines(claim_id: str, part: Part, earlier: tuple[Part, ...]) -> tuple
 
 
 def _line_record(part: Part, stage: Stage, before: sp.Expr, line: Line, proof: Proof) -> LineRecord:
-    found = refute_line(part, before, line)
+    found = refute_line(part, before, line, POINTS_OF_A_PROVED_LINE if proof.status == "proved" else POINTS)
     rule = line_rule(part, before, line).describe()
     return LineRecord(
         sign=line.sign,
@@ -300,9 +300,9 @@ def _line_record(part: Part, stage: Stage, before: sp.Expr, line: Line, proof: P
     )
 
 
-def refute_line(part: Part, before: sp.Expr, line: Line) -> Search:
+def refute_line(part: Part, before: sp.Expr, line: Line, points: int = POINTS) -> Search:
     """Search for a point at which a line does not follow from the expression before."""
-    return refute(line.after(before), part.assuming, sizes=part.by.at_sizes(), points=POINTS_OF_A_LINE)
+    return refute(line.after(before), part.assuming, sizes=part.by.at_sizes(), points=points)
 
 
 def _counted(mutants: Sequence[Mutant], part: Part) -> Mutants:
