@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from tempfile import gettempdir
 from time import perf_counter
@@ -77,10 +79,11 @@ def verify(
     records = {task: known[task] for task in asked if task in known}
     left = [task for task in asked if task not in records]
     started(len(left))
-    today = fingerprints() if left else {}
-    for task, record in _run(left, examples, processes or min(4, os.cpu_count() or 1)):
-        records[task] = replace(record, fingerprint=_fingerprint(record, today) or "", created=created)
-        finished(task, records[task])
+    with _running(left, examples, processes or min(4, os.cpu_count() or 1)) as ended:
+        today = fingerprints() if left else {}  # while the workers start
+        for task, record in ended:
+            records[task] = replace(record, fingerprint=_fingerprint(record, today) or "", created=created)
+            finished(task, records[task])
     return replace(recorded([records[task] for task in asked], perf_counter() - start), created=created)
 
 
@@ -131,20 +134,29 @@ def merged(run: Ledger, claims: Iterable[ClaimRecord], kernels: Iterable[KernelR
     return replace(summarise(records, kept, run.summary.seconds), created=run.created)
 
 
-def _run(asked: list[Task], examples: int, processes: int) -> Iterator[tuple[Task, Record]]:
-    """Each task with its record, as it ends; a few run in this process, since workers take seconds to start."""
+@contextmanager
+def _running(asked: list[Task], examples: int, processes: int) -> Iterator[Iterator[tuple[Task, Record]]]:
+    """Within: each task with its record, as it ends; a few run in this process, since workers take seconds to start."""
     workers = min(processes, len(asked) // TASKS_OF_A_WORKER)
     if workers < 2:
-        yield from ((task, run_task(task, examples)) for task in asked)
+        yield ((task, run_task(task, examples)) for task in asked)
         return
-    spawn = get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, initializer=_alone, initargs=(outside.loaded(),)) as pool:
+    with ProcessPoolExecutor(workers, _processes(), initializer=_alone, initargs=(outside.loaded(),)) as pool:
         running = {pool.submit(run_task, task, examples): task for task in asked}
         try:
-            yield from ((running[future], future.result()) for future in as_completed(running))
+            yield ((running[future], future.result()) for future in as_completed(running))
         except BaseException:  # such as an interrupt: tasks that have not begun must not begin
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _processes() -> BaseContext:
+    """How workers start: from a server that has imported this package once, or each by itself where there is none."""
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    server = get_context("forkserver")
+    server.set_forkserver_preload([__name__])
+    return server
 
 
 def _alone(modules: Iterable[str]) -> None:

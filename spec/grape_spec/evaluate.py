@@ -273,18 +273,27 @@ def _of_number(f: Callable[[Number], Number]) -> Callable[[sp.Basic], Code]:
 def _pow(expr: sp.Pow) -> Code:
     base, exponent = expr.args
     inside = code_of(base)
+    if not isinstance(exponent, sp.Rational):
+        return _no_power(expr)
+    to, inverse = Fraction(int(exponent.p), int(exponent.q)), exponent == -1
+    root, square_root = to.denominator != 1, to.denominator == 2
 
     def run(evaluator: Evaluator, scope: Scope) -> Any:
-        if not isinstance(exponent, sp.Rational):
-            raise TypeError(f"cannot evaluate the power {expr}: the exponent is not a number")
         x = exact(inside(evaluator, scope))
-        if exponent == -1 and isinstance(x, arb) and not x.is_zero():
+        if inverse and isinstance(x, arb) and not x.is_zero():
             return 1 / x
-        if exponent.q == 2 and evaluator.hull and isinstance(x, arb) and x.contains(0):
+        if square_root and evaluator.hull and isinstance(x, arb) and x.contains(0):
             x = x.nonnegative_part()  # what a square root is taken of is not negative: only the ball is too wide
-        if exponent.q != 1 and isinstance(x, Jet) and _turns_negative(x, evaluator.ordered):
+        if root and isinstance(x, Jet) and _turns_negative(x, evaluator.ordered):
             raise Undefined("a root of a number that is zero here and negative nearby")
-        return power(x, Fraction(int(exponent.p), int(exponent.q)))
+        return power(x, to)
+
+    return run
+
+
+def _no_power(expr: sp.Pow) -> Code:
+    def run(evaluator: Evaluator, scope: Scope) -> Any:
+        raise TypeError(f"cannot evaluate the power {expr}: the exponent is not a number")
 
     return run
 

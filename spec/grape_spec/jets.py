@@ -135,15 +135,16 @@ def _ball_power(at: arb, exponent: Fraction) -> arb:
 
 def exact(x: Any) -> Number:
     """A number as a ball: rationals, floats and integers exactly, up to the precision for what is not dyadic."""
-    if isinstance(x, arb | Jet):
+    kind = type(x)
+    if kind is arb or kind is Jet:
         return x
-    if isinstance(x, Fraction | sp.Rational):
+    if isinstance(x, (Fraction, sp.Rational)):
         return arb(fmpq(int(x.numerator), int(x.denominator)))
     return arb(x)
 
 
 def ready(x: Any) -> Any:
     """A number or nested list of numbers, ready for arithmetic: integers, balls and jets."""
-    if isinstance(x, list | tuple):
-        return [ready(entry) for entry in x]
-    return x if type(x) in (int, arb, Jet) else exact(x)
+    if type(x) in (int, arb, Jet):
+        return x
+    return [ready(entry) for entry in x] if isinstance(x, (list, tuple)) else exact(x)

@@ -112,6 +112,16 @@ class Interval(Domain):
         """A few numbers of the interval at which formulas are likely to go wrong."""
         return [x for n in (0, 1, 2, 4, 6, 8, 12, -1, -2, -4, -8) if self.contains(x := Fraction(n, 4))]
 
+    @cached_property
+    def _grids(self) -> dict[int, tuple[Fraction, Fraction]]:
+        """For each width of a window, where an open end has one, the lowest number in it and the step upwards."""
+        found = {}
+        for width in (1, 2, 4, 16):
+            low = self.low if self.low is not None else (Fraction(-width) if self.high is None else self.high - width)
+            high = self.high if self.high is not None else low + (width if self.low is not None else 2 * width)
+            found[width] = low, (high - low) / 2**SAMPLE_BITS
+        return found
+
     def contains(self, x: Fraction) -> bool:
         above = self.low is None or x > self.low or (self.low_closed and x == self.low)
         below = self.high is None or x < self.high or (self.high_closed and x == self.high)
@@ -122,10 +132,7 @@ class Interval(Domain):
             return random.choice(self._simple)
         if random.random() < FAR:
             return self._far(random)
-        width = random.choice((1, 1, 2, 4, 16))
-        low = self.low if self.low is not None else (self.high - width if self.high is not None else Fraction(-width))
-        high = self.high if self.high is not None else low + (width if self.low is not None else 2 * width)
-        step = (high - low) / 2**SAMPLE_BITS
+        low, step = self._grids[random.choice((1, 1, 2, 4, 16))]
         while True:
             x = low + step * random.randint(0, 2**SAMPLE_BITS)
             if self.contains(x):

@@ -321,8 +321,12 @@ def occurring(expr: sp.Basic) -> set[Any]:
 
 def symbols_of(expr: sp.Basic) -> set[Declarable]:
     """Every symbol, family and function that occurs free in an expression, with the sizes that it depends on."""
-    rows = (bound for node in expr.atoms(sp.Lambda) for bound in node.signature if bound in DECLARATIONS)
-    found = occurring(expr).union(*map(sizes_of, rows), *(node.definition.sizes for node in expr.atoms(Apply)))
+    found = occurring(expr)
+    for node in expr.atoms(sp.Lambda, Apply):
+        if isinstance(node, Apply):
+            found |= node.definition.sizes
+        else:
+            found = found.union(*(sizes_of(bound) for bound in node.signature if bound in DECLARATIONS))
     while True:
         sizes = {s for thing in found if thing in DECLARATIONS for s in sizes_of(thing)}
         if sizes <= found:

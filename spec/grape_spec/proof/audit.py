@@ -59,7 +59,7 @@ def two_sides_differ(part: Part) -> bool:
 
 def assumptions_can_hold(part: Part, search: Search) -> bool:
     """Whether a point satisfies the assumptions and the solver does not find them contradictory."""
-    return search.effective > 0 and _context(part).solver().satisfiable() is not False
+    return search.effective > 0 and not (part.assuming and _context(part).solver().satisfiable() is False)
 
 
 def audit_mutants(

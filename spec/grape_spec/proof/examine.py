@@ -33,7 +33,7 @@ from grape_spec.render import unicode
 Status = Literal["proved", "refuted", "unknown"]
 
 #: Effective points at which the refuter tries a statement that the prover proved.
-POINTS = 50
+POINTS = 40
 
 #: Points at which it tries a false variant: it stops at the first witness, which lies in a narrow region for some.
 POINTS_IF_WRONG = 1000

@@ -34,9 +34,9 @@ def fingerprints() -> dict[str, str]:
 
 def _hash(read: tuple[Any, ...], uses: Iterable[str], found: Mapping[str, str]) -> str:
     """The fingerprint of an entry; those of what it speaks of have been found, as an entry comes after them."""
-    formulas = list(_formulas(read))
-    below = sorted({*_applied(formulas), *uses} - {read[0]})  # a recursive definition speaks of itself
-    lines = [_text(read), *_declared(formulas), *(f"{id}: {found[id]}" for id in below)]
+    nodes = {node for formula in _formulas(read) for node in _nodes(formula)}
+    below = sorted({*_applied(nodes), *uses} - {read[0]})  # a recursive definition speaks of itself
+    lines = [_text(read), *_declared(nodes), *(f"{id}: {found[id]}" for id in below)]
     return sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -76,23 +76,22 @@ def _formulas(value: Any) -> Iterator[Any]:
             yield from _formulas(entry)
 
 
-def _applied(formulas: Iterable[Any]) -> set[str]:
+def _applied(nodes: Iterable[Any]) -> set[str]:
     """The ids of the definitions that formulas speak of."""
-    return {str(node.args[0]) for formula in formulas for node in _nodes(formula) if isinstance(node, Apply)}
+    return {str(node.args[0]) for node in nodes if isinstance(node, Apply)}
 
 
-def _declared(formulas: Iterable[Any]) -> list[str]:
+def _declared(nodes: Iterable[Any]) -> list[str]:
     """What was declared of the symbols in formulas and of the sizes of their axes."""
     found: set[Declarable] = set()
-    waiting = list(formulas)
+    waiting = {thing for node in nodes for thing in (node, getattr(node, "func", None)) if thing in DECLARATIONS}
     while waiting:
-        things = (thing for node in _nodes(waiting.pop()) for thing in (node, getattr(node, "func", None)))
-        new = {thing for thing in things if thing in DECLARATIONS} - found
-        found |= new
-        for entry in map(DECLARATIONS.__getitem__, new):
-            waiting += [*entry.sizes, *_formulas(entry.domain)]
-    entries = sorted((DECLARATIONS[thing] for thing in found), key=lambda entry: entry.name)
-    return [f"{entry.name}: {entry.domain!r} {entry.sizes} {entry.tex}" for entry in entries]
+        found |= waiting
+        entries = map(DECLARATIONS.__getitem__, waiting)
+        within = {node for entry in entries for f in (*entry.sizes, *_formulas(entry.domain)) for node in _nodes(f)}
+        waiting = {thing for thing in within if thing in DECLARATIONS} - found
+    declared = sorted((DECLARATIONS[thing] for thing in found), key=lambda entry: entry.name)
+    return [f"{entry.name}: {entry.domain!r} {entry.sizes} {entry.tex}" for entry in declared]
 
 
 def _nodes(formula: Any) -> Iterator[Any]:

@@ -152,10 +152,16 @@ def refuted_at_one(mutant: Boolean, statement: Boolean, points: Iterable[Evaluat
     Subexpressions that it shares with the statement or an earlier mutant are not evaluated again. None if the mutant
     lacks an index of the statement: an assumption on that index would then be one on every value of it.
     """
-    axes = {thing for thing in symbols_of(statement) if size_of_axis(thing) is not None}
+    axes = _axes_of(statement)
     if axes and not axes <= symbols_of(mutant):
         return None
     return any(_refuted_at(mutant, point) for point in points)
+
+
+@lru_cache(maxsize=64)
+def _axes_of(statement: Boolean) -> frozenset:
+    """The indices of a statement, which all its mutants are asked for in turn."""
+    return frozenset(thing for thing in symbols_of(statement) if size_of_axis(thing) is not None)
 
 
 def _refuted_at(mutant: Boolean, point: Evaluator) -> bool:
@@ -243,7 +249,7 @@ def _lines(difference: sp.Expr) -> tuple[tuple[sp.Symbol, sp.Expr, sp.Expr], ...
     powers = (abs(int(p.exp)) for p in difference.atoms(sp.Pow) if p.exp.is_Integer and p.base.is_Add)
     if prod(powers) > LONGEST:
         return ()
-    expanded = sp.expand(difference)
+    expanded = sp.expand(difference, log=False, power_base=False, power_exp=False)
     for x in expanded.free_symbols & set(DECLARATIONS):
         if isinstance(x, sp.Symbol) and isinstance(DECLARATIONS[x].domain, Interval):
             slope, offset = expanded.coeff(x, 1), expanded.coeff(x, 0)
