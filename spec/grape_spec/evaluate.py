@@ -31,6 +31,7 @@ from grape_spec.jets import (
     parts_of,
     power,
     ready,
+    turns_negative,
     value_of,
 )
 from grape_spec.language.definitions import Definition
@@ -214,8 +215,12 @@ def _indexed(expr: sp.Indexed) -> Code:
 
 
 def _no_number(expr: sp.Basic) -> Code:
+    return _raising(Undefined, f"{expr} is not a real number")
+
+
+def _raising(kind: type[Exception], why: str) -> Code:
     def run(evaluator: Evaluator, scope: Scope) -> Any:
-        raise Undefined(f"{expr} is not a real number")
+        raise kind(why)
 
     return run
 
@@ -274,34 +279,20 @@ def _pow(expr: sp.Pow) -> Code:
     base, exponent = expr.args
     inside = code_of(base)
     if not isinstance(exponent, sp.Rational):
-        return _no_power(expr)
-    to, inverse = Fraction(int(exponent.p), int(exponent.q)), exponent == -1
-    root, square_root = to.denominator != 1, to.denominator == 2
+        return _raising(TypeError, f"cannot evaluate the power {expr}: the exponent is not a number")
+    to, depth, inverse = Fraction(int(exponent.p), int(exponent.q)), int(exponent.q), exponent == -1
 
     def run(evaluator: Evaluator, scope: Scope) -> Any:
         x = exact(inside(evaluator, scope))
         if inverse and isinstance(x, arb) and not x.is_zero():
             return 1 / x
-        if square_root and evaluator.hull and isinstance(x, arb) and x.contains(0):
+        if depth == 2 and evaluator.hull and isinstance(x, arb) and x.contains(0):
             x = x.nonnegative_part()  # what a square root is taken of is not negative: only the ball is too wide
-        if root and isinstance(x, Jet) and _turns_negative(x, evaluator.ordered):
+        if depth != 1 and isinstance(x, Jet) and turns_negative(x, evaluator.ordered):
             raise Undefined("a root of a number that is zero here and negative nearby")
         return power(x, to)
 
     return run
-
-
-def _no_power(expr: sp.Pow) -> Code:
-    def run(evaluator: Evaluator, scope: Scope) -> Any:
-        raise TypeError(f"cannot evaluate the power {expr}: the exponent is not a number")
-
-    return run
-
-
-def _turns_negative(x: Jet, ordered: int) -> bool:
-    """Whether a number is exactly zero and moves, other than upwards along the side of a one-sided slope."""
-    moving = {mask: part for mask, part in x.parts.items() if mask.bit_count() == 1 and (part > 0 or part < 0)}
-    return x.value.is_zero() and any(mask != ordered or part < 0 for mask, part in moving.items())
 
 
 def _delta(expr: sp.KroneckerDelta) -> Code:

@@ -133,6 +133,12 @@ def _ball_power(at: arb, exponent: Fraction) -> arb:
     return at ** exact(exponent)
 
 
+def turns_negative(x: Jet, ordered: int) -> bool:
+    """Whether a number is exactly zero and moves, other than upwards along the side of a one-sided slope."""
+    moving = {mask: part for mask, part in x.parts.items() if mask.bit_count() == 1 and (part > 0 or part < 0)}
+    return x.value.is_zero() and any(mask != ordered or part < 0 for mask, part in moving.items())
+
+
 def exact(x: Any) -> Number:
     """A number as a ball: rationals, floats and integers exactly, up to the precision for what is not dyadic."""
     kind = type(x)
