@@ -73,7 +73,7 @@ def acceptance_probabilities(
 ) -> Float[Tensor, " batch"]:
     """Probability with which a sample of π is accepted, exp((r − r_max)/β).
 
-    Accepted samples follow π·exp(r/β)/Z, the policy that maximises the reward less β times the KL divergence from π.
+    Accepted samples follow π·exp(r/β)/Z, the policy that maximises the reward minus β times the KL divergence from π.
 
     Arguments:
         rewards: (batch,), finite, at most max_reward.

@@ -52,7 +52,7 @@ counts = symbol("counts", Mask(), "1 where the token counts", tex="m")
 
 residual = define(
     "advantage.residual",
-    "Temporal-difference residual: the reward plus the discounted next value, less the value itself.",
+    "Temporal-difference residual: the reward plus the discounted next value, minus the value itself.",
     (token_return, value, next_value, discount),
     token_return + discount * next_value - value,
     tex=r"\delta",
@@ -133,8 +133,8 @@ here, sequence = (left, place), (following, counting, rewards, values)
 
 value_from = recursive(
     "advantage.value_from",
-    "The value that is handed on from a token, with some tokens left: its own if it counts, else that of the next that "
-    "counts; 0 if none is left.",
+    "The value handed on from a token, with some tokens left: its own value if the token counts, otherwise that of the "
+    "next token that counts; 0 if none is left.",
     (*here, following, counting, values),
     left,
     Integer(0),
@@ -146,8 +146,8 @@ value_after = value_from(place=following[place])
 
 advantage_from = recursive(
     "advantage.advantage_from",
-    "The advantage that is handed on from a token, with some tokens left: its own if it counts, else that of the next "
-    "that counts; 0 if none is left.",
+    "The advantage handed on from a token, with some tokens left: its own advantage if the token counts, otherwise "
+    "that of the next token that counts; 0 if none is left.",
     (*here, *sequence, discount, lam),
     left,
     Integer(0),
@@ -246,7 +246,8 @@ one_more = discounted(decay, residual_at) + power(decay, K) * residual_at(K + 1)
 
 weighted_residuals = recursive(
     "advantage.weighted_residuals",
-    "Sum of the residuals of the tokens that count, each times a weight that falls by γλ from one to the next.",
+    "Sum of the residuals of the tokens that count, each times a weight that falls by the factor γλ from one to the "
+    "next.",
     (*here, weight, *sequence, discount, lam),
     left,
     Integer(0),
@@ -307,7 +308,9 @@ def error_at(j: Expr) -> Expr:
 
 
 collected = symbol("collected", Real, "discounted rewards of the first tokens", tex="G")
-elapsed = symbol("elapsed", Naturals("whole number", low=0), "number of those tokens", tex="n")
+elapsed = symbol(
+    "elapsed", Naturals("whole number", low=0), "number of first tokens whose rewards are collected", tex="n"
+)
 
 n_step_return = define(
     "advantage.n_step_return",
@@ -322,7 +325,7 @@ one_step_further = n_step_return(collected + power(decay, elapsed) * token_retur
 
 discounted_rewards = recursive(
     "advantage.discounted_rewards",
-    "Sum of the rewards of the tokens that count, each times a weight that falls by γ from one to the next.",
+    "Sum of the rewards of the tokens that count, each times a weight that falls by the factor γ from one to the next.",
     (*here, weight, following, counting, rewards, discount),
     left,
     Integer(0),
@@ -340,7 +343,7 @@ one_longer = so_far + counting[place] * discounted_by * own_residual
 mixture = recursive(
     "advantage.mixture",
     "Mixture of the n-step estimates of a token: each longer one has λ times the weight of the one before, and the "
-    "longest has all that is left. An n-step estimate is the sum of n discounted residuals.",
+    "longest has all the weight that is left. An n-step estimate is the sum of n discounted residuals.",
     (*here, weight, discounted_by, so_far, *sequence, discount, lam),
     left,
     weight * so_far,
@@ -360,8 +363,8 @@ LIMITS = "advantage.gae.limits"
 
 claim(
     LIMITS,
-    "At λ = 0 the estimate is the residual of the token, at λ = 1 the discounted return less the value; in between "
-    "it is the mixture of the n-step estimates with weights (1 − λ)λ^(n−1).",
+    "At λ = 0 the estimate is the residual of the token, at λ = 1 the discounted return minus the value; in between it "
+    "is the mixture of the n-step estimates with weights (1 − λ)λ^(n−1).",
     holds(equals(gae(lam=0), residual()), name="λ = 0", by=algebra()),
     holds(
         equals(
@@ -417,7 +420,7 @@ claim(
     ),
     source=SCHULMAN.eq(16),
     wrong=[
-        wrong("λ = 0 is the reward less the value", equals(gae(lam=0), token_return - value)),
+        wrong("λ = 0 is the reward minus the value", equals(gae(lam=0), token_return - value)),
         wrong(
             "λ = 1 does not subtract the value",
             equals(discounted(decay, error_at), discounted(decay, reward_at) + power(decay, K) * value_at(K + 1)),
@@ -492,7 +495,7 @@ variance = define(
 
 whitened = define(
     "advantage.whitened",
-    "A number less the mean, in units of the standard deviation.",
+    "A number minus the mean, in units of the standard deviation.",
     (number, centre, spread, eps),
     (number - centre) / sqrt(spread + eps),
     tex="w",
@@ -501,7 +504,7 @@ whitened = define(
 
 whitened_in_place = define(
     "advantage.whitened_in_place",
-    "The same with the mean added back.",
+    "A whitened number with the mean added back.",
     (number, centre, spread, eps),
     whitened() + centre,
     source=HUANG,

@@ -73,7 +73,7 @@ lift = define(
 
 sample_reward = family("sample_reward", Real, samples, text="reward of each sample of a group", tex="r")
 sample = index("sample", samples, "a sample of the group", tex="i")
-rival = index("rival", samples, "a sample that it is compared with", tex="j")
+rival = index("rival", samples, "a sample that another one is compared with", tex="j")
 
 is_best = define(
     "rejection.best_of_n.is_best",
@@ -112,7 +112,7 @@ def up_to(outcome: Expr, total: Expr = every) -> Expr:
 
 mine = symbol("mine", Positive, "probability of a response that has the reward in question", tex="p")
 share = symbol("share", Real, "share of the response in the samples so far that tie for best", tex="h")
-ties = symbol("ties", Positive, "number of those samples", tex=r"\nu")
+ties = symbol("ties", Positive, "number of samples so far that tie for best", tex=r"\nu")
 
 share_once_seen = recursive(
     "rejection.best_of_n.share_once_seen",
@@ -146,7 +146,8 @@ expected_share = recursive(
 
 forgetting = recursive(
     "rejection.best_of_n.forgetting",
-    "Expected part that the share so far keeps, if no further sample is better: ν/(ν + 1) of it with each that ties.",
+    "Expected part of the share so far that is kept if no further sample is better: each sample that ties keeps ν/(ν + "
+    "1) of it.",
     (left, ties, below, own),
     left,
     Integer(1),
@@ -160,8 +161,8 @@ LAW = "rejection.best_of_n.law"
 claim(
     LAW,
     "The best of n samples has a given reward with probability Fⁿ − Gⁿ, where F is the probability of at most that "
-    "reward and G that of a smaller one. Over all rewards this sums to one. If responses that "
-    "tie share their weight equally in each group, each has a part of it in proportion to its probability.",
+    "reward and G that of a smaller one. Over all rewards this sums to one. If responses that tie share the weight "
+    "equally within each group, each gets, in expectation, a part in proportion to its probability.",
     holds(equals(none_better, 1 - all_of(samples, below / up_to_it)), name="if none is better", by=induction(samples)),
     holds(
         equals(own * lift(), all_of(samples, up_to_it) - all_of(samples, below)),
@@ -258,8 +259,8 @@ BOUND = "rejection.best_of_n.kl_bound"
 
 claim(
     BOUND,
-    "The KL divergence of best of n from the policy is at most log n − (n − 1)/n: each reward adds at most what "
-    "uniform numbers would add there, because t log t lies above its tangents.",
+    "The KL divergence of best of n from the policy is at most log n − (n − 1)/n: each reward contributes at most what "
+    "uniform numbers would contribute there, because t log t lies above its tangents.",
     holds(
         at_least(over_tangent(), 0),
         name="above the tangent",
@@ -348,7 +349,7 @@ def expected_best(number: Expr, total: Expr = every) -> Expr:
 
 
 def layers(number: Expr, total: Expr = every) -> Expr:
-    """The largest reward, less each gap times the probability that no sample lies above it."""
+    """The largest reward, minus each gap times the probability that no sample lies above it."""
     best = prize(n, theta) * all_of(number, up_to(n, total))
     return best - sum_over(gap * all_of(number, up_to(y - 1, total)), y)
 

@@ -16,7 +16,7 @@ HESTENES = Source("hestenes1952methods", "section 3")
 unknowns = symbol("unknowns", Size, "number of unknowns", tex="n")
 pivot = family("pivot", Positive, unknowns, text="pivots of the matrix, all positive: it is positive definite", tex="D")
 multipliers = family("multipliers", Positive, unknowns, text="entries of L next to its diagonal", tex="\\ell")
-right_side = symbol("right_side", Positive, "the length of b", tex="b")
+right_side = symbol("right_side", Positive, "length of the right-hand side b", tex="b")
 
 
 def matrix(i: int, j: int) -> Expr:
@@ -70,8 +70,8 @@ def by_substitution(size: int) -> list[Expr]:
 claim(
     "trpo.conjugate_gradient",
     "For two and for three unknowns, conjugate gradients give the exact solution after as many steps, for a positive "
-    "definite matrix in an orthonormal basis that makes it tridiagonal and begins with the right side, unless they end "
-    "before.",
+    "definite matrix in an orthonormal basis that makes it tridiagonal and begins with the right-hand side, unless "
+    "they stop earlier.",
     *(
         holds(
             equals(times_matrix(by_substitution(size))[i], along_first(size)[i]),

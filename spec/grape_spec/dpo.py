@@ -56,7 +56,7 @@ o = index("o", n, "the rejected response", tex="l")
 
 objective = define(
     "dpo.objective",
-    "Expected reward, less β times the divergence from the reference.",
+    "Expected reward minus β times the divergence from the reference.",
     (pi, ref, reward, beta),
     sum_over(pi[y] * reward[y], y) - beta * divergence(pi, ref),
     tex=r"J({pi})",
@@ -87,7 +87,7 @@ optimum = Lambda(y, optimal_policy(y))
 
 claim(
     "dpo.gibbs",
-    "For every policy, the objective is its maximum less β times the divergence from the optimal policy.",
+    "For every policy, the objective is its maximum minus β times the divergence from the optimal policy.",
     holds(equals(objective(), beta * log(partition()) - beta * divergence(pi, optimum)), by=finite_sum()),
     wrong=[
         wrong(
@@ -110,7 +110,7 @@ WEAKER = {
 
 claim(
     "dpo.kl_optimum",
-    "The policy that maximises the expected reward less β times the divergence from the reference is the reference "
+    "The policy that maximises the expected reward minus β times the divergence from the reference is the reference "
     "reweighted by exp(r/β), and no other policy reaches the maximum.",
     holds(equals(sum_over(optimal_policy(y), y), 1), name="feasible", by=finite_sum()),
     holds(
@@ -223,10 +223,16 @@ claim(
 chosen_logp = symbol("chosen_logp", Real, "log-probability of the preferred response", tex=r"\ell_w")
 rejected_logp = symbol("rejected_logp", Real, "log-probability of the rejected response", tex=r"\ell_l")
 ref_chosen_logp = symbol(
-    "ref_chosen_logp", Real, "that of the preferred response under the reference", tex=r"\ell_w^{\mathrm{ref}}"
+    "ref_chosen_logp",
+    Real,
+    "log-probability of the preferred response under the reference",
+    tex=r"\ell_w^{\mathrm{ref}}",
 )
 ref_rejected_logp = symbol(
-    "ref_rejected_logp", Real, "that of the rejected response under the reference", tex=r"\ell_l^{\mathrm{ref}}"
+    "ref_rejected_logp",
+    Real,
+    "log-probability of the rejected response under the reference",
+    tex=r"\ell_l^{\mathrm{ref}}",
 )
 m = symbol("margin", Real, "difference of the implied rewards of the two responses", tex="m")
 label_smoothing = symbol(
@@ -235,7 +241,7 @@ label_smoothing = symbol(
 
 margin = define(
     "dpo.margin",
-    "Implied reward of the preferred response less that of the rejected one.",
+    "Implied reward of the preferred response minus that of the rejected one.",
     (chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, beta),
     beta * ((chosen_logp - ref_chosen_logp) - (rejected_logp - ref_rejected_logp)),
     tex="m",
@@ -337,8 +343,8 @@ EXCESS = [fact("dpo.label_smoothing", part=part) for part in ("excess", "one of 
 
 claim(
     "dpo.label_smoothing",
-    "With label smoothing the loss pulls the margin to log((1 − ε)/ε) and no further: there it is smallest, and the "
-    "probability of the ranking is 1 − ε.",
+    "With label smoothing the loss pulls the margin to log((1 − ε)/ε) and no further: there the loss is smallest, and "
+    "the probability of the ranking is 1 − ε.",
     holds(
         equals(Diff(smoothed_loss(m), m), sigmoid(m) - (1 - label_smoothing)),
         name="in the margin",
@@ -414,8 +420,8 @@ robust_pull = sigmoid(-margin()) + flip_probability / (1 - 2 * flip_probability)
 
 claim(
     "dpo.robust",
-    "In expectation over flipped labels, the corrected loss is the DPO loss of the true labels; it raises the "
-    "margin, however large it is.",
+    "In expectation over flipped labels, the corrected loss is the DPO loss of the true labels; it pushes the margin "
+    "up, however large the margin is.",
     holds(
         equals((1 - flip_probability) * robust_loss(m) + flip_probability * robust_loss(-m), loss(m)),
         name="unbiased",
@@ -458,7 +464,7 @@ preference = symbol("preference", Open(0, 1), "probability that the first respon
 
 log_ratio_margin = define(
     "dpo.log_ratio_margin",
-    "Log-ratio to the reference of the preferred response less that of the rejected one, each divided by a length: 1 "
+    "Log-ratio to the reference of the preferred response minus that of the rejected one, each divided by a length: 1 "
     "for sums over tokens, the number of tokens for means.",
     (chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp, chosen_length, rejected_length),
     (chosen_logp - ref_chosen_logp) / chosen_length - (rejected_logp - ref_rejected_logp) / rejected_length,

@@ -78,7 +78,7 @@ rubric_rewards = Lambda(g, reward())
 
 advantage = define(
     "grape.advantage",
-    "Advantage of a response: its reward, less the average reward of the others.",
+    "Advantage of a response: its reward minus the average reward of the others.",
     (g, scores, trust),
     left_out(response_reward=rubric_rewards),
     tex=r"A^{{\mathrm{{GRAPE}}}}_{{{g}}}",
@@ -124,7 +124,7 @@ claim(
 
 claim(
     "grape.baseline",
-    "The advantage is the reward less the average reward of the others. Leaving a response out of its own baseline "
+    "The advantage is the reward minus the average reward of the others. Leaving a response out of its own baseline "
     "multiplies all advantages by one factor, G/(G − 1): it cancels on division by the standard deviation of the "
     "advantages themselves, but not by that of the rewards.",
     holds(
@@ -357,8 +357,8 @@ claim(
     ],
 )
 
-sure = family("sure", Positive, G, Q, text="confidences none of which is zero", tex="c^{+}")
-important = family("important", Positive, Q, text="importances none of which is zero", tex="w^{+}")
+sure = family("sure", Positive, G, Q, text="confidences, none of which is zero", tex="c^{+}")
+important = family("important", Positive, Q, text="importances, none of which is zero", tex="w^{+}")
 one_trust = Lambda(item, delta(item, first_item) * item_trust(confidences=sure, weights=important))
 one_reward = Lambda(g, reward(trust=one_trust))
 one_score = Lambda(g, scores[g, first_item])
@@ -415,7 +415,8 @@ by_precision = Lambda(item, precision[item] / total_precision)
 
 mean_variance = define(
     "grape.mean_variance",
-    "Variance of a weighted mean of independent scores, each of variance noise over precision.",
+    "Variance of a weighted mean of independent scores, where the variance of each score is the noise divided by its "
+    "precision.",
     (portion, precision, noise),
     sum_over(portion[item] ** 2 * noise / precision[item], item),
     tex=r"\mathrm{{var}}({portion})",

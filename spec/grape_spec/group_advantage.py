@@ -34,9 +34,9 @@ from grape_spec.reinforce import G, g, h, response_reward
 
 SHAO = Source("shao2024deepseekmath")
 
-deviation = symbol("deviation", Real, "a reward less its baseline", tex="d")
+deviation = symbol("deviation", Real, "a reward minus its baseline", tex="d")
 squares = symbol("squares", NonNegative, "sum of the squared deviations of a group", tex=r"\mathrm{SS}")
-divisor = symbol("divisor", Positive, "divisor of that sum in the variance", tex="N")
+divisor = symbol("divisor", Positive, "divisor of the sum of squared deviations in the variance", tex="N")
 
 group_mean = define(
     "grpo.group_mean",
@@ -49,7 +49,7 @@ group_mean = define(
 
 centred = define(
     "grpo.centred",
-    "Reward less the mean of its group: the advantage without a scale.",
+    "Reward minus the mean of its group: the advantage without a scale.",
     (g, response_reward),
     response_reward[g] - group_mean(),
     tex=r"({response_reward}_{{{g}}} - \overline{{{response_reward}}})",
@@ -58,7 +58,7 @@ centred = define(
 
 left_out = define(
     "grpo.left_out",
-    "Reward less the mean of the other rewards of its group; 0 by convention in a group of one.",
+    "Reward minus the mean of the other rewards of its group; 0 by convention in a group of one.",
     (g, response_reward),
     sum_over(response_reward[g] - response_reward[h], h) / Max(1, G - 1),
     tex=r"({response_reward}_{{{g}}} - \overline{{{response_reward}}}_{{-{g}}})",
@@ -260,8 +260,8 @@ at_rate = equals(sum_over(success[h], h), success_rate * G)
 
 claim(
     "grpo.advantage.binary",
-    "For rewards of 0 and 1, an advantage depends only on the success rate of the group, the response's own success, "
-    "and the size of the group, ddof and ε of the scale.",
+    "For rewards of 0 and 1, an advantage depends only on the success rate of the group, on the response's own "
+    "success, and on the size of the group, the ddof and the ε of the scale.",
     holds(
         equals(group_variance(success, ddof), success_rate * (1 - success_rate) * G / (G - ddof)),
         name="variance",

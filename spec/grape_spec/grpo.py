@@ -83,13 +83,22 @@ MINIMAX = Source("minimax2025m1")
 
 kl_term = symbol("kl_term", Real, "estimate of the KL divergence from the reference at a token", tex="k")
 logps = family("logps", Real, B, T, text="log-probability of each token under the policy being trained", tex=r"\ell")
-old_logps = family("old_logps", Real, B, T, text="the same under the policy that sampled", tex=r"\ell_{\mathrm{old}}")
-ref_logps = family("ref_logps", Real, B, T, text="the same under the frozen reference", tex=r"\ell_{\mathrm{ref}}")
+old_logps = family(
+    "old_logps",
+    Real,
+    B,
+    T,
+    text="log-probability of each token under the old policy, which sampled it",
+    tex=r"\ell_{\mathrm{old}}",
+)
+ref_logps = family(
+    "ref_logps", Real, B, T, text="log-probability of each token under the frozen reference", tex=r"\ell_{\mathrm{ref}}"
+)
 advantages = family("advantages", Real, B, text="advantage of each sequence", tex="A")
 
 token_objective = define(
     "grpo.token_objective",
-    "Clipped surrogate of a token less the KL penalty, to be maximised.",
+    "Clipped surrogate of a token minus the KL penalty, to be maximised.",
     (logp, old_logp, advantage, clip_low, clip_high, kl_coef, kl_term),
     clipped_surrogate(ratio()) - kl_coef * kl_term,
     tex=r"J({logp})",
@@ -123,9 +132,9 @@ own_token = {"logp": own_logp, "old_logp": own_old_logp, "ref_logp": own_ref_log
 
 claim(
     "grpo.gradient",
-    "The slope of a token is that of its clipped surrogate less β times that of the KL estimate, 1 − exp(ref − logp) "
-    "for k3. The derivative of the objective in the log-probability of a token is the slope of that token times its "
-    "weight in the aggregation, whatever the mode, and so is, in a parameter, the sum over the tokens.",
+    "The slope of a token is that of its clipped surrogate minus β times that of the KL estimate, 1 − exp(ref − logp) "
+    "for k3. Under every mode, the derivative of the objective in the log-probability of a token is the slope of that "
+    "token times its weight in the aggregation, and the derivative in a parameter is the sum over the tokens.",
     *(
         holds(equals(Diff(estimator(), logp), estimator_slopes[name]), name=f"slope of {name}", by=algebra())
         for name, estimator in estimators.items()
@@ -199,7 +208,11 @@ response_logps = family(
     "response_logps", Real, G, text="log-probability of each response under the policy being trained", tex=r"\ell"
 )
 old_response_logps = family(
-    "old_response_logps", Real, G, text="the same under the policy that sampled", tex=r"\ell_{\mathrm{old}}"
+    "old_response_logps",
+    Real,
+    G,
+    text="log-probability of each response under the old policy, which sampled it",
+    tex=r"\ell_{\mathrm{old}}",
 )
 weighted = sum_over(exp(response_logps[h] - old_response_logps[h]) * centred(h), h)
 reinforced = sum_over(centred(h) * response_logps[h], h)
@@ -209,9 +222,9 @@ open_on_both_sides = [greater(clip_low, 0), greater(clip_high, 0)]
 
 claim(
     "grpo.on_policy",
-    "While the policy is still the one that sampled, no token is clipped, and GRPO without a KL penalty has the "
-    "gradient of REINFORCE, each log-probability weighted by the advantage of its response and averaged over tokens, "
-    "then responses. That advantage is the reward less the mean of the group, the baseline, over its scale.",
+    "While the policy is still the old policy, no token is clipped, and GRPO without a KL penalty has the gradient of "
+    "REINFORCE, each log-probability weighted by the advantage of its response and averaged over tokens, then over "
+    "responses. That advantage is the reward minus the mean of the group, which is the baseline, divided by the scale.",
     holds(equals(ratio(old_logp, old_logp), 1), name="ratio", by=algebra()),
     holds(equals(clipped_surrogate(ratio()), advantage), name="value", assuming=[at_one], by=smt()),
     holds(
@@ -344,7 +357,7 @@ written_out = Min(
 claim(
     "grpo.dr_grpo",
     "Dr. GRPO drops the KL penalty, the standard deviation and the division by each response's own length. Its "
-    "objective divides by no length at all; its code divides by one fixed length, which changes the scale alone.",
+    "objective divides by no length at all; its code divides by one fixed length, which changes only the scale.",
     holds(
         equals(
             fixed_length(no_divergence, denominator=B),

@@ -73,7 +73,7 @@ sequence_objective = define(
 
 claim(
     "grpo.gspo.ratio_gradient",
-    "Every token that counts changes the ratio of its sequence by the same share.",
+    "Every token that counts changes the ratio of its sequence by the same relative amount.",
     holds(
         equals(Diff(sequence_ratio(), logps[row, position]), sequence_ratio() * own_mask / row_count(row)),
         by=finite_sum(),
@@ -132,8 +132,8 @@ gspo_no_kink = [differs(sequence_ratio(), upper_edge), differs(sequence_ratio(),
 
 claim(
     "grpo.gspo.gradient",
-    "Every token of a sequence has the same slope: that of the clipped surrogate at the ratio of the sequence, "
-    "divided by its length; in the objective, their mean over a batch, divided by the number of sequences, too. A "
+    "Every token of a sequence has the same slope: that of the clipped surrogate at the ratio of the sequence, divided "
+    "by its length. In the objective, the mean over a batch, the slope is also divided by the number of sequences. A "
     "sequence is clipped as a whole.",
     holds(
         equals(Diff(surrogate, rho), cases((advantage, counts), (0, True))),

@@ -98,7 +98,7 @@ by_logits = sum_over(token_slope[v] * logit(), v)
 
 claim(
     "head.logit.gradient",
-    "The gradient of a loss in the hidden state, the weights and the bias, from its slopes in the logits.",
+    "The gradient of a loss with respect to the hidden state, the weights and the bias, from its slopes in the logits.",
     holds(
         equals(Diff(by_logits, hidden[c]), sum_over(token_slope[v] * weight[v, c], v) / temperature),
         name="hidden",
@@ -139,8 +139,8 @@ entropy_slope = define(
 
 claim(
     "head.gradient",
-    "The gradient of the log-probability in the hidden state, the weights and the bias: one slope for each token of "
-    "the vocabulary, times the derivative of its logit.",
+    "The gradient of the log-probability with respect to the hidden state, the weights and the bias: one slope for "
+    "each token of the vocabulary, times the derivative of its logit.",
     holds(
         equals(Diff(log_probability(), hidden[c]), sum_over(slope() * weight[v, c], v) / temperature),
         name="hidden",
@@ -179,7 +179,8 @@ claim(
 
 claim(
     "head.entropy.gradient",
-    "The gradient of the entropy: the same products, with the slopes of the entropy.",
+    "The gradient of the entropy with respect to the hidden state, the weights and the bias: one slope of the entropy "
+    "for each token of the vocabulary, times the derivative of its logit.",
     holds(
         equals(Diff(head_entropy(), hidden[c]), sum_over(entropy_slope() * weight[v, c], v) / temperature),
         name="hidden",
@@ -226,7 +227,7 @@ exp_sum = define(
 
 spread = define(
     "head.spread",
-    "The same sum, each term multiplied by its shifted logit.",
+    "Sum of the exponentials of the shifted logits, each multiplied by its shifted logit.",
     (logits, m),
     sum_over(exp(logits[v] - m) * (logits[v] - m), v),
     tex="D",
@@ -247,7 +248,8 @@ others = sum_over((1 - delta(a, v)) * exp(logits[v] - m), v)
 
 claim(
     "head.log_odds",
-    "The log-probability from the odds against the token: nothing cancels when the token is almost certain.",
+    "The log-probability follows from the odds against the token, and nothing cancels when the token is almost "
+    "certain.",
     holds(equals(log(softmax(a)), -log(1 + others / exp(logits[a] - m))), by=finite_sum()),
     wrong=[
         wrong(
@@ -269,7 +271,7 @@ rescale = exp(shard_shift[shard] - m)
 
 shard_sum = define(
     "head.shard_sum",
-    "Sum of the exponentials over a part, with the shift of the part.",
+    "Sum of the exponentials of the shifted logits over a part of the vocabulary, with the shift of that part.",
     (shard, logits, in_shard, shard_shift),
     sum_over(in_shard[v, shard] * exp(far), v),
     tex="E_{{{shard}}}",
@@ -277,7 +279,8 @@ shard_sum = define(
 
 shard_spread = define(
     "head.shard_spread",
-    "The same, each term multiplied by its shifted logit.",
+    "Sum of the exponentials of the shifted logits over a part of the vocabulary, each multiplied by its shifted "
+    "logit, with the shift of that part.",
     (shard, logits, in_shard, shard_shift),
     sum_over(in_shard[v, shard] * exp(far) * far, v),
     tex="D_{{{shard}}}",

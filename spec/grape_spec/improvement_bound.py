@@ -105,7 +105,7 @@ def own(part: str, **bindings: Any) -> Fact:
 claim(
     "trpo.bound.responses",
     "For responses of at most T tokens, whose rewards lie between −ε and ε, and two policies within α in total "
-    "variation after every prefix, the gain is at least what the surrogate says, less 2T(T − 1)εα², for every T.",
+    "variation after every prefix, the gain is at least the gain by the surrogate minus 2T(T − 1)εα², for every T.",
     holds(
         at_most(expected, largest),
         name="no more than ε",

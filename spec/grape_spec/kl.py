@@ -72,7 +72,7 @@ claim(
 
 squared_distance = define(
     "kl.squared_distance",
-    "Sum of the squared differences of the roots of the probabilities: zero if and only if p and q agree.",
+    "Sum of the squared differences of the square roots of the probabilities: zero if and only if p and q agree.",
     (p, q),
     sum_over((sqrt(p[y]) - sqrt(q[y])) ** 2, y),
     tex=r"h^2({p}, {q})",
@@ -80,7 +80,7 @@ squared_distance = define(
 
 
 def excess(outcome: Symbol) -> Expr:
-    """The term of an outcome, less the difference of its probabilities, which sums to zero."""
+    """The term of an outcome minus the difference of its probabilities, which sums to zero."""
     return p[outcome] * log(p[outcome] / q[outcome]) - (p[outcome] - q[outcome])
 
 
@@ -207,7 +207,7 @@ prefix_probability = family(
     "prefix_probability", Simplex, P, text="probability of each prefix under the policy", tex="d"
 )
 ref_prefix_probability = family(
-    "ref_prefix_probability", Simplex, P, text="the same under the reference", tex=r"d_{\mathrm{ref}}"
+    "ref_prefix_probability", Simplex, P, text="probability of each prefix under the reference", tex=r"d_{\mathrm{ref}}"
 )
 ref_next_token = family(
     "ref_next_token",
@@ -229,8 +229,8 @@ token_log_ratio = log(next_token[j, v] / ref_next_token[j, v])
 
 sequence_divergence = recursive(
     "kl.sequence_divergence",
-    "Divergence of the distributions over all sequences that go on from a prefix: the expectation under the policy of "
-    "the log-ratio of the whole sequence, the sum over its tokens.",
+    "Divergence of the distributions over all sequences that continue a prefix: the expectation, under the policy, of "
+    "the log-ratio of the whole sequence, which is the sum over its tokens.",
     (left, j, carried, end, next_token, ref_next_token, after),
     left,
     carried,
@@ -247,7 +247,7 @@ sequence_divergence = recursive(
 
 token_divergences = recursive(
     "kl.token_divergences",
-    "Expected sum, over the tokens of a sequence that goes on from a prefix, of the divergence of the next token given "
+    "Expected sum, over the tokens of a sequence that continues a prefix, of the divergence of the next token given "
     "those before it.",
     (left, j, end, next_token, ref_next_token, after),
     left,
@@ -297,7 +297,9 @@ claim(
 
 # Estimates from single tokens, sampled from the policy.
 
-ref_logp = symbol("ref_logp", Real, "the same under the frozen reference", tex=r"\ell_{\mathrm{ref}}")
+ref_logp = symbol(
+    "ref_logp", Real, "log-probability of the token under the frozen reference", tex=r"\ell_{\mathrm{ref}}"
+)
 
 k1 = define(
     "kl.k1",
@@ -366,7 +368,7 @@ claim(
 
 claim(
     "kl.k3.unbiased",
-    "The expectation of k3 is the reverse KL, too, because the probabilities of the reference sum to one.",
+    "The expectation of k3 is also the reverse KL, because the probabilities of the reference sum to one.",
     holds(equals(expected(sampled["k3"]), reverse()), by=finite_sum()),
     source=SCHULMAN_KL,
     wrong=[
@@ -445,7 +447,7 @@ claim(
 
 claim(
     "kl.k3.loss_gradient",
-    "As a loss, k3 has the gradient of the forward KL in expectation: the other direction.",
+    "As a loss, k3 has the gradient of the forward KL in expectation: the opposite direction.",
     holds(equals(in_loss["k3"], Diff(forward(), logits[k])), by=finite_sum()),
     wrong=[
         wrong("the gradient of the reverse KL, which it estimates", equals(in_loss["k3"], Diff(reverse(), logits[k])))

@@ -63,8 +63,8 @@ sequence_log_ratio = log(sequence_probability) - log(product_over(ref_token_prob
 
 claim(
     "ppo.kl_in_reward",
-    "The token rewards of a sequence sum to its reward less β times the sum of its KL penalties; with log-ratios as "
-    "penalties and every token counted, less β times the log-ratio of the sequence.",
+    "The token rewards of a sequence sum to its reward minus β times the sum of its KL penalties; with log-ratios as "
+    "penalties and every token counted, to its reward minus β times the log-ratio of the sequence.",
     holds(
         equals(sum_over(token_reward(t), t), rewards - kl_coef * sum_over(counted[t] * penalty[t], t)),
         name="any penalty",
@@ -120,8 +120,8 @@ coefficient = symbol("coefficient", Positive, "coefficient of the penalty so far
 measured_kl = symbol("measured_kl", Real, "the measured divergence; estimates of it may be negative", tex="d")
 target_kl = symbol("target_kl", Positive, "target of the divergence", tex="d^*")
 horizon = symbol("horizon", Positive, "number of samples over which the coefficient adapts", tex="h")
-steps = symbol("steps", Positive, "samples since the last update", tex="n")
-largest_error = symbol("largest_error", Positive, "where the relative error is clipped", tex=r"\kappa")
+steps = symbol("steps", Positive, "number of samples since the last update", tex="n")
+largest_error = symbol("largest_error", Positive, "bound at which the relative error is clipped", tex=r"\kappa")
 
 adapted_kl_coef = define(
     "ppo.adapted_kl_coef",

@@ -44,7 +44,7 @@ v = index("v", V, "a token that a sum runs over")
 
 logits = family("logits", Real, V, text="one real number for each token", tex="z")
 logp = symbol("logp", Real, "log-probability of the token under the policy being trained", tex=r"\ell")
-temperature = symbol("temperature", Positive, "divides the logits", tex=r"\tau")
+temperature = symbol("temperature", Positive, "number that divides the logits", tex=r"\tau")
 shift = symbol("shift", Real, "a constant added to every logit", tex="c")
 scaled = Lambda(v, logits[v] / temperature)
 
@@ -97,7 +97,7 @@ claim(
 
 claim(
     "policy.softmax.jacobian",
-    "Raising a logit raises the probability of its token and lowers every other in proportion.",
+    "Raising a logit raises the probability of its token and lowers all other probabilities in proportion.",
     holds(equals(Diff(softmax(a), logits[k]), softmax(a) * (delta(a, k) - softmax(k))), by=finite_sum()),
     wrong=[
         wrong("the diagonal alone, as for a sigmoid", equals(Diff(softmax(a), logits[k]), softmax(a) * delta(a, k))),
@@ -213,8 +213,8 @@ claim(
 
 claim(
     "policy.entropy.gradient",
-    "The slope of the entropy in a logit is the probability of its token times its surprisal less the entropy, divided "
-    "by τ at a temperature τ: a logit raises it where the surprisal exceeds the entropy.",
+    "The slope of the entropy in a logit is the probability of its token times (surprisal − entropy), divided by τ at "
+    "a temperature τ: raising the logit raises the entropy where the surprisal exceeds the entropy.",
     holds(
         equals(
             Diff(plain_entropy, logits[k]), -softmax(k) * (log(softmax(k)) - sum_over(softmax(v) * log(softmax(v)), v))
@@ -238,9 +238,9 @@ claim(
 
 claim(
     "policy.temperature.slope",
-    "The slope of a log-probability in the temperature is the surprisal of its token less the entropy, divided by τ: "
-    "a higher temperature raises the tokens whose surprisal exceeds the entropy, and lowers those below it. The slope "
-    "of the entropy is the variance of the log-probability, divided by τ.",
+    "The slope of a log-probability in the temperature is the surprisal of its token minus the entropy, all divided by "
+    "τ: a higher temperature raises the tokens whose surprisal exceeds the entropy, and lowers those below it. The "
+    "slope of the entropy is the variance of the log-probability, divided by τ.",
     holds(
         equals(Diff(tempered, temperature), -(tempered + entropy()) / temperature),
         name="log-probability",
@@ -326,7 +326,7 @@ arrived = symbol("arrived", Real, "probability of the tokens so far", tex="d")
 
 sequence_mass = recursive(
     "policy.sequence_mass",
-    "Total probability of all sequences that go on from a prefix, each the product over its tokens: sequences that end "
+    "Total probability of all sequences that continue a prefix, each the product over its tokens: sequences that end "
     "with the end token, and those that are cut off when no token is left.",
     (left, j, arrived, end, next_token, after),
     left,

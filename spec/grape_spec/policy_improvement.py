@@ -47,7 +47,7 @@ prefix_value = define(
 
 prefix_advantage = define(
     "trpo.prefix_advantage",
-    "Advantage of a token after a prefix: its value less that of the prefix.",
+    "Advantage of a token after a prefix: its value minus that of the prefix.",
     (v, j, next_token, continuation_value),
     continuation_value[v] - prefix_value(),
     tex=r"A_{{{j}}}({v})",
@@ -62,7 +62,7 @@ prefix_reward = family(
 
 expected_reward = recursive(
     "trpo.expected_reward",
-    "Expected reward of all responses that go on from a prefix.",
+    "Expected reward of all responses that continue a prefix.",
     (left, j, end, next_token, after, prefix_reward),
     left,
     prefix_reward[j],

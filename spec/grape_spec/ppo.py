@@ -36,7 +36,9 @@ SCHULMAN = Source("schulman2017ppo")
 YE = Source("ye2020mastering")
 ENGSTROM = Source("engstrom2020implementation")
 
-old_logp = symbol("old_logp", Real, "the same under the policy that sampled", tex=r"\ell_{\mathrm{old}}")
+old_logp = symbol(
+    "old_logp", Real, "log-probability of the token under the old policy, which sampled it", tex=r"\ell_{\mathrm{old}}"
+)
 advantage = symbol("advantage", Real, "advantage of the token", tex="A")
 rho = symbol("rho", Positive, "probability ratio, new policy over old", tex=r"\rho")
 clip_low = symbol("clip_low", NonNegative, "how far below 1 the ratio may go", tex=r"\varepsilon")
@@ -155,7 +157,7 @@ claim(
 
 claim(
     "ppo.clip.gradient",
-    "The gradient vanishes once the ratio passes the clip edge its advantage pushes it towards.",
+    "The gradient vanishes once the ratio passes the clip edge that its advantage pushes it towards.",
     holds(
         equals(Diff(surrogate, rho), cases((advantage, counts), (0, True))),
         name="in the ratio",
@@ -341,7 +343,7 @@ claim(
 # The value loss.
 
 returns = symbol("returns", Real, "return that the value predicts", tex="R")
-old_value = symbol("old_value", Real, "the value under the critic that sampled", tex=r"V_{\mathrm{old}}")
+old_value = symbol("old_value", Real, "value predicted by the critic at the time of sampling", tex=r"V_{\mathrm{old}}")
 value_clip = symbol("clip", Positive, "how far the value may move", tex="c_V")
 
 lowest, highest = old_value - value_clip, old_value + value_clip
@@ -401,9 +403,9 @@ claim(
 )
 
 RESTS = {
-    "left: clipped_value_loss → clipped_value_loss + 1": "true: what rests, rests with a constant added",
-    "left: clipped_value_loss → -clipped_value_loss": "true: what rests, rests with its sign turned",
-    "left: clipped_value_loss → 2*clipped_value_loss": "true: what rests, rests when doubled",
+    "left: clipped_value_loss → clipped_value_loss + 1": "true: a constant loss stays constant with a number added",
+    "left: clipped_value_loss → -clipped_value_loss": "true: a constant loss stays constant with its sign changed",
+    "left: clipped_value_loss → 2*clipped_value_loss": "true: a constant loss stays constant when doubled",
 }
 
 claim(

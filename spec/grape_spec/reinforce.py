@@ -366,7 +366,7 @@ mean_of_all = sum_over(response_reward[h], h) / G
 
 claim(
     "reinforce.leave_one_out.identity",
-    "A reward less the mean of the others is G/(G − 1) times the reward less the mean of all.",
+    "A reward minus the mean of the others is G/(G − 1) times the reward minus the mean of all.",
     holds(
         equals(response_reward[g] - mean_of_others, G / (G - 1) * (response_reward[g] - mean_of_all)),
         assuming=[several],
@@ -394,15 +394,17 @@ less_mean_of_all = token_reward[a] - (token_reward[a] + others_sum[y]) / G
 
 response_score = family("response_score", Real, G, text="score of each response", tex="s")
 rewards_drawn = symbol("rewards_drawn", Real, "sum of the rewards of the responses drawn so far", tex="S_r")
-scores_drawn = symbol("scores_drawn", Real, "sum of their scores", tex="S_s")
-products_drawn = symbol("products_drawn", Real, "sum over them of the reward times the score", tex="S_{rs}")
+scores_drawn = symbol("scores_drawn", Real, "sum of the scores of the responses drawn so far", tex="S_s")
+products_drawn = symbol(
+    "products_drawn", Real, "sum of reward times score over the responses drawn so far", tex="S_{rs}"
+)
 product_factor = symbol("product_factor", Real, "a factor of the sum of the products", tex="c")
 drawn_score = Diff(log(softmax(v)), logits[k])
 draws = symbol("draws", Naturals("whole number", 0), "number of responses still to be drawn", tex="N")
 
 of_all_draws = recursive(
     "reinforce.of_all_draws",
-    "Expectation, over responses drawn independently from the policy, of c times the sum of reward times score, less "
+    "Expectation, over responses drawn independently from the policy, of c times the sum of reward times score, minus "
     "the sum of the rewards times the sum of the scores.",
     (draws, rewards_drawn, scores_drawn, products_drawn, product_factor, logits, k, token_reward),
     draws,
@@ -496,7 +498,7 @@ claim(
 
 claim(
     "reinforce.kl_regularised",
-    "The KL penalty may be taken off the reward: β times the log-ratio, held constant like the reward.",
+    "The KL penalty may be subtracted from the reward: β times the log-ratio, held constant like the reward.",
     holds(
         equals(
             Diff(objective() - beta * reverse(), logits[k]),
@@ -561,7 +563,7 @@ claim(
     wrong=[
         wrong("the sign flipped", equals(Diff(token_loss(), logp), advantage)),
         wrong(
-            "with the advantages differentiated, too, such as a reward less the log-probability",
+            "with the advantages differentiated, too, such as a reward minus the log-probability",
             equals(
                 Diff(token_loss(response_logp(g, theta), response_reward[g] - response_logp(g, theta)), theta),
                 -(response_reward[g] - response_logp(g, theta)) * Diff(response_logp(g, theta), theta),

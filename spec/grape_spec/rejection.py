@@ -74,7 +74,7 @@ accepted_share = sum_over(ref[y] * acceptance(reward[y]), y)
 claim(
     "rejection.acceptance.target",
     "Samples of the reference that are accepted with probability exp((r − r_max)/β) follow the policy that maximises "
-    "the reward less β times the divergence from the reference.",
+    "the reward minus β times the divergence from the reference.",
     holds(
         equals(acceptance() * exp((max_reward - prize_of_one) / beta), 1),
         name="the inverse",
@@ -177,7 +177,7 @@ keep = family("keep", Mask(), B, text="1 where a sequence is kept", tex="b")
 
 kept_tokens = define(
     "rejection.kept_tokens",
-    "Number of tokens that count, each weighted by its sequence; by convention at least 1.",
+    "Number of tokens that count, each multiplied by the weight of its sequence; by convention at least 1.",
     (weight, mask),
     Max(1, sum_over(weight[i] * mask[i, t], i, t)),
     domain=Positive,
@@ -186,7 +186,7 @@ kept_tokens = define(
 
 kept_sequences = define(
     "rejection.kept_sequences",
-    "Number of sequences, each weighted; by convention at least 1.",
+    "Number of sequences, each multiplied by its weight; by convention at least 1.",
     (weight,),
     Max(1, sum_over(weight[i], i)),
     domain=Positive,

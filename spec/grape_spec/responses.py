@@ -43,8 +43,8 @@ scores_so_far = symbol("scores_so_far", Real, "sum of the scores of the tokens s
 
 expected_reward = recursive(
     "reinforce.expected_reward",
-    "Expected reward of the responses that go on from a prefix by at most so many tokens: they end with the end token, "
-    "or are cut off.",
+    "Expected reward of the responses that continue a prefix by at most a given number of tokens: they end with the "
+    "end token, or are cut off.",
     (left, j, end, row_logits, after, response_reward_at),
     left,
     response_reward_at[j],
@@ -56,7 +56,7 @@ expected_reward = recursive(
 
 weighted_scores = recursive(
     "reinforce.weighted_scores",
-    "Expectation, over the same responses, of the reward times the sum of the scores of all tokens.",
+    "Expectation, over the responses that continue a prefix, of the reward times the sum of the scores of all tokens.",
     (left, j, scores_so_far, prefix, k, end, row_logits, after, response_reward_at),
     left,
     response_reward_at[j] * scores_so_far,
@@ -84,7 +84,7 @@ responses = (end, row_logits, after, step_reward)
 
 by_all_rewards = recursive(
     "reinforce.by_all_rewards",
-    "Expectation, over the responses that go on from a prefix, of the sum of all scores times the sum of all rewards.",
+    "Expectation, over the responses that continue a prefix, of the sum of all scores times the sum of all rewards.",
     (left, j, scores_so_far, rewards_so_far, prefix, k, *responses),
     left,
     scores_so_far * rewards_so_far,
@@ -101,8 +101,8 @@ by_all_rewards = recursive(
 
 by_rewards_to_go = recursive(
     "reinforce.by_rewards_to_go",
-    "Expectation, over the same responses, of the sum of the scores, each times the rewards from its token on: a "
-    "reward is added to what every score up to that of its own token is weighted by.",
+    "Expectation, over the responses that continue a prefix, of the sum of the scores, each times the rewards from its "
+    "token on: a reward is added to the weight of every score up to that of its own token.",
     (left, j, scores_so_far, products_so_far, prefix, k, *responses),
     left,
     products_so_far,

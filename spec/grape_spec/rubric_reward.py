@@ -315,8 +315,8 @@ alike = delta(category[prompt], category[other_prompt]) * item_mask[other_prompt
 
 batch_confidence = define(
     "grape.batch_confidence",
-    "Average confidence of the critic in an item, over all responses to the prompts of one category that have it; 0 "
-    "by convention if none has.",
+    "Average confidence of the critic in an item, over all responses to those prompts of one category that have the "
+    "item; 0 by convention if none has it.",
     (prompt, item, batch_confidences, category, item_mask),
     sum_over(alike * sum_over(batch_confidences[other_prompt, h, item], h), other_prompt)
     / (G * Max(1, sum_over(alike, other_prompt))),

@@ -35,7 +35,7 @@ temperature_neg = symbol("temperature_neg", Positive, "τ of every other token",
 
 gate_temperature = define(
     "sapo.temperature",
-    "τ of a token, by the sign of its advantage.",
+    "Temperature τ of a token, chosen by the sign of its advantage.",
     (advantage, temperature_pos, temperature_neg),
     cases((temperature_pos, advantage > 0), (temperature_neg, True)),
     tex=r"\tau({advantage})",
@@ -89,7 +89,7 @@ claim(
 
 claim(
     "sapo.weight.bound",
-    "The weight is 4σ(1 − σ), the squared hyperbolic secant of τ(ρ − 1)/2: 1 at ρ = 1 for every τ, and nowhere more. "
+    "The weight is 4σ(1 − σ), the squared hyperbolic secant of τ(ρ − 1)/2: 1 at ρ = 1 for every τ, and nowhere larger. "
     "The weighted ratio lies between 0 and ρ.",
     holds(equals(weight(), 4 * sigmoid(gate) * (1 - sigmoid(gate))), name="4σ(1 − σ)", by=algebra()),
     holds(equals(weight(), 4 / (exp(gate) + 2 + exp(-gate))), name="sech²", by=algebra()),
@@ -111,8 +111,8 @@ claim(
 
 claim(
     "sapo.on_policy",
-    "At ρ = 1 the slope is A, that of REINFORCE, for every τ; the value is 2A/τ and not A, so that with two "
-    "temperatures the mean of an objective is not 0 where the advantages add up to 0.",
+    "At ρ = 1 the slope is A, that of REINFORCE, for every τ; the value is 2A/τ and not A, so with two temperatures "
+    "the mean objective is not 0 when the advantages add up to 0.",
     holds(equals(At(Diff(objective(ratio()), logp), logp, old_logp), advantage), name="slope", by=algebra()),
     holds(equals(objective(1), 2 * advantage / tau), name="value", by=algebra()),
     holds(

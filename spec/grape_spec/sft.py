@@ -68,7 +68,8 @@ excess = softmax(k, varied_logits) - target[row, position, k]
 
 claim(
     "sft.gradient",
-    "The slope in each logit of a token that counts is its probability, less 1 for the target token.",
+    "For a token that counts, the slope in each logit is the probability of that logit's token, minus 1 for the target "
+    "token.",
     holds(equals(Diff(objective(), varied), mask[row, position] * excess / denominator), by=finite_sum()),
     wrong=[
         wrong("the sign flipped", equals(Diff(objective(), varied), -mask[row, position] * excess / denominator)),
@@ -159,8 +160,8 @@ claim(
 bigram = family("bigram", Real, V, V, text="logits of the next token after each token", tex="z")
 first = family("token_read", Simplex, V, text="distribution of the token that a position has read", tex=r"\mu")
 read = index("read_token", V, "the token that a position has read", tex="y_t")
-following = index("following_token", V, "the token after that", tex="y_{t+1}")
-later = index("later_token", V, "the second token after it", tex="y_{t+2}")
+following = index("following_token", V, "the token after the one that a position has read", tex="y_{t+1}")
+later = index("later_token", V, "the second token after the one that a position has read", tex="y_{t+2}")
 prior = index("prior_token", V, "a token after which a logit is varied", tex="j")
 
 

@@ -147,7 +147,8 @@ two_token_return = define(
 
 local_return = define(
     "trpo.local_return",
-    "The same by the surrogate: old advantages under new probabilities, but after first tokens of the old policy.",
+    "Expected reward of a response of two tokens by the surrogate: old advantages under new probabilities, but after "
+    "first tokens of the old policy.",
     (p, q, second, new_second, middle, opinion, largest),
     two_token_return()
     + sum_over(q[opening] * (old_worth - two_token_return()), opening)
@@ -158,8 +159,8 @@ local_return = define(
 
 bound_coefficient = define(
     "trpo.bound_coefficient",
-    "Coefficient of the divergence in the bound, for responses of two tokens: C = 4ε, where the paper has "
-    "4εγ/(1 − γ)² for endless ones, discounted by γ.",
+    "Coefficient of the divergence in the bound, for responses of two tokens: C = 4ε, where the paper has 4εγ/(1 − γ)² "
+    "for infinite ones, discounted by γ.",
     (largest,),
     4 * largest,
     tex="C",
@@ -182,8 +183,8 @@ doubled_variation = "2*total_variation(y ↦ second[opening, y], y ↦ new_secon
 
 claim(
     "trpo.bound",
-    "The return of the new policy is at least its surrogate less C times the largest divergence, and even less half of "
-    "that: the bound of monotonic improvement, for responses of two tokens and any vocabulary.",
+    "The return of the new policy is at least its surrogate minus C times the largest divergence, and half of C is "
+    "enough: the bound of monotonic improvement, for responses of two tokens and any vocabulary.",
     holds(
         equals(two_token_return(q, new_second) - local_return(), largest * missed),
         name="what the surrogate misses",
@@ -289,7 +290,9 @@ new_reach = family(
     "new_reach", Simplex, P, text="probability of each prefix of one length under the new policy", tex="d'"
 )
 reach_at = family("reach_at", Simplex, T, P, text="probability of each prefix of t − 1 tokens, old policy", tex="d")
-new_reach_at = family("new_reach_at", Simplex, T, P, text="the same under the new policy", tex="d'")
+new_reach_at = family(
+    "new_reach_at", Simplex, T, P, text="probability of each prefix of t − 1 tokens, new policy", tex="d'"
+)
 closeness = symbol("closeness", Positive, "upper bound of the total variation of next tokens", tex=r"\alpha")
 gap = symbol("gap", Real, "upper bound of the distance of the two distributions over prefixes so far", tex="x")
 token_opinion = family("token_opinion", Open(-1, 1), P, V, text="worth of each next token, from −1 to 1", tex="s")
@@ -310,7 +313,7 @@ apart_at = at_most(sum_over(abs(new_reach_at[t, j] - reach_at[t, j]), j), 2 * cl
 term = (t - 1) * 2 * closeness * 2 * closeness * largest
 
 
-fading = symbol("fading", Open(0, 1), "factor on what is a token later", tex=r"\gamma")
+fading = symbol("fading", Open(0, 1), "discount factor per token", tex=r"\gamma")
 faded = power(fading, t - 1)
 faded_total = 4 * largest * closeness**2 * (fading - (T - (T - 1) * fading) * power(fading, T)) / (1 - fading) ** 2
 

@@ -63,13 +63,15 @@ claim(
     ],
 )
 
-old_logits = family("old_logits", Real, V, text="logits of the policy that sampled", tex=r"z^{\mathrm{old}}")
+old_logits = family(
+    "old_logits", Real, V, text="logits of the old policy, which sampled the tokens", tex=r"z^{\mathrm{old}}"
+)
 token_advantage = family("token_advantage", Real, V, text="advantage of each token", tex="A")
 at_old = Lambda(v, old_logits[v])
 
 expected_surrogate = define(
     "trpo.expected_surrogate",
-    "Expectation of the surrogate under the policy that sampled.",
+    "Expectation of the surrogate under the old policy.",
     (logits, old_logits, token_advantage),
     sum_over(softmax(v, at_old) * surrogate(log(softmax(v)), log(softmax(v, at_old)), token_advantage[v]), v),
     tex=r"L_{{\mathrm{{old}}}}({logits})",
@@ -382,7 +384,7 @@ claim(
 
 penalised = define(
     "trpo.penalised",
-    "Gain of a step less λ times its divergence, both by their models.",
+    "Gain of a step minus λ times its divergence, both by their models.",
     (direction, factor, solution, multiplier),
     gain() - multiplier * squared_length() / 2,
     tex=r"\Phi_{{{multiplier}}}({direction})",

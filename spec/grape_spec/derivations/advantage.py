@@ -39,7 +39,7 @@ derive(
     line(residual() + discount * lam * next_advantage + value, "write out the advantage"),
     line(
         token_return + discount * next_value + discount * lam * next_advantage,
-        "the residual takes the value off: it cancels",
+        "the residual subtracts the value, which cancels",
     ),
     line(
         token_return + discount * ((1 - lam) * next_value + lam * (next_value + next_advantage)),
@@ -66,9 +66,9 @@ derive(
     "advantage.whiten",
     line(
         sum_over(kept[token] * (estimate[token] - mean()), token) / sqrt(spread + eps),
-        "the divisor is the same for all tokens: it leaves the sum",
+        "the divisor is the same for all tokens: take it out of the sum",
     ),
-    line((counted_sum - count * mean()) / sqrt(spread + eps), "so does the mean, which is taken off n times"),
+    line((counted_sum - count * mean()) / sqrt(spread + eps), "so does the mean, which is subtracted n times"),
     line(0, "the mean is the sum divided by n"),
     part="mean, whatever the variance",
 )
@@ -77,7 +77,7 @@ deviations = sum_over(kept[token] * (estimate[token] - mean()) ** 2, token)
 
 derive(
     "advantage.whiten",
-    line(deviations / variance(centre=mean()), "the divisor is the same for all tokens: its square leaves the sum"),
+    line(deviations / variance(centre=mean()), "the divisor is the same for all tokens: take its square out"),
     line(freedom(), "the variance is the same sum, divided by its degrees of freedom"),
     part="variance",
 )
@@ -92,7 +92,7 @@ derive_by_induction(
     left,
     first=[
         line(0, "no token is left"),
-        line(carried_weight * advantage_from(left=0), "nor is there an advantage"),
+        line(carried_weight * advantage_from(left=0), "the advantage is then 0"),
     ],
     then=[
         line(

@@ -73,7 +73,7 @@ derive(
 
 derive(
     "dpo.kl_optimum",
-    line(sum_over(ref[y] * exp(reward[y] / beta), y) / partition(), "the partition function leaves the sum"),
+    line(sum_over(ref[y] * exp(reward[y] / beta), y) / partition(), "take the partition function out of the sum"),
     line(1, "it is this sum"),
     part="feasible",
 )
@@ -111,10 +111,10 @@ derive(
     "dpo.gradient",
     line(Diff(log(1 + exp(-pair_margin)), theta), "−log σ(m) = log(1 + exp(−m))"),
     line(-exp(-pair_margin) / (1 + exp(-pair_margin)) * Diff(pair_margin, theta), "the chain rule, twice"),
-    line(-sigmoid(-pair_margin) * Diff(pair_margin, theta), "expand the fraction by exp(m): it is σ(−m)"),
+    line(-sigmoid(-pair_margin) * Diff(pair_margin, theta), "multiply numerator and denominator by exp(m): σ(−m)"),
     line(
         -beta * sigmoid(-pair_margin) * Diff(chosen(theta) - rejected(theta), theta),
-        "the references are constants, and β leaves the derivative",
+        "the terms of the reference are constants; take β out of the derivative",
     ),
     line(
         -beta * sigmoid(-pair_margin) * (Diff(chosen(theta), theta) - Diff(rejected(theta), theta)),
@@ -128,7 +128,7 @@ for name, logp, slope in (("chosen", chosen_logp, -beta), ("rejected", rejected_
         "dpo.gradient",
         line(Diff(log(1 + exp(-margin())), logp), "−log σ(m) = log(1 + exp(−m))"),
         line(-exp(-margin()) / (1 + exp(-margin())) * Diff(margin(), logp), "the chain rule, twice"),
-        line(-sigmoid(-margin()) * Diff(margin(), logp), "expand the fraction by exp(m): it is σ(−m)"),
+        line(-sigmoid(-margin()) * Diff(margin(), logp), "multiply numerator and denominator by exp(m): σ(−m)"),
         line(slope * sigmoid(-margin()), "the margin has slope β in the preferred log-probability, −β in the other"),
         part=name,
     )
@@ -201,7 +201,7 @@ derive(
         "differentiate both squares",
     ),
     line(At(2 * h - (2 * preference - 1) / beta, h, flipped_target), "collect h"),
-    line(0, "put in (p − ½)/β: the terms cancel"),
+    line(0, "insert (p − ½)/β: the terms cancel"),
     part="optimum under flipped labels",
 )
 
@@ -217,6 +217,6 @@ for name, own_reward, slope in (
         "reward.bradley_terry.gradient",
         line(Diff(log(1 + exp(-difference)), own_reward), "−log σ(x) = log(1 + exp(−x))"),
         line(slope * exp(-difference) / (1 + exp(-difference)), "the chain rule, twice"),
-        line(slope * reward_model.misranked, "expand the fraction by exp(x): it is σ(−x)"),
+        line(slope * reward_model.misranked, "multiply numerator and denominator by exp(x): σ(−x)"),
         part=name,
     )

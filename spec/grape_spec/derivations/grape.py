@@ -34,7 +34,7 @@ derive(
     line(
         sum_over(weights[item] * mean_confidence() * scores[g, item], item)
         / sum_over(weights[item] * mean_confidence(), item),
-        "the factor leaves both sums: cancel it",
+        "take the factor out of both sums, and cancel it",
     ),
     line(reward(trust=Lambda(item, item_trust())), "this is the reward"),
     part="importances",
@@ -50,7 +50,7 @@ derive(
     line(
         sum_over(weights[item] * mean_confidence() * scores[g, item], item)
         / sum_over(weights[item] * mean_confidence(), item),
-        "the factor leaves every sum: cancel it",
+        "take the factor out of every sum, and cancel it",
     ),
     line(reward(trust=Lambda(item, item_trust())), "this is the reward"),
     part="confidences",
@@ -61,14 +61,14 @@ all_rewards = sum_over(reward(h), h)
 derive(
     "grape.advantage.zero_sum",
     line(sum_over(sum_over(reward(g) - reward(h), h), g) / Max(1, G - 1), "the divisor is the same for all responses"),
-    line((G * sum_over(reward(g), g) - G * all_rewards) / Max(1, G - 1), "each reward is G times in either sum"),
+    line((G * sum_over(reward(g), g) - G * all_rewards) / Max(1, G - 1), "each reward occurs G times in either sum"),
     line(0, "both are the sum of all rewards"),
     part="leave-one-out",
 )
 
 derive(
     "grape.advantage.zero_sum",
-    line(sum_over(reward(g), g) - all_rewards, "the mean, G times, is the sum"),
+    line(sum_over(reward(g), g) - all_rewards, "G times the mean is the sum"),
     line(0, "both are the sum of all rewards"),
     part="mean",
 )
@@ -123,15 +123,15 @@ derive(
 
 derive(
     "grape.baseline",
-    line((G * response_reward[g] - everything) / Max(1, G - 1), "the own reward is in all G differences"),
+    line((G * response_reward[g] - everything) / Max(1, G - 1), "the response's own reward is in all G differences"),
     line(
         (G * response_reward[g] - everything) / (G - 1),
-        "with two responses or more, the divisor is the number of the others",
+        "with at least two responses, the divisor is the number of the others",
         by=smt(),
     ),
     line(
         ((G - 1) * response_reward[g] - sum_over((1 - delta(g, h)) * response_reward[h], h)) / (G - 1),
-        "the difference to itself is zero: the others remain",
+        "the difference from itself is zero: the others remain",
     ),
     line(response_reward[g] - mean_of_others, "divide"),
     part="leave-one-out",
@@ -144,7 +144,7 @@ derive(
         sum_over(total_trust * reward(g) - total_trust * reward(h), h) / Max(1, G - 1),
         "the sum is the total trust times the mean",
     ),
-    line(total_trust * grape.advantage(), "the total trust is the same for all responses: it leaves the sum"),
+    line(total_trust * grape.advantage(), "the total trust is the same for all responses: take it out of the sum"),
     part="factor",
 )
 
@@ -154,7 +154,7 @@ derive(
     "grape.advantage.item_shift",
     line(
         left_out(response_reward=Lambda(g, reward() + own_share * leniency)),
-        "every reward of the group is raised by the same, the share of the item times b",
+        "every reward of the group rises by the same amount, the share of the item times b",
     ),
     line(left_out(response_reward=Lambda(g, reward())), "a constant cancels from every difference"),
     line(grape.advantage(), "this is the advantage"),
@@ -169,7 +169,7 @@ derive(
         sum_over(one_of_all * scores[g, item], item) / sum_over(one_of_all, item),
         "write out the reward: a quotient of sums",
     ),
-    line(scores[g, first_item], "the delta leaves one term in either sum: the trust cancels"),
+    line(scores[g, first_item], "the delta selects one term in either sum: the trust cancels"),
     part="reward",
 )
 
@@ -181,7 +181,7 @@ derive(
     ),
     line(
         sum_over(weights[item] * scores[g, item], item) / sum_over(weights[item], item),
-        "the factor leaves both sums: cancel it",
+        "take the factor out of both sums, and cancel it",
     ),
     line(reward(trust=weights), "this is the reward with the importances as trust"),
 )

@@ -53,7 +53,7 @@ derive(
 
 derive(
     "grpo.advantage.zero_sum",
-    line(sum_over(centred(), g) / group_std(), "the scale is the same for all: it leaves the sum"),
+    line(sum_over(centred(), g) / group_std(), "the scale is the same for all: take it out of the sum"),
     line((sum_over(response_reward[g], g) - G * group_mean()) / group_std(), "so is the mean"),
     line(0, "the mean is the sum divided by G"),
     part="scaled, without ε",
@@ -61,7 +61,7 @@ derive(
 
 derive(
     "grpo.advantage.unit_variance",
-    line(sum_over(centred() ** 2, g) / group_variance(), "the scale is the same for all: its square leaves the sum"),
+    line(sum_over(centred() ** 2, g) / group_variance(), "the scale is the same for all: take its square out"),
     line(G - ddof, "the variance is the same sum, divided by G − d"),
 )
 
@@ -71,7 +71,7 @@ derive(
     "grpo.advantage.affine",
     line(affine_centred / group_std(affine), "write out the advantage"),
     line(gain * centred() / group_std(affine), "the mean has the same factor and constant: the constant cancels"),
-    line(centred() / group_std(), "so has every deviation: the standard deviation has the factor, too, and it cancels"),
+    line(centred() / group_std(), "every deviation has the factor, and so does the standard deviation: it cancels"),
     line(group_advantage(eps=0), "this is the advantage"),
     part="unit and origin",
 )
@@ -86,7 +86,7 @@ derive(
     ),
     line(
         ((1 - 2 * success_rate) * sum_over(success[h], h) + G * success_rate**2) / (G - ddof),
-        "expand: a success is 0 or 1, and its own square",
+        "expand: a success is 0 or 1, so it equals its square",
     ),
     line(((1 - 2 * success_rate) * success_rate * G + G * success_rate**2) / (G - ddof), "pG responses succeed"),
     line(at_rate * G / (G - ddof), "collect"),
@@ -102,7 +102,7 @@ derive(
 
 derive(
     "grpo.advantage.leave_one_out",
-    line((G * response_reward[g] - everything) / Max(1, G - 1), "the own reward is in all G differences"),
+    line((G * response_reward[g] - everything) / Max(1, G - 1), "the response's own reward is in all G differences"),
     line(G / Max(1, G - 1) * (response_reward[g] - everything / G), "take out G"),
     line(G / Max(1, G - 1) * centred(), "the sum over G is the mean"),
 )
@@ -132,7 +132,7 @@ derive(
     "grpo.on_policy",
     line(
         clip_slope(ratio()),
-        "the clipped surrogate has the slope ψ off its kinks, and both lie away from one",
+        "the clipped surrogate has the slope ψ away from its kinks, and neither kink is at one",
         by=by_terms(fact("ppo.clip.gradient", part="in the log-probability")),
     ),
     line(ratio() * advantage, "a ratio of one is not clipped", by=smt()),
@@ -157,7 +157,7 @@ derive(
     "grpo.on_policy",
     line(
         weight["sequence_mean"] * clip_slope(grpo.own_ratio, advantages[row]),
-        "its own token alone, by its weight in the mean; without a KL penalty",
+        "only the term of the token itself, with its weight in the mean; no KL penalty",
         by=by_terms(fact("grpo.gradient", part="one token, k3", kl_coef=0, **own_token)),
     ),
     line(weight["sequence_mean"] * advantages[row], "a ratio of one is not clipped, and is one", by=smt()),
@@ -172,7 +172,7 @@ derive(
     "grpo.gradient",
     line(
         weight["sequence_mean"] * (clip_slope(grpo.own_ratio, advantages[row]) - kl_coef * Diff(own_k3, own_logp)),
-        "its own token alone, by its weight in the mean; its clipped surrogate has the slope ψ",
+        "only the term of the token itself, with its weight in the mean; its clipped surrogate has the slope ψ",
         by=by_terms(fact("grpo.gradient", part="one token, k3", **own_token)),
     ),
     line(weight["sequence_mean"] * own_slope, "the slope of k₃"),
@@ -185,7 +185,7 @@ derive(
         At(constant_weight * advantage * Diff(logp, logp), constant_weight, cispo_weight(ratio())),
         "weight and advantage are constants",
     ),
-    line(cispo_weight(ratio()) * advantage, "the log-probability has slope one in itself; put in the weight"),
+    line(cispo_weight(ratio()) * advantage, "the log-probability has slope one in itself; insert the weight"),
     part="in the log-probability",
 )
 

@@ -39,7 +39,7 @@ from grape_spec.proof.rules import fact, smt, termwise
 
 derive(
     "kl.nonnegative",
-    line(sum_over(-p[y] * log(q[y] / p[y]), y), "turn the quotient over: the logarithm changes its sign"),
+    line(sum_over(-p[y] * log(q[y] / p[y]), y), "invert the quotient: the logarithm changes sign"),
     line(
         sum_over(-p[y] * (q[y] / p[y] - 1), y),
         "the logarithm lies below its tangent: log x ≤ x − 1",
@@ -58,7 +58,7 @@ derive(
         "p − q sums to zero",
     ),
     line(sum_over(delta(y, one) * excess(y) + (1 - delta(y, one)) * excess(y), y), "one outcome and the others"),
-    line(excess(one) + sum_over((1 - delta(y, one)) * excess(y), y), "the delta leaves one term"),
+    line(excess(one) + sum_over((1 - delta(y, one)) * excess(y), y), "the delta selects one term"),
     part="one outcome and the others",
 )
 
@@ -104,7 +104,7 @@ derive(
     line(
         sum_over(prefix_probability[j] * prefix_log_ratio * sum_over(next_token[j, v], v), j)
         + sum_over(prefix_probability[j] * token_divergence, j),
-        "what does not depend on the token leaves the inner sum",
+        "take what does not depend on the token out of the inner sum",
     ),
     line(
         prefix_divergence + sum_over(prefix_probability[j] * token_divergence, j),
@@ -162,7 +162,7 @@ derive(
     "kl.k1.loss_gradient",
     line(sum_over(softmax(a) * Diff(log(softmax(a)), logits[k]), a), "the reference does not depend on the logits"),
     line(sum_over(softmax(a) * (delta(a, k) - softmax(k)), a), SCORE),
-    line(softmax(k) - softmax(k) * sum_over(softmax(a), a), "the delta leaves one term"),
+    line(softmax(k) - softmax(k) * sum_over(softmax(a), a), "the delta selects one term"),
     line(0, SUM_TO_ONE),
 )
 
@@ -176,7 +176,7 @@ derive(
         expected(log(softmax(a) / reference[a]) * (delta(a, k) - softmax(k))),
         SCORE,
     ),
-    line(reverse_gradient, "the delta leaves one term; the mean log-ratio is the divergence"),
+    line(reverse_gradient, "the delta selects one term; the mean log-ratio is the divergence"),
     line(Diff(reverse(), logits[k]), "the gradient of the reverse KL"),
 )
 
@@ -188,7 +188,7 @@ derive(
     ),
     line(expected(score) - sum_over(reference[a] * score, a), "multiply out: π times π_ref/π is π_ref"),
     line(-sum_over(reference[a] * (delta(a, k) - softmax(k)), a), "the mean score is zero; write out the other"),
-    line(softmax(k) - reference[k], "the delta leaves one term; the reference sums to one"),
+    line(softmax(k) - reference[k], "the delta selects one term; the reference sums to one"),
     line(Diff(forward(), logits[k]), "the gradient of the forward KL"),
 )
 
@@ -198,7 +198,7 @@ derive(
         sum_over(softmax(a) * log(softmax(a) / reference[a]) * (delta(a, k) - softmax(k)), a),
         SCORE,
     ),
-    line(reverse_gradient, "the delta leaves one term; the mean log-ratio is the divergence"),
+    line(reverse_gradient, "the delta selects one term; the mean log-ratio is the divergence"),
     line(Diff(reverse(), logits[k]), "the gradient of the reverse KL"),
 )
 
@@ -224,7 +224,7 @@ derive_by_induction(
     left,
     first=[
         line(carried, "no token is left: the log-ratio so far remains"),
-        line(carried + token_divergences(left=0), "nor is there a divergence to add"),
+        line(carried + token_divergences(left=0), "there is no divergence to add"),
     ],
     then=[
         line(

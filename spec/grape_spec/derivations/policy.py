@@ -33,9 +33,9 @@ from grape_spec.proof.rules import rewrite
 #: Reasons that come again and again.
 SCORE = "the score is the one-hot vector minus the probabilities"
 JACOBIAN = "the Jacobian of the softmax"
-ONE_TERM = "the delta leaves one term; what does not depend on the token leaves the sum"
+ONE_TERM = "the delta selects one term; take what does not depend on the token out of the sum"
 SUM_TO_ONE = "the probabilities sum to one"
-KNOWN = "the statement at the depth before"
+KNOWN = "the statement at the previous depth"
 
 total = sum_over(exp(logits[v]), v)
 tempered_total = sum_over(exp(logits[v] / temperature), v)
@@ -73,7 +73,7 @@ derive(
 derive(
     "policy.log_softmax.hessian",
     line(Diff(own, logits[l]), "the score is known", by=rewrite("policy.log_softmax.gradient")),
-    line(-Diff(softmax(k), logits[l]), "the chosen token is in a constant alone"),
+    line(-Diff(softmax(k), logits[l]), "the chosen token occurs only in a constant"),
     line(-softmax(k) * (delta(k, l) - softmax(l)), JACOBIAN),
 )
 
@@ -107,9 +107,9 @@ derive(
         - softmax(l) * sum_over(softmax(a) * delta(a, k), a)
         - softmax(k) * sum_over(softmax(a) * delta(a, l), a)
         + softmax(k) * softmax(l),
-        "multiply out; what does not depend on the token leaves the sum, and the last sum is one",
+        "multiply out; take what does not depend on the token out of the sum; the last sum is one",
     ),
-    line(softmax(k) * delta(k, l) - softmax(k) * softmax(l), "each delta leaves one term"),
+    line(softmax(k) * delta(k, l) - softmax(k) * softmax(l), "each delta selects one term"),
     line(fisher, "take out the probability of token k"),
     part="second moment",
 )
@@ -207,7 +207,7 @@ derive_by_induction(
     then=[
         line(sum_over(ends * with_token + goes_on * sequence_mass(j=after[j, v], arrived=with_token), v), ONE_MORE),
         line(sum_over(ends * with_token + goes_on * with_token, v), KNOWN),
-        line(arrived * sum_over(next_token[j, v], v), "it ends or goes on; the probability so far leaves the sum"),
+        line(arrived * sum_over(next_token[j, v], v), "it ends or goes on; take out the probability so far"),
         line(arrived, SUM_TO_ONE),
     ],
     part="from any prefix",

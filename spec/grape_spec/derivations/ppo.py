@@ -102,7 +102,7 @@ derive(
     "ppo.dual_clip.bound",
     line(
         Max(surrogate, dual_clip * advantage),
-        "a negative advantage: the definition takes the larger of the two",
+        "for a negative advantage the definition takes the larger of the two",
         by=smt(),
     ),
     line(dual_clip * advantage, "a maximum is at least its second argument", sign="≥"),

@@ -112,7 +112,7 @@ derive(
 
 derive(
     "reinforce.baseline.unbiased",
-    line(expected(token_reward[a] * score) - baseline * expected(score), "the baseline leaves the expectation"),
+    line(expected(token_reward[a] * score) - baseline * expected(score), "take the baseline out of the expectation"),
     line(expected(token_reward[a] * score), "the score has expectation zero"),
     line(policy_gradient, "this is the policy gradient"),
     part="one token",
@@ -154,9 +154,9 @@ derive(
     "reinforce.leave_one_out.identity",
     line(
         response_reward[g] - (everything - response_reward[g]) / (G - 1),
-        "the sum of the others is the sum of all, less the own reward",
+        "the sum of the others is the sum of all minus the response's own reward",
     ),
-    line((G * response_reward[g] - everything) / (G - 1), "collect the own reward"),
+    line((G * response_reward[g] - everything) / (G - 1), "collect the response's own reward"),
     line(G / (G - 1) * (response_reward[g] - mean_of_all), "take out G"),
 )
 
@@ -194,7 +194,7 @@ derive(
         sum_over(-centred * Diff(response_logp(h, theta), theta), h) / G,
         "the advantages are held constant",
     ),
-    line(-sum_over(centred * Diff(response_logp(h, theta), theta), h) / G, "the sign leaves the sum"),
+    line(-sum_over(centred * Diff(response_logp(h, theta), theta), h) / G, "take the sign out of the sum"),
     part="mean over responses",
 )
 
@@ -274,7 +274,7 @@ derive_by_induction(
         line(scores_so_far * rewards_so_far, "no token is left"),
         line(
             scores_so_far * rewards_so_far + scores_so_far * reward_left(left=0) + score_times_reward_left(left=0),
-            "nor is there a reward to come",
+            "there is no reward to come",
         ),
     ],
     then=[
@@ -317,7 +317,7 @@ derive_by_induction(
         line(products_so_far, "no token is left"),
         line(
             products_so_far + scores_so_far * reward_left(left=0) + score_times_reward_left(left=0),
-            "nor is there a reward to come",
+            "there is no reward to come",
         ),
     ],
     then=[

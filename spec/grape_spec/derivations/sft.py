@@ -34,13 +34,13 @@ derive(
         -own_counts * (target[row, position, k] - softmax(k, varied_logits) * sum_over(own_target, v)) / denominator,
         ONE_TERM,
     ),
-    line(own_counts * excess / denominator, "there is one target token; turn the sign"),
+    line(own_counts * excess / denominator, "there is one target token; change the sign"),
 )
 
 derive(
     "sft.kl_equivalence",
     line(-sum_over(p[y] * log(q[y]), y), "the loss of a token is minus its log-probability"),
-    line(-sum_over(p[y] * log(p[y]), y) + sum_over(p[y] * (log(p[y]) - log(q[y])), y), "add and take off log p"),
+    line(-sum_over(p[y] * log(p[y]), y) + sum_over(p[y] * (log(p[y]) - log(q[y])), y), "add and subtract log p"),
     line(cross_entropy(p, p) + divergence(), "the entropy of the data, and the divergence"),
     part="value",
 )
@@ -74,7 +74,9 @@ derive(
 derive(
     "rejection.acceptance.rate",
     line(sum_over(ref[y] * exp((reward[y] - max_reward) / beta), y), "write out the probability of acceptance"),
-    line(sum_over(ref[y] * exp(reward[y] / beta), y) * exp(-max_reward / beta), "the constant factor leaves the sum"),
+    line(
+        sum_over(ref[y] * exp(reward[y] / beta), y) * exp(-max_reward / beta), "take the constant factor out of the sum"
+    ),
     line(partition() * exp(-max_reward / beta), "the sum is the partition function"),
 )
 
@@ -88,7 +90,7 @@ derive(
     ),
     line(
         sum_over(softmax(v) * kept[v] / kept_share() * Diff(log(softmax(v)), logits[k]), v),
-        "the divisor enters the sum: these are the probabilities of the kept samples",
+        "move the divisor into the sum: these are the probabilities of the kept samples",
     ),
 )
 
@@ -101,7 +103,7 @@ derive(
     line(-sequence_weight[row] * own_counts * slope_of_token / denominator, SCORE),
     line(
         sequence_weight[row] * own_counts * excess / denominator,
-        "the delta leaves one term, and there is one target token; turn the sign",
+        "the delta selects one term, and there is one target token; change the sign",
     ),
 )
 

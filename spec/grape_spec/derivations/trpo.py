@@ -115,7 +115,7 @@ derive(
     "trpo.kl.hessian",
     line(At(Diff(softmax(k) - softmax(k, at_old), logits[l]), logits, at_old), "the slope in the logit of token k"),
     line(At(softmax(k) * (delta(k, l) - softmax(l)), logits, at_old), JACOBIAN),
-    line(softmax(k, at_old) * (delta(k, l) - softmax(l, at_old)), "put in the old logits"),
+    line(softmax(k, at_old) * (delta(k, l) - softmax(l, at_old)), "insert the old logits"),
 )
 
 # The step: F = LLᵀ and g = Fx.
@@ -126,7 +126,7 @@ derive(
     "trpo.step.quadratic",
     line(sum_over(sum_over(fisher(row, column) * solution[column], column) * solution[row], row), "g = Fx"),
     line(sum_over(image(inner, solved) ** 2, inner), "F = LLᵀ: this is xᵀLLᵀx, the sum of the squares of Lᵀx"),
-    line(along_solution, "which is the squared length"),
+    line(along_solution, "this is the squared length"),
     part="gᵀx = xᵀFx",
 )
 
@@ -158,7 +158,7 @@ derive(
         ),
         "the slope of gᵀd is g, that of ½ dᵀFd is Fd",
     ),
-    line(gradient(varied) - sum_over(fisher(varied, row) * solution[row], row), "put in d = x/λ"),
+    line(gradient(varied) - sum_over(fisher(varied, row) * solution[row], row), "insert d = x/λ"),
     line(0, "g = Fx"),
     part="stationary",
 )
@@ -169,7 +169,7 @@ derive(
     line(
         along_solution / (2 * multiplier)
         - multiplier / 2 * (squared_length() - 2 * gain() / multiplier + along_solution / multiplier**2),
-        "add and take off xᵀFx/(2λ)",
+        "add and subtract xᵀFx/(2λ)",
     ),
     line(
         along_solution / (2 * multiplier) - multiplier / 2 * squared_length(beyond),
@@ -190,11 +190,11 @@ derive(
     ),
     line(
         sum_over(new * (continuation_value[v] - prefix_value() + later_gain[v]), v),
-        "the value of the prefix does not depend on the token: it enters the sum",
+        "the value of the prefix does not depend on the token: move it into the sum",
     ),
     line(
         sum_over(new * (prefix_advantage(v) + later_gain[v]), v),
-        "the value of a token less that of the prefix is its advantage",
+        "the value of a token minus that of the prefix is its advantage",
     ),
     part="one token more",
 )
@@ -221,7 +221,7 @@ derive_by_induction(
         line(
             sum_over(new * (worth_of + goes_on * (new_reward - old_reward)), v)
             - sum_over(next_token[j, v] * worth_of, v),
-            "an advantage is what a token is worth, less what the prefix is",
+            "an advantage is the worth of a token minus that of the prefix",
         ),
         line(
             sum_over(new * (ends * prefix_reward[j] + goes_on * new_reward), v)
