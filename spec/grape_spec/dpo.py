@@ -221,12 +221,18 @@ claim(
 # The loss of one pair of responses.
 
 chosen_logp = symbol("chosen_logp", Real, "log-probability of the preferred response", tex=r"\ell_w")
-rejected_logp = symbol("rejected_logp", Real, "log-probability of the rejected response", tex=r"\ell_l")
+chosen = function(
+    "chosen", Smooth, "log-probability of the preferred response, as a function of the parameter", tex=r"\ell_w"
+)
 ref_chosen_logp = symbol(
     "ref_chosen_logp",
     Real,
     "log-probability of the preferred response under the reference",
     tex=r"\ell_w^{\mathrm{ref}}",
+)
+rejected_logp = symbol("rejected_logp", Real, "log-probability of the rejected response", tex=r"\ell_l")
+rejected = function(
+    "rejected", Smooth, "log-probability of the rejected response, as a function of the parameter", tex=r"\ell_l"
 )
 ref_rejected_logp = symbol(
     "ref_rejected_logp",
@@ -266,12 +272,6 @@ smoothed_loss = define(
     source=MITCHELL,
 )
 
-chosen = function(
-    "chosen", Smooth, "log-probability of the preferred response, as a function of the parameter", tex=r"\ell_w"
-)
-rejected = function(
-    "rejected", Smooth, "log-probability of the rejected response, as a function of the parameter", tex=r"\ell_l"
-)
 pair_margin = margin(chosen(theta), rejected(theta))
 
 claim(

@@ -202,6 +202,19 @@ def test_at_most_two_panels_and_no_colour_twice_in_one(name, panels):
         assert sorted(line.colour for line in panel.lines) == list(range(1, len(panel.lines) + 1))
 
 
+def unmoved(panel):
+    """What is drawn at places of its own, which a script leaves where they are when a slider moves."""
+    ticks = [sorted(ticks) for ticks in (panel.x_ticks, panel.y_ticks) if ticks]
+    uneven = [places for places in ticks if len({round(b - a, 9) for a, b in pairwise(places)}) > 1]
+    return [*uneven, *panel.guides, *([panel.level] if panel.level is not None else [])]
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(EXPECTED) if FIGURES[name].sliders])
+def test_nothing_marks_a_place_that_a_slider_moves(name, panels):
+    """A tick at a clip edge would stay where it is when the edge moves."""
+    assert [unmoved(panel) for panel in panels[name]] == [[]] * len(panels[name])
+
+
 def test_a_figure_that_is_not_there():
     with pytest.raises(KeyError, match="there is no figure 'ppo'; there are ppo_clip, dual_clip"):
         snippet("ppo")

@@ -45,7 +45,7 @@ def statement(id, part=""):
             "in a parameter",
             r"\begin{aligned} & \nabla_{\theta} L(m) = -\beta \sigma(-m) \, "
             r"(\nabla_{\theta} \ell_w - \nabla_{\theta} \ell_l) \\[2pt] & \text{where } "
-            r"m = \beta \, (\ell_w - \ell_l - \ell_w^{\mathrm{ref}} + \ell_l^{\mathrm{ref}}) \end{aligned}",
+            r"m = \beta \, (\ell_w - \ell_w^{\mathrm{ref}} - \ell_l + \ell_l^{\mathrm{ref}}) \end{aligned}",
         ),
         ("dpo.gradient", "chosen", r"\frac{\partial L(m)}{\partial \ell_w} = -\beta \sigma(-m)"),
         ("kl.log_bound", "bound", r"\log x \le x - 1"),
@@ -90,6 +90,10 @@ def test_a_formula_looks_as_the_field_writes_it(id, part, tex):
             "trpo.token_pairs",
             r"\begin{aligned} & \binom{0}{2} = 0 \\[6pt] & \binom{T + 1}{2} = T + \binom{T}{2} \end{aligned}",
         ),
+        (
+            "dpo.margin",
+            r"m = \beta \, (\ell_w - \ell_w^{\mathrm{ref}} - \ell_l + \ell_l^{\mathrm{ref}})",
+        ),
         ("ppo.value_loss", r"L^{\mathrm{VF}}(V) = \frac{(V - R)^{2}}{2}"),
     ],
 )
@@ -102,7 +106,7 @@ SLIPS = [
     ("ppo.clip.lower_bound", "", r"\rho A", "A"),
     ("dpo.gradient", "chosen", r"-\beta", r"\beta"),
     ("dpo.gradient", "in a parameter", r"- \nabla_{\theta} \ell_l", r"+ \nabla_{\theta} \ell_l"),
-    ("dpo.gradient", "in a parameter", r"\ell_w - \ell_l -", r"\ell_l - \ell_w -"),
+    ("dpo.gradient", "in a parameter", r"\ell_w - \ell_w", r"\ell_l - \ell_w"),
     ("kl.forward.gradient", "", r"= \pi_{k}", r"= \pi_{v}"),
     ("kl.nonnegative", "bound", r"p \Vert q", r"q \Vert p"),
     ("policy.fisher", "second moment", "z_{l}", "z_{k}"),

@@ -22,9 +22,8 @@ def ppo_clip(low: float, high: float) -> list[Panel]:
     for sign, title in ((1.0, "advantage +1"), (-1.0, "advantage −1")):
         values, slopes = surrogate(UP_TO_2, sign, clip_low=low, clip_high=high)
         lines = [Line("surrogate", UP_TO_2, values, 1), Line("its slope in log π", UP_TO_2, slopes, 2)]
-        ticks = {0.0: "0", 0.8: "0.8", 1.2: "1.2", 2.0: "2"}
         limits = (-0.15, 2.15) if sign > 0 else (-2.15, 0.15)
-        panels.append(Panel("ratio ρ", "", lines, title=title, x_ticks=ticks, y_limits=limits))
+        panels.append(Panel("ratio ρ", "", lines, title=title, y_limits=limits))
     return panels
 
 

@@ -105,11 +105,17 @@ _PLACES: dict[Any, int] = {}
 
 
 def _declared_at(expr: sp.Expr) -> int:
-    """The place among all declarations of what was declared first in an expression."""
+    """The place among all declarations of what was declared first in an expression; a function counts by itself."""
     if len(_PLACES) != len(DECLARATIONS):
         _PLACES.update({thing: place for place, thing in enumerate(DECLARATIONS)})
-    things = {node for node in sp.preorder_traversal(expr) if node in _PLACES and not is_index(node)}
-    things |= {node.func for node in expr.atoms(AppliedUndef)}
+    things = set()
+    walk = sp.preorder_traversal(expr)
+    for node in walk:
+        if isinstance(node, AppliedUndef):
+            things.add(node.func)
+            walk.skip()  # its parameter was declared long before it
+        elif node in _PLACES and not is_index(node):
+            things.add(node)
     return min((_PLACES.get(thing, 0) for thing in things), default=0)
 
 
