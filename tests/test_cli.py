@@ -362,7 +362,7 @@ def test_a_sentence_becomes_latex(text, latex):
 def test_check_accepts_a_correct_function_and_says_what_it_does_not_take(folder):
     status, out, _ = call("check", f"{folder}:good", "--as", "ppo", "--examples", "20")
     assert status == 0, out
-    assert "good as ppo: accepted" in out
+    assert "good as ppo: accepted. Formula: right. Robustness: no findings." in out
     assert re.search(r"partition\s+not run", out)
     assert "aggregation" in out
 
@@ -380,7 +380,7 @@ def test_check_json_is_the_report(folder):
     report = json.loads(out)
     assert status == 1
     assert report["accepted"] is False
-    assert {"name", "status", "text", "examples", "counterexample"} <= set(report["properties"][0])
+    assert {"name", "status", "text", "examples", "verdict", "departures"} <= set(report["properties"][0])
 
 
 @pytest.mark.parametrize(

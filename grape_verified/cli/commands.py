@@ -41,6 +41,7 @@ from grape_verified.cli.target import option as parsed_option
 from grape_verified.conformance import CONTRACTS, contexts, verification
 from grape_verified.conformance import check as check_function
 from grape_verified.conformance.ledger import Ledger, NotALedger, read, write
+from grape_verified.conformance.report import FailOn
 from grape_verified.docs.derivations import BrokenDerivation, as_dict
 from grape_verified.docs.mathematics import BrokenMathematics
 from grape_verified.docs.verdicts import verdicts
@@ -247,9 +248,12 @@ def check(
     option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Fix an option's value.")] = None,
     examples: Annotated[int, typer.Option(min=1, help="Inputs per property; twice as many for options.")] = 200,
     strict: Annotated[bool, typer.Option("--strict", help="Also require what our own kernels guarantee.")] = False,
+    fail_on: Annotated[
+        FailOn, typer.Option(help="What sets the exit status 1; all: also what is only noted.")
+    ] = "formula and robustness",
     as_json: Json = False,
 ) -> None:
-    """Check any function against a contract, property by property."""
+    """Check any function against a contract, property by property: is its formula right, does it survive training?"""
     try:
         options = dict(map(parsed_option, option or ()))
         with output_to_stderr():
@@ -261,8 +265,8 @@ def check(
     if as_json:
         _print_json(report.as_dict())
     else:
-        tables.print_report(report, options)
-    raise typer.Exit(HOLDS if report.accepted else FAILS)
+        tables.print_report(report, options, fail_on)
+    raise typer.Exit(FAILS if report.fails(fail_on) else HOLDS)
 
 
 @app.command(name="contexts")

@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from grape_verified.conformance.ledger import KernelRecord, Ledger, Summary
-from grape_verified.conformance.report import Report
+from grape_verified.conformance.report import VERDICTS, FailOn, Report
 from grape_verified.docs.derivations import heading, verdict
 from grape_verified.docs.reference import contracts_about
 from grape_verified.docs.verdicts import Verdicts, kernel_verdict, verdicts
@@ -138,22 +138,42 @@ def print_definition(shown: Mapping[str, Any]) -> None:
     out.print(f"\nsource: {shown['source']}", markup=False)
 
 
-def print_report(report: Report, options: Mapping[str, Any]) -> None:
+def print_report(report: Report, options: Mapping[str, Any], fail_on: FailOn) -> None:
     """The findings on a function that was checked with some options fixed."""
     out = _out()
     table = _table("property", "result", "examples", "")
     for finding in report.properties:
-        table.add_row(finding.name, _coloured(finding.status), str(finding.examples or ""), escape(finding.text))
+        more = (
+            f" (and {len(finding.departures) - 1} more)"
+            if finding.status == "failed" and finding.departures[1:]
+            else ""
+        )
+        table.add_row(finding.name, _coloured(finding.status), str(finding.examples or ""), escape(finding.text + more))
     out.print(table)
-    for finding in report.properties:
-        if finding.counterexample and finding.status == "failed":
-            out.print(f"\n[bold]{finding.name}[/]: smallest counterexample found")
-            print(finding.counterexample)  # unwrapped, so that it can be pasted
+    for kind in VERDICTS:
+        for finding, departure in report.departures(kind):
+            out.print(f"\n[bold]{kind}, {finding.name}[/]: {escape(departure.text)}", soft_wrap=True)
+            print(departure.counterexample)  # unwrapped, so that it can be pasted
+    undefined = sum(finding.undefined for finding in report.properties)
+    if undefined:
+        out.print(f"\nNot compared, as the spec gives them no value: {undefined} numbers.")
     at_defaults = [name for name in report.not_offered if name not in options]
     if at_defaults:
         out.print(f"\nOptions it does not take, checked at their defaults only: {', '.join(at_defaults)}.")
-    verdict = "accepted" if report.accepted else f"rejected: {', '.join(report.failed)}"
-    out.print(f"\n{report.function} as {report.contract}: {verdict}", markup=False)
+    outcome = "rejected" if report.fails(fail_on) else "accepted"
+    out.print(
+        f"\n{report.function} as {report.contract}: {outcome}. {_two_verdicts(report)}", markup=False, soft_wrap=True
+    )
+
+
+def _two_verdicts(report: Report) -> str:
+    """The verdicts on formula and robustness, each with the properties that decide it."""
+    wrong, weak = (list(dict.fromkeys(found.name for found, _ in report.departures(kind))) for kind in VERDICTS)
+    formula = f"{report.formula} ({', '.join(wrong)})" if wrong else report.formula
+    count = sum(1 for _ in report.departures("robustness"))
+    findings = "1 finding" if count == 1 else f"{count} findings"
+    robustness = f"{findings} ({', '.join(weak)})" if weak else "no findings"
+    return f"Formula: {formula}. Robustness: {robustness}."
 
 
 def _out() -> Console:

@@ -30,11 +30,11 @@ def compare_with_spec(
     arithmetic = Arithmetic.of(outcome.value.dtype, case.dtype, strict=subject.strict, any_branch=any_branch)
     answer = subject.contract.oracle(case, arithmetic)
     if values:
-        _all_accepted(case, outcome.value, answer.values, noun_of(subject))
+        _all_accepted(subject, case, outcome.value, answer.values, noun_of(subject))
     if gradients and outcome.gradients is not None:
         expected = answer.gradients(cotangent.flatten().tolist())
         for name, got in outcome.gradients.items():
-            _all_accepted(case, got, expected[name], f"gradient in {name}", cotangent)
+            _all_accepted(subject, case, got, expected[name], f"gradient in {name}", cotangent)
     return outcome
 
 
@@ -46,11 +46,13 @@ def compare_gradient(subject: Subject, case: Case, cotangent: Tensor) -> None:
 
 
 def _all_accepted(
-    case: Case, got: Tensor, targets: Sequence[Target], noun: str, cotangent: Tensor | None = None
+    subject: Subject, case: Case, got: Tensor, targets: Sequence[Target], noun: str, cotangent: Tensor | None = None
 ) -> None:
-    """Check that every number of a tensor is accepted."""
+    """Check that every number of a tensor is accepted; those that the spec gives no value are counted."""
     for place, (number, target) in enumerate(zip(got.flatten().tolist(), targets, strict=True)):
-        if not target.accepts(number):
+        if target.is_undefined:
+            subject.undefined["numbers"] += 1
+        elif not target.accepts(number):
             where = place_in(got, place)
             if cotangent is not None and not cotangent.ndim and cotangent != 1:
                 where += f" for an upstream gradient of {cotangent.item()!r}"

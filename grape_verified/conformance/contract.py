@@ -203,6 +203,10 @@ class Contract:
                 for value in (option.default, *option.others):
                     yield from self._filled(base | {name: value})
 
+    def simplest(self, held: Options) -> Case:
+        """The input that counterexamples shrink to: one row with equal numbers and a full mask."""
+        return next(self._filled(self.defaults(held)))
+
     def _filled(self, options: dict[str, Any]) -> Iterator[Case]:
         """An input with equal numbers and one with different ones, at options made consistent."""
         fitting = self.fit(options, list(self.options))

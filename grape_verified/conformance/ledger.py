@@ -34,7 +34,7 @@ import grape_verified
 from grape_verified.conformance.report import Report
 
 #: Raised whenever a record gets, loses or renames a field: a ledger of another schema counts as empty.
-SCHEMA = 5
+SCHEMA = 6
 
 NOT_RUN = "not run"
 FULLY_PROVED = "fully proved"

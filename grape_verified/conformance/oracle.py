@@ -109,6 +109,11 @@ class Target:
     least: arb | None = None
     may_overflow: bool = False
 
+    @property
+    def is_undefined(self) -> bool:
+        """Whether the spec gives no value here, such as 0/0: no number is right or wrong."""
+        return not self.ball.is_finite() and self.ball is not ANY_NUMBER
+
     def accepts(self, got: float) -> bool:
         """Whether a number that a function returned is right."""
         if not math.isfinite(got) and not (self.may_overflow and self.least is not None):

@@ -25,6 +25,7 @@ from grape_verified.conformance.comparison import (
     wrong,
 )
 from grape_verified.conformance.oracle import Arithmetic, expected_gradient
+from grape_verified.conformance.report import Verdict
 from grape_verified.conformance.strategies import (
     ADVANTAGES,
     COTANGENTS,
@@ -49,6 +50,7 @@ class Property:
         not_run: why it cannot be tried on a subject; empty if it can.
         required: whether a function without it is wrong; our own kernels have every property.
         times: the factor on the number of inputs.
+        verdict: what it decides where its inputs are ordinary.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Property:
     not_run: Callable[[Subject], str] = lambda subject: ""
     required: bool = True
     times: int = 1
+    verdict: Verdict = "robustness"
 
 
 # -- against the spec -------------------------------------------------------------------------------------------------
@@ -322,9 +325,11 @@ def _takes_no_denominator(subject: Subject) -> str:
 
 _TABLE = (
     Property("repeatable", "The same input gives the same result.", _ORDINARY, repeatable),
-    Property("value", "The value is that of the definitions.", _AT_DEFAULTS, value),
-    Property("gradient", "The gradient is that of the claims.", _AT_DEFAULTS, gradient),
-    Property("cotangents", "Vector-Jacobian products are right for any vector.", _AT_DEFAULTS, cotangents),
+    Property("value", "The value is that of the definitions.", _AT_DEFAULTS, value, verdict="formula"),
+    Property("gradient", "The gradient is that of the claims.", _AT_DEFAULTS, gradient, verdict="formula"),
+    Property(
+        "cotangents", "Vector-Jacobian products are right for any vector.", _AT_DEFAULTS, cotangents, verdict="formula"
+    ),
     Property(
         "options",
         "Every option does what the definitions say.",
@@ -332,6 +337,7 @@ _TABLE = (
         value_and_gradient,
         _takes_no_option,
         times=2,  # an option may be wrong at one value only, with one form of a mask only
+        verdict="formula",
     ),
     Property(
         "masked values", "Masked entries do not affect the result, NaN and inf included.", _ORDINARY, masked_values
@@ -344,6 +350,7 @@ _TABLE = (
         _ORDINARY,
         partition,
         _takes_no_denominator,
+        verdict="formula",
     ),
     Property("empty batch", "If no token counts, loss and gradients are 0.", Regime(nothing_counts=True), empty_batch),
     Property(
@@ -351,8 +358,15 @@ _TABLE = (
         "Over all tokens of a vocabulary, weighted by their probabilities, the gradient is that of the claims.",
         _ORDINARY,
         expectation,
+        verdict="formula",
     ),
-    Property("kinks", "At a kink the gradient lies between the one-sided slopes.", Regime(numbers="kinks"), kinks),
+    Property(
+        "kinks",
+        "At a kink the gradient lies between the one-sided slopes.",
+        Regime(numbers="kinks"),
+        kinks,
+        verdict="formula",
+    ),
     Property(
         "forbidden tokens",
         "Logits of −inf have probability 0.",

@@ -1,9 +1,34 @@
-"""The findings of a check, property by property."""
+"""The findings of a check, property by property, and its two verdicts."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+#: What a finding speaks of: whether it is the loss that it claims to be, or whether it survives training.
+Verdict = Literal["formula", "robustness"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
+#: What a function is rejected for.
+FailOn = Literal["formula", "robustness", "formula and robustness", "all"]
+
+
+@dataclass(frozen=True)
+class Departure:
+    """One way in which a function does not have a property.
+
+    Arguments:
+        text: what is wrong, in one sentence.
+        verdict: "formula" if it is wrong on ordinary numbers where every row has tokens, else "robustness".
+        where: what the smallest input needs for it, such as an option at another value than its default.
+        counterexample: Python code with that input.
+    """
+
+    text: str
+    verdict: Verdict
+    where: tuple[str, ...] = ()
+    counterexample: str = ""
 
 
 @dataclass(frozen=True)
@@ -14,16 +39,25 @@ class Finding:
         name: the property.
         status: "noted" is a departure from a convention of this package, which is not an error; "not run" says nothing
             about the function.
-        text: the property in one sentence, or what is wrong, or why it was not run.
+        text: the property in one sentence, or what is wrong first, or why it was not run.
         examples: the number of inputs tried.
-        counterexample: Python code with the smallest counterexample found; empty if there is none.
+        verdict: the verdict that the property decides.
+        departures: the different ways in which the function does not have it, at most three.
+        undefined: the numbers that were not compared, as the spec gives them no value.
     """
 
     name: str
     status: Literal["passed", "failed", "noted", "not run"]
     text: str
     examples: int = 0
-    counterexample: str = ""
+    verdict: Verdict = "robustness"
+    departures: tuple[Departure, ...] = ()
+    undefined: int = 0
+
+    @property
+    def counterexample(self) -> str:
+        """Python code with the smallest input found on which the function does not have it; empty if there is none."""
+        return next((departure.counterexample for departure in self.departures), "")
 
 
 @dataclass(frozen=True)
@@ -52,6 +86,26 @@ class Report:
         """The names of the properties that failed."""
         return self.named("failed")
 
+    @property
+    def formula(self) -> Literal["right", "wrong", "not known"]:
+        """Whether it is the loss of its contract, where numbers are ordinary and every row has tokens."""
+        if any(self.departures("formula")):
+            return "wrong"
+        return "not known" if self.finding("value").status == "not run" else "right"
+
+    def fails(self, on: FailOn = "formula and robustness") -> bool:
+        """Whether the function is rejected: for a wrong formula, for what it does not survive, or also for notes."""
+        if on == "formula":
+            return self.formula != "right"
+        if on == "robustness":
+            return any(self.departures("robustness"))
+        return not self.accepted or (on == "all" and "noted" in {finding.status for finding in self.properties})
+
+    def departures(self, verdict: Verdict) -> Iterator[tuple[Finding, Departure]]:
+        """What is wrong, by verdict, each with the property that it was found by."""
+        failed = (finding for finding in self.properties if finding.status == "failed")
+        return ((finding, one) for finding in failed for one in finding.departures if one.verdict == verdict)
+
     def named(self, status: str) -> tuple[str, ...]:
         """The names of the properties with that status."""
         return tuple(finding.name for finding in self.properties if finding.status == status)
@@ -62,4 +116,4 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """The report as data for JSON."""
-        return {"accepted": self.accepted, **asdict(self)}
+        return {"accepted": self.accepted, "formula": self.formula, **asdict(self)}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -11,12 +12,16 @@ from hypothesis.errors import Flaky
 
 from grape_verified.conformance.counterexample import render
 from grape_verified.conformance.properties import PROPERTIES, Property
-from grape_verified.conformance.report import Finding
+from grape_verified.conformance.regions import Words, beside_plain, lies_in, needed, shown, unusual
+from grape_verified.conformance.report import VERDICTS, Departure, Finding
 from grape_verified.conformance.strategies import Case, Variant
 from grape_verified.conformance.subject import Subject, Violation
 
 #: Attempts to make a failing case smaller.
 REDUCTIONS = 300
+
+#: The most departures that are looked for, of each property.
+MOST = 3
 
 #: Why no further property can be tried where one of these failed.
 BLOCKS = {"signature": "the function cannot be called", "repeatable": "the function is not repeatable"}
@@ -26,7 +31,7 @@ def run(subject: Subject, names: Sequence[str], examples: int) -> tuple[Finding,
     """The findings on some properties, in that order; once one makes the rest meaningless, they are not run."""
     found: list[Finding] = []
     for name in names:
-        blocked = next((BLOCKS[entry.name] for entry in found if entry.status == "failed" and entry.name in BLOCKS), "")
+        blocked = next(filter(None, map(_blocks, found)), "")
         if blocked:
             found.append(Finding(name, "not run", blocked))
         elif name == "signature":
@@ -36,36 +41,104 @@ def run(subject: Subject, names: Sequence[str], examples: int) -> tuple[Finding,
         if name == "options" and found[-1].status == "failed":
             usual = subject.contract.defaults(subject.held)  # later properties would fail on the same option
             subject = replace(subject, held=usual)
+        subject = replace(subject, dropped=(*subject.dropped, *_raising(found[-1])))
     return tuple(found)
+
+
+def _blocks(finding: Finding) -> str:
+    """Why nothing is tried after a finding; an error that needs more than a plain input stops nothing else."""
+    if finding.status != "failed" or finding.name not in BLOCKS:
+        return ""
+    raised = finding.text.startswith("raised ")
+    if all(one.where and "raised " in one.text for one in finding.departures):
+        return ""
+    return "the function raises an error" if raised else BLOCKS[finding.name]
+
+
+def _raising(finding: Finding) -> Iterator[Words]:
+    """Where the function raises an error: no later property is tried there."""
+    for one in finding.departures:
+        if one.where and "raised " in one.text:
+            yield frozenset(one.where)
 
 
 def unreadable(subject: Subject, violation: Violation, names: Sequence[str]) -> tuple[Finding, ...]:
     """The findings on a function that cannot be called."""
-    failed = Finding("signature", "failed", violation.sentence, 1, render(subject, violation))
+    wrong = Departure(violation.sentence, "formula", (), render(subject, violation))
+    failed = Finding("signature", "failed", violation.sentence, 1, "formula", (wrong,))
     return (failed, *(Finding(name, "not run", BLOCKS["signature"]) for name in names[1:]))
 
 
 def run_property(subject: Subject, prop: Property, examples: int) -> Finding:
-    """Try one property on drawn inputs; on failure, keep the smallest counterexample."""
+    """Try one property on drawn inputs; after a failure go on where it does not reach, up to three of them."""
     reason = prop.not_run(subject)
     if reason:
-        return Finding(prop.name, "not run", reason)
-    search = _Search(subject, prop)
+        return Finding(prop.name, "not run", reason, verdict=prop.verdict)
+    subject = replace(subject, undefined=Counter())
+    found: list[tuple[Violation, Words]] = []
+    leave_out, kinds, tried = list(subject.dropped), set[str](), 0
+    while len(found) < MOST:
+        search = _Search(subject, prop, tuple(leave_out), frozenset(kinds))
+        violation = _first(search, examples * prop.times)
+        tried = tried or search.tried
+        if violation is None:
+            break
+        words = beside_plain(subject, violation.case) if violation.case is not None else frozenset()
+        found.append((violation, words))
+        if region := needed(violation, words):
+            leave_out.append(region)
+        else:
+            kinds.add(violation.kind)
+    every = (_departure(subject, prop, violation) for violation in _different(subject, found))
+    departures = sorted(every, key=lambda departure: VERDICTS.index(departure.verdict))
+    undefined = subject.undefined["numbers"]
+    if departures:
+        status: Literal["failed", "noted"] = "failed" if prop.required or subject.strict else "noted"
+        return Finding(prop.name, status, departures[0].text, tried, prop.verdict, tuple(departures), undefined)
+    if not tried:
+        return Finding(prop.name, "not run", "on all of its inputs the function raises an error", verdict=prop.verdict)
+    return Finding(prop.name, "passed", prop.text, tried, prop.verdict, (), undefined)
+
+
+def _different(subject: Subject, found: Sequence[tuple[Violation, Words]]) -> Iterator[Violation]:
+    """The violations, but for those that need no more than the simplest input has, if the same fails without that."""
+    simplest = beside_plain(subject, subject.contract.simplest(subject.held))
+    for violation, words in found:
+        if not any(other.kind == violation.kind and less < words <= less | simplest for other, less in found):
+            yield violation
+
+
+def _first(search: _Search, examples: int) -> Violation | None:
+    """The smallest violation that a search finds."""
 
     def holds(case: Case) -> None:
         search.attempt(case)
 
-    cases = subject.contract.cases(prop.regime, subject.offered, subject.held, subject.variants)
+    subject = search.subject
+    cases = subject.contract.cases(search.prop.regime, subject.offered, subject.held, subject.variants)
     try:
-        _quietly(examples * prop.times)(given(case=cases)(holds))()
+        _quietly(examples)(given(case=cases)(holds))()
     except (Violation, _Enough):
-        violation = search.last
-        status: Literal["failed", "noted"] = "failed" if prop.required or subject.strict else "noted"
-        return Finding(prop.name, status, violation.sentence, search.tried, render(subject, violation))
+        return search.last
     except Flaky:
-        once = "" if prop.name == "repeatable" else "gives different results for the same input; once, "
-        return Finding(prop.name, "failed", f"{once}{search.last.sentence}", search.tried)
-    return Finding(prop.name, "passed", prop.text, search.tried)
+        once = "" if search.prop.name == "repeatable" else "gives different results for the same input; once, "
+        return Violation(f"{once}{search.last.sentence}")
+    return None
+
+
+def _departure(subject: Subject, prop: Property, violation: Violation) -> Departure:
+    """A violation for a report: it concerns the formula if its input is ordinary."""
+    case = violation.case
+    if case is None:
+        return Departure(violation.sentence, prop.verdict)
+    not_ordinary = sorted(unusual(case))
+    where = f"where {' and '.join(not_ordinary)}, " if not_ordinary else ""
+    return Departure(
+        f"{where}{violation.sentence}",
+        "robustness" if not_ordinary else prop.verdict,
+        shown(beside_plain(subject, case)),
+        render(subject, violation),
+    )
 
 
 class _Enough(BaseException):
@@ -73,15 +146,24 @@ class _Enough(BaseException):
 
 
 class _Search:
-    """Tries a property case by case, and limits the reduction of a failing case."""
+    """Tries a property case by case, and limits the reduction of a failing case.
 
-    def __init__(self, subject: Subject, prop: Property) -> None:
-        self.subject, self.prop = subject, prop
+    Arguments:
+        leave_out: regions in which failures were found.
+        kinds: kinds of violations that were found on plain inputs.
+    """
+
+    def __init__(
+        self, subject: Subject, prop: Property, leave_out: tuple[Words, ...] = (), kinds: frozenset[str] = frozenset()
+    ) -> None:
+        self.subject, self.prop, self.leave_out, self.kinds = subject, prop, leave_out, kinds
         self.tried, self.reductions = 0, 0
         self.last = Violation("")
 
     def attempt(self, case: Case) -> None:
         """Raise `Violation` if the property does not hold."""
+        if self.leave_out and lies_in(beside_plain(self.subject, case), self.leave_out):
+            return
         failing = self.last.case is not None
         if failing and self.reductions >= REDUCTIONS:
             raise _Enough
@@ -90,6 +172,8 @@ class _Search:
         try:
             self.prop.holds(self.subject, case)
         except Violation as violation:
+            if violation.kind in self.kinds:
+                return
             self.last = violation
             raise
 
@@ -123,7 +207,9 @@ def signature(subject: Subject) -> Finding:
     status: Literal["passed", "failed", "noted"] = "passed"
     if departures:
         status = "failed" if subject.strict else "noted"
-    return Finding("signature", status, " ".join(sentences + departures), tried)
+    text = " ".join(sentences + departures)
+    found = tuple(Departure(sentence, "robustness") for sentence in departures)
+    return Finding("signature", status, text, tried, "robustness", found)
 
 
 def _other_defaults(subject: Subject) -> list[str]:

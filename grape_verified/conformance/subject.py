@@ -6,6 +6,8 @@ Whatever the function does, short of ending the process, becomes a sentence, whi
 from __future__ import annotations
 
 import inspect
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -44,6 +46,20 @@ class Violation(Exception):
         self.sentence, self.case, self.cotangents = sentence, case, cotangents
         self.remarks, self.cut = tuple(remarks), cut
 
+    @property
+    def raised(self) -> bool:
+        """Whether the function raised an error."""
+        return "raised " in self.sentence
+
+    @property
+    def kind(self) -> str:
+        """What went wrong in a word, so that another kind of it can be looked for."""
+        what = "gradient" if "gradient" in self.sentence else "value"
+        for word in ("raised", "nan", "inf"):
+            if re.search(rf"\b{word}\b", self.sentence):
+                return f"{what} {word}"
+        return what
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -67,6 +83,8 @@ class Subject:
         misread: forms that it takes but gets wrong, while it gets another right.
         accessor: the attribute of its result that holds the tensor, for counterexamples.
         strict: whether to require what this package's own kernels guarantee.
+        dropped: what inputs have on which the function raises an error; they are not tried again.
+        undefined: counts the numbers that were not compared, as the spec gives them no value.
     """
 
     function: Callable[..., Any]
@@ -79,6 +97,8 @@ class Subject:
     misread: tuple[Variant, ...] = ()
     accessor: str = ""
     strict: bool = False
+    dropped: tuple[frozenset[str], ...] = ()
+    undefined: Counter[str] = field(default_factory=Counter, compare=False)
 
     def keywords(self, case: Case) -> dict[str, Any]:
         """The options to pass: those that it takes whose value is not its own default, and the forced ones."""
