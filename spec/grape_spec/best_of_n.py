@@ -99,7 +99,7 @@ ladder = function(
     tex="F",
 )
 prize = function("prize", Smooth, "reward of outcome y, as a function of the parameter", tex="r")
-whole = symbol("whole", Positive, "normaliser of the probabilities", tex="F_n")
+whole = symbol("whole", Positive, "normaliser of the probabilities", tex="Z")
 every = ladder(n, theta)
 
 

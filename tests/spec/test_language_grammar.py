@@ -82,6 +82,7 @@ def test_every_kind_of_formula_is_decided(words):
     for formula in formulas:
         refuse_foreign(formula)
         assert Evaluator(point(words)).truth(formula) in (True, False)
+        assert not difference(formula, latex(formula))
 
 
 @pytest.mark.parametrize(
@@ -126,3 +127,9 @@ def test_the_rules_are_said_once():
     """Nobody adds to them."""
     with pytest.raises(RuntimeError, match="the rules are those of"):
         rules_are({int})
+
+
+def test_a_double_arrow_has_two_sides(words):
+    conditions = [sp.Gt(thing, 0, evaluate=False) for thing in (words.x, words.y, words.z)]
+    with pytest.raises(NotInLanguage, match=r"got 3 sides in .*: iff\(left, right\) has two"):
+        refuse_foreign(sp.Equivalent(*conditions, evaluate=False))

@@ -1,15 +1,36 @@
 """Formulas as a paper prints them: what is printed is read back and is the statement; known formulas look as known."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
-from grape_spec.language import equals
+import sympy as sp
+from grape_spec.language import (
+    At,
+    Diff,
+    OneSided,
+    Positive,
+    Real,
+    cases,
+    clip,
+    define,
+    equals,
+    family,
+    greater,
+    iff,
+    implies,
+    index,
+    sum_over,
+    symbol,
+)
 from grape_spec.language.registry import CLAIMS, DEFINITIONS
 from grape_spec.paper.check import difference, faults_of, formulas_of
+from grape_spec.paper.cursor import Unreadable
 from grape_spec.paper.layout import COLUMN, defined, displayed, inline
 from grape_spec.paper.plain import plain
-from grape_spec.paper.reader import Unreadable, reader_for
+from grape_spec.paper.reader import reader_for
 from grape_spec.paper.widths import width
+from sympy import Abs, Lambda, Max, Min, log
 
 ENTRIES = {**CLAIMS, **DEFINITIONS}
 
@@ -124,6 +145,161 @@ def test_a_slip_is_found(id, part, printed, slip):
     assert printed in right
     assert not difference(statement(id, part), right)
     assert difference(statement(id, part), right.replace(printed, slip, 1))
+
+
+def test_another_assumption_is_found():
+    part = next(part for part in CLAIMS["grape.baseline"].parts if part.assuming)
+    right = displayed(part.statement, part.assuming)
+    assert not difference(part.statement, right, part.assuming)
+    assert "it assumes" in difference(part.statement, right, part.assuming[1:])
+    assert "it assumes" in difference(part.statement, displayed(part.statement), part.assuming)
+
+
+@pytest.fixture
+def paper(words):
+    """Symbols as a paper has them, a definition of a number, of a family, and of a table."""
+    letters = SimpleNamespace(
+        x=symbol("t_px", Real, "", tex="x"), y=symbol("t_py", Real, "", tex="y"), z=symbol("t_pz", Real, "", tex="z"),
+        p=symbol("t_pp", Positive, "", tex="p"), i=index("t_pi", words.rows, "", tex="i"),
+        j=index("t_pj", words.rows, "", tex="j"), a=family("t_pa", Real, words.rows, text="", tex="a"),
+        m=family("t_pm", Real, words.rows, words.rows, text="", tex="M"),
+    )  # fmt: skip
+    letters.f = define("t.pf", "", (letters.x,), letters.x**2 + 1, tex="f({t_px})")
+    letters.h = define(
+        "t.ph", "", (letters.m,), sum_over(letters.m[letters.i, letters.j], letters.i, letters.j), tex="h({t_pm})"
+    )
+    letters.k = define("t.pk", "", (letters.a,), sum_over(letters.a[letters.i] ** 2, letters.i), tex="k({t_pa})")
+    letters.g = define("t.pg", "", (letters.x, letters.y), letters.x + letters.y, tex="g({t_px})")
+    letters.cases = cases((letters.x, greater(letters.y, 0)), (letters.z, True))
+    letters.conditions = [greater(thing, 0) for thing in (letters.x, letters.y, letters.z)]
+    return letters
+
+
+#: LaTeX that says nothing, or that a reader of the page takes for something else, though each sign of it is known.
+SLOVENLY = {
+    "two numbers side by side": (lambda w: 6 * w.x, "2 3 x"),
+    "a number and a fraction": (lambda w: w.x, r"2 \frac{1}{2} x"),
+    "a factor after a slash": (lambda w: w.x * w.z / w.p, "x / p z"),
+    "a fraction with an exponent": (lambda w: w.x**2 / w.p**2, r"\frac{x}{p}^{2}"),
+    "two exponents": (lambda w: w.x**6, "x^{2}^{3}"),
+    "a logarithm of what follows, too": (lambda w: log(w.p) * w.x, r"\log p x"),
+    "a derivative of what follows, too": (lambda w: Diff(w.x * w.y, w.x) * w.z, r"\frac{\partial}{\partial x} (x y) z"),
+    "a gradient of what follows, too": (lambda w: Diff(w.x, w.x) * w.z, r"\nabla_{x} x z"),
+    "a sum above the line": (lambda w: Diff(w.x + w.y, w.x), r"\frac{\partial x + y}{\partial x}"),
+    "a bar over what is before it": (lambda w: w.z * At(w.x * w.y, w.x, 1), r"z \left.x y\right|_{x = 1}"),
+    "a bar with an exponent": (lambda w: At(w.x + w.y, w.x, 1) ** 2, r"\left.(x + y)\right|_{x = 1}^{2}"),
+    "one after the other behind one bar": (
+        lambda w: At(At(w.x * w.z, w.x, w.y), w.y, w.z),
+        r"\left.x z\right|_{x = y, y = z}",
+    ),
+    "a slope at a value of another symbol": (
+        lambda w: OneSided(Abs(w.x), w.x, 0, 1),
+        r"\left.\frac{\partial^{+} \left|x\right|}{\partial x}\right|_{y = 0}",
+    ),
+    "a derivative of order x": (lambda w: Diff(w.x, w.x), r"\frac{\partial^{x} x}{\partial x}"),
+    "cases to which something is added": (
+        lambda w: w.cases + w.x,
+        r"\begin{cases} x & \text{if } y > 0 \\ z & \text{otherwise} \end{cases} + x",
+    ),
+    "cases with a factor": (
+        lambda w: w.cases * w.x,
+        r"\begin{cases} x & \text{if } y > 0 \\ z & \text{otherwise} \end{cases} x",
+    ),
+    "a case after all others": (
+        lambda w: w.cases,
+        r"\begin{cases} x & \text{if } y > 0 \\ z & \text{otherwise} \\ x & \text{if } y < 0 \end{cases}",
+    ),
+    "an end too few": (lambda w: clip(w.x, w.y, w.z), r"\operatorname{clip}(x, y)"),
+    "another bracket closes": (lambda w: w.f(), r"f(x\right)"),
+    "a bracket of another size": (lambda w: w.f(), r"f\left(x)"),
+    "a bracket lost": (lambda w: w.f(w.f()), "f(f(x)"),
+    "lines without end": (lambda w: w.x, r"\begin{aligned} x"),
+}
+
+
+@pytest.mark.parametrize("name", SLOVENLY)
+def test_what_a_person_takes_for_something_else_is_refused(paper, name):
+    made, tex = SLOVENLY[name]
+    statement = equals(made(paper), paper.y)
+    assert "cannot be read" in difference(statement, f"{tex} = y")
+    assert not difference(statement, displayed(statement))
+
+
+@pytest.mark.parametrize(
+    ("below", "found"),
+    [
+        (r"\text{where } u = x \\[2pt] \text{with } y = 2", "nothing speaks of u"),
+        (r"\text{with } y = 5,\ y = 2", "y is explained twice"),
+        (r"\text{with } y = 2 \\[2pt] \text{with } x = 3", "nothing speaks of x"),
+        (r"\text{with } y = 2 \\[2pt] \text{assuming } z > 0", "it assumes t_pz > 0"),
+    ],
+)
+def test_what_is_said_below_is_said_once_and_of_the_formula(paper, below, found):
+    assert found in difference(equals(paper.g(paper.z, 2), paper.z), rf"g(z) = z \\[2pt] {below}")
+
+
+#: Statements that are easily printed as others, with what is printed.
+EASILY_MISTAKEN = {
+    "an arrow at the left of an arrow": (
+        lambda w: implies(implies(*w.conditions[:2]), w.conditions[2]),
+        r"(x > 0 \implies y > 0) \implies z > 0",
+    ),
+    "an arrow at the right of an arrow": (
+        lambda w: implies(w.conditions[0], implies(*w.conditions[1:])),
+        r"x > 0 \implies (y > 0 \implies z > 0)",
+    ),
+    "a double arrow within an arrow": (
+        lambda w: implies(w.conditions[0], iff(*w.conditions[1:])),
+        r"x > 0 \implies (y > 0 \iff z > 0)",
+    ),
+    "an arrow and a condition": (
+        lambda w: sp.And(implies(*w.conditions[:2]), w.conditions[2], evaluate=False),
+        r"(x > 0 \implies y > 0)\text{ and }z > 0",
+    ),
+    "not": (lambda w: sp.Not(sp.And(*w.conditions[:2]), evaluate=False), r"\neg (x > 0\text{ and }y > 0)"),
+    "a case under an arrow": (
+        lambda w: equals(cases((w.x, implies(*w.conditions[:2])), (w.z, True)), w.y),
+        r"\begin{cases} x & \text{if } x > 0 \implies y > 0 \\ z & \text{otherwise} \end{cases} = y",
+    ),
+    "a table the other way": (
+        lambda w: equals(w.h(Lambda((w.i, w.j), w.m[w.j, w.i])), w.y),
+        r"h((i,j) \mapsto M_{j,i}) = y",
+    ),
+    "a table of one family": (
+        lambda w: equals(w.h(Lambda((w.i, w.j), w.a[w.j])), w.y),
+        r"h((i,j) \mapsto a_{j}) = y",
+    ),
+    "a diagonal": (lambda w: equals(w.k(Lambda(w.i, w.m[w.i, w.i])), w.y), r"k(i \mapsto M_{i,i}) = y"),
+    "a logarithm before a sum": (
+        lambda w: equals(log(w.p) * sum_over(w.a[w.i], w.i), w.y),
+        r"(\log p) \sum_{i=1}^{t_rows} a_{i} = y",
+    ),
+    "a derivative before a sum": (
+        lambda w: equals(Diff(w.x * w.y, w.x) * sum_over(w.a[w.i], w.i), w.y),
+        r"\left(\frac{\partial}{\partial x} (x y)\right) \sum_{i=1}^{t_rows} a_{i} = y",
+    ),
+    "one value put in after the other": (
+        lambda w: equals(At(At(w.x * w.z, w.x, w.y), w.y, w.z), w.y),
+        r"\left.\left.x z\right|_{x = y}\right|_{y = z} = y",
+    ),
+    "a minimum of maxima": (
+        lambda w: equals(Min(Max(w.x, w.y), Max(w.y, w.z), evaluate=False), w.y),
+        r"\min(\max(x, y), \max(y, z)) = y",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EASILY_MISTAKEN)
+def test_what_is_easily_mistaken_has_its_brackets(paper, name):
+    made, tex = EASILY_MISTAKEN[name]
+    assert displayed(made(paper)) == tex
+    assert not difference(made(paper), displayed(made(paper)))
+
+
+@pytest.mark.parametrize(("tex", "other"), [("x^2", lambda w: w.x**2), ("a_i", lambda w: w.a[w.i])])
+def test_two_quantities_that_look_alike_are_found(paper, tex, other):
+    """Braces around a single sign are not seen."""
+    assert difference(equals(symbol("t_alike", Real, "", tex=tex), other(paper)), f"{tex} = {displayed(other(paper))}")
 
 
 def test_what_cannot_be_read_is_named():

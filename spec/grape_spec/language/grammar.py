@@ -86,6 +86,8 @@ def refuse_foreign(formula: Any) -> None:
     if type(formula) in _RELATIONS:
         for side in formula.args:
             _refuse_number(side)
+    elif type(formula) is sp.Equivalent and len(formula.args) != 2:
+        raise NotInLanguage(f"got {len(formula.args)} sides in {shown(formula)}: iff(left, right) has two")
     elif type(formula) in _CONNECTIVES:
         for part in formula.args:
             refuse_foreign(part)

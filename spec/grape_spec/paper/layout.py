@@ -19,7 +19,7 @@ from grape_spec.language.expressions import Apply, bound_things, equals
 from grape_spec.language.symbols import DECLARATIONS
 from grape_spec.paper.order import terms_in_order
 from grape_spec.paper.printer import Printer
-from grape_spec.paper.texts import BIG, bracketed, spelled
+from grape_spec.paper.texts import BIG, CASES_END, bracketed, spelled
 from grape_spec.paper.widths import width
 
 #: The width of a column in em.
@@ -156,8 +156,9 @@ def _lines(printer: Printer, expr: Any) -> Iterator[str]:
         yield from _alternatives(printer, expr)
     elif isinstance(expr, sp.Implies | sp.Equivalent):
         sign = r"\implies" if isinstance(expr, sp.Implies) else r"\iff"
-        yield f"& {printer.text(expr.args[0]).tex}"
-        yield rf"& {sign} {printer.text(expr.args[1]).tex}"
+        left, right = printer.sides(expr)
+        yield f"& {left}"
+        yield rf"& {sign} {right}"
     else:
         yield from (f"& {line}" for line in broken(printer, expr, COLUMN))
 
@@ -216,6 +217,8 @@ def _sum(printer: Printer, expr: sp.Add, room: float) -> list[str]:
         pieces = broken(printer, term, room - 1.5)
         if len(pieces) == 1 and printer.text(term).level < BIG:
             pieces = [bracketed(pieces[0])]
+        if pieces[-1].endswith(CASES_END) and position < len(expr.args) - 1:
+            pieces = [bracketed(pieces[0])] if len(pieces) == 1 else _in_brackets(pieces)
         first = f"{sign} {pieces[0]}".strip()
         if lines[-1] and (width(f"{lines[-1]} {first}") > room or len(pieces) > 1):
             lines.append(first)
@@ -225,6 +228,11 @@ def _sum(printer: Printer, expr: sp.Add, room: float) -> list[str]:
     return lines
 
 
+def _in_brackets(lines: list[str]) -> list[str]:
+    first, last = rf"\Bigl( {lines[0]}", r" \Bigr)"
+    return [first, *lines[1:-1], lines[-1] + last] if len(lines) > 1 else [first + last]
+
+
 def _cases(printer: Printer, expr: sp.Piecewise, room: float) -> str:
     rows = []
     for value, condition in expr.args:
@@ -232,7 +240,7 @@ def _cases(printer: Printer, expr: sp.Piecewise, room: float) -> str:
         if width(when) > room / 2:
             when = r"\text{if } " + block(_lines_of_condition(printer, condition))
         rows.append(f"{block(broken(printer, value, max(room - 3 - min(width(when), 6), 12)))} & {when}")
-    return r"\begin{cases} " + r" \\ ".join(rows) + r" \end{cases}"
+    return r"\begin{cases} " + r" \\ ".join(rows) + CASES_END
 
 
 def _lines_of_condition(printer: Printer, condition: Any) -> list[str]:
@@ -254,8 +262,9 @@ def _product(printer: Printer, expr: Any, room: float) -> list[str] | None:
     lines = [lines[0], *(rf"\quad {line}" for line in lines[1:])]
     before = f"{found.before} " if found.before else ""
     if found.in_brackets:
-        lines[0] = rf"{before}\Bigl( {lines[0]}"
-        lines[-1] = rf"{lines[-1]} \Bigr) {found.after}".strip()
+        lines = _in_brackets(lines)
+        lines[0] = before + lines[0]
+        lines[-1] = f"{lines[-1]} {found.after}".strip()
     else:
         lines[0] = before + lines[0]
     return lines if max(map(width, lines)) < width(printer.text(expr).tex) else None

@@ -13,15 +13,12 @@ from sympy.core.function import UndefinedFunction
 from grape_spec.language.definitions import IN_TEMPLATE, Definition
 from grape_spec.language.expressions import substitute
 from grape_spec.language.symbols import DECLARATIONS
+from grape_spec.paper.cursor import Unreadable
 from grape_spec.paper.printer import PARAMETER
 from grape_spec.paper.texts import subscripted
 
 if TYPE_CHECKING:
     from grape_spec.paper.reader import Reader
-
-
-class Unreadable(ValueError):
-    """LaTeX that is no formula of the declared symbols."""
 
 
 _SIGN = re.compile(r"\\[A-Za-z]+|\\.|\d+|:=|\S")
@@ -32,14 +29,38 @@ _SPACES = {
 
 def signs(tex: str) -> list[str]:
     """The signs of LaTeX, without spaces; words within ``\\text`` and ``\\mathrm`` stay as they are."""
-    found = []
+    found: list[str] = []
     tex = re.sub(r"\\\\\[\w+\]", "", tex)  # breaks of lines; a row of cases ends without a length
     tex = tex.replace(r"\left.", r"\at ").replace(r"\left|", r"\abs ").replace(r"\right|", r"\endbar ")
     for match in re.finditer(r"\\(?:text|mathrm|operatorname|begin|end)\{[^{}]*\}|" + _SIGN.pattern, tex):
         sign = match[0]
-        if sign not in _SPACES:
+        if found and found[-1] in _TAKE_ONE and sign != "{":  # x^2 is set as x^{2} is
+            found += ["{", sign, "}"] if not sign.isdigit() else ["{", sign[0], "}", *([sign[1:]] if sign[1:] else [])]
+        elif sign not in _SPACES:
             found.append(sign)
     return found
+
+
+#: What takes the next sign if there are no braces.
+_TAKE_ONE = {"^", "_", r"\bar", r"\hat", r"\tilde", r"\overline"}
+
+_CLOSING = {
+    "(": ")", "{": "}", r"\left(": r"\right)", r"\left[": r"\right]", r"\left.": r"\right|", r"\left|": r"\right|",
+    r"\Bigl(": r"\Bigr)", r"\lvert": r"\rvert", r"\begin{aligned}": r"\end{aligned}", r"\begin{cases}": r"\end{cases}",
+}  # fmt: skip
+_BRACKET = re.compile(r"\\(?:left|right|Bigl|Bigr) ?[()\[\].|]|\\(?:begin|end)\{\w+\}|\\[lr]vert|[(){}]")
+
+
+def refuse_unbalanced(tex: str) -> None:
+    """Refuse LaTeX in which a bracket is closed by one of another kind or size, or not at all."""
+    waiting: list[str] = []
+    for bracket in _BRACKET.findall(tex):
+        if closing := _CLOSING.get(bracket):
+            waiting.append(closing)
+        elif not waiting or waiting.pop() != bracket:
+            raise Unreadable(f"{bracket} closes nothing")
+    if waiting:
+        raise Unreadable(f"{waiting[-1]} is missing")
 
 
 @dataclass(frozen=True)
@@ -130,12 +151,18 @@ def _shortened(thing: Any, entry: Any, given: int) -> Pattern:
 
 def of_local(glyph: str, body: str) -> tuple[Pattern, Pattern]:
     """A symbol that is explained below the formula; in a family it may stand without its last index."""
-    plain = Pattern(tuple(signs(glyph)), lambda values, reader: reader.whole(body))
+
+    def whole(values: dict[str, Any], reader: Reader) -> Any:
+        reader.used.add(glyph)
+        return reader.whole(body)
+
+    plain = Pattern(tuple(signs(glyph)), whole)
     found = re.fullmatch(r"(.*)_\{(\\?\w+'*)\}", glyph)
     if found is None:
         return plain, plain
 
     def of_a_row(values: dict[str, Any], reader: Reader) -> Any:
+        reader.used.add(glyph)
         index = reader.elsewhere(signs(found[2]), reader.primary)
         return substitute(reader.whole(body), {index: reader.dummies[0]})
 

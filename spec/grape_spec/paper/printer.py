@@ -14,14 +14,16 @@ import sympy as sp
 from sympy.core.function import AppliedUndef
 
 from grape_spec.language.definitions import IN_TEMPLATE
-from grape_spec.language.expressions import Apply, At, Diff, OneSided, bound_things, substitute, symbols_of
-from grape_spec.language.symbols import DECLARATIONS, declared_name
+from grape_spec.language.expressions import Apply, At, Diff, OneSided, bound_things, occurring, substitute, symbols_of
+from grape_spec.language.symbols import DECLARATIONS, declared_name, size_of_axis
 from grape_spec.paper.arguments import given_values, hidden
 from grape_spec.paper.order import counts, is_index, ordered, rank, terms_in_order
 from grape_spec.paper.texts import (
     ADD,
     ATOM,
+    BAR,
     BIG,
+    CASES_END,
     FRACTION,
     MUL,
     POWER,
@@ -147,6 +149,8 @@ class Printer:
         parts = []
         for position, (negative, rest) in enumerate(terms_in_order(expr)):
             text = self.at_least(rest, BIG)
+            if text.endswith(CASES_END) and position < len(expr.args) - 1:
+                text = bracketed(text)
             parts.append(("-" if negative else "") + text if position == 0 else f"{'-' if negative else '+'} {text}")
         return Text(" ".join(parts), ADD)
 
@@ -190,7 +194,7 @@ class Printer:
         return Text(side_by_side([fraction.tex, self._as_factor(after)]), BIG if after.level == BIG else MUL)
 
     def _as_factor(self, text: Text) -> str:
-        return text.tex if text.level >= BIG else bracketed(text.tex)
+        return text.tex if text.level >= BIG and not text.tex.startswith(BAR) else bracketed(text.tex)
 
     def _product(self, factors: list[sp.Expr]) -> Text:
         if not factors:
@@ -207,7 +211,7 @@ class Printer:
         pieces = []
         for position, text in enumerate(texts):
             last = position == len(texts) - 1
-            open_ended = text.level == PREFIX and r"\partial" in text.tex and not last
+            open_ended = (text.level == PREFIX and not last) or (text.tex.startswith(BAR) and position > 0)
             tight = text.level >= (BIG if last else MUL) and not open_ended and r"^{\top}" not in text.tex
             pieces.append(text.tex if tight else bracketed(text.tex))
         return Text(side_by_side(pieces), BIG if texts[-1].level == BIG else MUL)
@@ -290,14 +294,16 @@ class Printer:
     def _OneSided(self, expr: OneSided) -> Text:
         variable = self.text(expr.variable).tex
         slope = self._slope("^{+}" if expr.side > 0 else "^{-}", expr.expr, rf"\partial {variable}")
-        return Text(rf"\left.{slope.tex}\right|_{{{variable} = {self.text(expr.point).tex}}}", ATOM)
+        return Text(rf"{BAR}{slope.tex}\right|_{{{variable} = {self.text(expr.point).tex}}}", MUL)
 
     def _At(self, expr: At) -> Text:
-        pairs, body = [], expr
-        while isinstance(body, At):
+        """Behind one bar stands what may be put in at once: no value has what another replaces."""
+        pairs, body, replaced = [], expr, set[Any]()
+        while isinstance(body, At) and not replaced & {body.replaced, *occurring(body.value)}:
+            replaced.add(body.replaced)
             pairs.append(f"{self.text(body.replaced).tex} = {self._value_of(body)}")
             body = body.expr
-        return Text(rf"\left.{self.at_least(body, BIG)}\right|_{{{', '.join(reversed(pairs))}}}", ATOM)
+        return Text(rf"{BAR}{self.at_least(body, BIG)}\right|_{{{', '.join(reversed(pairs))}}}", MUL)
 
     def _value_of(self, expr: At) -> str:
         return self._family(expr.value) if isinstance(expr.value, sp.Lambda) else self.text(expr.value).tex
@@ -323,20 +329,31 @@ class Printer:
     def joined_texts(self, expr: Any) -> list[str]:
         """The conditions that are joined, in order."""
         args = sorted(expr.args, key=lambda arg: (isinstance(arg, sp.And | sp.Or), str(arg)))
-        return [bracketed(self.text(a).tex) if isinstance(a, sp.And | sp.Or) else self.text(a).tex for a in args]
+        return [self._condition(arg, (sp.And, sp.Or, sp.Implies, sp.Equivalent)) for arg in args]
+
+    def _Not(self, expr: Any) -> Text:
+        return Text(rf"\neg {bracketed(self.text(expr.args[0]).tex)}", RELATION)
 
     def _Implies(self, expr: Any) -> Text:
-        return Text(rf"{self.text(expr.args[0]).tex} \implies {self.text(expr.args[1]).tex}", RELATION)
+        return Text(r" \implies ".join(self.sides(expr)), RELATION)
 
     def _Equivalent(self, expr: Any) -> Text:
-        return Text(rf"{self.text(expr.args[0]).tex} \iff {self.text(expr.args[1]).tex}", RELATION)
+        return Text(r" \iff ".join(self.sides(expr)), RELATION)
+
+    def sides(self, expr: Any) -> list[str]:
+        """The sides of an arrow; one that has an arrow itself is in brackets."""
+        return [self._condition(side, (sp.Implies, sp.Equivalent)) for side in expr.args]
+
+    def _condition(self, expr: Any, in_brackets: tuple[type, ...]) -> str:
+        tex = self.text(expr).tex
+        return bracketed(tex) if isinstance(expr, in_brackets) else tex
 
     def _Piecewise(self, expr: sp.Piecewise) -> Text:
         rows = []
         for value, condition in expr.args:
             when = r"\text{otherwise}" if condition == sp.true else rf"\text{{if }} {self.text(condition).tex}"
             rows.append(rf"{self.text(value).tex} & {when}")
-        return Text(r"\begin{cases} " + r" \\ ".join(rows) + r" \end{cases}", BIG)
+        return Text(r"\begin{cases} " + r" \\ ".join(rows) + CASES_END, BIG)
 
     # Definitions.
 
@@ -402,9 +419,12 @@ class Printer:
         late = [factor for factor in others if rank(factor) >= 9] if rank(widest) < 9 else []
         early = [factor for factor in others if factor not in late]
         before = "-" if number.is_negative else ""
+        open_ended = [factor for factor in early if self.text(factor).level == PREFIX]
+        early = [factor for factor in early if factor not in open_ended]
         if early or abs(number) != 1:
             before += rf"{self.at_least(sp.Mul(abs(number), *early), MUL)} \,"
-        after = self._product(late).tex if late else ""
+        before += "".join(rf" {bracketed(self.text(factor).tex)} \," for factor in ordered(open_ended))
+        after = self._as_factor(self._product(late)) if late else ""
         alone = isinstance(widest, sp.Sum | sp.Pow | Diff | sp.Piecewise) and not late
         return Around(before, widest, after, not alone)
 
@@ -520,8 +540,15 @@ class Printer:
             del self.bound[-len(signature) :]
 
     def _indices(self, tex: str, indices: Iterable[Any]) -> str:
-        """A symbol with its indices, without the last ones if they are those of a family that is printed as a whole."""
+        """A symbol with its indices, without the last ones if they are those of a family that is printed as a whole.
+
+        Raises: LookupError if it would not be plain which place has which index.
+        """
         kept = list(indices)
+        left = [index for index in kept if index in self.dropped]
+        sizes = set(map(size_of_axis, left))
+        if left != [index for index in self.dropped if size_of_axis(index) in sizes]:
+            raise LookupError(f"{tex} has its indices in another order, or not all of them")
         while kept and kept[-1] in self.dropped:
             kept.pop()
         shown = [r"\cdot" if index in self.dropped else self.text(index).tex for index in kept]

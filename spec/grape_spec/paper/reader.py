@@ -7,20 +7,37 @@ a pattern of signs with places for indices and arguments; the longest pattern th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
 import sympy as sp
-from sympy.concrete.expr_with_limits import ExprWithLimits
 from sympy.core.function import AppliedUndef
 
 from grape_spec.language.definitions import Definition
-from grape_spec.language.expressions import Apply, At, Diff, OneSided, clip, rebuild, substitute, unfold
+from grape_spec.language.expressions import (
+    Apply,
+    At,
+    Diff,
+    OneSided,
+    occurring,
+    substitute,
+    symbols_of,
+)
 from grape_spec.language.symbols import DECLARATIONS
+from grape_spec.paper.alike import named_alike
 from grape_spec.paper.arguments import hidden
-from grape_spec.paper.patterns import Hole, Pattern, Unreadable, of_definition, of_local, of_symbol, signs
+from grape_spec.paper.cursor import Cursor, Unreadable
+from grape_spec.paper.patterns import (
+    Hole,
+    Pattern,
+    of_definition,
+    of_local,
+    of_symbol,
+    refuse_unbalanced,
+    signs,
+)
 from grape_spec.paper.printer import PARAMETER
 
 _RELATIONS: dict[str, Callable[..., Any]] = {
@@ -28,7 +45,7 @@ _RELATIONS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
-class Reader:
+class Reader(Cursor):
     """Reads formulas of some symbols and definitions.
 
     Arguments:
@@ -41,6 +58,7 @@ class Reader:
     def __init__(
         self, things: Mapping[Any, int], definitions: Mapping[Definition, int], of_parameters: Container[Any]
     ) -> None:
+        super().__init__()
         found = [(near, pattern) for thing, near in things.items() for pattern in of_symbol(thing)]
         for entry, near in definitions.items():
             found += [(near, pattern) for pattern in of_definition(entry)] if entry.tex else []
@@ -49,8 +67,8 @@ class Reader:
         self.of_parameters = of_parameters
         self.dummies: list[sp.Symbol] = []
         self.axes: dict[sp.Symbol, Any] = {}
-        self.signs: list[str] = []
-        self.place = 0
+        self.used: set[str] = set()
+        self.unused: set[str] = set()
 
     def formula(self, main: str, where: dict[str, str], given: dict[str, str]) -> Any:
         """The statement or expression that a formula with its lines below says."""
@@ -59,10 +77,23 @@ class Reader:
         self.patterns = sorted([*found, *self.patterns], key=lambda pattern: -pattern.length)
         said = self.whole(main)
         values = {self.symbol(glyph): self.whole(value) for glyph, value in given.items()}
+        spoken_of = symbols_of(said)
+        self.unused = {glyph for glyph in where if glyph not in self.used}
+        self.unused |= {glyph for glyph, thing in zip(given, values, strict=True) if thing not in spoken_of}
         return substitute(said, values) if values else said
 
     def display(self, tex: str) -> tuple[Any, tuple[Any, ...]]:
-        """The statement that a displayed formula makes with the lines below it, and what it assumes."""
+        """The statement that a displayed formula makes with the lines below it, and what it assumes.
+
+        Raises: Unreadable for whatever is no formula.
+        """
+        refuse_unbalanced(tex)
+        try:
+            return self._displayed(tex)
+        except (TypeError, ValueError, IndexError) as failure:  # a wrong number of arguments, a word for a number
+            raise Unreadable(str(failure)) from failure
+
+    def _displayed(self, tex: str) -> tuple[Any, tuple[Any, ...]]:
         main, *below = re.split(r"\\text\{(where|and|with|assuming) \}", tex)
         where: dict[str, str] = {}
         given: dict[str, str] = {}
@@ -70,10 +101,12 @@ class Reader:
         for word, line in zip(below[::2], below[1::2], strict=True):
             if word == "assuming":
                 assumed += re.split(r",\\ |,\s*\\\\\[2pt\]\s*&\s*\\quad", line)
-            elif word == "with":
-                given |= dict(_at_equals(entry) for entry in line.split(r",\ "))
             else:
-                where |= dict([_at_equals(line)])
+                for entry in line.split(r",\ ") if word == "with" else [line]:
+                    glyph, value = _at_equals(entry)
+                    if glyph in where or glyph in given:
+                        raise Unreadable(f"{glyph} is explained twice")
+                    (given if word == "with" else where)[glyph] = value
         statement = self.formula(main, where, given)
         return statement, tuple(map(self.whole, assumed))
 
@@ -90,66 +123,37 @@ class Reader:
         """What LaTeX says, all of it."""
         return self.elsewhere(signs(tex), self.statement)
 
-    def elsewhere(self, found: Sequence[str], parse: Callable[[], Any]) -> Any:
-        before = self.signs, self.place
-        self.signs, self.place = list(found), 0
-        try:
-            value = parse()
-            if self.place != len(self.signs):
-                raise Unreadable(f"nothing is known of {' '.join(self.signs[self.place :][:12])}")
-            return value
-        finally:
-            self.signs, self.place = before
-
-    # Signs.
-
-    def peek(self) -> str:
-        return self.signs[self.place] if self.place < len(self.signs) else ""
-
-    def take(self, *expected: str) -> str:
-        sign = self.peek()
-        if expected and sign not in expected:
-            rest = " ".join(self.signs[self.place :][:8]) or "the end"
-            raise Unreadable(f"got {rest}, expected {' or '.join(expected)}")
-        self.place += 1
-        return sign
-
-    def inside(self, opening: str, closing: str, parse: Callable[[], Any]) -> Any:
-        self.take(opening)
-        value = parse()
-        self.take(closing)
-        return value
-
     def braces(self, parse: Callable[[], Any] | None = None) -> Any:
         return self.inside("{", "}", parse or self.sum)
 
     # Statements.
 
     def statement(self) -> Any:
-        left = self.alternatives()
-        while self.peek() in (r"\implies", r"\iff"):
-            kind = sp.Implies if self.take() == r"\implies" else sp.Equivalent
-            left = kind(left, self.alternatives(), evaluate=False)
-        return left
+        left = self.joined()
+        if self.peek() not in (r"\implies", r"\iff"):
+            return left
+        kind = sp.Implies if self.take() == r"\implies" else sp.Equivalent
+        return kind(left, self.joined(), evaluate=False)  # a second arrow would need brackets
 
-    def alternatives(self) -> Any:
-        return self._joined(r"\text{ or }", sp.Or, self.conjunction)
-
-    def conjunction(self) -> Any:
-        return self._joined(r"\text{ and }", sp.And, self.relation)
-
-    def _joined(self, word: str, kind: Any, parse: Callable[[], Any]) -> Any:
-        found = [parse()]
+    def joined(self) -> Any:
+        """Relations between ``or`` or between ``and``; both need brackets."""
+        found = [self.relation()]
+        word = self.peek()
+        if word not in (r"\text{ or }", r"\text{ and }"):
+            return found[0]
         while self.peek() == word:
             self.take()
-            found.append(parse())
-        return found[0] if len(found) == 1 else kind(*found)
+            found.append(self.relation())
+        return (sp.Or if word == r"\text{ or }" else sp.And)(*found, evaluate=False)
 
     def relation(self) -> Any:
+        if self.peek() == r"\neg":
+            self.take()
+            return sp.Not(self.inside("(", ")", self.statement), evaluate=False)
         if self.peek() == "(":
             before = self.place
             try:
-                found = self.inside("(", ")", self.alternatives)
+                found = self.inside("(", ")", self.statement)
                 if not isinstance(found, sp.Expr) and not self._continues():
                     return found
             except Unreadable:
@@ -171,6 +175,8 @@ class Reader:
         total = self.product()
         total = -total if negative else total
         while self.peek() in ("+", "-"):
+            if self.signs[self.place - 1] == r"\end{cases}":
+                raise Unreadable("cases that are added to need brackets")
             sign = self.take()
             term = self.product()
             total = total + term if sign == "+" else total - term
@@ -180,16 +186,32 @@ class Reader:
 
     def product(self) -> Any:
         factors = [self.factor()]
-        divisors = []
         while not self._at_end_of_product():
             if self.peek() == "/":
                 self.take()
-                divisors.append(self.factor())
-            else:
-                if self.peek() in (r"\cdot", r"\,"):
-                    self.take()
-                factors.append(self.factor())
-        return sp.Mul(*factors) / sp.Mul(*divisors) if divisors else sp.Mul(*factors)
+                factors.append(1 / self.factor())
+                self._refuse_more("a slash")
+                break
+            self._refuse_to_run_together(factors[-1])
+            if self.peek() in (r"\cdot", r"\,"):
+                self.take()
+            factors.append(self.factor())
+        return sp.Mul(*factors)
+
+    def _refuse_to_run_together(self, before: Any) -> None:
+        """Two numbers side by side are one; a bar reaches back over all factors; cases end a product."""
+        last, sign = self.signs[self.place - 1], self.peek()
+        if (last.isdigit() and sign.isdigit()) or (before.is_Rational and sign == r"\frac"):
+            raise Unreadable(f"{before} runs into what follows")
+        if sign == r"\at":
+            raise Unreadable("a factor before a bar may be within it")
+        if last == r"\end{cases}":
+            raise Unreadable("cases that are multiplied need brackets")
+
+    def _refuse_more(self, sign: str) -> None:
+        """After a logarithm, derivative or slash without brackets: a further factor may belong to it."""
+        if not self._at_end_of_product():
+            raise Unreadable(f"a factor after what follows {sign} may belong to it")
 
     def _at_end_of_product(self) -> bool:
         sign = self.peek()
@@ -208,26 +230,50 @@ class Reader:
         if sign in (r"\sum", r"\prod"):
             return self._quantified()
         if sign == r"\log":
-            found = self._by_pattern()
-            if found is None:
-                self.take()
-                return sp.log(self.factor())
-            return self._powers(found)
+            return self._logarithm()
         if sign == r"\nabla":
             self.take()
             self.take("_")
             variable = self.braces()
-            return Diff(self.factor(), variable)
+            found = Diff(self._operand(), variable)
+            self._refuse_more(sign)
+            return found
         if sign == r"\frac" and self.signs[self.place + 2 : self.place + 3] == [r"\partial"]:
-            return self._powers(self._derivative())
-        return self._powers(self.primary())
+            found = self._derivative()
+            self._refuse_power()
+            return found
+        before = self.place
+        return self._power(self.primary(), before)
 
-    def _powers(self, base: Any) -> Any:
-        while self.peek() == "^" and self.signs[self.place + 1 : self.place + 3] != ["{", r"\top"]:
+    def _logarithm(self) -> Any:
+        found = self._by_pattern()
+        if found is None:
             self.take()
-            power = self.braces()
-            base = base**power if power.is_number else sp.exp(power * sp.log(base))
-        return base
+            found = sp.log(self._operand())
+        self._refuse_power()
+        self._refuse_more(r"\log")
+        return found
+
+    def _operand(self) -> Any:
+        """What a logarithm or derivative without brackets is of."""
+        if self.peek() == r"\at":
+            raise Unreadable("what stands before a bar may be within it")
+        return self.factor()
+
+    def _power(self, base: Any, start: int) -> Any:
+        """What was read from a place on, with its exponent."""
+        if not self.at_exponent():
+            return base
+        if self.binds_loosely(start):
+            self._refuse_power()
+        self.take()
+        power = self.braces()
+        self._refuse_power()
+        return base**power if power.is_number else sp.exp(power * sp.log(base))
+
+    def _refuse_power(self) -> None:
+        if self.at_exponent():
+            raise Unreadable("what has the exponent needs brackets")
 
     def _quantified(self) -> Any:
         kind = sp.Sum if self.take() == r"\sum" else sp.Product
@@ -299,13 +345,14 @@ class Reader:
         return self.dummies[0]
 
     def _min(self) -> Any:
-        return sp.Min(*self.inside("(", ")", self._several))
+        return sp.Min(*self.inside("(", ")", self._several), evaluate=False)
 
     def _max(self) -> Any:
-        return sp.Max(*self.inside("(", ")", self._several))
+        return sp.Max(*self.inside("(", ")", self._several), evaluate=False)
 
     def _clip(self) -> Any:
-        return clip(*self.inside("(", ")", self._several))
+        x, low, high = self.inside("(", ")", self._several)
+        return sp.Min(sp.Max(x, low, evaluate=False), high, evaluate=False)
 
     def _delta(self) -> Any:
         self.take("_")
@@ -316,8 +363,9 @@ class Reader:
         while True:
             value = self.sum()
             word = self.take(r"\text{if }", r"\text{otherwise}")
-            rows.append((value, self.alternatives() if word == r"\text{if }" else sp.true))
-            if self.take(r"\\", r"\end{cases}") == r"\end{cases}":
+            otherwise = word == r"\text{otherwise}"
+            rows.append((value, sp.true if otherwise else self.statement()))
+            if self.take(*([] if otherwise else [r"\\"]), r"\end{cases}") == r"\end{cases}":
                 return sp.Piecewise(*rows, evaluate=False)
 
     # Derivatives.
@@ -335,13 +383,14 @@ class Reader:
             side = {"+": 1, "-": -1}.get(sign, 0)
             order = int(sign) if not side else 1
             self.take("}")
-        body = self.sum() if self.peek() != "}" else None
+        body = self._operand() if self.peek() != "}" else None
         self.take("}")
         variables = self.braces(self._variables)
         if len(variables) != order:
             raise Unreadable(f"got {len(variables)} variables, expected {order}")
         if body is None:
-            body = self.factor()
+            body = self._operand()
+            self._refuse_more(r"\partial")
         if side:
             return _Side(body, variables[0], side)
         for variable in reversed(variables):
@@ -373,9 +422,13 @@ class Reader:
             if self.take(",", "}") == "}":
                 break
         if isinstance(body, _Side):
-            ((_, point),) = pairs
+            ((thing, point),) = pairs
+            if thing != body.variable:
+                raise Unreadable(f"a slope in {body.variable} at a value of {thing}")
             return OneSided(body.expr, body.variable, point, body.side)
-        for thing, value in pairs:
+        for position, (thing, value) in enumerate(pairs):
+            if occurring(value) & {later for later, _ in pairs[position + 1 :]}:
+                raise Unreadable(f"{value} is put in, and then replaced itself")
             body = At(body, thing, value)
         return body
 
@@ -449,7 +502,7 @@ class Reader:
                 found = self._in_hole(sign, pattern, alone) if position else self._first_hole(sign, pattern)
             except (Unreadable, ValueError, TypeError):
                 return None
-            if sign.name in values and _named_alike(values[sign.name]) != _named_alike(found):
+            if sign.name in values and named_alike(values[sign.name]) != named_alike(found):
                 return None
             values[sign.name] = found
         return values
@@ -544,36 +597,3 @@ def nodes_shown(expr: sp.Basic) -> Iterator[sp.Basic]:
         children = expr.args
     for child in children:
         yield from nodes_shown(child)
-
-
-def alike(left: sp.Basic, right: sp.Basic) -> bool:
-    """Whether two expressions are the same when definitions are written out, whatever bound variables are called."""
-    return _named_alike(unfold(left)) == _named_alike(unfold(right))
-
-
-def _named_alike(expr: sp.Basic) -> sp.Basic:
-    return _by_height(expr)[0]
-
-
-def _by_height(expr: sp.Basic) -> tuple[sp.Basic, int]:
-    """An expression whose bound variables are named by how many binders are nested within, and that number."""
-    if not expr.args or isinstance(expr, sp.Indexed | sp.IndexedBase | sp.Symbol):
-        return expr, 0
-    parts = [_by_height(argument) for argument in expr.args]
-    height = max(number for _, number in parts)
-    args = [part for part, _ in parts]
-    if isinstance(expr, ExprWithLimits | sp.Lambda):
-        bound = [limit[0] for limit in expr.limits] if isinstance(expr, ExprWithLimits) else list(expr.signature)
-        names = {old: sp.Symbol(f"#{height}.{place}", integer=True, positive=True) for place, old in enumerate(bound)}
-        height += 1
-        if isinstance(expr, sp.Lambda):
-            if isinstance(args[1], sp.Indexed) and args[1].indices == tuple(bound):
-                return args[1].base, 0
-            return sp.Lambda(tuple(names.values()), _renamed(args[1], names)), height
-        limits = [(names[limit[0]], *(_renamed(end, names) for end in limit[1:])) for limit in args[1:]]
-        return expr.func(_renamed(args[0], names), *limits), height
-    return rebuild(expr, args), height
-
-
-def _renamed(expr: sp.Basic, names: dict[Any, Any]) -> sp.Basic:
-    return expr.xreplace(names)

@@ -15,6 +15,13 @@ from grape_spec.language.symbols import DECLARATIONS
 RELATION, ADD, BIG, MUL, PREFIX, FRACTION, POWER, ATOM = range(8)
 
 
+#: How a value at a point begins: its bar reaches back to here, which is not seen.
+BAR = r"\left."
+
+#: The end of cases: what follows could belong to the last of them.
+CASES_END = r" \end{cases}"
+
+
 class Text(NamedTuple):
     """LaTeX and how tightly its outermost sign binds."""
 
