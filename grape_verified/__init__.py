@@ -15,12 +15,12 @@ What holds for every function, unless its docstring says otherwise:
 - **Constants.** Only the log-probabilities, logits, values or rewards of the model being trained are differentiated.
   Other tensors are constants, whether they require a gradient or not. Arguments are never modified.
 - **Micro-batches.** If every micro-batch is given the `denominator` of the whole batch, their losses add up to the loss
-  of the whole batch, and so do the gradients. The mean of the micro-batch means is another number.
+  of the whole batch, and so do the gradients. The mean of the micro-batch means is a different number.
 - **Range.** Log-ratios, ratios and estimates that would leave the range of the dtype saturate at ± finfo.max · 2⁻²⁴ and
   keep their slope. With advantages, coefficients and numbers of tokens whose product is below 2²⁴, losses and gradients
   are finite, of the right sign, and never cut to 0. A gradient that is too large for a half-precision argument is ±inf.
-- **Errors.** A wrong type, dtype, shape, device, value or option raises a TypeError or a ValueError before any work. It
-  names the argument, what it was and what was expected. Values are not checked while a compiler traces.
+- **Errors.** A wrong type, dtype, shape, device, value or option raises a TypeError or a ValueError before any work.
+  The message names the argument, what was given and what was expected. Values are not checked while a compiler traces.
 """
 
 from grape_verified import advantage, aggregation, kl

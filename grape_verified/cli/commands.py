@@ -74,7 +74,7 @@ LedgerPath = Annotated[Path, typer.Option("--ledger", help="The ledger file.")]
 From = Annotated[
     list[str] | None,
     typer.Option(
-        "--from", metavar="MODULE", help="Also load the claims of this module; repeatable. Default names: its claims."
+        "--from", metavar="MODULE", help="Also load the claims of this module; repeatable. Without names: its claims."
     ),
 ]
 Id = Annotated[str, typer.Argument(metavar="ID", help="Id of a claim or definition, such as ppo.clip.gradient.")]
@@ -173,7 +173,7 @@ def certify(
 
 @app.command(name="list")
 def list_claims(names: Names = None, modules: From = None, as_json: Json = False, ledger: LedgerPath = LEDGER) -> None:
-    """List claims with what the ledger says of them: proved, certified by Coq, measured on kernels, or not run."""
+    """List claims with their status in the ledger: proved, certified by Coq, measured on kernels, or not run."""
     chosen, seen = _selected(_named(names, modules)), _ledger(ledger)
     rows = [(claim, verdicts(claim, seen)) for claim in chosen]
     if as_json:
@@ -248,12 +248,10 @@ def check(
     option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Fix an option's value.")] = None,
     examples: Annotated[int, typer.Option(min=1, help="Inputs per property; twice as many for options.")] = 200,
     strict: Annotated[bool, typer.Option("--strict", help="Also require what our own kernels guarantee.")] = False,
-    fail_on: Annotated[
-        FailOn, typer.Option(help="What sets the exit status 1; all: also what is only noted.")
-    ] = "formula and robustness",
+    fail_on: Annotated[FailOn, typer.Option(help="What counts as failure; all: notes too.")] = "formula and robustness",
     as_json: Json = False,
 ) -> None:
-    """Check any function against a contract, property by property: is its formula right, does it survive training?"""
+    """Check any function against a contract, property by property: is its formula right, is it robust in training?"""
     try:
         options = dict(map(parsed_option, option or ()))
         with output_to_stderr():
@@ -275,7 +273,7 @@ def show_contexts(
     full: Annotated[bool, typer.Option("--full", help="Also compile with inductor.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Call every public function in every context of training, and compare with a plain call."""
+    """Call every public function in every training context, and compare with a plain call."""
     try:
         cells = contexts.table(tuple(names or ()), full=full)
     except ValueError as unknown:
@@ -303,8 +301,7 @@ def docs_build(
 ) -> None:
     """Write the generated pages and build the site.
 
-    Each formula of the catalogue is read back from its LaTeX first and compared with what it states. Formulas that
-    differ or cannot be set, warnings, dead links and wrong lines of derivations are errors.
+    Formulas are read back from their LaTeX first. Any mismatch, warning, dead link or wrong derivation is an error.
     """
     with _errors_in_a_line():
         _site(config).build(config, site_dir, ledger)

@@ -59,12 +59,12 @@ class Penalty(NamedTuple):
 
     @property
     def direction(self) -> str:
-        """The divergence that the gradient descends on, in expectation."""
+        """The divergence that gradient descent follows, in expectation."""
         return DIRECTIONS[self.estimate, self.place, self.ratio]
 
 
-#: What a penalty descends on: the estimate, its place, what multiplies it. Samples are from the policy, or, where a
-#: ratio multiplies it, from the policy that sampled. A test computes each of them.
+#: What a penalty descends: the estimate, its place, what multiplies it. Samples are from the policy, or, where a
+#: ratio multiplies it, from the old policy. A test computes each of them.
 DIRECTIONS = {
     ("k1", "loss", "nothing"): "nothing",
     ("k2", "loss", "nothing"): "reverse KL",
@@ -100,7 +100,7 @@ def family(name: str) -> str:
 def comparison(conventions: Sequence[Convention]) -> str:
     """A table of conventions: here, and in each release that was compared."""
     rows = [row for convention in conventions for row in _rows(convention)]
-    compared = table(("convention", "who", "does what", "read in"), rows)
+    compared = table(("convention", "library", "behaviour", "read in"), rows)
     return f"{compared}\n\nA library that a convention does not name was not compared."
 
 
@@ -123,7 +123,7 @@ def penalties() -> str:
         )
         for penalty in PENALTIES
     )
-    return table(("who", "setting", "penalty", "descends on", "besides", "read in"), rows) + "\n"
+    return table(("library", "setting", "penalty", "descends", "notes", "read in"), rows) + "\n"
 
 
 def _symbol(where: str) -> str:

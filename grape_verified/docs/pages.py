@@ -82,14 +82,14 @@ def evidence_snippet(ledger: Ledger, found: Mapping[str, Verdicts]) -> str:
     decided = sum(m.refuted + len(m.implied) for m in mutants)
     rows = [
         ("[claims](claims/index.md)", "fully proved", proved, len(found)),
-        ("their statements", "certified by Coq as well", certified, len(parts)),
-        ("false variants of them", "refuted", sum(variant.refuted for variant in wrong), len(wrong)),
-        ("mutants of them", "refuted, or derived from the claim", decided, sum(m.total for m in mutants)),
-        ("contracts of PyTorch functions", "kept", sum(kernel.accepted for kernel in kernels), len(CONTRACTS)),
+        ("statements of claims", "certified by Coq", certified, len(parts)),
+        ("false variants of claims", "refuted", sum(variant.refuted for variant in wrong), len(wrong)),
+        ("mutants of statements", "refuted, or derived from the claim", decided, sum(m.total for m in mutants)),
+        ("contracts of PyTorch functions", "satisfied", sum(kernel.accepted for kernel in kernels), len(CONTRACTS)),
     ]
     told = ((what, verdict, f"{n} of {total}" if total else NOT_RUN) for what, verdict, n, total in rows)
     shown = table(("evidence", "verdict", "number"), told)
-    return f"{shown}\n\n{recorded(ledger)} [Trust](trust.md) says what the words mean.\n"
+    return f"{shown}\n\n{recorded(ledger)} [Trust](trust.md) explains the words.\n"
 
 
 def _boxed(kind: str, paragraphs: Iterable[str]) -> str:
@@ -104,7 +104,7 @@ def claims_index(ledger: Ledger, found: Mapping[str, Verdicts]) -> str:
     sections = [
         "# Claims",
         f"{len(CLAIMS)} claims: {summary}. Coq: {coq}. Kernels: {kernels}. {recorded(ledger)} [Trust](../trust.md) "
-        "says what the words mean.",
+        "explains the words.",
     ]
     for name, subject in SUBJECTS.items():
         some = [claim for claim in CLAIMS.values() if subject_of(claim.id) == name]
@@ -174,7 +174,7 @@ def graph_page(drawing: str, ledger: Ledger) -> str:
     intro = (
         "Each box is a claim, and each line leads from a claim to one that uses it. *Fully proved* means that the "
         "claim and everything it depends on are proved. The signs at the end of a box are about Coq and about the "
-        "kernels that implement the claim; [Trust](trust.md) says what the words mean. Colours and signs are computed "
+        "kernels that implement the claim; [Trust](trust.md) explains the words. Colours and signs are computed "
         f"from the ledger. {recorded(ledger)}"
     )
     box = f'<div class="claim-graph-box" markdown="0" tabindex="0" role="region" aria-label="Graph">\n{drawing}</div>'

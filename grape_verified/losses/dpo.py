@@ -88,10 +88,10 @@ def dpo_loss(
         beta, label_smoothing: as in `dpo_per_pair`.
         denominator: D, a finite number > 0 or a 0-d tensor that holds one; a constant; None for the number of pairs.
 
-    Returns: PairLossOutput(loss, per_pair, metrics). Metrics, means over the pairs of this call:
-        accuracy: of 1 where m > 0, so that the pair is ranked as labelled.
-        margin: of m.
-        chosen_reward, rejected_reward: of the implicit rewards β(l_w − l_w^ref) and β(l_l − l_l^ref).
+    Returns: PairLossOutput(loss, per_pair, metrics). Metrics, each a mean over the pairs of this call:
+        accuracy: 1 where m > 0, so that the pair is ranked as labelled, else 0.
+        margin: m.
+        chosen_reward, rejected_reward: the implicit rewards β(l_w − l_w^ref) and β(l_l − l_l^ref).
 
     Error: that of `dpo_per_pair`, summed and divided by D, and 8·u·loss for the sum.
 

@@ -176,7 +176,7 @@ def grape_loss(
 
     Arguments:
         logps: (batch, time), batch = prompts · group.
-        old_logps: (batch, time), under the policy that sampled; a constant.
+        old_logps: (batch, time), under the old policy, which sampled the tokens; a constant.
         scores, confidences, weights: as in `grape_rewards`; constants.
         mask: (batch, time).
         item_mask, confidence, categories, normalisation: as in `grape_rewards`.

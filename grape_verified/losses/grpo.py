@@ -60,7 +60,7 @@ def grpo_per_token(
 
     Arguments:
         logps: (batch, time).
-        old_logps: (batch, time), under the policy that sampled; a constant.
+        old_logps: (batch, time), under the old policy, which sampled the tokens; a constant.
         advantages: (batch, time), or (batch,) for one per sequence; constants.
         ref_logps: (batch, time), under the frozen reference; a constant; required where β > 0.
         kl_coef: β ≥ 0.
@@ -115,7 +115,7 @@ def grpo_loss(
 
     Arguments:
         logps: (batch, time).
-        old_logps: (batch, time), under the policy that sampled; a constant.
+        old_logps: (batch, time), under the old policy, which sampled the tokens; a constant.
         advantages: (batch, time), or (batch,) for one per sequence, as from `group_advantages`; constants.
         mask: (batch, time).
         ref_logps, kl_coef, kl_estimator, clip_low, clip_high: as in `grpo_per_token`.
@@ -165,7 +165,7 @@ def dapo_loss(
 ) -> LossOutput:
     """DAPO's loss: `grpo_loss` with a higher upper clip, a mean over all tokens and no KL penalty.
 
-    The loss only: DAPO's dynamic sampling and its penalty on overlong responses are no part of it.
+    The loss only: DAPO's dynamic sampling and its penalty on overlong responses are not part of it.
 
     Arguments:
         logps, old_logps, advantages, mask, clip_low, clip_high: as in `grpo_loss`; the advantages are those of
@@ -248,7 +248,7 @@ def cispo_per_token(
 
     Arguments:
         logps: (batch, time).
-        old_logps: (batch, time), under the policy that sampled; a constant.
+        old_logps: (batch, time), under the old policy, which sampled the tokens; a constant.
         advantages: (batch, time), or (batch,) for one per sequence; constants.
         clip_low: ε in [0, 1]; 1 for no lower clip.
         clip_high: ε′ ≥ 0.
@@ -293,14 +293,14 @@ def cispo_loss(
 
     Arguments:
         logps: (batch, time).
-        old_logps: (batch, time), under the policy that sampled; a constant.
+        old_logps: (batch, time), under the old policy, which sampled the tokens; a constant.
         advantages: (batch, time), or (batch,) for one per sequence; constants.
         mask: (batch, time).
         clip_low, clip_high: as in `cispo_per_token`.
         aggregation, denominator, max_length: as in `aggregate` (`aggregation` is its `mode`).
 
-    Returns: LossOutput(loss, per_token, metrics). Metrics, means over the counted tokens of this call:
-        clip_fraction: of 1 where the weight is not the ratio (ρ > 1+ε′ or ρ < 1−ε).
+    Returns: LossOutput(loss, per_token, metrics). Metrics, each a mean over the counted tokens of this call:
+        clip_fraction: 1 where the weight is not the ratio (ρ > 1+ε′ or ρ < 1−ε), else 0.
         ratio_mean, approx_kl: as in `ppo_loss`.
 
     Error: the aggregate of the bounds of `cispo_per_token`, and that of `aggregate`.
@@ -345,7 +345,7 @@ def gspo_per_sequence(
 
     Arguments:
         logps: (batch, time).
-        old_logps: (batch, time), under the policy that sampled; a constant.
+        old_logps: (batch, time), under the old policy, which sampled the tokens; a constant.
         advantages: (batch,), one for each sequence; constants.
         mask: (batch, time).
         clip_low: ε in [0, 1].
@@ -387,9 +387,9 @@ def gspo_loss(
         logps, old_logps, advantages, mask, clip_low, clip_high: as in `gspo_per_sequence`.
         denominator: D, a finite number > 0 or a 0-d tensor that holds one; a constant; None for the number of rows.
 
-    Returns: SequenceLossOutput(loss, per_sequence, metrics). Metrics, means over the sequences that have tokens:
-        clip_fraction: of 1 where clipping sets the slope to 0 (A > 0 and s > 1+ε′; A < 0 and s < 1−ε).
-        ratio_mean: of s.
+    Returns: SequenceLossOutput(loss, per_sequence, metrics). Metrics, each a mean over the sequences that have tokens:
+        clip_fraction: 1 where clipping sets the slope to 0 (A > 0 and s > 1+ε′; A < 0 and s < 1−ε), else 0.
+        ratio_mean: s.
 
     Error: that of `gspo_per_sequence`, summed and divided by D, and 8·u·Σ|per_sequence|/D for the sum.
 

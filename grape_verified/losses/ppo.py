@@ -56,7 +56,7 @@ def ppo_per_token(
 
     Arguments:
         logps: (batch, time).
-        old_logps: (batch, time), under the policy that sampled; a constant.
+        old_logps: (batch, time), under the old policy, which sampled the tokens; a constant.
         advantages: (batch, time), or (batch,) for one per sequence; constants.
         clip_low: ε in [0, 1].
         clip_high: ε′ ≥ 0.
@@ -101,16 +101,16 @@ def ppo_loss(
 
     Arguments:
         logps: (batch, time).
-        old_logps: (batch, time), under the policy that sampled; a constant.
+        old_logps: (batch, time), under the old policy, which sampled the tokens; a constant.
         advantages: (batch, time), or (batch,) for one per sequence; constants.
         mask: (batch, time).
         clip_low, clip_high, dual_clip: as in `ppo_per_token`.
         aggregation, denominator, max_length: as in `aggregate` (`aggregation` is its `mode`).
 
-    Returns: LossOutput(loss, per_token, metrics). Metrics, means over the counted tokens of this call:
-        clip_fraction: of 1 where clipping sets the slope to 0 (A > 0 and ρ > 1+ε′; A < 0 and ρ < 1−ε or ρ > c).
-        ratio_mean: of ρ.
-        approx_kl: of expm1(d) − d with d = logp − old_logp, an estimate of KL(old‖new) from samples of old.
+    Returns: LossOutput(loss, per_token, metrics). Metrics, each a mean over the counted tokens of this call:
+        clip_fraction: 1 where clipping sets the slope to 0 (A > 0 and ρ > 1+ε′; A < 0 and ρ < 1−ε or ρ > c), else 0.
+        ratio_mean: ρ.
+        approx_kl: expm1(d) − d with d = logp − old_logp, an estimate of KL(old‖new) from samples of old.
 
     Error: the aggregate of the bounds of `ppo_per_token`, and that of `aggregate`.
 
@@ -190,8 +190,8 @@ def value_loss_per_token(
     Arguments:
         values: (batch, time), V.
         returns: (batch, time), R; a constant.
-        old_values: (batch, time), V_old, from the critic that sampled; a constant; required by `clip`, and only
-            allowed with it.
+        old_values: (batch, time), V_old, from the critic at the time of sampling; a constant; required by `clip`,
+            and only allowed with it.
         clip: c > 0, or None for no clipping.
 
     Returns: (batch, time).
@@ -238,9 +238,9 @@ def value_loss(
         old_values, clip: as in `value_loss_per_token`.
         aggregation, denominator, max_length: as in `aggregate` (`aggregation` is its `mode`).
 
-    Returns: LossOutput(loss, per_token, metrics). Metrics, means over the counted tokens of this call:
-        clip_fraction: of 1 where clipping sets the slope to 0; 0 without `clip`.
-        value_error: of V − R.
+    Returns: LossOutput(loss, per_token, metrics). Metrics, each a mean over the counted tokens of this call:
+        clip_fraction: 1 where clipping sets the slope to 0, else 0; 0 without `clip`.
+        value_error: V − R.
 
     Error: the aggregate of the bounds of `value_loss_per_token`, and that of `aggregate`.
 

@@ -67,9 +67,9 @@ def reinforce_loss(
         mask: (batch, time).
         aggregation, denominator, max_length: as in `aggregate` (`aggregation` is its `mode`).
 
-    Returns: LossOutput(loss, per_token, metrics). Metrics, means over the counted tokens of this call:
-        logp_mean: of logp; its negative estimates the entropy of the policy at the sampled positions.
-        advantage_mean: of A.
+    Returns: LossOutput(loss, per_token, metrics). Metrics, each a mean over the counted tokens of this call:
+        logp_mean: logp; its negative estimates the entropy of the policy at the sampled positions.
+        advantage_mean: A.
 
     Error: the aggregate of the bounds of `reinforce_per_token`, and that of `aggregate`.
 

@@ -187,10 +187,10 @@ def rejection_sampling_loss(
             denominator.
 
     Returns: LossOutput(loss, per_token, metrics), per_token (batch, time) holding w·(−logp), and 0 where masked or not
-    kept. The metrics are means over sequences of this call that have a counted token, 0 if there are none:
-        kept_fraction: of 1 where the sequence is kept, ties included.
-        reward: of the reward.
-        kept_reward: of the reward, over the kept sequences by their weight.
+    kept. The metrics are means over the sequences of this call that have a counted token, 0 if there are none:
+        kept_fraction: 1 where the sequence is kept, ties included, else 0.
+        reward: the reward.
+        kept_reward: the reward, averaged over the kept sequences by their weight.
 
     Error: |error| ≤ 12·u·S, S the same reduction of w·|logp|.
 

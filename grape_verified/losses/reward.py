@@ -54,9 +54,9 @@ def bradley_terry_loss(
         chosen_rewards, rejected_rewards: (batch,), as in `bradley_terry_per_pair`.
         denominator: D, a finite number > 0 or a 0-d tensor that holds one; a constant; None for the number of pairs.
 
-    Returns: PairLossOutput(loss, per_pair, metrics). Metrics, means over the pairs of this call:
-        accuracy: of 1 where r_w > r_l, so that the pair is ranked as labelled.
-        margin: of r_w − r_l.
+    Returns: PairLossOutput(loss, per_pair, metrics). Metrics, each a mean over the pairs of this call:
+        accuracy: 1 where r_w > r_l, so that the pair is ranked as labelled, else 0.
+        margin: r_w − r_l.
 
     Error: that of `bradley_terry_per_pair`, summed and divided by D, and 8·u·loss for the sum.
 

@@ -35,7 +35,7 @@ def sapo_per_token(
 
     Arguments:
         logps: (batch, time).
-        old_logps: (batch, time), under the policy that sampled; a constant.
+        old_logps: (batch, time), under the old policy, which sampled the tokens; a constant.
         advantages: (batch, time), or (batch,) for one per sequence; constants.
         temperature_pos: τ₊ in [1e-6, 1e6].
         temperature_neg: τ₋ in [1e-6, 1e6].
@@ -76,16 +76,16 @@ def sapo_loss(
 
     Arguments:
         logps: (batch, time).
-        old_logps: (batch, time), under the policy that sampled; a constant.
+        old_logps: (batch, time), under the old policy, which sampled the tokens; a constant.
         advantages: (batch, time), or (batch,) for one per sequence; constants.
         mask: (batch, time).
         temperature_pos, temperature_neg: as in `sapo_per_token`.
         aggregation, denominator, max_length: as in `aggregate` (`aggregation` is its `mode`).
 
-    Returns: LossOutput(loss, per_token, metrics). Metrics, means over the counted tokens of this call:
+    Returns: LossOutput(loss, per_token, metrics). Metrics, each a mean over the counted tokens of this call:
         damping: of 1 − w, the share of the slope that the gate takes away.
-        ratio_mean: of ρ.
-        approx_kl: of expm1(d) − d with d = logp − old_logp, an estimate of KL(old‖new) from samples of old.
+        ratio_mean: ρ.
+        approx_kl: expm1(d) − d with d = logp − old_logp, an estimate of KL(old‖new) from samples of old.
 
     Error: the aggregate of the bounds of `sapo_per_token`, and that of `aggregate`.
 

@@ -51,8 +51,8 @@ def sft_loss(
         mask: (batch, time).
         aggregation, denominator, max_length: as in `aggregate` (`aggregation` is its `mode`).
 
-    Returns: LossOutput(loss, per_token, metrics). Metrics, means over the counted tokens of this call:
-        nll: of −logp, whatever the aggregation and its denominator.
+    Returns: LossOutput(loss, per_token, metrics). Metrics, each a mean over the counted tokens of this call:
+        nll: −logp, whatever the aggregation and its denominator.
 
     Error: that of `aggregate`.
 

@@ -24,7 +24,7 @@ def trpo_per_token(
 
     Arguments:
         logps: (batch, time).
-        old_logps: (batch, time), under the policy that sampled; a constant.
+        old_logps: (batch, time), under the old policy, which sampled the tokens; a constant.
         advantages: (batch, time), or (batch,) for one per sequence; constants.
 
     Returns: (batch, time).
@@ -63,14 +63,14 @@ def trpo_loss(
 
     Arguments:
         logps: (batch, time).
-        old_logps: (batch, time), under the policy that sampled; a constant.
+        old_logps: (batch, time), under the old policy, which sampled the tokens; a constant.
         advantages: (batch, time), or (batch,) for one per sequence; constants.
         mask: (batch, time).
         aggregation, denominator, max_length: as in `aggregate` (`aggregation` is its `mode`).
 
-    Returns: LossOutput(loss, per_token, metrics). Metrics, means over the counted tokens of this call:
-        ratio_mean: of ρ.
-        approx_kl: of expm1(d) − d with d = logp − old_logp, an estimate of KL(old‖new) from samples of old.
+    Returns: LossOutput(loss, per_token, metrics). Metrics, each a mean over the counted tokens of this call:
+        ratio_mean: ρ.
+        approx_kl: expm1(d) − d with d = logp − old_logp, an estimate of KL(old‖new) from samples of old.
 
     Error: the aggregate of the bounds of `trpo_per_token`, and that of `aggregate`.
 

@@ -150,7 +150,7 @@ class LanguageModelCritic:
                     f"after the end of the question, {text[-20:]!r}"
                 )
             if ids.setdefault(after[-1], answer) != answer:
-                raise ValueError(f"answers: got {ids[after[-1]]!r} and {answer!r}, one and the same token")
+                raise ValueError(f"answers: got {ids[after[-1]]!r} and {answer!r}, which are the same token")
         return list(ids)
 
     def _next_token_logits(self, rows: Sequence[Sequence[int]]) -> Float[Tensor, "batch vocab"]:
@@ -233,7 +233,7 @@ def _check_question(question: str) -> None:
     try:
         parts = list(string.Formatter().parse(question))
     except ValueError as error:
-        raise ValueError(f"question: got no format string: {error}; double the braces that are text") from None
+        raise ValueError(f"question: got an invalid format string: {error}; double the braces that are text") from None
     fields = {name for _, name, _, _ in parts if name is not None}
     plain = all(not form and not conversion for _, _, form, conversion in parts)
     if not required <= fields <= known or not plain:

@@ -124,7 +124,7 @@ def check_text(name: str, value: object) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{name}: got {type(value).__name__}, expected a str")
     if not value.strip():
-        raise ValueError(f"{name}: got {value!r}, expected a text that is not blank")
+        raise ValueError(f"{name}: got {value!r}, expected non-blank text")
 
 
 def item_place(position: int, text: object) -> str:
@@ -189,7 +189,7 @@ def _item(value: object, place: str, position: int, makers: Mapping[str, Callabl
 def _verifier(table: dict[str, Any], place: str, makers: Mapping[str, Callable[..., Verifier]]) -> Verifier | None:
     if "verifier" not in table:
         if "options" in table:
-            raise ValueError(f"{place}, options: got options without a verifier, expected the key verifier, too")
+            raise ValueError(f"{place}, options: got options without a verifier, expected the key verifier as well")
         return None
     name, options = table["verifier"], table.get("options", {})
     if not isinstance(name, str) or name not in makers:
@@ -248,7 +248,7 @@ def _parse(path: Path) -> object:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}, line {line}: got bytes that are not UTF-8, expected a text") from None
+        raise ValueError(f"{path}, line {line}: got bytes that are not UTF-8, expected text") from None
     return parse(path, text)
 
 
@@ -256,7 +256,7 @@ def _parse_toml(path: Path, text: str) -> object:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError also for integers with too many digits
-        raise ValueError(f"{path}: got no TOML: {error}") from None
+        raise ValueError(f"{path}: got invalid TOML: {error}") from None
 
 
 def _parse_yaml(path: Path, text: str) -> object:
@@ -285,9 +285,9 @@ def _parse_yaml(path: Path, text: str) -> object:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else f"{path}"
-        raise ValueError(f"{place}: got no YAML: {error.problem}") from None
+        raise ValueError(f"{place}: got invalid YAML: {error.problem}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise ValueError(f"{path}, line {line}: got no YAML: {error.reason}") from None
+        raise ValueError(f"{path}, line {line}: got invalid YAML: {error.reason}") from None
     except (ValueError, KeyError, AttributeError, RecursionError) as error:  # such as invalid dates
-        raise ValueError(f"{path}: got no YAML: {error}") from None
+        raise ValueError(f"{path}: got invalid YAML: {error}") from None

@@ -255,7 +255,7 @@ def _check_tests(tests: str) -> None:
         statements = ast.parse(tests).body
         compile(tests, "<tests>", "exec", dont_inherit=True)  # finds more than the parser, such as a lone return
     except (SyntaxError, ValueError) as error:
-        raise ValueError(f"reference: got no Python, expected the unit tests: {error}") from None
+        raise ValueError(f"reference: got invalid Python, expected the unit tests: {error}") from None
     if all(isinstance(statement, DEFINITIONS) or _is_constant(statement) for statement in statements):
         raise ValueError("reference: got only definitions, expected unit tests: statements that raise where one fails")
 
@@ -268,7 +268,7 @@ def _text_reference(reference: object, what: str) -> str:
     if not isinstance(reference, str):
         raise TypeError(f"reference: got {type(reference).__name__}, expected a str, {what}")
     if not reference.strip():
-        raise ValueError(f"reference: got a blank text, expected {what}")
+        raise ValueError(f"reference: got blank text, expected {what}")
     return reference
 
 

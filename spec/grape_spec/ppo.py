@@ -41,8 +41,8 @@ old_logp = symbol(
 )
 advantage = symbol("advantage", Real, "advantage of the token", tex="A")
 rho = symbol("rho", Positive, "probability ratio, new policy over old", tex=r"\rho")
-clip_low = symbol("clip_low", NonNegative, "how far below 1 the ratio may go", tex=r"\varepsilon")
-clip_high = symbol("clip_high", NonNegative, "how far above 1 the ratio may go", tex=r"\varepsilon'")
+clip_low = symbol("clip_low", NonNegative, "distance of the lower clip edge from 1", tex=r"\varepsilon")
+clip_high = symbol("clip_high", NonNegative, "distance of the upper clip edge from 1", tex=r"\varepsilon'")
 dual_clip = symbol("dual_clip", Open(1), "cap on the ratio where the advantage is negative", tex="c")
 
 lower_edge, upper_edge = 1 - clip_low, 1 + clip_high
@@ -344,7 +344,7 @@ claim(
 
 returns = symbol("returns", Real, "return that the value predicts", tex="R")
 old_value = symbol("old_value", Real, "value predicted by the critic at the time of sampling", tex=r"V_{\mathrm{old}}")
-value_clip = symbol("clip", Positive, "how far the value may move", tex="c_V")
+value_clip = symbol("clip", Positive, "distance of the clip edges from the old value", tex="c_V")
 
 lowest, highest = old_value - value_clip, old_value + value_clip
 

@@ -308,14 +308,14 @@ def test_the_home_page_counts_what_the_ledger_has(generated, records):
     statuses = [entry["status"] for entry in equations(generated).values()]
     assert counted["[claims](claims/index.md)"] == f"{statuses.count('fully proved')} of {len(CLAIMS)}"
     parts = [part["coq"] for entry in equations(generated).values() for part in entry["parts"]]
-    assert counted["their statements"] == f"{parts.count('certified')} of {len(parts)}"
+    assert counted["statements of claims"] == f"{parts.count('certified')} of {len(parts)}"
     assert counted["contracts of PyTorch functions"] == f"2 of {len(CONTRACTS)}"
     of_today = [record for id, record in records.items() if RECORDED[id] != NOT_RUN]
     wrong = [variant.refuted for record in of_today for variant in record.wrong]
-    assert counted["false variants of them"] == f"{sum(wrong)} of {len(wrong)}"
+    assert counted["false variants of claims"] == f"{sum(wrong)} of {len(wrong)}"
     nothing = pages.evidence_snippet(Ledger(), {id: verdicts.verdicts(CLAIMS[id], Ledger()) for id in CLAIMS})
     assert f"| fully proved | 0 of {len(CLAIMS)} |" in nothing
-    assert "| mutants of them | refuted, or derived from the claim | not run |" in nothing
+    assert "| mutants of statements | refuted, or derived from the claim | not run |" in nothing
 
 
 def test_without_certificates_nothing_ships_but_the_library(tmp_path):

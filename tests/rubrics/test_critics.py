@@ -246,7 +246,7 @@ def test_chat(model, tokenizer, ask, monkeypatch):
             ValueError,
             "answers: got 'es', expected tex",
         ),
-        ({"system_prompt": ""}, ValueError, "system_prompt: got '', expected a text that is not blank"),
+        ({"system_prompt": ""}, ValueError, "system_prompt: got '', expected non-blank text"),
         ({"question": 1}, TypeError, "question: got int, expected a str"),
         (
             {"question": "{prompt} {response}?"},
@@ -260,7 +260,7 @@ def test_chat(model, tokenizer, ask, monkeypatch):
             "question: got the fields {answers}, {item}, {prompt}, {res",
         ),
         ({"question": "{prompt!r} {response} {item}?"}, ValueError, "question: got the fields {item}, {prompt}, {resp"),
-        ({"question": QUESTION + "{"}, ValueError, "question: got no format string: "),
+        ({"question": QUESTION + "{"}, ValueError, "question: got an invalid format string: "),
         ({"question": "{prompt} {response} {item}"}, ValueError, "question: got a field at its end, expected text"),
         ({"chat": 1}, TypeError, "chat: got int, expected a bool"),
         ({"chat": True}, ValueError, "chat: got True for a tokenizer without a chat template, expected False"),
@@ -291,7 +291,7 @@ def test_answers_that_are_one_token(model, tokenizer, monkeypatch):
     from tokenizers import normalizers, processors
 
     for change, message in (
-        ({"normalizer": normalizers.Lowercase()}, "answers: got 'no' and 'No', one and the same token"),
+        ({"normalizer": normalizers.Lowercase()}, "answers: got 'no' and 'No', which are the same token"),
         (
             {"post_processor": processors.TemplateProcessing(single="$A <pad>", special_tokens=[("<pad>", 1)])},
             "answers: got 'no', expected texts that are each one token of the tokenizer",

@@ -230,10 +230,10 @@ def test_nothing_is_left_on_disk(tmp_path, monkeypatch):
     ("reference", "error", "message"),
     [
         (None, TypeError, "reference: got NoneType, expected a str, the unit tests, as Python code"),
-        (" \n", ValueError, "reference: got a blank text, expected the unit tests, as Python code"),
-        ("assert (", ValueError, "reference: got no Python, expected the unit tests: '(' was never closed"),
-        ("return 1", ValueError, "reference: got no Python, expected the unit tests: 'return' outside function"),
-        ("assert 1\x00", ValueError, "reference: got no Python, expected the unit tests: "),
+        (" \n", ValueError, "reference: got blank text, expected the unit tests, as Python code"),
+        ("assert (", ValueError, "reference: got invalid Python, expected the unit tests: '(' was never closed"),
+        ("return 1", ValueError, "reference: got invalid Python, expected the unit tests: 'return' outside function"),
+        ("assert 1\x00", ValueError, "reference: got invalid Python, expected the unit tests: "),
         (
             "'''Tests.'''\nimport math\ndef test_add():\n    assert add(1, 2) == 3\n",
             ValueError,
@@ -255,7 +255,7 @@ def test_a_process_that_does_not_come_as_far_as_the_response():
 def test_an_answer_needs_a_reference():
     with pytest.raises(TypeError, match="reference: got NoneType, expected a str, the answer"):
         ExactAnswer()("prompt", "42", None)
-    with pytest.raises(ValueError, match="reference: got a blank text, expected the answer"):
+    with pytest.raises(ValueError, match="reference: got blank text, expected the answer"):
         ExactAnswer()("prompt", "", "")
 
 

@@ -60,7 +60,7 @@ FIGURES = (
         "gae_weights",
         gae_weights,
         "Weights of later residuals by λ",
-        "The weight of a later residual in the advantage of a token, without discount. With λ = 0 only the "
+        "The weight of a later residual in the advantage of a token, with a discount of 1. With λ = 0 only the "
         "token’s own residual counts; with λ = 1 all later residuals count equally. In between, the weight falls "
         "by a factor λ per token: at λ = 0.95 it is halved after 14 tokens, at λ = 0.8 after 3.",
         ("gae",),

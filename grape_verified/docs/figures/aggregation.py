@@ -42,7 +42,7 @@ FIGURES = (
         aggregation_weights,
         "The weight of a token in the loss",
         f"A batch of two responses, one of {SHORT} and one of {LONG} tokens; fixed_length divides by {FIXED}. Only "
-        "in sequence_mean does the weight of a token depend on the length of its response. The other modes weight "
+        "under sequence_mean does the weight of a token depend on the length of its response. The other modes weight "
         "all tokens equally and differ from each other by one factor per batch, which acts like a learning rate.",
         ("aggregate",),
         ("aggregation.gradient", "grpo.length_weight"),

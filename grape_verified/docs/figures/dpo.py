@@ -38,7 +38,7 @@ FIGURES = (
         dpo_slope,
         "The losses of DPO and its variants and their slopes",
         "Loss of a pair by how much further the policy has moved towards the chosen response than towards the "
-        "rejected one. The slope of DPO lies between −β and 0 and vanishes as the pair is ranked correctly; with "
+        "rejected one. The slope of DPO lies between −β and 0 and vanishes as the pair becomes correctly ranked; with "
         "label smoothing ε it changes sign, so the loss has a minimum. Robust DPO, for labels that are flipped with "
         "a known probability, pulls harder than DPO everywhere and has none. IPO is a parabola with its minimum at "
         "1/(2β), and its slope is an unbounded straight line; both leave the plotted range.",

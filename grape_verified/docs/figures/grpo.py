@@ -103,7 +103,7 @@ def prompt_weight(group: int) -> list[Panel]:
     label, ticks = "probability q of success", {0.0: "0", 0.5: "½", 1.0: "1"}
     return [
         Panel(label, "", weights, title="weight on ∇q", x_ticks=ticks, y_limits=(0, 8.4)),
-        Panel(label, "", shares, title="share of groups that teach", x_ticks=ticks, y_limits=(-0.04, 1.04)),
+        Panel(label, "", shares, title="groups with a gradient", x_ticks=ticks, y_limits=(-0.04, 1.04)),
     ]
 
 
@@ -172,8 +172,8 @@ FIGURES = (
         "The weight of a prompt by how often it is solved",
         "Left: what multiplies ∇q in GRPO’s expected gradient, on policy, for a prompt that is solved with probability "
         "q and groups of G, 2G and 4G, and its limit 1/√(q(1 − q)). Rare and common successes are amplified, but a "
-        "finite group ends at (G − 1)/√G. Right: the share of groups with a correct and an incorrect response; all "
-        "others teach nothing. The expectation is summed over all groups by the kernels; no claim states it as such.",
+        "finite group ends at (G − 1)/√G. Right: the share of groups with a correct and an incorrect response; "
+        "all others give no gradient. The kernels sum the expectation over all groups; no claim states it as such.",
         ("group_advantages", "grpo_per_token"),
         ("grpo.advantage.binary", "grpo.advantage.degenerate", "grpo.on_policy"),
         (Slider("group", "G", "responses in the smallest group", 2, 16, 1, 4),),

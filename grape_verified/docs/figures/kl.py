@@ -52,7 +52,7 @@ FIGURES = (
         kl_estimators,
         "Three estimators of the KL divergence and their slopes",
         "The estimate from one token, by how much more likely it is under the policy than under the reference. k1 "
-        "takes both signs; k2 and k3 are never negative and agree near 0. The slopes differ more: that of k1 is 1 "
+        "has either sign; k2 and k3 are never negative and agree near 0. The slopes differ more: that of k1 is 1 "
         "everywhere, that of k2 is proportional to the log-ratio, and that of k3 stays below 1 on the right and "
         "is steep on the left.",
         ("kl_estimate",),
@@ -62,7 +62,7 @@ FIGURES = (
         "kl_directions",
         kl_directions,
         "The two directions of the KL divergence",
-        "A target with two modes, and the single mode nearest to it. Measured by KL(π‖target), the nearest sits "
+        "A target with two modes, and the single mode nearest to it. Measured by KL(π‖target), it sits "
         "on the larger mode and ignores the other; measured by KL(target‖π), it spreads over both and over the "
         "gap between them.",
         ("categorical_kl",),

@@ -100,9 +100,9 @@ FIGURES = (
         clip_weights,
         "The weight on ∇log π under three clips",
         "What multiplies ∇log π of a token, by its ratio. PPO clips at 1 − ε and 1 + ε; DAPO has an upper edge of its "
-        "own, 1 + ε′, and the two differ only between the upper edges and only for a positive advantage; a dual clip "
-        "is PPO but for a negative advantage beyond ρ = c, where it drops the token. Where lines coincide, the dashes "
-        "of one lie on the other.",
+        "own, 1 + ε′, and the two differ only between the upper edges and only for a positive advantage; the dual "
+        "clip is PPO except for a negative advantage beyond ρ = c, where it drops the token. Where lines coincide, the "
+        "dashes of one lie on the other.",
         ("ppo_per_token", "dapo_loss"),
         ("ppo.clip.gradient", "ppo.dual_clip.gradient", "grpo.dapo"),
         (
