@@ -39,8 +39,28 @@ def wrong_sign(logps, old_logps, advantages, mask):
 def raises(logps, old_logps, advantages, mask):
     raise RuntimeError("no such luck")
 
+class Clipped:
+    def __init__(self, clip_eps=0.2):
+        if clip_eps < 0:
+            raise ValueError("clip_eps must not be negative")
+        self.clip_eps = clip_eps
+
+    def __call__(self, logps, old_logps, advantages, mask):
+        return good(logps, old_logps, advantages, mask, clip_low=self.clip_eps, clip_high=self.clip_eps)
+
+    def twice(self, logps, old_logps, advantages, mask):
+        return 2 * self(logps, old_logps, advantages, mask)
+
+
+instance = Clipped(0.1)
+
+
+def named(pi, log_prob_old, adv, response_mask):
+    return good(pi, log_prob_old, adv, response_mask)
+
+
 def a_tuple(logps, old_logps, advantages, mask):
-    return ppo_loss(logps, old_logps, advantages, mask).loss, {}
+    return {}, ppo_loss(logps, old_logps, advantages, mask).loss
 
 def too_few(logps):
     return logps.sum()
@@ -373,6 +393,50 @@ def test_check_rejects_with_a_counterexample_to_paste(folder):
     assert re.search(r"value\s+failed", out)
     assert "import torch" in out
     assert "torch.tensor(" in out
+
+
+@pytest.mark.parametrize(
+    ("target", "arguments", "status", "said"),
+    [
+        ("Clipped()", (), 0, "accepted"),
+        ("Clipped(clip_eps=0.2)", (), 0, "accepted"),
+        ("Clipped(0.3)", (), 1, "Formula: wrong"),
+        ("Clipped(0.3)", ("--option", "clip_low=0.3", "--option", "clip_high=0.3"), 0, "accepted"),
+        ("instance", ("--option", "clip_low=0.1", "--option", "clip_high=0.1"), 0, "accepted"),
+        ("Clipped(clip_eps=0.2).twice", (), 1, "Formula: wrong"),
+        ("named", (), 0, "pi is logps, log_prob_old is old_logps, adv is advantages, response_mask is mask"),
+        ("named", ("--bind", "pi=old_logps", "--bind", "log_prob_old=logps"), 1, "Formula: wrong"),
+    ],
+)
+def test_check_takes_what_a_stranger_has(folder, target, arguments, status, said):
+    found, out, err = call("check", f"{folder}:{target}", "--as", "ppo", "--examples", "20", *arguments)
+    assert (found, err) == (status, ""), out
+    assert said in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("named", "--bind", "pi"), "--bind: got 'pi', expected PARAMETER=NAME, such as new=logps"),
+        (("named", "--bind", "new=logps"), "bind: got the parameter 'new', expected one of pi, log_prob_old,"),
+        (("named", "--bind", "pi=logits"), "bind: got 'logits' for pi, expected one of logps, old_logps,"),
+        (("Clipped",), "Clipped is a class, expected a function; give what it is made with: "),
+        (("Clipped(-1)",), "ValueError: clip_eps must not be negative"),
+        (("Clipped(beta=1)",), "TypeError: Clipped.__init__() got an unexpected keyword argument 'beta'"),
+        (
+            ("Clipped(torch.tensor(1))",),
+            "expected MODULE:FUNCTION or MODULE:CLASS(NAME=VALUE), with literals as values",
+        ),
+        (("good +",), "expected MODULE:FUNCTION or MODULE:CLASS(NAME=VALUE), with literals as values"),
+        (("instance.nothing",), "has no instance.nothing"),
+    ],
+)
+def test_check_says_in_a_line_what_cannot_be_made_or_bound(folder, arguments, line):
+    target, *others = arguments
+    status, out, err = call("check", f"{folder}:{target}", "--as", "ppo", "--examples", "5", *others)
+    assert (status, out) == (2, "")
+    assert line in err
+    assert err.count("\n") == 1
 
 
 def test_check_json_is_the_report(folder):

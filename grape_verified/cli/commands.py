@@ -37,6 +37,7 @@ from rich.console import Console
 from grape_verified import __version__
 from grape_verified.cli import progress, tables
 from grape_verified.cli.target import WrongCall, imported, output_to_stderr
+from grape_verified.cli.target import binding as parsed_binding
 from grape_verified.cli.target import option as parsed_option
 from grape_verified.conformance import CONTRACTS, contexts, verification
 from grape_verified.conformance import check as check_function
@@ -246,6 +247,9 @@ def check(
     target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="The function to check.")],
     contract: Annotated[str, typer.Option("--as", help=f"Contract to check against: {', '.join(CONTRACTS)}.")],
     option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Fix an option's value.")] = None,
+    bind: Annotated[
+        list[str] | None, typer.Option(metavar="PARAMETER=NAME", help="Say which tensor or option a parameter is.")
+    ] = None,
     examples: Annotated[int, typer.Option(min=1, help="Inputs per property; twice as many for options.")] = 200,
     strict: Annotated[bool, typer.Option("--strict", help="Also require what our own kernels guarantee.")] = False,
     fail_on: Annotated[FailOn, typer.Option(help="What counts as failure; all: notes too.")] = "formula and robustness",
@@ -254,10 +258,13 @@ def check(
     """Check any function against a contract, property by property: is its formula right, is it robust in training?"""
     try:
         options = dict(map(parsed_option, option or ()))
+        bound = dict(map(parsed_binding, bind or ()))
         with output_to_stderr():
             function = imported(target)
             with Console(stderr=True).status(f"checking {target} as {contract}"):
-                report = check_function(function, contract, examples=examples, options=options, strict=strict)
+                report = check_function(
+                    function, contract, examples=examples, options=options, bind=bound, strict=strict
+                )
     except (WrongCall, ValueError) as wrong:
         _refuse(str(wrong))
     if as_json:

@@ -16,28 +16,75 @@ class WrongCall(Exception):
 
 
 def imported(target: str) -> Callable[..., Any]:
-    """The function at MODULE:FUNCTION, looked up from the current folder.
+    """What is found at MODULE:FUNCTION, looked up from the current folder; a class or a factory may be called there.
 
     Raises: WrongCall.
     """
     module_name, _, name = target.partition(":")
     if not module_name or not name:
         raise WrongCall(f"got {target!r}, expected MODULE:FUNCTION, such as mypackage.losses:my_loss")
+    steps = _steps(name, target)
     sys.path.insert(0, os.getcwd())
     try:
         found = importlib.import_module(module_name)
     except KeyboardInterrupt:
         raise
     except BaseException as failure:  # a module of the user may raise anything
-        reason = str(failure).strip().split("\n")[0]
-        raise WrongCall(f"cannot import {module_name}: {type(failure).__name__}: {reason}") from failure
-    for attribute in name.split("."):
-        if not hasattr(found, attribute):
-            raise WrongCall(f"the module {module_name} has no {name}")
-        found = getattr(found, attribute)
+        raise WrongCall(f"cannot import {module_name}: {_in_a_line(failure)}") from failure
+    for step in steps:
+        if isinstance(step, str):
+            if not hasattr(found, step):
+                raise WrongCall(f"the module {module_name} has no {name}")
+            found = getattr(found, step)
+        else:
+            found = _made(found, step, target)
+    if isinstance(found, type):
+        raise WrongCall(f"{target} is a class, expected a function; give what it is made with: {target}(…)")
     if not callable(found):
         raise WrongCall(f"{target} is a {type(found).__name__}, expected a function")
     return found
+
+
+#: A step to the target: the name of an attribute, or the arguments of a call.
+Step = str | tuple[list[Any], dict[str, Any]]
+
+
+def _steps(name: str, target: str) -> list[Step]:
+    """The steps in NAME, NAME.ATTRIBUTE or NAME(ARGUMENT, …), with literals as arguments."""
+    steps: list[Step] = []
+    try:
+        node: ast.expr = ast.parse(name, mode="eval").body
+        while not isinstance(node, ast.Name):
+            if isinstance(node, ast.Attribute):
+                steps.append(node.attr)
+                node = node.value
+            elif isinstance(node, ast.Call):
+                by_name = {word.arg: ast.literal_eval(word.value) for word in node.keywords if word.arg}
+                steps.append(([ast.literal_eval(argument) for argument in node.args], by_name))
+                node = node.func
+            else:
+                raise SyntaxError
+    except (SyntaxError, ValueError):
+        raise WrongCall(
+            f"got {target!r}, expected MODULE:FUNCTION or MODULE:CLASS(NAME=VALUE), with literals as values"
+        ) from None
+    return [node.id, *reversed(steps)]
+
+
+def _made(found: Any, call: tuple[list[Any], dict[str, Any]], target: str) -> Any:
+    """What a class or a factory makes of its arguments."""
+    by_position, by_name = call
+    try:
+        return found(*by_position, **by_name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as failure:
+        raise WrongCall(f"cannot make {target}: {_in_a_line(failure)}") from failure
+
+
+def _in_a_line(failure: BaseException) -> str:
+    reason = str(failure).strip().split("\n")[0]
+    return f"{type(failure).__name__}: {reason}"
 
 
 def option(text: str) -> tuple[str, Any]:
@@ -52,6 +99,17 @@ def option(text: str) -> tuple[str, Any]:
         return name, ast.literal_eval(value)
     except (SyntaxError, ValueError):
         return name, value
+
+
+def binding(text: str) -> tuple[str, str]:
+    """The parameter and the name in PARAMETER=NAME.
+
+    Raises: WrongCall.
+    """
+    parameter, equals, name = text.partition("=")
+    if not (parameter and equals and name):
+        raise WrongCall(f"--bind: got {text!r}, expected PARAMETER=NAME, such as new=logps")
+    return parameter, name
 
 
 @contextmanager

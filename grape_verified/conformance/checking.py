@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from grape_verified.conformance.binding import Binding
 from grape_verified.conformance.contract import Contract
 from grape_verified.conformance.contracts import CONTRACTS
 from grape_verified.conformance.oracle import EXACT
@@ -21,24 +22,28 @@ def check(
     *,
     examples: int = 200,
     options: Mapping[str, Any] | None = None,
+    bind: Mapping[str, str] | None = None,
     strict: bool = False,
 ) -> Report:
     """Check a function against a contract, property by property.
 
-    The function is called with the contract's tensors by position and its options by keyword. It may return a tensor or
-    an object with a `.loss`. Options that it does not take stay at the contract's defaults.
+    Its parameters are bound to the contract's tensors and options by their names, also by what the field calls them,
+    and by their position where names say nothing. It may return a tensor, a tuple that begins with one, an object with
+    a `.loss` or a dict with a `"loss"`. Options that it does not take stay at the contract's defaults.
 
     Arguments:
         function: any implementation.
         contract: a contract, or the name of one of this package, such as "ppo".
         examples: the number of inputs for each property; twice as many for the options.
         options: fixed values of options, for a function that hard-codes or supports no others.
+        bind: parameters of the function with the tensor or option that each is, such as ``{"pi": "logps"}``.
         strict: also require what our own kernels guarantee: fp64 to its own precision rather than to that of fp32,
             half precision computed in fp32, and large finite numbers where the exact result leaves the range, not ±inf.
 
     Returns: a report. Faults of the function are part of it and are never raised.
 
-    Raises: ValueError for an unknown contract or option, an invalid value of an option, or fewer than one example.
+    Raises: ValueError for an unknown contract, option or parameter, an invalid value of an option, or fewer than one
+        example.
     """
     bound = contract if isinstance(contract, Contract) else contract_named(contract)
     held = checked_options(bound, options or {})
@@ -47,9 +52,9 @@ def check(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            subject = read(function, bound, held, strict=strict)
+            subject = read(function, bound, held, strict=strict, bound=bind)
         except Violation as violation:
-            subject = Subject(function, bound, held)
+            subject = Subject(function, bound, held, Binding(in_order=bound.by_position))
             found = unreadable(subject, violation, bound.properties)
         else:
             found = run(subject, bound.properties, examples)

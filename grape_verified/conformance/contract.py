@@ -156,6 +156,11 @@ class Contract:
         """Whether it returns one number rather than one for each token, pair or position."""
         return self.result is number
 
+    @property
+    def by_position(self) -> tuple[str, ...]:
+        """The tensors that are passed by position."""
+        return tuple(tensor for tensor in self.tensors if tensor not in self.by_keyword)
+
     def shape_of_result(self, case: Case) -> tuple[int, ...]:
         """The shape of what the function returns, several outputs stacked last."""
         return (*self.result(case), len(self.outputs)) if self.outputs else self.result(case)

@@ -50,7 +50,7 @@ def _number(x: Any, dtype: torch.dtype) -> str:
 
 
 def _call(subject: Subject, case: Case, name: str, cut: int | None) -> str:
-    contract, asked = subject.contract, subject.contract.passed_by_keyword(case.options)
+    contract, binding = subject.contract, subject.binding
     options = [f"{option}={value!r}" for option, value in subject.keywords(case).items()]
 
     def part_of(tensor: str, side: int) -> str:
@@ -60,8 +60,8 @@ def _call(subject: Subject, case: Case, name: str, cut: int | None) -> str:
         return f"{tensor}[:{at}]" if side == 0 else f"{tensor}[{at}:]"
 
     def call(side: int) -> str:
-        by_position = [part_of(tensor, side) for tensor in contract.tensors if tensor not in contract.by_keyword]
-        by_keyword = [f"{tensor}={part_of(tensor, side)}" for tensor in asked]
+        by_position = [part_of(tensor, side) for tensor in binding.in_order]
+        by_keyword = [f"{binding.parameter(name)}={part_of(name, side)}" for name in subject.by_keyword(case)]
         called = f"{name}({', '.join([*by_position, *by_keyword, *options])})"
         return f"torch.stack({called}, -1)" if contract.outputs else f"{called}{subject.accessor}"
 

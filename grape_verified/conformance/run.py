@@ -197,7 +197,7 @@ def _quietly(examples: int) -> Any:
 
 def signature(subject: Subject) -> Finding:
     """Which forms of tensors the function takes, and for which of them it returns a wrong value."""
-    sentences, tried = ["It can be called with the contract's tensors."], len(subject.contract.variants)
+    sentences, tried = [*_called(subject)], len(subject.contract.variants)
     only = _what_is_common(subject.variants) if len(subject.variants) < tried else ""
     if only:
         sentences.append(f"Only with {only}.")
@@ -210,6 +210,17 @@ def signature(subject: Subject) -> Finding:
     text = " ".join(sentences + departures)
     found = tuple(Departure(sentence, "robustness") for sentence in departures)
     return Finding("signature", status, text, tried, "robustness", found)
+
+
+def _called(subject: Subject) -> Iterator[str]:
+    """How the function is called, where its names are others, and what is left at its own defaults."""
+    theirs: dict[str, list[str]] = {}
+    for ours, name in subject.binding.parameters.items():
+        theirs.setdefault(name, []).append(ours)
+    renamed = [f"{name} is {' and '.join(ours)}" for name, ours in theirs.items() if ours != [name]]
+    yield "It can be called with the contract's tensors" + (f": {', '.join(renamed)}." if renamed else ".")
+    if subject.binding.left:
+        yield f"Left at their own defaults: {', '.join(subject.binding.left)}."
 
 
 def _other_defaults(subject: Subject) -> list[str]:

@@ -31,7 +31,7 @@ OPTIONS, NOISE = 12, ROWS * COLUMNS
 class Variant:
     """One of the forms that a contract allows for tensors."""
 
-    mask: str = "bool"  # or "float", in the dtype of the other tensors
+    mask: str = "bool"  # or "float", in the dtype of the other tensors, or "int"
     advantages: str = "per token"  # or "per sequence"
 
 
@@ -176,7 +176,7 @@ def mask_tensor(plan: Blueprint) -> Tensor:
         counted[:] = False
     elif not counted.any():
         counted[0, 0] = True
-    return counted if plan.variant.mask == "bool" else counted.to(plan.dtype)
+    return counted.to({"bool": torch.bool, "int": torch.int64}.get(plan.variant.mask, plan.dtype))
 
 
 def _counted(drawn: bytes, columns: int) -> list[bool]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import inspect
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from grape_verified.conformance.binding import Binding, NotBound, bind
 from grape_verified.conformance.oracle import Arithmetic
 from grape_verified.conformance.strategies import Case, Variant
 
@@ -76,6 +77,7 @@ class Subject:
 
     Arguments:
         held: the options with a fixed value.
+        binding: which of its parameters is which tensor or option.
         offered: the options that it takes; the others stay at the contract's defaults.
         defaults: its own defaults of the options that have one.
         takes: which of the contract's forced options it takes.
@@ -90,6 +92,7 @@ class Subject:
     function: Callable[..., Any]
     contract: Contract
     held: Mapping[str, Any] = field(default_factory=dict)
+    binding: Binding = field(default_factory=Binding)
     offered: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     takes: tuple[str, ...] = ()
@@ -103,7 +106,7 @@ class Subject:
     def keywords(self, case: Case) -> dict[str, Any]:
         """The options to pass: those that it takes whose value is not its own default, and the forced ones."""
         chosen = {
-            name: case.options[name]
+            self.binding.parameter(name): case.options[name]
             for name in self.offered
             if name not in self.defaults or not _same(self.defaults[name], case.options[name])
         }
@@ -128,19 +131,26 @@ class Subject:
         return Outcome(value, dict(zip(self.contract.wrt, gradients, strict=True)))
 
     def call(self, case: Case, tensors: Mapping[str, Tensor]) -> Tensor:
-        """The tensor that the function returns, or the one in its `.loss`; several tensors are stacked last."""
+        """The tensor that the function returns, alone or among others; several outputs are stacked last."""
         return self._tensor_in(self._returned(case, tensors), case)
 
     def accessor_of(self, case: Case) -> str:
-        """The attribute of the function's result that holds the tensor, or nothing."""
+        """How to get from the function's result to the tensor, or nothing."""
         returned = self._returned(case, case.tensors)
-        return ".loss" if not self.contract.outputs and self._tensor_in(returned, case) is not returned else ""
+        self._tensor_in(returned, case)
+        return "" if self.contract.outputs else _inside(returned)[1]
+
+    def by_keyword(self, case: Case) -> list[str]:
+        """The tensors that are passed by keyword: out of its own order, asked for by options, and always required."""
+        out_of_order = [name for name in self.contract.by_position if name not in self.binding.in_order]
+        asked = self.contract.passed_by_keyword(case.options)
+        always = [name for name in self.binding.always if name not in asked]
+        return [*out_of_order, *asked, *always]
 
     def _returned(self, case: Case, tensors: Mapping[str, Tensor]) -> Any:
         """The unprocessed result of the function."""
-        asked = self.contract.passed_by_keyword(case.options)
-        by_keyword = {name: tensors[name] for name in asked}
-        by_position = [tensors[name] for name in self.contract.tensors if name not in self.contract.by_keyword]
+        by_keyword = {self.binding.parameter(name): tensors[name] for name in self.by_keyword(case)}
+        by_position = [tensors[name] for name in self.binding.in_order]
         try:
             return self.function(*by_position, **by_keyword, **self.keywords(case))
         except Violation:
@@ -151,13 +161,13 @@ class Subject:
     def _tensor_in(self, returned: Any, case: Case) -> Tensor:
         """The tensor in the result, checked against the kind and shape that the contract gives."""
         try:
-            value = self._stacked(returned, case) if self.contract.outputs else getattr(returned, "loss", returned)
+            value = self._stacked(returned, case) if self.contract.outputs else _inside(returned)[0]
         except Violation:
             raise
         except (Exception, SystemExit) as error:
             raise Violation(f"raised {_describe(error)}", case) from error
         if not isinstance(value, Tensor):
-            raise Violation(f"returned {_kind(value)}, expected a tensor or an object with a .loss that is one", case)
+            raise Violation(f"returned {_kind(returned)}, expected {EXPECTED}", case)
         expected = self.contract.shape_of_result(case)
         if tuple(value.shape) != expected:
             raise Violation(f"returned a tensor of shape {tuple(value.shape)}, expected {expected}", case)
@@ -177,63 +187,127 @@ class Subject:
         return torch.stack(list(returned), -1)
 
 
+#: What a function may return.
+EXPECTED = 'a tensor, or a tuple, an object with a .loss or a dict with a "loss" that has one first'
+
+
+def _inside(returned: Any) -> tuple[Any, str]:
+    """What is meant by a result, and how to get there: the first of several, what is called loss, or the result."""
+    if isinstance(returned, tuple | list) and returned and not hasattr(returned, "loss"):
+        return returned[0], "[0]"
+    if isinstance(returned, Mapping) and "loss" in returned:
+        return returned["loss"], '["loss"]'
+    if not isinstance(returned, Tensor) and hasattr(returned, "loss"):
+        return returned.loss, ".loss"
+    return returned, ""
+
+
 # -- how to call it ---------------------------------------------------------------------------------------------------
 
 
-def read(function: Callable[..., Any], contract: Contract, held: Mapping[str, Any], *, strict: bool = False) -> Subject:
+def read(
+    function: Callable[..., Any],
+    contract: Contract,
+    held: Mapping[str, Any],
+    *,
+    strict: bool = False,
+    bound: Mapping[str, str] | None = None,
+) -> Subject:
     """How to call a function, determined by calling it once with each form of tensors that the contract allows.
 
     One form is enough: forms that it refuses are not tried again. Neither are forms that it gets wrong while it gets
-    another right, but the subject records them.
+    another right, but the subject records them. Masks of integers are tried where no other form is taken.
 
     Raises: Violation where the function cannot be called with the contract's tensors.
     """
-    subject = replace(by_signature(function, contract, held), strict=strict)
-    accessor, right, called, refusals = "", [], [], []
-    for variant in contract.variants:
-        case = contract.probe(held, variant)
+    subject = replace(by_signature(function, contract, held, bound), strict=strict)
+    found = _tried(subject, contract.variants)
+    if "mask" in contract.tensors and not found.called:
+        found = found.extended(_tried(subject, dict.fromkeys(replace(one, mask="int") for one in contract.variants)))
+    if not found.called:
+        raise found.refusals[0]
+    variants = tuple(found.right or found.called)
+    misread = tuple(variant for variant in found.called if variant not in variants)
+    return replace(subject, variants=variants, misread=misread, accessor=found.called[variants[0]])
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """Forms of tensors: those that a function takes, each with the way to the tensor in its result; those right."""
+
+    called: Mapping[Variant, str]
+    right: Sequence[Variant]
+    refusals: Sequence[Violation]
+
+    def extended(self, other: _Tried) -> _Tried:
+        """The same with other forms."""
+        return _Tried({**self.called, **other.called}, (*self.right, *other.right), (*self.refusals, *other.refusals))
+
+
+def _tried(subject: Subject, variants: Iterable[Variant]) -> _Tried:
+    """Call a function once with each form."""
+    called, right, refusals = dict[Variant, str](), list[Variant](), list[Violation]()
+    for variant in variants:
+        case = subject.contract.probe(subject.held, variant)
         try:
-            accessor = subject.accessor_of(case)
-            called.append(variant)
+            called[variant] = subject.accessor_of(case)
             if _is_right(subject, case):
                 right.append(variant)
         except Violation as violation:
             refusals.append(violation)
-    if not called:
-        raise refusals[0]
-    variants = tuple(right or called)
-    misread = tuple(variant for variant in called if variant not in variants)
-    return replace(subject, variants=variants, misread=misread, accessor=accessor)
+    return _Tried(called, right, refusals)
 
 
-def by_signature(function: Callable[..., Any], contract: Contract, held: Mapping[str, Any]) -> Subject:
+def by_signature(
+    function: Callable[..., Any],
+    contract: Contract,
+    held: Mapping[str, Any],
+    bound: Mapping[str, str] | None = None,
+) -> Subject:
     """How to call a function according to its signature, without calling it.
 
     Raises: Violation where it cannot be called with the contract's tensors.
     """
-    positional = [tensor for tensor in contract.tensors if tensor not in contract.by_keyword]
+    positional = contract.by_position
     call = f"{name_of(function)}({', '.join(positional)})"
     if not callable(function):
         raise Violation(f"got {type(function).__name__}, expected a function to be called as {call}")
     try:
         signature = inspect.signature(function.forward if isinstance(function, torch.nn.Module) else function)
     except (TypeError, ValueError):  # a builtin without a readable signature
-        return Subject(function, contract, held)
-    taken = {name for name in (*contract.options, *contract.by_keyword) if _takes(signature, name)}
-    lost = {option for tensor, option in contract.by_keyword.items() if tensor not in taken}
-    offered = tuple(name for name in contract.options if name in taken and name not in lost)
-    required = [tensor for tensor, option in contract.by_keyword.items() if not option]
+        return Subject(function, contract, held, Binding(in_order=positional))
     try:
-        signature.bind(*positional, **dict.fromkeys((*offered, *required)))
+        binding = bind(signature, contract, bound or {})
+    except NotBound as failure:
+        raise Violation(f"it cannot be called as {call}: {failure}") from None
+    lost = {option for tensor, option in contract.by_keyword.items() if not binding.takes(tensor)}
+    offered = tuple(name for name in contract.options if binding.takes(name) and name not in lost)
+    subject = Subject(function, _with_tied(contract, binding), held, binding, offered)
+    required = [tensor for tensor, option in contract.by_keyword.items() if not option]
+    missing = [tensor for tensor in positional if tensor not in binding.in_order]
+    keywords = {binding.parameter(name) for name in (*missing, *required, *binding.always, *offered)}
+    try:
+        signature.bind(*binding.in_order, **dict.fromkeys(keywords))
     except TypeError as error:
         raise Violation(f"it cannot be called as {call}: {error}") from None
-    defaults = {
-        name: signature.parameters[name].default
-        for name in offered
-        if name in signature.parameters and signature.parameters[name].default is not inspect.Parameter.empty
-    }
+    parameters = {name: signature.parameters.get(binding.parameter(name)) for name in offered}
+    defaults = {name: p.default for name, p in parameters.items() if p and p.default is not inspect.Parameter.empty}
     takes = tuple(name for name in contract.forced_options if _takes(signature, name))
-    return Subject(function, contract, held, offered, defaults, takes)
+    return replace(subject, defaults=defaults, takes=takes)
+
+
+def _with_tied(contract: Contract, binding: Binding) -> Contract:
+    """The contract in which options that one parameter sets have one value."""
+    if not binding.tied:
+        return contract
+    first, *others = binding.tied
+    one = contract.options[first]
+
+    def fit(options: dict[str, Any], varied: Sequence[str]) -> dict[str, Any]:
+        fitting = contract.fit(options, varied)
+        return fitting | dict.fromkeys(others, fitting[first])
+
+    return replace(contract, options={**contract.options, **dict.fromkeys(others, one)}, fit=fit)
 
 
 def _is_right(subject: Subject, case: Case) -> bool:
