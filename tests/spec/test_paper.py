@@ -27,6 +27,7 @@ from grape_spec.language.registry import CLAIMS, DEFINITIONS
 from grape_spec.paper.check import difference, faults_of, formulas_of
 from grape_spec.paper.cursor import Unreadable
 from grape_spec.paper.layout import COLUMN, defined, displayed, inline
+from grape_spec.paper.patterns import signs
 from grape_spec.paper.plain import plain
 from grape_spec.paper.reader import reader_for
 from grape_spec.paper.widths import width
@@ -330,7 +331,7 @@ def test_within_a_sentence_nothing_is_said_below():
         ("kl.log_bound", "bound", ["log x ≤ x - 1"]),
         ("policy.softmax.shift", "", ["πₐ(z + c) = πₐ(z)"]),
         ("grpo.advantage.affine", "unit and origin", ["A_g(a r + b) = A_g(r)", "with ϵ = 0"]),
-        ("ppo.clip.first_order", "slope from above", ["∂⁺ L^CLIP(ρ)/∂ρ|_{ρ = 1} = A"]),
+        ("ppo.clip.first_order", "slope from above", ["(∂⁺ L^CLIP(ρ)/∂ρ)|_{ρ = 1} = A"]),
         ("kl.chain_rule", "one token more", ["Σ_{j=1}^P Σ_{v=1}^{|V|} π_{j,v} dⱼ log((", "    = Σ_{j=1}^P "]),
     ],
 )
@@ -338,6 +339,15 @@ def test_the_terminal_shows_the_same_lines(id, part, lines):
     shown = plain(displayed(statement(id, part))).split("\n")
     assert len(shown) == len(lines)
     assert all(map(str.startswith, shown, lines)), shown
+
+
+@pytest.mark.full("formulas of every entry read back")
+def test_formulas_that_differ_differ_in_the_terminal():
+    shown = {}
+    for entry in ENTRIES.values():
+        for _, expr in formulas_of(entry):
+            shown.setdefault(plain(displayed(expr)), set()).add(tuple(signs(displayed(expr))))
+    assert {text: found for text, found in shown.items() if len(found) > 1} == {}
 
 
 @pytest.mark.parametrize("id", SAMPLE)
@@ -351,6 +361,12 @@ def test_no_command_of_latex_is_left_in_the_terminal(id):
     [
         (r"\frac{a + b}{c}", "(a + b)/c"),
         (r"\frac{1}{1 - p} p", "(1/(1 - p)) p"),
+        (r"\frac{a}{b} c", "(a/b) c"),
+        (r"\frac{1}{n} \sum_{i=1}^{n} x_{i}", "(1/n) Σ_{i=1}ⁿ xᵢ"),
+        (r"\frac{\partial f}{\partial x} y", "(∂f/∂x) y"),
+        (r"\frac{\partial^{2}}{\partial x^{2}} f", "∂²/∂x² f"),
+        (r"\log \frac{p}{q} > \frac{a}{b}", "log(p/q) > a/b"),
+        (r"\neg (x > 0)", "¬ (x > 0)"),
         (r"\sqrt{\frac{a}{b}}", "√(a/b)"),
         (r"x^{n + 1} y_{12}", "x^{n + 1} y₁₂"),
         (r"\begin{cases} a & \text{if } b > 0 \\ 0 & \text{otherwise} \end{cases}", "{ a if b > 0 ; 0 otherwise }"),

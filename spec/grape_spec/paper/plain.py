@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from grape_spec.paper.texts import within_brackets
+
 _SIGN = re.compile(r"\\[A-Za-z]+|\\.|\\\\|[{}^_&]|\s+|[^\\{}^_&\s]")
 
 _NAMES = {
@@ -21,7 +23,10 @@ _UPPER = dict(zip("0123456789+-nkKTNi", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿᵏ
 _LOWER = dict(zip("0123456789aehijklmnoprstuvx", "₀₁₂₃₄₅₆₇₈₉ₐₑₕᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓ", strict=True))
 _MARKS = {r"\bar": "\u0304", r"\overline": "\u0304", r"\hat": "\u0302", r"\tilde": "\u0303"}
 #: What may follow a fraction without joining what is below its line.
-_AFTER_A_FRACTION = {"", "}", ")", "+", "-", "=", ",", "&", r"\\", r"\right", r"\le", r"\ge"}
+_AFTER_A_FRACTION = {
+    "", "}", ")", "+", "-", "=", ",", "&", "<", ">", "\u200b", r"\\", r"\right", r"\le", r"\ge", r"\ne", r"\implies",
+    r"\iff", r"\end",
+}  # fmt: skip
 _BREAK = re.compile(r"\\\\\[\dpt\]")
 
 
@@ -64,7 +69,7 @@ class _Plain:
         if sign == r"\frac":
             return self.fraction()
         if sign == r"\log" and r"\frac" in self.signs[self.place : self.place + 2]:
-            return f"log({self.argument()})"
+            return f"log{_bracketed(self.argument())}"
         if sign == r"\binom":
             return f"binom({self.argument()}, {self.argument()})"
         if sign == r"\sqrt":
@@ -81,24 +86,10 @@ class _Plain:
 
     def fraction(self) -> str:
         above, below = self.argument().strip(), self.argument().strip()
-        if above.startswith("∂"):
-            return f"{above}/{below}"
-        text = f"{_tight(above)}/{_tight(below)}"
+        operator = re.fullmatch(r"∂[⁺⁻⁰-⁹²³]*", above)
+        text = f"{above}/{below}" if above.startswith("∂") else f"{_tight(above)}/{_tight(below)}"
         after = next((sign for sign in self.signs[self.place :] if not sign.isspace()), "")
-        ambiguous = "(" in _tight(below) and after not in (
-            "",
-            "}",
-            ")",
-            "+",
-            "-",
-            "=",
-            ",",
-            "&",
-            r"\right",
-            r"\le",
-            r"\ge",
-        )
-        return f"({text})" if ambiguous else text
+        return text if operator or after in _AFTER_A_FRACTION else f"({text})"
 
     def group(self) -> str:
         text = self.until(lambda sign: sign == "}")
@@ -123,6 +114,11 @@ class _Plain:
     def environment(self, sign: str) -> str:
         self.argument()
         return "{ " if sign == r"\begin" else " }"
+
+
+def _bracketed(text: str) -> str:
+    """In brackets, if it is not in brackets as a whole already."""
+    return text if within_brackets(text) is not None else f"({text})"
 
 
 def _as_word(found: re.Match[str]) -> str:
