@@ -137,7 +137,7 @@ def _definitions(definitions: Sequence[dict[str, Any]]) -> Iterator[str]:
 def _assumptions(shown: dict[str, Any], record: ClaimRecord | None) -> Iterator[str]:
     """Where the conditions stand, and which conditions and domains the proof needs."""
     stated = any(part["assuming_latex"] for part in shown["parts"])
-    where = "Those below the formulas, and" if stated else "None beyond"
+    where = "Those stated below the formulas, and" if stated else "None beyond"
     yield f"{where} the domains of the symbols."
     conditions = [(part.name, c) for part in record.parts for c in part.conditions] if record else []
     if conditions:

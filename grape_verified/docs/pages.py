@@ -173,8 +173,8 @@ def graph_page(drawing: str, ledger: Ledger) -> str:
     """The graph of claims and their uses."""
     intro = (
         "Each box is a claim, and each line leads from a claim to one that uses it. *Fully proved* means that the "
-        "claim and everything it depends on are proved. The signs at the end of a box are about Coq and about the "
-        "kernels that implement the claim; [Trust](trust.md) explains the words. Colours and signs are computed "
+        "claim and everything it depends on are proved. The signs at the end of a box are the verdicts of Coq and on "
+        "the kernels that implement the claim; [Trust](trust.md) explains the words. Colours and signs are computed "
         f"from the ledger. {recorded(ledger)}"
     )
     box = f'<div class="claim-graph-box" markdown="0" tabindex="0" role="region" aria-label="Graph">\n{drawing}</div>'

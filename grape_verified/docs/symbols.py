@@ -128,8 +128,8 @@ def index_page() -> str:
     sections = [
         "# Index of symbols",
         "What every letter stands for, in the definitions and claims of this site. Letters are few, so most have "
-        "several meanings; the table of symbols on the page of a claim says which it has there. A linked name is that "
-        "of a definition, any other that of a symbol. [Notation](../notation.md) explains how formulas are written.",
+        "several meanings; the table of symbols on the page of a claim gives the one used there. Linked names are "
+        "definitions, all others symbols. [Notation](../notation.md) explains how formulas are written.",
     ]
     for letter in sorted(by_letter, key=_order):
         rows = [(f"${m.latex}$", m.name, m.text, m.domain, m.places) for m in by_letter[letter]]
