@@ -120,11 +120,20 @@ KNOWN = {
     "definitions/rejection": {("T", "left"), ("per_token", "x")},
     # Best of n has N samples, a batch N tokens; acceptance speaks of a response w, the loss of a weight w_i.
     "chapters/rejection": {("aggregation.token_count", "samples"), ("sequence_weight", "w")},
-    # The k-th token ahead, and the derivative in the k-th logit.
-    "chapters/advantage": {("k", "step")},
+    # The k-th token ahead, and the derivative in the k-th logit. Kronecker's delta has two indices, a residual one.
+    "chapters/advantage": {("k", "step"), ("KroneckerDelta", "advantage.residual"), ("KroneckerDelta", "residual_at")},
+    # Kronecker's delta has two indices, the bound on the divergence none.
+    "definitions/trpo": {("KroneckerDelta", "max_kl")},
+    "chapters/trpo": {("KroneckerDelta", "max_kl")},
+    # e_t is 1 at the last token, and e has an exponent.
+    "definitions/ppo": {("exp", "last")},
     # A distribution p of the data, and the probability p_t of token t.
     "chapters/sft": {("p", "token_prob")},
 }
+
+
+#: Glyphs of the language itself.
+OWN = {sp.KroneckerDelta: r"\delta", sp.exp: "e"}
 
 
 def glyph(tex):
@@ -161,7 +170,8 @@ def in_formulas(formulas):
     nodes += [part for node in nodes if isinstance(node, sp.Indexed) for part in node.base.args]
     found = defined(node.definition.id for node in nodes if isinstance(node, Apply))
     things = {thing for node in nodes for thing in (node, node.func) if thing in DECLARATIONS}
-    return found | listed(map(render.symbol_as_dict, things))
+    own = {kind.__name__: tex for kind, tex in OWN.items() if any(isinstance(node, kind) for node in nodes)}
+    return found | own | listed(map(render.symbol_as_dict, things))
 
 
 def defined(ids):
@@ -218,6 +228,7 @@ def test_what_is_said_to_be_one_quantity_or_left_exists():
     names = {name for groups in SAME.values() for group in groups for name in group}
     names |= {name for pairs in KNOWN.values() for pair in pairs for name in pair}
     known = listed(map(render.symbol_as_dict, DECLARATIONS)) | defined(DEFINITIONS)
+    known |= {kind.__name__: tex for kind, tex in OWN.items()}
     assert names <= known.keys()
     assert KNOWN.keys() <= PAGES.keys()
     for group in (group for groups in SAME.values() for group in groups):
