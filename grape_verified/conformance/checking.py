@@ -9,6 +9,7 @@ from typing import Any
 from grape_verified.conformance.binding import Binding
 from grape_verified.conformance.contract import Contract
 from grape_verified.conformance.contracts import CONTRACTS
+from grape_verified.conformance.guard import guarded
 from grape_verified.conformance.oracle import EXACT
 from grape_verified.conformance.report import Report
 from grape_verified.conformance.run import run, unreadable
@@ -49,7 +50,7 @@ def check(
     held = checked_options(bound, options or {})
     if examples < 1:
         raise ValueError(f"examples: got {examples}, expected at least 1")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), guarded():
         warnings.simplefilter("ignore")
         try:
             subject = read(function, bound, held, strict=strict, bound=bind)

@@ -264,9 +264,11 @@ def empty_batch(subject: Subject, case: Case) -> None:
 
 
 def inputs_untouched(subject: Subject, case: Case) -> None:
-    """Neither the function nor its backward pass modifies the arguments."""
+    """Neither the function nor its backward pass modifies the arguments, nor global state."""
     tensors = {name: tensor.clone() for name, tensor in case.tensors.items()}
     subject.call(case, tensors)
+    if subject.changes:
+        raise Violation(f"the function changes {' and '.join(sorted(subject.changes))}", case)
     _unchanged(case, tensors, "the function")
     leaves = [tensors[name].requires_grad_() for name in subject.contract.wrt]
     result = subject.call(case, tensors)
@@ -380,7 +382,7 @@ _TABLE = (
         value_and_gradient,
     ),
     Property("permutation", "The order of the batch does not matter.", _ORDINARY, permutation),
-    Property("inputs", "The arguments are not modified.", _ORDINARY, inputs_untouched),
+    Property("inputs", "Neither the arguments nor global state are modified.", _ORDINARY, inputs_untouched),
     Property(
         "constants",
         "No gradient reaches what the spec holds constant, detached or not.",

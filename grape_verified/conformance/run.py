@@ -47,6 +47,8 @@ def run(subject: Subject, names: Sequence[str], examples: int) -> tuple[Finding,
 
 def _blocks(finding: Finding) -> str:
     """Why nothing is tried after a finding; an error that needs more than a plain input stops nothing else."""
+    if "TookTooLong" in finding.text:
+        return "the function takes too long"
     if finding.status != "failed" or finding.name not in BLOCKS:
         return ""
     raised = finding.text.startswith("raised ")
@@ -85,6 +87,8 @@ def run_property(subject: Subject, prop: Property, examples: int) -> Finding:
             break
         words = beside_plain(subject, violation.case) if violation.case is not None else frozenset()
         found.append((violation, words))
+        if violation.took_too_long:
+            break
         if region := needed(violation, words):
             leave_out.append(region)
         else:
@@ -175,6 +179,8 @@ class _Search:
             if violation.kind in self.kinds:
                 return
             self.last = violation
+            if violation.took_too_long:
+                raise _Enough from violation
             raise
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from grape_verified.conformance import guard
 from grape_verified.conformance.binding import Binding, NotBound, bind
 from grape_verified.conformance.oracle import Arithmetic
 from grape_verified.conformance.strategies import Case, Variant
@@ -53,6 +54,11 @@ class Violation(Exception):
         return "raised " in self.sentence
 
     @property
+    def took_too_long(self) -> bool:
+        """Whether the function was stopped."""
+        return isinstance(self.__cause__, guard.TookTooLong)
+
+    @property
     def kind(self) -> str:
         """What went wrong in a word, so that another kind of it can be looked for."""
         what = "gradient" if "gradient" in self.sentence else "value"
@@ -87,6 +93,7 @@ class Subject:
         strict: whether to require what this package's own kernels guarantee.
         dropped: what inputs have on which the function raises an error; they are not tried again.
         undefined: counts the numbers that were not compared, as the spec gives them no value.
+        changes: the global state that it changed, in words.
     """
 
     function: Callable[..., Any]
@@ -102,6 +109,7 @@ class Subject:
     strict: bool = False
     dropped: tuple[frozenset[str], ...] = ()
     undefined: Counter[str] = field(default_factory=Counter, compare=False)
+    changes: set[str] = field(default_factory=set, compare=False)
 
     def keywords(self, case: Case) -> dict[str, Any]:
         """The options to pass: those that it takes whose value is not its own default, and the forced ones."""
@@ -151,8 +159,9 @@ class Subject:
         """The unprocessed result of the function."""
         by_keyword = {self.binding.parameter(name): tensors[name] for name in self.by_keyword(case)}
         by_position = [tensors[name] for name in self.binding.in_order]
+        keywords = self.keywords(case)
         try:
-            return self.function(*by_position, **by_keyword, **self.keywords(case))
+            return guard.call(lambda: self.function(*by_position, **by_keyword, **keywords), self.changes)
         except Violation:
             raise
         except (Exception, SystemExit) as error:

@@ -1,0 +1,105 @@
+"""A function under check cannot end the process, hang for ever, or leave global state changed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+import grape_verified
+from grape_verified.conformance import check, guard
+
+
+def right(logps, old_logps, advantages, mask):
+    return grape_verified.ppo_loss(logps, old_logps, advantages, mask).loss
+
+
+def beside(action):
+    """PPO that does something else, too."""
+
+    def stranger(logps, old_logps, advantages, mask):
+        action()
+        return right(logps, old_logps, advantages, mask)
+
+    return stranger
+
+
+def state():
+    return (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled(), torch.initial_seed())
+
+
+@pytest.mark.parametrize(
+    ("action", "words"),
+    [
+        (lambda: torch.set_default_dtype(torch.float64), "the default dtype from torch.float32 to torch.float64"),
+        (lambda: torch.set_num_threads(7), "the number of threads from "),
+        (lambda: torch.manual_seed(1234), "the seed from "),
+    ],
+)
+def test_global_state_is_as_before_and_the_change_is_said(action, words):
+    before, numbers = state(), torch.get_rng_state()
+    report = check(beside(action), "ppo", examples=10)
+    assert state() == before
+    assert torch.equal(torch.get_rng_state(), numbers)
+    assert report.failed == ("inputs",)
+    assert report.finding("inputs").text.startswith(f"the function changes {words}")
+    assert report.formula == "right"
+
+
+def test_gradients_are_computed_again_after_a_function_that_turned_them_off():
+    def stranger(logps, old_logps, advantages, mask):
+        loss = right(logps, old_logps, advantages, mask)
+        torch.set_grad_enabled(False)
+        return loss
+
+    report = check(stranger, "ppo", examples=10)
+    assert torch.is_grad_enabled()
+    assert report.failed == ("inputs",)
+    assert "whether gradients are computed from True to False" in report.finding("inputs").text
+
+
+def test_an_exit_past_python_is_a_finding():
+    leave = os._exit
+    report = check(beside(lambda: os._exit(0)), "ppo", examples=5)
+    assert os._exit is leave
+    assert report.finding("signature").text == "raised SystemExit: os._exit(0)"
+
+
+def test_a_child_that_is_forked_within_ends():
+    def forks():
+        child = os.fork()
+        if not child:
+            os._exit(3)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+
+    assert check(beside(forks), "ppo", examples=2).accepted
+
+
+def test_what_hangs_is_stopped_and_named(monkeypatch):
+    monkeypatch.setattr(guard, "LIMIT", 2.0)
+    asleep = {"calls": 0}
+
+    def sometimes():
+        asleep["calls"] += 1
+        if asleep["calls"] > 20:
+            time.sleep(30)
+
+    before, start = signal.getsignal(signal.SIGALRM), time.monotonic()
+    report = check(beside(sometimes), "ppo", examples=20)
+    assert time.monotonic() - start < 25
+    assert signal.getsignal(signal.SIGALRM) is before
+    (name,) = report.failed
+    assert report.finding(name).text == "raised TookTooLong: a call took more than 2 seconds"
+    after = report.properties[[finding.name for finding in report.properties].index(name) + 1 :]
+    assert {finding.text for finding in after} == {"the function takes too long"}
+
+
+def test_the_command_says_that_a_function_exits(tmp_path):
+    (tmp_path / "leaver.py").write_text("import os\n\ndef f(logps, old_logps, advantages, mask):\n    os._exit(0)\n")
+    command = [sys.executable, "-m", "grape_verified", "check", "leaver:f", "--as", "ppo", "--examples", "3"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "raised SystemExit: os._exit(0)" in run.stdout
