@@ -90,7 +90,7 @@ class Reader(Cursor):
         refuse_unbalanced(tex)
         try:
             return self._displayed(tex)
-        except (TypeError, ValueError, IndexError) as failure:  # a wrong number of arguments, a word for a number
+        except (TypeError, ValueError, IndexError, RecursionError) as failure:  # two arguments of three, u = u + 1
             raise Unreadable(str(failure)) from failure
 
     def _displayed(self, tex: str) -> tuple[Any, tuple[Any, ...]]:
