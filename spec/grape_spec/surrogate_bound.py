@@ -135,13 +135,20 @@ largest = symbol(
 )
 
 worth = middle[opening] + largest * opinion[opening, y]
-old_worth = sum_over(second[opening, y] * worth, y)
+
+first_token_value = define(
+    "trpo.first_token_value",
+    "Expected reward after a first token.",
+    (opening, second, middle, opinion, largest),
+    sum_over(second[opening, y] * worth, y),
+    tex=r"U_{{{opening}}}({second})",
+)
 
 two_token_return = define(
     "trpo.two_token_return",
     "Expected reward of a response of two tokens.",
     (p, second, middle, opinion, largest),
-    sum_over(p[opening] * old_worth, opening),
+    sum_over(p[opening] * first_token_value(), opening),
     tex=r"J({p}, {second})",
 )
 
@@ -151,8 +158,8 @@ local_return = define(
     "first tokens of the old policy.",
     (p, q, second, new_second, middle, opinion, largest),
     two_token_return()
-    + sum_over(q[opening] * (old_worth - two_token_return()), opening)
-    + sum_over(p[opening] * sum_over(new_second[opening, y] * (worth - old_worth), y), opening),
+    + sum_over(q[opening] * (first_token_value() - two_token_return()), opening)
+    + sum_over(p[opening] * sum_over(new_second[opening, y] * (worth - first_token_value()), y), opening),
     tex=r"L_{{\mathrm{{old}}}}({q}, {new_second})",
     source=SCHULMAN.eq(3),
 )

@@ -130,6 +130,16 @@ def test_the_python_of_every_page_runs(page, folder):
                 assert any(says(comment, line) for line in lines), f"{comment!r} is not what is printed: {lines}"
 
 
+def test_every_symptom_can_be_tried_by_itself(folder):
+    """Who copies one block has not run the blocks above it."""
+    page = next(page for page in PAGES if page.name == "symptoms.md")
+    for block in blocks(page):
+        put(block, folder)
+        if block.language == "python":
+            with redirect_stdout(io.StringIO()):
+                exec(compile(block.text, page.name, "exec"), {"__name__": page.stem})
+
+
 def test_no_block_of_python_is_overlooked():
     for page in PAGES:
         found = [block for block in blocks(page) if block.language == "python"]

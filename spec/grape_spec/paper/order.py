@@ -120,4 +120,6 @@ def _declared_at(expr: sp.Expr) -> int:
 
 
 def ordered(factors: Iterable[sp.Expr]) -> list[sp.Expr]:
-    return sorted(factors, key=lambda f: (not f.is_number, rank(f), f.is_Add, _declared_at(f), _in_words(f)))
+    return sorted(
+        factors, key=lambda f: (not f.is_number, rank(f), f.is_Add, _declared_at(f), isinstance(f, Apply), _in_words(f))
+    )
