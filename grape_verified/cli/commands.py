@@ -6,13 +6,12 @@ import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from time import monotonic
 from types import ModuleType
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated
 
 import typer
 from grape_spec import outside, render
@@ -27,7 +26,6 @@ from grape_spec.coq.certify import (
 from grape_spec.coq.coqtop import CoqMissing
 from grape_spec.language.claims import Claim, Part
 from grape_spec.language.definitions import Definition
-from grape_spec.language.registry import CLAIMS, entry_of, select
 from grape_spec.paper.check import WrongFormula
 from grape_spec.proof.codec import to_json
 from grape_spec.proof.examine import write_queries
@@ -36,30 +34,36 @@ from rich.console import Console
 
 from grape_verified import __version__
 from grape_verified.cli import progress, tables
+from grape_verified.cli.given import (
+    FAILS,
+    HOLDS,
+    as_it_is_now,
+    entry_named,
+    kept_as_they_come,
+    named_claims,
+    read_ledger,
+    refuse,
+    refuse_unwritable,
+    selected,
+    write_ledger,
+    writing,
+)
 from grape_verified.cli.target import WrongCall, imported, output_to_stderr
 from grape_verified.cli.target import binding as parsed_binding
 from grape_verified.cli.target import option as parsed_option
 from grape_verified.conformance import CONTRACTS, contexts, verification
 from grape_verified.conformance import check as check_function
-from grape_verified.conformance.ledger import Ledger, NotALedger, read, write
+from grape_verified.conformance.ledger import Ledger, NotALedger
 from grape_verified.conformance.report import FailOn
 from grape_verified.docs.derivations import BrokenDerivation, as_dict
 from grape_verified.docs.mathematics import BrokenMathematics
 from grape_verified.docs.verdicts import verdicts
-
-T = TypeVar("T")
 
 #: The ledger that `verify` writes, and that `list` and `show` read.
 LEDGER = Path("grape-verified-ledger.json")
 
 #: The default configuration of the documentation.
 MKDOCS = Path("mkdocs.yml")
-
-#: Seconds between two times that what a run has found is written, before it ends.
-KEPT_EVERY = 5.0
-
-#: Exit status: everything holds; something does not; the call was wrong.
-HOLDS, FAILS, WRONG_CALL = 0, 1, 2
 
 app = typer.Typer(
     help="Post-training losses for language models, with machine-checked mathematics.",
@@ -104,28 +108,28 @@ def verify(
     What holds in the ledger is kept if nothing that it depends on has changed. With names, only those claims and the
     kernels that rest on them are run.
     """
-    named = _named(names, modules)
-    chosen = _selected(named)
-    _refuse_unwritable(ledger)
-    earlier = _ledger(ledger)
+    named = named_claims(names, modules)
+    chosen = selected(named)
+    refuse_unwritable(ledger)
+    earlier = read_ledger(ledger)
     claims, kernels = verification.still_valid(earlier)
     if smt2 is not None:
-        with _writing("--smt2", smt2):
+        with writing("--smt2", smt2):
             smt2.mkdir(parents=True, exist_ok=True)
             for claim in chosen:
                 write_queries(claim, smt2)
     wanted = tuple(claim.id for claim in chosen) if modules else tuple(names or ())
 
     def complete(run: Ledger) -> Ledger:
-        now = _as_it_is_now(ledger, earlier)
+        now = as_it_is_now(ledger, earlier)
         return verification.merged(run, *verification.still_valid(now)).with_certificates(now.certificates)
 
     def so_far(found: list[verification.Record]) -> Ledger:
         return complete(verification.recorded(found))
 
-    with _kept_as_they_come(so_far, ledger) as keep:
+    with kept_as_they_come(so_far, ledger) as keep:
         run = progress.verified(wanted, examples, () if fresh else (*claims, *kernels), keep)
-    _write(complete(run), ledger)
+    write_ledger(complete(run), ledger)
     if as_json:
         _print_json(to_json(run))
     else:
@@ -145,25 +149,25 @@ def certify(
 
     Parts whose text has not changed since are not run again.
     """
-    chosen = _selected(_named(names, modules))
-    seen = _ledger(ledger)
-    _refuse_unwritable(ledger)
+    chosen = selected(named_claims(names, modules))
+    seen = read_ledger(ledger)
+    refuse_unwritable(ledger)
     if out is not None:
-        with _writing("--out", out):
+        with writing("--out", out):
             out.mkdir(parents=True, exist_ok=True)
 
     def so_far(found: list[CertificateRecord]) -> Ledger:
-        return _as_it_is_now(ledger, seen).with_certificates(settled(found))
+        return as_it_is_now(ledger, seen).with_certificates(settled(found))
 
     try:
-        with _kept_as_they_come(so_far, ledger) as keep:
+        with kept_as_they_come(so_far, ledger) as keep:
             records = progress.certified(chosen, seen, keep)
     except CoqMissing as missing:
-        _refuse(str(missing))
-    complete = _as_it_is_now(ledger, seen).with_certificates(records)
-    _write(complete, ledger)
+        refuse(str(missing))
+    complete = as_it_is_now(ledger, seen).with_certificates(records)
+    write_ledger(complete, ledger)
     if out is not None:
-        with _writing("--out", out):
+        with writing("--out", out):
             write_subjects(theorems_of(complete.certificates), out)
     if as_json:
         _print_json(to_json(records))
@@ -175,7 +179,7 @@ def certify(
 @app.command(name="list")
 def list_claims(names: Names = None, modules: From = None, as_json: Json = False, ledger: LedgerPath = LEDGER) -> None:
     """List claims with their status in the ledger: proved, certified by Coq, measured on kernels, or not run."""
-    chosen, seen = _selected(_named(names, modules)), _ledger(ledger)
+    chosen, seen = selected(named_claims(names, modules)), read_ledger(ledger)
     rows = [(claim, verdicts(claim, seen)) for claim in chosen]
     if as_json:
         _print_json([{"id": claim.id, **found._asdict(), "text": claim.text} for claim, found in rows])
@@ -192,11 +196,11 @@ def show(
     ledger: LedgerPath = LEDGER,
 ) -> None:
     """Show a claim with its proof and evidence, or a definition with what depends on it."""
-    entry = _entry(id, modules)
+    entry = entry_named(id, modules)
     if isinstance(entry, Definition):
         _show_definition(entry, latex=latex, as_json=as_json)
         return
-    seen = _ledger(ledger)
+    seen = read_ledger(ledger)
     if as_json:
         coq = [_in_coq(entry, part, seen) for part in entry.parts]
         found, evidence = verdicts(entry, seen)._asdict(), to_json(seen.by_id.get(entry.id))
@@ -234,7 +238,7 @@ def _show_definition(entry: Definition, *, latex: bool, as_json: bool) -> None:
 @app.command()
 def cite(id: Id, modules: From = None, as_json: Json = False) -> None:
     """Print BibTeX for a claim or definition and for its source."""
-    entry = _entry(id, modules)
+    entry = entry_named(id, modules)
     entries = bibtex(entry, __version__, module=outside.module_of(id))
     if as_json:
         _print_json({"id": id, "bibtex": entries})
@@ -266,7 +270,7 @@ def check(
                     function, contract, examples=examples, options=options, bind=bound, strict=strict
                 )
     except (WrongCall, ValueError) as wrong:
-        _refuse(str(wrong))
+        refuse(str(wrong))
     if as_json:
         _print_json(report.as_dict())
     else:
@@ -284,12 +288,16 @@ def show_contexts(
     try:
         cells = contexts.table(tuple(names or ()), full=full)
     except ValueError as unknown:
-        _refuse(str(unknown))
+        refuse(str(unknown))
     if as_json:
         print(json.dumps([asdict(cell) for cell in cells], ensure_ascii=False))
     else:
         print("\n".join(contexts.lines(cells)))
     raise typer.Exit(FAILS if any(cell.status == "WRONG" for cell in cells) else HOLDS)
+
+
+def _print_json(data: object) -> None:
+    print(json.dumps(data, ensure_ascii=False))
 
 
 # -- the documentation ------------------------------------------------------------------------------------------
@@ -327,7 +335,7 @@ def _errors_in_a_line() -> Iterator[None]:
     try:
         yield
     except NotALedger as wrong:
-        _refuse(f"--ledger: {wrong}")
+        refuse(f"--ledger: {wrong}")
     except (BrokenDerivation, WrongFormula, BrokenMathematics, subprocess.CalledProcessError) as failure:
         print(f"grape-verified: {failure}", file=sys.stderr)
         raise typer.Exit(FAILS) from None
@@ -336,122 +344,8 @@ def _errors_in_a_line() -> Iterator[None]:
 def _site(config: Path) -> ModuleType:
     """The module that builds the site; its dependencies come with the extra `docs`."""
     if not config.is_file():
-        _refuse(f"--config: {config} does not exist; the documentation is built from a checkout")
+        refuse(f"--config: {config} does not exist; the documentation is built from a checkout")
     try:
         return importlib.import_module("grape_verified.docs.site")
     except ModuleNotFoundError as missing:
-        _refuse(f"the package {missing.name} is not installed: run pip install 'grape-verified[docs]'")
-
-
-# -- reading the call -------------------------------------------------------------------------------------------
-
-
-def _refuse(message: str) -> NoReturn:
-    print(f"grape-verified: {message}", file=sys.stderr)
-    raise typer.Exit(WRONG_CALL)
-
-
-def _print_json(data: object) -> None:
-    print(json.dumps(data, ensure_ascii=False))
-
-
-@contextmanager
-def _writing(option: str, path: Path) -> Iterator[None]:
-    """Report in one line that what an option names cannot be written."""
-    try:
-        yield
-    except OSError as failure:
-        _refuse(f"{option}: cannot write {path}: {failure.strerror}")
-
-
-def _refuse_unwritable(ledger: Path) -> None:
-    """Fail before the work if the ledger cannot be written."""
-    there = ledger.exists()
-    with _writing("--ledger", ledger):
-        ledger.open("a", encoding="utf-8").close()
-    if not there:
-        ledger.unlink()
-
-
-def _write(found: Ledger, path: Path) -> None:
-    with _writing("--ledger", path):
-        write(found, path)
-
-
-@contextmanager
-def _kept_as_they_come(ledger: Callable[[list[T]], Ledger], path: Path) -> Iterator[Callable[[T], None]]:
-    """Write the ledger with what a run has found so far, every few seconds and where the run ends early."""
-    found: list[T] = []
-    written = monotonic()
-    once = path.exists() and not path.is_file()  # a pipe or a device
-
-    def keep(record: T) -> None:
-        nonlocal written
-        found.append(record)
-        if not once and monotonic() - written >= KEPT_EVERY:
-            with suppress(OSError):  # at the end of the run it is an error
-                write(ledger(found), path)
-            written = monotonic()
-
-    try:
-        yield keep
-    except BaseException:
-        if found:
-            _write(ledger(found), path)
-        raise
-
-
-def _ledger(path: Path) -> Ledger:
-    try:
-        return read(path)
-    except NotALedger as wrong:
-        _refuse(f"--ledger: {wrong}")
-
-
-def _as_it_is_now(path: Path, before: Ledger) -> Ledger:
-    """The ledger with what other runs have written to it since; as it was before where it cannot be read again."""
-    if not path.is_file() or not path.stat().st_size:
-        return before
-    try:
-        return read(path)
-    except NotALedger:
-        return before
-
-
-def _entry(id: str, modules: list[str] | None) -> Claim | Definition:
-    _load(modules)
-    try:
-        return entry_of(id)
-    except KeyError as unknown:
-        _refuse(unknown.args[0])
-
-
-def _selected(names: tuple[str, ...]) -> list[Claim]:
-    try:
-        return select(names)
-    except KeyError as unknown:
-        _refuse(unknown.args[0])
-
-
-def _named(names: list[str] | None, modules: list[str] | None) -> tuple[str, ...]:
-    """The names of a call; without any, the claims of the modules that it loads."""
-    theirs = _load(modules)
-    if names or not modules:
-        return tuple(names or ())
-    claims = tuple(id for id in CLAIMS if id in theirs)
-    return claims or _refuse(f"--from: {', '.join(modules)}: no claim is declared there")
-
-
-def _load(modules: list[str] | None) -> set[str]:
-    """Load the claims of installed packages and of modules, maybe in the current folder; the ids of those modules."""
-    if modules:
-        sys.path.insert(0, str(Path.cwd()))
-    with output_to_stderr():
-        try:
-            outside.load_installed()
-        except outside.CannotLoad as failure:
-            _refuse(str(failure))
-        try:
-            return {id for module in modules or () for id in outside.load(module)}
-        except outside.CannotLoad as failure:
-            _refuse(f"--from: {failure}")
+        refuse(f"the package {missing.name} is not installed: run pip install 'grape-verified[docs]'")
