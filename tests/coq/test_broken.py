@@ -19,7 +19,7 @@ from grape_spec.coq.coqtop import CoqMissing, Session
 from grape_spec.language.registry import claim_of
 from typer.testing import CliRunner
 
-from grape_verified.cli import app, commands, progress
+from grape_verified.cli import app, commands, given, progress
 from grape_verified.conformance import verification
 from grape_verified.conformance.ledger import Ledger, read, write
 from tests.coq.test_certificates import fake
@@ -33,7 +33,7 @@ KILLED, OTHER = "policy.softmax.shift", "policy.softmax.normalised"
 def ledger(tmp_path, monkeypatch):
     """A ledger with a date and a certificate, in the current folder; nothing is added to it while a run goes on."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(commands, "KEPT_EVERY", inf)
+    monkeypatch.setattr(given, "KEPT_EVERY", inf)
     path = tmp_path / "ledger.json"
     kept = CertificateRecord("kl.log_bound", "bound", NOT_CERTIFIED, "planted", 1.0, (), (), "8.16.1", "0", "0")
     write(Ledger(created="2026-01-01T00:00:00+00:00", certificates=(kept,)), path)
@@ -191,7 +191,7 @@ def test_certificates_are_in_the_ledger_before_the_run_ends(compiled, ledger, mo
         return records
 
     monkeypatch.setattr(progress, "certify_claims", one_by_one)
-    monkeypatch.setattr(commands, "KEPT_EVERY", 0.0)
+    monkeypatch.setattr(given, "KEPT_EVERY", 0.0)
     assert call("certify", top, "--ledger", str(ledger))[0] == 0
     alone = {label(top, record.part) for record in records if record.claim == top} - resting
     before = [found for found in seen if not any(name.startswith(base) for name in found)]
