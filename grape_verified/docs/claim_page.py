@@ -10,6 +10,7 @@ from grape_spec import render
 from grape_spec.coq.certify import Theorems, coq_statement_or_reason
 from grape_spec.language.claims import Claim
 from grape_spec.language.registry import CLAIMS, DEFINITIONS
+from grape_spec.language.symbols import declaration, declared_name
 from grape_spec.proof.examine import TRUSTED_BASE, ClaimRecord, PartRecord
 from grape_spec.references import bibtex, plain
 
@@ -22,6 +23,7 @@ from grape_verified.docs.copies import Copy, copies
 from grape_verified.docs.derivations import derivation
 from grape_verified.docs.markdown import (
     address_of,
+    at,
     convention_mark,
     displayed,
     folded,
@@ -193,7 +195,7 @@ def _evidence(ledger: Ledger, record: ClaimRecord | None) -> Iterator[str]:
         if part.second.detail:
             yield f"{part.name}: second route: {part.second.opinion}: {part.second.detail}"
     versions = ", ".join(f"{name} {ledger.versions[name][:12]}" for name in OF_CLAIMS if name in ledger.versions)
-    yield f"Recorded {record.created}, with {versions}. Version of the claim: `{record.hash[:16]}`."
+    yield f"Recorded {at(record.created)}, with {versions}. Version of the claim: `{record.hash[:16]}`."
 
 
 def _evidence_row(part: PartRecord) -> tuple[str, ...]:
@@ -239,13 +241,34 @@ def _wrong(variants: Sequence[dict[str, Any]], record: ClaimRecord | None) -> It
     for variant in variants:
         found = seen.get(variant["text"])
         verdict = NOT_RUN if found is None else "refuted" if found.refuted else "not refuted"
-        where = f" at `{_point(found.witness)}`" if found and found.witness else ""
+        where = f" at {_point(found.witness)}" if found and found.witness else ""
         yield f"**{variant['text']}**: {verdict}{where}"
         yield displayed(variant["latex"])
 
 
+#: The two sides of a statement, in the record of a point at which they differ.
+_SIDES = ("left side", "right side")
+
+
 def _point(witness: dict[str, Any]) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in witness.items())
+    """A point for a reader: symbols as on the page, and both sides of the statement to six digits."""
+    given = (
+        f"${declaration(declared_name(name)).tex}$ = `{_shown(value)}`"
+        for name, value in witness.items()
+        if name not in _SIDES
+    )
+    sides = (f"the {name} is {_rounded(str(witness[name]))}" for name in _SIDES if name in witness)
+    return "; ".join(filter(None, (", ".join(given), ", ".join(sides))))
+
+
+def _shown(value: Any) -> str:
+    return f"[{', '.join(map(_shown, value))}]" if isinstance(value, list) else str(value)
+
+
+def _rounded(ball: str) -> str:
+    """The middle of a ball to six digits; words, such as a reason why there is no value, as they are."""
+    found = re.fullmatch(r"\[?(-?[\d.]+(?:e[-+]?\d+)?)(?: \+/- .*\])?", ball)
+    return f"{float(found[1]):.6g}" if found else ball
 
 
 def _relations(shown: dict[str, Any]) -> str:

@@ -52,7 +52,12 @@ def standing(claim: Claim, ledger: Ledger) -> str:
 
 def recorded(ledger: Ledger) -> str:
     """When the evidence was recorded."""
-    return f"Recorded {ledger.created}." if ledger.created else "The ledger has no run of `verify`."
+    return f"Recorded {at(ledger.created)}." if ledger.created else "The ledger has no run of `verify`."
+
+
+def at(created: str) -> str:
+    """A date and time for a reader, to the minute."""
+    return f"{created[:10]}, {created[11:16]} UTC" if created else "at an unknown time"
 
 
 def displayed(formula: str) -> str:

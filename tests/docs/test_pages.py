@@ -31,7 +31,7 @@ from grape_verified.conformance.ledger import NOT_RUN, STATUSES, KernelRecord, L
 from grape_verified.conformance.subjects import SUBJECTS, subject_of
 from grape_verified.docs import graph, markdown, pages, reference, site, verdicts
 from grape_verified.docs.citation import metadata
-from grape_verified.docs.claim_page import claim_page
+from grape_verified.docs.claim_page import _point, _rounded, claim_page
 from grape_verified.docs.copies import copies
 from grape_verified.docs.equations import SCHEMA
 from tests.test_cli import call
@@ -441,3 +441,12 @@ def test_the_guide_explains_every_key_of_the_ledger(record):
     told = (ROOT / "docs" / "guide" / "reading.md").read_text(encoding="utf-8").split("## The ledger file")[1]
     keys = {field.name for field in fields(record)} | set(getattr(record, "DERIVED", ()))
     assert keys <= set(re.findall(r"`(\w+)`", told.split("## ")[0]))
+
+
+def test_a_witness_is_shown_with_the_symbols_of_the_page_and_in_six_digits():
+    ball = {"left side": "[0.21781913908348006684 +/- 6.67e-22]", "right side": "-1.5"}
+    shown = _point({"clip_low": "1/2", "advantage": "1/4", **ball})
+    assert shown == r"$\varepsilon$ = `1/2`, $A$ = `1/4`; the left side is 0.217819, the right side is -1.5"
+    assert _point({"clip_low": "1/2"}) == r"$\varepsilon$ = `1/2`"
+    assert _rounded("[3.99e-21 +/- 1e-30]") == "3.99e-21"
+    assert _rounded("no value: a division by zero") == "no value: a division by zero"
