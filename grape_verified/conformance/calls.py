@@ -18,7 +18,7 @@ import grape_verified
 from grape_verified.conformance.contract import Contract
 from grape_verified.conformance.contracts import CONTRACTS
 from grape_verified.conformance.strategies import Case, Regime
-from grape_verified.conformance.subject import Subject, by_signature
+from grape_verified.conformance.subject import Subject, by_signature, inside
 
 #: The numbers of inputs that are drawn for each kernel, and tried.
 DRAWN, TRIED = 60, 3
@@ -95,7 +95,7 @@ def calls(name: str) -> tuple[Call, ...]:
 def of_function(function: Callable[..., Any], contract: Contract) -> tuple[Call, ...]:
     """Calls of an implementation of a contract."""
     subject = by_signature(function, contract, {})
-    return tuple(_call_of(subject, case) for case in _largest(contract, subject.offered))
+    return tuple(call_of(subject, case) for case in _largest(contract, subject.offered))
 
 
 def _largest(contract: Contract, offered: Sequence[str]) -> list[Case]:
@@ -120,23 +120,27 @@ def _largest(contract: Contract, offered: Sequence[str]) -> list[Case]:
     return list(reversed(distinct.values()))[:TRIED]
 
 
-def _call_of(subject: Subject, case: Case) -> Call:
-    contract = subject.contract
-    asked = contract.passed_by_keyword(case.options)
-    by_position = [name for name in contract.tensors if name not in contract.by_keyword]
-    fixed = {name: value for name, value in subject.keywords(case).items() if name not in contract.options}
+def call_of(subject: Subject, case: Case) -> Call:
+    """The call of a function on an input."""
+    contract, binding = subject.contract, subject.binding
+    by_keyword, passed = subject.by_keyword(case), subject.keywords(case)
+    chosen = {name: case.options[name] for name in subject.offered if binding.parameter(name) in passed}
+    named = {binding.parameter(name) for name in chosen}
+    fixed = {name: value for name, value in passed.items() if name not in named}
+    read = (*binding.in_order, *by_keyword)
 
     def compute(tensors: Mapping[str, Tensor], **options: Any) -> Tensor:
-        given = {name: tensors[name] for name in asked}
-        returned = subject.function(*(tensors[name] for name in by_position), **given, **options, **fixed)
-        return torch.stack(list(returned), -1) if contract.outputs else getattr(returned, "loss", returned)
+        given = {binding.parameter(name): tensors[name] for name in by_keyword}
+        given |= {binding.parameter(name): value for name, value in options.items()}
+        returned = subject.function(*(tensors[name] for name in binding.in_order), **given, **fixed)
+        return torch.stack(list(returned), -1) if contract.outputs else inside(returned)[0]
 
     return Call(
         contract.name,
         compute,
-        {name: case.tensors[name] for name in (*by_position, *asked)},
-        tuple(name for name in contract.wrt if name in (*by_position, *asked)),
-        {name: value for name, value in subject.keywords(case).items() if name in contract.options},
+        {name: case.tensors[name] for name in read},
+        tuple(name for name in contract.wrt if name in read),
+        chosen,
         contract.shared,
         contract.unmasked,
         {n: tuple(v for v in (o.default, *o.others) if is_number(v)) for n, o in contract.options.items()

@@ -135,9 +135,11 @@ CONTEXTS: tuple[Context, ...] = (
             exempt=dict.fromkeys(("cispo", "cispo_per_token"), "its weights are constants")),
     Context("checkpoint", "Gradient checkpointing, non-reentrant.", ways.checkpointed, _no_gradient),
     Context("checkpoint reentrant", "Gradient checkpointing, reentrant.", ways.checkpointed_reentrant, _no_gradient),
-    Context("upstream 3.5", "A gradient of 3.5 from above.", ways.scaled_upstream, _no_gradient,
-            roundings=8, because="3.5 times a number is rounded"),
-    Context("upstream 0", "A gradient of 0 from above.", ways.no_upstream, _no_gradient),
+    *(
+        Context(f"upstream {factor:g}", f"A gradient of {factor:g} from above.", ways.scaled_upstream(factor),
+                _no_gradient, roundings=8 if factor else 0, because="multiples of a number are rounded")
+        for factor in (3.5, 4.0, 0.0)
+    ),
     Context("upstream expanded", "A gradient from above that is in memory once.", ways.expanded_upstream, _no_gradient),
     Context("two backward passes", "Two backward passes with retain_graph.", ways.two_passes, _no_gradient),
     Context("strided", "Tensors with gaps in memory.", other.reshaped(other.strided), _no_tensor, exempt=_LAYOUT),

@@ -260,8 +260,8 @@ CLIPPING: dict[str, Any] = {"clip_low": (0.1, 0.5, 0.0, 1.0), "clip_high": (0.2,
 EVERY = ("signature", "repeatable", "value", "gradient")
 MASKED = ("options", "masked values", "padding", "partition", "empty batch")
 CONSTANT = ("signature", "repeatable", "value", "options", "masked values", "padding", "empty batch")
-ALL_DIFFERENTIATED = ("permutation", "inputs", "dtype")
-LAST = ("permutation", "inputs", "constants", "dtype")
+ALL_DIFFERENTIATED = ("permutation", "inputs", "contexts", "dtype")
+LAST = ("permutation", "inputs", "contexts", "constants", "dtype")
 
 #: Forms of tensors: masks, and advantages with masks.
 MASKS = (Variant("bool"), Variant("float"))

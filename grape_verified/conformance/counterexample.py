@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from grape_verified.conformance.strategies import Case
-from grape_verified.conformance.subject import Subject, Violation, name_of
+from grape_verified.conformance.subject import Setting, Subject, Violation, name_of
 
 
 def render(subject: Subject, violation: Violation) -> str:
@@ -21,8 +22,9 @@ def render(subject: Subject, violation: Violation) -> str:
     name, imported = _how_to_import(subject.function)
     leaves = subject.contract.wrt
     lines = [f"{tensor} = {literal(value, tensor in leaves)}" for tensor, value in case.tensors.items()]
-    lines += [f"result = {_call(subject, case, name, violation.cut)}"]
-    body = "\n".join([*lines, *_differentiation(violation, leaves)])
+    called = _call(subject, case, name, violation.cut)
+    lines += [*_forms(subject, case, violation.setting), *_result(violation.setting, called, leaves)]
+    body = "\n".join([*lines, *_differentiation(violation, leaves, called)])
     names = ["from math import inf, nan"] if _needs_names(case) else []
     remarks = [f"# {remark}" for remark in violation.remarks or (violation.sentence,)]
     return "\n".join([*names, "import torch", imported, "", body, *remarks, ""])
@@ -68,13 +70,37 @@ def _call(subject: Subject, case: Case, name: str, cut: int | None) -> str:
     return call(0) if cut is None else f"{call(0)} + {call(1)}"
 
 
-def _differentiation(violation: Violation, leaves: tuple[str, ...]) -> list[str]:
+def _forms(subject: Subject, case: Case, setting: Setting | None) -> Iterator[str]:
+    """The lines that give tensors another form in memory, or masks another dtype."""
+    if setting is None:
+        return
+    for name in case.tensors:
+        if setting.mask and name in ("mask", "item_mask"):
+            yield f"{name} = {name}.to({setting.mask})"
+        if setting.tensors and case.tensors[name].ndim and name not in subject.contract.shared:
+            leaf = name in subject.contract.wrt
+            form = setting.tensors.format(name=f"{name}.detach()" if leaf else name)
+            yield f"{name} = {form}{'.requires_grad_()' if leaf else ''}"
+
+
+def _result(setting: Setting | None, called: str, leaves: tuple[str, ...]) -> list[str]:
+    """The lines that call the function."""
+    if setting and setting.call:
+        called = setting.call.format(call=called, leaves=", ".join(leaves))
+    return [setting.around, f"    result = {called}"] if setting and setting.around else [f"result = {called}"]
+
+
+def _differentiation(violation: Violation, leaves: tuple[str, ...], called: str) -> list[str]:
     """The lines that print the gradients if they are wrong, else the value."""
     if not any("gradient" in remark for remark in (*violation.remarks, violation.sentence)):
         return ["print(result.tolist())"]
     upstream = violation.cotangents
     plain = upstream is None or (not upstream.ndim and upstream.item() == 1)
     weights = "" if upstream is None or plain else literal(upstream)
+    if violation.setting and violation.setting.backward:
+        places = ", ".join(str(place) for place in range(len(leaves)))
+        given = {"leaves": ", ".join(leaves), "weights": weights or "None", "call": called, "places": places}
+        return [line.format(**given) for line in violation.setting.backward]
     return [f"result.backward({weights})", *(f"print({leaf}.grad.tolist())" for leaf in leaves)]
 
 

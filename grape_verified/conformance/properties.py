@@ -6,7 +6,7 @@ the spec, the others with itself, so that one error does not fail every property
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -36,6 +36,7 @@ from grape_verified.conformance.strategies import (
     Vocabulary,
 )
 from grape_verified.conformance.subject import Outcome, Subject, Violation
+from grape_verified.conformance.training import COSTLY_FROM, WAYS, Way, in_every_context
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Property:
         not_run: why it cannot be tried on a subject; empty if it can.
         required: whether a function without it is wrong; our own kernels have every property.
         times: the factor on the number of inputs.
+        most: the most inputs that it is tried on.
+        each: what it consists of, if parts of it may fail one by one.
         verdict: what it decides where its inputs are ordinary.
     """
 
@@ -61,6 +64,12 @@ class Property:
     required: bool = True
     times: int = 1
     verdict: Verdict = "robustness"
+    most: int = 10**9
+    each: Sequence[Way] = ()
+
+    def parts(self, examples: int) -> Sequence[Callable[[Subject, Case], None]]:
+        """What is tried on an input, one after the other, given the number of inputs of other properties."""
+        return [way for way in self.each if examples >= COSTLY_FROM or not way.setting.costly] or (self.holds,)
 
 
 # -- against the spec -------------------------------------------------------------------------------------------------
@@ -311,6 +320,9 @@ def constants(subject: Subject, case: Case) -> None:
 
 # -- the table --------------------------------------------------------------------------------------------------------
 
+#: The number of inputs that contexts of training are tried on; each takes about thirty calls.
+CONTEXT_INPUTS = 10
+
 _ORDINARY = Regime()
 _AT_DEFAULTS = Regime(vary_options=False)
 
@@ -383,6 +395,14 @@ _TABLE = (
     ),
     Property("permutation", "The order of the batch does not matter.", _ORDINARY, permutation),
     Property("inputs", "Neither the arguments nor global state are modified.", _ORDINARY, inputs_untouched),
+    Property(
+        "contexts",
+        "In the contexts of training the result is that of a plain call.",
+        Regime((torch.float32,)),
+        in_every_context,
+        most=CONTEXT_INPUTS,
+        each=WAYS,
+    ),
     Property(
         "constants",
         "No gradient reaches what the spec holds constant, detached or not.",

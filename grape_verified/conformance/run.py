@@ -19,6 +19,7 @@ from grape_verified.conformance.subject import Subject, Violation
 
 #: Attempts to make a failing case smaller.
 REDUCTIONS = 300
+COSTLY_REDUCTIONS = 10
 
 #: The most departures that are looked for, of each property.
 MOST = 3
@@ -76,12 +77,12 @@ def run_property(subject: Subject, prop: Property, examples: int) -> Finding:
     reason = prop.not_run(subject)
     if reason:
         return Finding(prop.name, "not run", reason, verdict=prop.verdict)
-    subject = replace(subject, undefined=Counter())
+    subject = replace(subject, undefined=Counter(), refusals={})
     found: list[tuple[Violation, Words]] = []
     leave_out, kinds, tried = list(subject.dropped), set[str](), 0
     while len(found) < MOST:
-        search = _Search(subject, prop, tuple(leave_out), frozenset(kinds))
-        violation = _first(search, examples * prop.times)
+        search = _Search(subject, prop, examples, tuple(leave_out), frozenset(kinds))
+        violation = _first(search)
         tried = tried or search.tried
         if violation is None:
             break
@@ -89,16 +90,21 @@ def run_property(subject: Subject, prop: Property, examples: int) -> Finding:
         found.append((violation, words))
         if violation.took_too_long:
             break
-        if region := needed(violation, words):
+        if violation.setting is None and (region := needed(violation, words)):
             leave_out.append(region)
         else:
             kinds.add(violation.kind)
     every = (_departure(subject, prop, violation) for violation in _different(subject, found))
     departures = sorted(every, key=lambda departure: VERDICTS.index(departure.verdict))
     undefined = subject.undefined["numbers"]
+    status: Literal["failed", "noted"]
     if departures:
-        status: Literal["failed", "noted"] = "failed" if prop.required or subject.strict else "noted"
+        status = "failed" if prop.required or subject.strict else "noted"
         return Finding(prop.name, status, departures[0].text, tried, prop.verdict, tuple(departures), undefined)
+    if subject.refusals:
+        refused = tuple(_departure(subject, prop, violation) for violation in subject.refusals.values())
+        status = "failed" if subject.strict else "noted"
+        return Finding(prop.name, status, refused[0].text, tried, prop.verdict, refused[:MOST], undefined)
     if not tried:
         return Finding(prop.name, "not run", "on all of its inputs the function raises an error", verdict=prop.verdict)
     return Finding(prop.name, "passed", prop.text, tried, prop.verdict, (), undefined)
@@ -112,7 +118,7 @@ def _different(subject: Subject, found: Sequence[tuple[Violation, Words]]) -> It
             yield violation
 
 
-def _first(search: _Search, examples: int) -> Violation | None:
+def _first(search: _Search) -> Violation | None:
     """The smallest violation that a search finds."""
 
     def holds(case: Case) -> None:
@@ -121,7 +127,7 @@ def _first(search: _Search, examples: int) -> Violation | None:
     subject = search.subject
     cases = subject.contract.cases(search.prop.regime, subject.offered, subject.held, subject.variants)
     try:
-        _quietly(examples)(given(case=cases)(holds))()
+        _quietly(search.inputs)(given(case=cases)(holds))()
     except (Violation, _Enough):
         return search.last
     except Flaky:
@@ -140,9 +146,15 @@ def _departure(subject: Subject, prop: Property, violation: Violation) -> Depart
     return Departure(
         f"{where}{violation.sentence}",
         "robustness" if not_ordinary else prop.verdict,
-        shown(beside_plain(subject, case)),
+        _needs(subject, violation, case),
         render(subject, violation),
     )
+
+
+def _needs(subject: Subject, violation: Violation, case: Case) -> tuple[str, ...]:
+    """What an input, or a call, has beside a plain one."""
+    called = (violation.setting.words,) if violation.setting else ()
+    return (*called, *shown(beside_plain(subject, case)))
 
 
 class _Enough(BaseException):
@@ -153,35 +165,47 @@ class _Search:
     """Tries a property case by case, and limits the reduction of a failing case.
 
     Arguments:
+        examples: the number of inputs of a property, which may have a factor or a limit.
         leave_out: regions in which failures were found.
         kinds: kinds of violations that were found on plain inputs.
     """
 
     def __init__(
-        self, subject: Subject, prop: Property, leave_out: tuple[Words, ...] = (), kinds: frozenset[str] = frozenset()
+        self,
+        subject: Subject,
+        prop: Property,
+        examples: int,
+        leave_out: tuple[Words, ...] = (),
+        kinds: frozenset[str] = frozenset(),
     ) -> None:
         self.subject, self.prop, self.leave_out, self.kinds = subject, prop, leave_out, kinds
         self.tried, self.reductions = 0, 0
         self.last = Violation("")
+        self.parts = prop.parts(examples)
+        self.reduced = REDUCTIONS
+        self.inputs = min(examples * prop.times, prop.most)
 
     def attempt(self, case: Case) -> None:
         """Raise `Violation` if the property does not hold."""
         if self.leave_out and lies_in(beside_plain(self.subject, case), self.leave_out):
             return
         failing = self.last.case is not None
-        if failing and self.reductions >= REDUCTIONS:
+        if failing and self.reductions >= self.reduced:
             raise _Enough
         self.tried += not failing
         self.reductions += failing
-        try:
-            self.prop.holds(self.subject, case)
-        except Violation as violation:
-            if violation.kind in self.kinds:
-                return
-            self.last = violation
-            if violation.took_too_long:
-                raise _Enough from violation
-            raise
+        for part in self.parts:
+            try:
+                part(self.subject, case)
+            except Violation as violation:
+                if violation.kind in self.kinds:
+                    continue
+                self.last, self.parts = violation, (part,)  # what is reduced is one failure
+                if violation.took_too_long:
+                    raise _Enough from violation
+                if violation.setting and violation.setting.costly:
+                    self.reduced = COSTLY_REDUCTIONS
+                raise
 
 
 def _quietly(examples: int) -> Any:

@@ -24,6 +24,28 @@ if TYPE_CHECKING:
     from grape_verified.conformance.contract import Contract
 
 
+@dataclass(frozen=True)
+class Setting:
+    """A way of calling a function, other than plainly.
+
+    Arguments:
+        words: how a sentence about it begins.
+        tensors, mask: the expression that gives a tensor its form, with its `{name}`, and the dtype of a mask.
+        around: the line of a `with` statement around the call.
+        call: an expression in place of the `{call}`.
+        backward: lines in place of the backward pass.
+        costly: whether it takes a second, so that it is tried only with many inputs.
+    """
+
+    words: str
+    tensors: str = ""
+    mask: str = ""
+    around: str = ""
+    call: str = ""
+    backward: tuple[str, ...] = ()
+    costly: bool = False
+
+
 class Violation(Exception):
     """A function does not keep a property.
 
@@ -33,6 +55,7 @@ class Violation(Exception):
         cotangents: the vector of the vector-Jacobian product, for a function without reduction.
         remarks: lines for the counterexample, such as the result and what was expected.
         cut: the row at which the batch was split, if the function was called on the halves.
+        setting: the way of calling that it needs; None for a plain call.
     """
 
     def __init__(
@@ -47,6 +70,7 @@ class Violation(Exception):
         super().__init__(sentence)
         self.sentence, self.case, self.cotangents = sentence, case, cotangents
         self.remarks, self.cut = tuple(remarks), cut
+        self.setting: Setting | None = None
 
     @property
     def raised(self) -> bool:
@@ -61,6 +85,8 @@ class Violation(Exception):
     @property
     def kind(self) -> str:
         """What went wrong in a word, so that another kind of it can be looked for."""
+        if self.setting is not None:
+            return self.setting.words
         what = "gradient" if "gradient" in self.sentence else "value"
         for word in ("raised", "nan", "inf"):
             if re.search(rf"\b{word}\b", self.sentence):
@@ -94,6 +120,7 @@ class Subject:
         dropped: what inputs have on which the function raises an error; they are not tried again.
         undefined: counts the numbers that were not compared, as the spec gives them no value.
         changes: the global state that it changed, in words.
+        refusals: the errors that it raised where few training loops call a loss so, by the way of calling.
     """
 
     function: Callable[..., Any]
@@ -110,6 +137,7 @@ class Subject:
     dropped: tuple[frozenset[str], ...] = ()
     undefined: Counter[str] = field(default_factory=Counter, compare=False)
     changes: set[str] = field(default_factory=set, compare=False)
+    refusals: dict[str, Violation] = field(default_factory=dict, compare=False)
 
     def keywords(self, case: Case) -> dict[str, Any]:
         """The options to pass: those that it takes whose value is not its own default, and the forced ones."""
@@ -146,7 +174,7 @@ class Subject:
         """How to get from the function's result to the tensor, or nothing."""
         returned = self._returned(case, case.tensors)
         self._tensor_in(returned, case)
-        return "" if self.contract.outputs else _inside(returned)[1]
+        return "" if self.contract.outputs else inside(returned)[1]
 
     def by_keyword(self, case: Case) -> list[str]:
         """The tensors that are passed by keyword: out of its own order, asked for by options, and always required."""
@@ -170,7 +198,7 @@ class Subject:
     def _tensor_in(self, returned: Any, case: Case) -> Tensor:
         """The tensor in the result, checked against the kind and shape that the contract gives."""
         try:
-            value = self._stacked(returned, case) if self.contract.outputs else _inside(returned)[0]
+            value = self._stacked(returned, case) if self.contract.outputs else inside(returned)[0]
         except Violation:
             raise
         except (Exception, SystemExit) as error:
@@ -200,7 +228,7 @@ class Subject:
 EXPECTED = 'a tensor, or a tuple, an object with a .loss or a dict with a "loss" that has one first'
 
 
-def _inside(returned: Any) -> tuple[Any, str]:
+def inside(returned: Any) -> tuple[Any, str]:
     """What is meant by a result, and how to get there: the first of several, what is called loss, or the result."""
     if isinstance(returned, tuple | list) and returned and not hasattr(returned, "loss"):
         return returned[0], "[0]"

@@ -17,7 +17,7 @@ def summed_gae(rewards, values, mask, *, discount=1.0, lam=0.95):
         deltas = r + discount * torch.cat([v[1:], v.new_zeros(min(len(v), 1))]) - v
         ahead = torch.arange(len(v)) - torch.arange(len(v))[:, None]
         weights = torch.where(ahead >= 0, torch.tensor(discount * lam, dtype=dtype) ** ahead.clamp(min=0), 0)
-        advantages[row, keep] = weights.to(dtype) @ deltas
+        advantages[row, keep] = (weights.to(dtype) * deltas).sum(1)
         returns[row, keep] = advantages[row, keep] + v
     return advantages, returns
 

@@ -35,7 +35,7 @@ def test_kernel_takes_everything_that_the_contract_offers(name):
 def test_kernel_keeps_the_property(name, prop):
     finding = run_property(subject_of(name), PROPERTIES[prop], EXAMPLES)
     assert finding.status == "passed", f"{finding.text}\n{finding.counterexample}"
-    assert finding.examples >= EXAMPLES
+    assert finding.examples >= min(EXAMPLES, PROPERTIES[prop].most)
 
 
 # -- the bound in the docstring is the bound that is asserted ---------------------------------------------------------
