@@ -160,20 +160,7 @@ def print_report(report: Report, options: Mapping[str, Any], fail_on: FailOn) ->
     at_defaults = [name for name in report.not_offered if name not in options]
     if at_defaults:
         out.print(f"\nOptions it does not take, checked at their defaults only: {', '.join(at_defaults)}.")
-    outcome = "rejected" if report.fails(fail_on) else "accepted"
-    out.print(
-        f"\n{report.function} as {report.contract}: {outcome}. {_two_verdicts(report)}", markup=False, soft_wrap=True
-    )
-
-
-def _two_verdicts(report: Report) -> str:
-    """The verdicts on formula and robustness, each with the properties that decide it."""
-    wrong, weak = (list(dict.fromkeys(found.name for found, _ in report.departures(kind))) for kind in VERDICTS)
-    formula = f"{report.formula} ({', '.join(wrong)})" if wrong else report.formula
-    count = sum(1 for _ in report.departures("robustness"))
-    findings = "1 finding" if count == 1 else f"{count} findings"
-    robustness = f"{findings} ({', '.join(weak)})" if weak else "no findings"
-    return f"Formula: {formula}. Robustness: {robustness}."
+    out.print(f"\n{report.in_words(fail_on)}", markup=False, soft_wrap=True)
 
 
 def _out() -> Console:

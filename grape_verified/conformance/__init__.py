@@ -5,6 +5,8 @@ shows the smallest input on which it does not.
 
 `token_loss`, `pair_loss`, `sequence_loss` and `estimator` make contracts from definitions of the spec, or of your own:
 each returns a tuple of contracts, and `check(function, contract)` takes one of them in place of a name.
+
+`conforms` and `parametrize_with_checks` make tests of pytest from checks.
 """
 
 from grape_verified.conformance.checking import check
@@ -13,6 +15,7 @@ from grape_verified.conformance.contracts import CONTRACTS
 from grape_verified.conformance.families import estimator, pair_loss, sequence_loss, token_loss
 from grape_verified.conformance.formula import Formula, LogRatio
 from grape_verified.conformance.report import Finding, Report
+from grape_verified.conformance.testing import conforms, parametrize_with_checks
 
 __all__ = [
     "CONTRACTS",
@@ -24,8 +27,10 @@ __all__ = [
     "Option",
     "Report",
     "check",
+    "conforms",
     "estimator",
     "pair_loss",
+    "parametrize_with_checks",
     "sequence_loss",
     "token_loss",
 ]

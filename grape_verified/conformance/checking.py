@@ -16,12 +16,15 @@ from grape_verified.conformance.run import run, unreadable
 from grape_verified.conformance.strategies import Case
 from grape_verified.conformance.subject import Subject, Violation, by_signature, name_of, read
 
+#: Inputs for each property.
+EXAMPLES = 200
+
 
 def check(
     function: Callable[..., Any],
     contract: str | Contract,
     *,
-    examples: int = 200,
+    examples: int = EXAMPLES,
     options: Mapping[str, Any] | None = None,
     bind: Mapping[str, str] | None = None,
     strict: bool = False,
@@ -48,8 +51,7 @@ def check(
     """
     bound = contract if isinstance(contract, Contract) else contract_named(contract)
     held = checked_options(bound, options or {})
-    if examples < 1:
-        raise ValueError(f"examples: got {examples}, expected at least 1")
+    checked_number(examples)
     with warnings.catch_warnings(), guarded():
         warnings.simplefilter("ignore")
         try:
@@ -68,6 +70,13 @@ def contract_named(name: str) -> Contract:
     if name not in CONTRACTS:
         raise ValueError(f"contract: got {name!r}, expected one of {', '.join(CONTRACTS)}")
     return CONTRACTS[name]
+
+
+def checked_number(examples: int) -> int:
+    """The number of inputs, which is at least 1."""
+    if examples < 1:
+        raise ValueError(f"examples: got {examples}, expected at least 1")
+    return examples
 
 
 def checked_options(contract: Contract, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,12 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 FailOn = Literal["formula", "robustness", "formula and robustness", "all"]
 
 
+def known(on: str) -> None:
+    """Refuse what no function can be rejected for."""
+    if on not in get_args(FailOn):
+        raise ValueError(f"fail_on: got {on!r}, expected one of {', '.join(get_args(FailOn))}")
+
+
 @dataclass(frozen=True)
 class Departure:
     """One way in which a function does not have a property.
@@ -95,6 +101,7 @@ class Report:
 
     def fails(self, on: FailOn = "formula and robustness") -> bool:
         """Whether the function is rejected: for a wrong formula, for what it does not survive, or also for notes."""
+        known(on)
         if on == "formula":
             return self.formula != "right"
         if on == "robustness":
@@ -103,8 +110,31 @@ class Report:
 
     def departures(self, verdict: Verdict) -> Iterator[tuple[Finding, Departure]]:
         """What is wrong, by verdict, each with the property that it was found by."""
-        failed = (finding for finding in self.properties if finding.status == "failed")
-        return ((finding, one) for finding in failed for one in finding.departures if one.verdict == verdict)
+        return (found for found in self._with_status("failed") if found[1].verdict == verdict)
+
+    def deciding(self, on: FailOn = "formula and robustness") -> list[tuple[Finding, Departure]]:
+        """What the function is rejected for, that about the formula first; empty if it is not rejected."""
+        if not self.fails(on):
+            return []
+        by_verdict = {verdict: list(self.departures(verdict)) for verdict in VERDICTS}
+        if on in VERDICTS and by_verdict[on]:
+            return by_verdict[on]
+        every = [found for verdict in VERDICTS for found in by_verdict[verdict]]  # also what left the formula unknown
+        return [*every, *self._with_status("noted")] if on == "all" else every
+
+    def _with_status(self, status: str) -> Iterator[tuple[Finding, Departure]]:
+        chosen = (finding for finding in self.properties if finding.status == status)
+        return ((finding, departure) for finding in chosen for departure in finding.departures)
+
+    def in_words(self, on: FailOn = "formula and robustness") -> str:
+        """Whether it is rejected, and the two verdicts, each with the properties that decide it."""
+        wrong, weak = (list(dict.fromkeys(found.name for found, _ in self.departures(kind))) for kind in VERDICTS)
+        formula = f"{self.formula} ({', '.join(wrong)})" if wrong else self.formula
+        count = sum(1 for _ in self.departures("robustness"))
+        findings = "1 finding" if count == 1 else f"{count} findings"
+        robustness = f"{findings} ({', '.join(weak)})" if weak else "no findings"
+        outcome = "rejected" if self.fails(on) else "accepted"
+        return f"{self.function} as {self.contract}: {outcome}. Formula: {formula}. Robustness: {robustness}."
 
     def named(self, status: str) -> tuple[str, ...]:
         """The names of the properties with that status."""
