@@ -6,7 +6,7 @@ the spec, the others with itself, so that one error does not fail every property
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -38,6 +38,9 @@ from grape_verified.conformance.strategies import (
 from grape_verified.conformance.subject import Outcome, Subject, Violation
 from grape_verified.conformance.training import COSTLY_FROM, WAYS, Way, in_every_context
 
+#: The number of large inputs, the first of which is simple, and from how many inputs on they are among them.
+LARGE_INPUTS, MANY = 4, 20
+
 
 @dataclass(frozen=True)
 class Property:
@@ -52,6 +55,7 @@ class Property:
         required: whether a function without it is wrong; our own kernels have every property.
         times: the factor on the number of inputs.
         most: the most inputs that it is tried on.
+        large: how many of the inputs are large.
         each: what it consists of, if parts of it may fail one by one.
         verdict: what it decides where its inputs are ordinary.
     """
@@ -65,7 +69,16 @@ class Property:
     times: int = 1
     verdict: Verdict = "robustness"
     most: int = 10**9
+    large: int = 0
     each: Sequence[Way] = ()
+
+    def inputs(self, examples: int) -> Iterator[tuple[Regime, int]]:
+        """The regimes that it is tried on, each with a number of inputs; few inputs have no large ones among them."""
+        every = min(examples * self.times, self.most)
+        large = self.large if every >= MANY else 0
+        yield self.regime, every - large
+        if large:
+            yield replace(self.regime, large=True), large
 
     def parts(self, examples: int) -> Sequence[Callable[[Subject, Case], None]]:
         """What is tried on an input, one after the other, given the number of inputs of other properties."""
@@ -339,10 +352,19 @@ def _takes_no_denominator(subject: Subject) -> str:
 
 _TABLE = (
     Property("repeatable", "The same input gives the same result.", _ORDINARY, repeatable),
-    Property("value", "The value is that of the definitions.", _AT_DEFAULTS, value, verdict="formula"),
-    Property("gradient", "The gradient is that of the claims.", _AT_DEFAULTS, gradient, verdict="formula"),
     Property(
-        "cotangents", "Vector-Jacobian products are right for any vector.", _AT_DEFAULTS, cotangents, verdict="formula"
+        "value", "The value is that of the definitions.", _AT_DEFAULTS, value, verdict="formula", large=LARGE_INPUTS
+    ),
+    Property(
+        "gradient", "The gradient is that of the claims.", _AT_DEFAULTS, gradient, verdict="formula", large=LARGE_INPUTS
+    ),
+    Property(
+        "cotangents",
+        "Vector-Jacobian products are right for any vector.",
+        _AT_DEFAULTS,
+        cotangents,
+        verdict="formula",
+        large=LARGE_INPUTS,
     ),
     Property(
         "options",
@@ -350,6 +372,7 @@ _TABLE = (
         _ORDINARY,
         value_and_gradient,
         _takes_no_option,
+        large=LARGE_INPUTS,
         times=2,  # an option may be wrong at one value only, with one form of a mask only
         verdict="formula",
     ),
