@@ -38,8 +38,8 @@ from grape_verified.conformance.strategies import (
 from grape_verified.conformance.subject import Outcome, Subject, Violation
 from grape_verified.conformance.training import COSTLY_FROM, WAYS, Way, in_every_context
 
-#: The number of large inputs, the first of which is simple, and from how many inputs on they are among them.
-LARGE_INPUTS, MANY = 4, 20
+#: The most large inputs, the first of which is simple, and among how many inputs one is large.
+LARGE_INPUTS, ONE_IN = 4, 20
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Property:
         required: whether a function without it is wrong; our own kernels have every property.
         times: the factor on the number of inputs.
         most: the most inputs that it is tried on.
-        large: how many of the inputs are large.
+        large: the most of the inputs that are large.
         each: what it consists of, if parts of it may fail one by one.
         verdict: what it decides where its inputs are ordinary.
     """
@@ -73,9 +73,9 @@ class Property:
     each: Sequence[Way] = ()
 
     def inputs(self, examples: int) -> Iterator[tuple[Regime, int]]:
-        """The regimes that it is tried on, each with a number of inputs; few inputs have no large ones among them."""
+        """The regimes that it is tried on, each with a number of inputs."""
         every = min(examples * self.times, self.most)
-        large = self.large if every >= MANY else 0
+        large = min(self.large, every // ONE_IN)
         yield self.regime, every - large
         if large:
             yield replace(self.regime, large=True), large

@@ -5,7 +5,7 @@ import torch
 
 from grape_verified import group_advantages, sft_loss
 from grape_verified.conformance import CONTRACTS, run
-from grape_verified.conformance.properties import LARGE_INPUTS, MANY, PROPERTIES
+from grape_verified.conformance.properties import LARGE_INPUTS, ONE_IN, PROPERTIES
 from grape_verified.conformance.subject import read
 
 
@@ -61,4 +61,4 @@ def test_large_inputs_are_few_and_among_many():
         (False, 200 - LARGE_INPUTS),
         (True, LARGE_INPUTS),
     ]
-    assert [count for _, count in value.inputs(MANY - 1)] == [MANY - 1]
+    assert [count for _, count in value.inputs(ONE_IN - 1)] == [ONE_IN - 1]

@@ -172,7 +172,7 @@ derive(
     "grpo.gradient",
     line(
         weight["sequence_mean"] * (clip_slope(grpo.own_ratio, advantages[row]) - kl_coef * Diff(own_k3, own_logp)),
-        "only the term of the token itself, with its weight in the mean; its clipped surrogate has the slope ψ",
+        "only the term of the token itself depends on it; the clipped surrogate has the slope ψ",
         by=by_terms(fact("grpo.gradient", part="one token, k3", **own_token)),
     ),
     line(weight["sequence_mean"] * own_slope, "the slope of k₃"),
