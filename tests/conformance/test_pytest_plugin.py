@@ -265,7 +265,7 @@ def test_an_expected_failure_is_no_excuse_for_an_error(project):
 
 def test_processes_share_the_tests(project):
     project.makepyfile(test_losses=BY_PROPERTY)
-    run = in_a_process(project.path, "-n", "2", "--dist", "loadfile", "--grape-verified-examples", "4")
+    run = in_a_process(project.path, "-n", "2", "--dist", "loadfile", "--grape-verified-examples", "8")
     assert run.returncode == 1, run.stdout + run.stderr
     assert re.search(r"\d+ failed, \d+ passed, \d+ skipped, 1 xfailed in ", run.stdout.splitlines()[-1])
     assert "[XPASS(strict)] no longer" in run.stdout
