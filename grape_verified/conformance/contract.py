@@ -116,7 +116,6 @@ class Contract:
         forced_options: keyword arguments that are passed to a function that takes them, as its result depends on them.
         fit: makes drawn options consistent, given the names of those that vary.
         expectation: the expectation over sampled tokens; None if the spec states none.
-        large: options of large inputs, such as the size of a group.
     """
 
     name: str
@@ -140,7 +139,6 @@ class Contract:
     fit: Callable[[dict[str, Any], Sequence[str]], dict[str, Any]] = fit_reduction
     expectation: Expectation | None = None
     reference: Callable[..., Any] | None = None
-    large: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Each option needs a byte that chooses its value."""
@@ -240,15 +238,13 @@ class Contract:
         In every second case one option is varied alone, so that an error at one value of one option is not hidden by
         the others.
         """
-        free = [name for name in offered if name not in held]
-        varied = free if regime.vary_options else []
+        varied = [name for name in offered if name not in held] if regime.vary_options else []
 
         def options(chosen: bytes) -> dict[str, Any]:
             *values, last = chosen
             alone = varied[last // 2 % len(varied)] if varied and last % 2 else None
             drawn = {name: self.options[name].pick(byte) for name, byte in zip(varied, values, strict=False)}
             drawn = {name: value for name, value in drawn.items() if alone in (None, name)}
-            drawn |= {name: value for name, value in self.large.items() if regime.large and name in free}
             return self.fit({**self.defaults(held), **drawn}, varied)
 
         return strategies.cases(self.build, self.drawn, options, variants, regime)

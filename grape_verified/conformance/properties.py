@@ -6,7 +6,7 @@ the spec, the others with itself, so that one error does not fail every property
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -38,9 +38,6 @@ from grape_verified.conformance.strategies import (
 from grape_verified.conformance.subject import Outcome, Subject, Violation
 from grape_verified.conformance.training import COSTLY_FROM, WAYS, Way, in_every_context
 
-#: The most large inputs, the first of which is simple, and among how many inputs one is large.
-LARGE_INPUTS, ONE_IN = 4, 20
-
 
 @dataclass(frozen=True)
 class Property:
@@ -55,7 +52,6 @@ class Property:
         required: whether a function without it is wrong; our own kernels have every property.
         times: the factor on the number of inputs.
         most: the most inputs that it is tried on.
-        large: the most of the inputs that are large.
         each: what it consists of, if parts of it may fail one by one.
         verdict: what it decides where its inputs are ordinary.
     """
@@ -69,16 +65,7 @@ class Property:
     times: int = 1
     verdict: Verdict = "robustness"
     most: int = 10**9
-    large: int = 0
     each: Sequence[Way] = ()
-
-    def inputs(self, examples: int) -> Iterator[tuple[Regime, int]]:
-        """The regimes that it is tried on, each with a number of inputs."""
-        every = min(examples * self.times, self.most)
-        large = min(self.large, every // ONE_IN)
-        yield self.regime, every - large
-        if large:
-            yield replace(self.regime, large=True), large
 
     def parts(self, examples: int) -> Sequence[Callable[[Subject, Case], None]]:
         """What is tried on an input, one after the other, given the number of inputs of other properties."""
@@ -352,19 +339,10 @@ def _takes_no_denominator(subject: Subject) -> str:
 
 _TABLE = (
     Property("repeatable", "The same input gives the same result.", _ORDINARY, repeatable),
+    Property("value", "The value is that of the definitions.", _AT_DEFAULTS, value, verdict="formula"),
+    Property("gradient", "The gradient is that of the claims.", _AT_DEFAULTS, gradient, verdict="formula"),
     Property(
-        "value", "The value is that of the definitions.", _AT_DEFAULTS, value, verdict="formula", large=LARGE_INPUTS
-    ),
-    Property(
-        "gradient", "The gradient is that of the claims.", _AT_DEFAULTS, gradient, verdict="formula", large=LARGE_INPUTS
-    ),
-    Property(
-        "cotangents",
-        "Vector-Jacobian products are right for any vector.",
-        _AT_DEFAULTS,
-        cotangents,
-        verdict="formula",
-        large=LARGE_INPUTS,
+        "cotangents", "Vector-Jacobian products are right for any vector.", _AT_DEFAULTS, cotangents, verdict="formula"
     ),
     Property(
         "options",
@@ -372,7 +350,6 @@ _TABLE = (
         _ORDINARY,
         value_and_gradient,
         _takes_no_option,
-        large=LARGE_INPUTS,
         times=2,  # an option may be wrong at one value only, with one form of a mask only
         verdict="formula",
     ),

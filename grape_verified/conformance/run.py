@@ -125,10 +125,9 @@ def _first(search: _Search) -> Violation | None:
         search.attempt(case)
 
     subject = search.subject
+    cases = subject.contract.cases(search.prop.regime, subject.offered, subject.held, subject.variants)
     try:
-        for regime, count in search.prop.inputs(search.examples):
-            cases = subject.contract.cases(regime, subject.offered, subject.held, subject.variants)
-            _quietly(count)(given(case=cases)(holds))()
+        _quietly(search.inputs)(given(case=cases)(holds))()
     except (Violation, _Enough):
         return search.last
     except Flaky:
@@ -184,7 +183,7 @@ class _Search:
         self.last = Violation("")
         self.parts = prop.parts(examples)
         self.reduced = REDUCTIONS
-        self.examples = examples
+        self.inputs = min(examples * prop.times, prop.most)
 
     def attempt(self, case: Case) -> None:
         """Raise `Violation` if the property does not hold."""

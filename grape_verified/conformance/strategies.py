@@ -26,9 +26,6 @@ WIDTH = COLUMNS + 1
 #: Bytes that choose the options (the last one: whether one is varied alone), and bytes of noise of a case.
 OPTIONS, NOISE = 12, ROWS * COLUMNS
 
-#: The most columns of a large input.
-LARGE = 128
-
 
 @dataclass(frozen=True)
 class Variant:
@@ -94,7 +91,6 @@ class Regime:
         vary_options: whether options are drawn or fixed at their defaults.
         nothing_counts: whether every token is masked; otherwise at least one counts.
         forbidden: whether some logits are −inf.
-        large: whether they have many columns.
     """
 
     dtypes: tuple[torch.dtype, ...] = (torch.float64, torch.float32)
@@ -102,7 +98,6 @@ class Regime:
     vary_options: bool = True
     nothing_counts: bool = False
     forbidden: bool = False
-    large: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,26 +113,9 @@ class Blueprint:
 
     def numbers(self, name: str, pool: Sequence[float], columns: int | None = None) -> Tensor:
         """Numbers of the pool, rounded to the dtype: one for each row, or `columns` of them."""
-        values = [[pool[byte] for byte in last(row[name], columns or 1)] for row in self.rows]
+        values = [[pool[byte] for byte in row[name][-(columns or 1) :]] for row in self.rows]
         numbers = torch.tensor(values, dtype=self.dtype)
         return numbers[:, 0] if columns is None else numbers
-
-
-def last(drawn: bytes, count: int) -> bytes:
-    """The last bytes of a row, repeated if there are too few."""
-    return (drawn * -(-count // len(drawn)))[-count:]
-
-
-#: Numbers that are nearly equal: what they are near, and how far apart; near 0 rounding leaves the smallest steps.
-NEARLY_EQUAL = ((1.0, 1e-2), (0.0, 1e-2), (1.0, 1e-3), (0.0, 1e-4), (0.0, 1e-6), (0.0, 1e-8))
-
-
-def nearly_equal(numbers: Tensor, kind: int) -> Tensor:
-    """The numbers, moved close together for one kind of four."""
-    if kind < 192:
-        return numbers
-    near, step = NEARLY_EQUAL[kind % len(NEARLY_EQUAL)]
-    return near + step * numbers
 
 
 def _pool(simple: Sequence[float], *more: Callable[[Random], float]) -> list[float]:
@@ -162,8 +140,6 @@ _EXTREME = (100.0, -100.0, 200.0, -200.0, 88.0, 89.0, 60.0, 62.0, 104.0, -104.0,
 
 LOGPS = _pool((-1.0, -0.5, 0.0, -2.0), _decimals(-4, 0), _decimals(-20, 0))
 ADVANTAGES = _pool((1.0, -1.0, 0.5, -0.5, 0.0, 2.0), _decimals(-3, 3))
-#: Those beside extreme ratios: often 0, as 0 · inf is NaN.
-CORNER_ADVANTAGES = _pool((1.0, -1.0, 0.5, -0.5, 0.0, 2.0), _decimals(-3, 3), _one_of((0.0, 1.0, -1.0)))
 TEMPERATURES = _pool((1.0, 0.5, 2.0, 0.7, 10.0), _decimals(0.1, 4))
 VALUES = _pool((1.0, 0.5, -0.5, 0.0, 2.0), _decimals(-3, 3), _decimals(-1000, 1000, 1))
 SUMS = _pool((-1.0, -0.5, -2.0, 0.0), _decimals(-20, 0), _decimals(-400, 0, 1))
@@ -179,7 +155,7 @@ LOG_RATIOS = {
         _close_to((math.log(1.2), math.log(0.8), 0.0)),
         _decimals(-40, 40, 1),
     ),
-    "extreme": _pool(_EXTREME[:4], _one_of(_EXTREME), _decimals(-200, 200, 1), _decimals(-1, 1), _one_of((0.0,))),
+    "extreme": _pool(_EXTREME[:4], _one_of(_EXTREME), _decimals(-200, 200, 1), _decimals(-1, 1)),
 }
 PAIR_RATIOS = {
     "ordinary": _pool((0.5, -0.5, 0.0, 1.0, -1.0), _decimals(-1, 1), _decimals(-20, 20)),
@@ -206,7 +182,7 @@ def mask_tensor(plan: Blueprint) -> Tensor:
 def _counted(drawn: bytes, columns: int) -> list[bool]:
     style, length = drawn[0] % 5, drawn[0] // 5 % (columns + 1)
     padded = [True] * length + [False] * (columns - length)
-    holes = [byte < 160 for byte in last(drawn, columns)]
+    holes = [byte < 160 for byte in drawn[-columns:]]
     return ([True] * columns, padded, padded[::-1], holes, [False] * columns)[style]
 
 
@@ -218,13 +194,8 @@ def token_tensors(plan: Blueprint) -> dict[str, Tensor]:
     return {
         "logps": old + plan.numbers("logps", ratios, plan.columns),
         "old_logps": old,
-        "advantages": plan.numbers("advantages", advantages_of(plan), across),
+        "advantages": plan.numbers("advantages", ADVANTAGES, across),
     }
-
-
-def advantages_of(plan: Blueprint) -> Sequence[float]:
-    """The pool of the advantages."""
-    return CORNER_ADVANTAGES if plan.regime.numbers == "extreme" else ADVANTAGES
 
 
 def _at_kinks(plan: Blueprint) -> list[float]:
@@ -277,7 +248,7 @@ def row_of_logits(plan: Blueprint, row: Mapping[str, bytes]) -> list[float]:
 
 
 def _vocab(plan: Blueprint) -> int:
-    return (2, 3, VOCAB, 2, 3, 1)[(plan.columns - 1) % COLUMNS]
+    return (2, 3, VOCAB, 2, 3, 1)[plan.columns - 1]
 
 
 def _target(plan: Blueprint, row: Mapping[str, bytes]) -> int:
@@ -303,7 +274,6 @@ def cases(
     variant, dtype = draw(st.sampled_from(variants)), draw(st.sampled_from(regime.dtypes))
     columns = draw(st.integers(1, COLUMNS))
     shared = draw(_bytes(OPTIONS + NOISE))
-    columns += draw(st.integers(0, LARGE - COLUMNS)) if regime.large else 0
     rows = draw(st.lists(_bytes(len(names) * WIDTH), min_size=1, max_size=ROWS))
     plan = Blueprint(columns, dtype, regime, variant, options(shared), [split(row, names) for row in rows])
     return Case(build(plan), plan.options, variant, shared[OPTIONS:])

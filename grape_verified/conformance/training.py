@@ -66,9 +66,9 @@ class Way:
             raise
 
     def _does_not_apply(self, subject: Subject) -> bool:
-        """Whether it is about other than boolean masks for a function without them, or lowers a layer of the model."""
+        """Whether it lowers a layer of the model, or is about masks for a function known to take one form of them."""
         if self.context.startswith("mask "):
-            return "bool" not in {variant.mask for variant in subject.variants}
+            return bool(subject.misread) or "bool" not in {variant.mask for variant in subject.variants}
         return self.context.startswith("autocast ") and "weight" in subject.contract.tensors
 
     def _guarded(self, subject: Subject, call: Call) -> Call:

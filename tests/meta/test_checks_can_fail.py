@@ -15,7 +15,7 @@ from grape_verified.conformance.run import run_property
 from grape_verified.conformance.strategies import Case
 from grape_verified.conformance.subject import read
 
-from ..conformance import planted, planted_grape, planted_kl
+from ..conformance import planted, planted_contexts, planted_grape, planted_kl
 
 BREAKS = {
     "repeatable": (planted.noisy, "ppo"),
@@ -34,6 +34,7 @@ BREAKS = {
     "extremes": (planted.cut_to_zero, "ppo"),
     "permutation": (planted.row_weights, "ppo"),
     "inputs": (planted.writes_into_inputs, "ppo"),
+    "contexts": (planted_contexts.doubles_in_a_second_pass, "sft"),
     "constants": (planted.returns_not_held_constant, "value"),
     "dtype": (planted.always_single_precision, "ppo"),
 }

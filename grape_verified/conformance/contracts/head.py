@@ -225,7 +225,7 @@ def linear_token_entropies(case: Case, arithmetic: Arithmetic) -> Answer:
 
 def head_tensors(plan: Blueprint) -> dict[str, Tensor]:
     """Hidden states of one or two rows, (rows, time, width), targets, and a small head; perhaps biases of −inf."""
-    vocab, width, time = SIZES[(plan.columns - 1) % len(SIZES)]
+    vocab, width, time = SIZES[plan.columns - 1]
     plan = replace(plan, columns=time, rows=plan.rows[:2])
     hidden = plan.numbers("hidden", ADVANTAGES, time * width).reshape(-1, time, width)
     targets = [[row["targets"][-1 - t] % vocab for t in range(time)] for row in plan.rows]
@@ -254,7 +254,7 @@ def _bias(plan: Blueprint, vocab: int, targets: Sequence[Sequence[int]]) -> Tens
 
 def tempered_head_tensors(plan: Blueprint) -> dict[str, Tensor]:
     """The same with a temperature for each token."""
-    time = SIZES[(plan.columns - 1) % len(SIZES)][2]
+    time = SIZES[plan.columns - 1][2]
     return {**head_tensors(plan), "temperature": plan.numbers("temperature", TEMPERATURES, time)[:2]}
 
 

@@ -20,7 +20,7 @@ def token_tensors(plan: Blueprint) -> dict[str, Tensor]:
     pool = IMPROBABLE if plan.regime.numbers == "extreme" else LOGPS
     return {
         "logps": plan.numbers("logps", pool, plan.columns),
-        "advantages": plan.numbers("advantages", strategies.advantages_of(plan), across),
+        "advantages": plan.numbers("advantages", strategies.ADVANTAGES, across),
     }
 
 
