@@ -1,6 +1,7 @@
 """What importing the package pulls in."""
 
 import importlib
+import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 import grape_verified
 import grape_verified.rubrics
+from grape_verified.conformance import verification
 
 HEAVY = ("sympy", "flint", "z3", "hypothesis", "transformers", "grape_spec", "typer", "rich", "triton")
 
@@ -42,6 +44,26 @@ def test_the_command_says_in_one_line_what_is_missing():
     assert run.returncode == 1
     expected = "grape-verified: the package typer is not installed: run pip install 'grape-verified[verify]'\n"
     assert run.stderr == expected
+
+
+@pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="no server of workers here")
+@pytest.mark.parametrize(("command", "expected"), [("verify", "started"), ("list", "not started")])
+def test_the_server_of_the_workers_starts_before_the_imports_of_verify(command, expected):
+    code = (
+        "import sys\n"
+        "sys.modules['typer'] = None\n"
+        f"sys.argv = ['grape-verified', {command!r}]\n"
+        "from multiprocessing import forkserver\n"
+        "from grape_verified.__main__ import main\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit:\n"
+        "    server = forkserver._forkserver\n"
+        "    print('started' if server._forkserver_pid else 'not started', *server._preload_modules)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    preloaded = "__main__" if expected == "not started" else verification.__name__
+    assert run.stdout.split() == [*expected.split(), preloaded]
 
 
 #: Folders of grape_verified whose public names are not among those of the package.
