@@ -14,7 +14,7 @@ from grape_spec.language.registry import CLAIMS, DEFINITIONS, check_registry
 from grape_spec.proof.examine import examine
 from grape_spec.render import unicode
 
-from grape_verified.conformance import verification
+from grape_verified.conformance import registry, verification
 from grape_verified.conformance.ledger import read
 from tests.test_cli import call
 
@@ -52,6 +52,7 @@ def folder(tmp_path, monkeypatch, scratch_registry):
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.setattr(outside, "_LOADED", {})
+    monkeypatch.setattr(registry, "_HELD", {})
     monkeypatch.setattr(references, "_OUTSIDE", {})
     monkeypatch.setattr(outside, "entry_points", lambda group: [])
     monkeypatch.setattr(verification.os, "cpu_count", lambda: 1)
@@ -281,7 +282,7 @@ REFUSED = {
         LANGUAGE + "from grape_spec.language.registry import claim_of\nclaim_of('NAME.a')",
         "line 4: there is no claim 'NAME.a'",
     ),
-    "nothing": ("x = 1", "NAME: it declares no definition and no claim"),
+    "nothing": ("x = 1", "NAME: it declares no definition, no claim and no contract"),
 }
 
 
@@ -324,7 +325,7 @@ def test_definitions_alone_are_no_claims(folder):
     put("squares", LANGUAGE + "x = symbol('NAME_x', Real, 'x')\ndefine('NAME.a', 'A.', (x,), x + 1)")
     assert call("verify", "--from", "squares")[::2] == (
         2,
-        "grape-verified: --from: squares: no claim is declared there\n",
+        "grape-verified: --from: squares: no claim and no contract is declared there\n",
     )
     assert call("show", "squares.a", "--from", "squares")[0] == 0
 

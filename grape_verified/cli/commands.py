@@ -33,6 +33,7 @@ from grape_spec.references import bibtex
 from rich.console import Console
 
 from grape_verified import __version__
+from grape_verified.cli import contracts as shown_contracts
 from grape_verified.cli import progress, tables
 from grape_verified.cli.given import (
     FAILS,
@@ -40,7 +41,9 @@ from grape_verified.cli.given import (
     as_it_is_now,
     entry_named,
     kept_as_they_come,
+    load,
     named_claims,
+    named_work,
     read_ledger,
     refuse,
     refuse_unwritable,
@@ -53,7 +56,9 @@ from grape_verified.cli.target import binding as parsed_binding
 from grape_verified.cli.target import option as parsed_option
 from grape_verified.conformance import CONTRACTS, contexts, verification
 from grape_verified.conformance import check as check_function
+from grape_verified.conformance.contract import Contract
 from grape_verified.conformance.ledger import Ledger, NotALedger
+from grape_verified.conformance.registry import every_contract
 from grape_verified.conformance.report import FailOn
 from grape_verified.docs.derivations import BrokenDerivation, as_dict
 from grape_verified.docs.mathematics import BrokenMathematics
@@ -79,10 +84,14 @@ LedgerPath = Annotated[Path, typer.Option("--ledger", help="The ledger file.")]
 From = Annotated[
     list[str] | None,
     typer.Option(
-        "--from", metavar="MODULE", help="Also load the claims of this module; repeatable. Without names: its claims."
+        "--from",
+        metavar="MODULE",
+        help="Load this module, its claims and contracts; repeatable. Without names: these.",
     ),
 ]
-Id = Annotated[str, typer.Argument(metavar="ID", help="Id of a claim or definition, such as ppo.clip.gradient.")]
+Id = Annotated[
+    str, typer.Argument(metavar="ID", help="Id of a claim or definition, such as ppo.clip.gradient, or a contract.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -106,10 +115,9 @@ def verify(
     """Prove the claims, check the kernels and record the evidence.
 
     What holds in the ledger is kept if nothing that it depends on has changed. With names, only those claims and the
-    kernels that rest on them are run.
+    kernels that rest on them are run. Contracts of --from are checked on the functions that they name.
     """
-    named = named_claims(names, modules)
-    chosen = selected(named)
+    chosen, held = named_work(names, modules)
     refuse_unwritable(ledger)
     earlier = read_ledger(ledger)
     claims, kernels = verification.still_valid(earlier)
@@ -118,7 +126,7 @@ def verify(
             smt2.mkdir(parents=True, exist_ok=True)
             for claim in chosen:
                 write_queries(claim, smt2)
-    wanted = tuple(claim.id for claim in chosen) if modules else tuple(names or ())
+    wanted = (*(claim.id for claim in chosen), *held) if modules else tuple(names or ())
 
     def complete(run: Ledger) -> Ledger:
         now = as_it_is_now(ledger, earlier)
@@ -178,13 +186,30 @@ def certify(
 
 @app.command(name="list")
 def list_claims(names: Names = None, modules: From = None, as_json: Json = False, ledger: LedgerPath = LEDGER) -> None:
-    """List claims with their status in the ledger: proved, certified by Coq, measured on kernels, or not run."""
+    """List claims with their status in the ledger: proved, certified by Coq, measured on kernels, or not run.
+
+    `list contracts` lists the contracts that `check` knows.
+    """
+    if names == ["contracts"]:
+        load(modules)
+        held = shown_contracts.chosen(modules)
+        _list_contracts(
+            held or refuse(f"--from: {', '.join(modules or ())}: no contract is held there"), as_json=as_json
+        )
+        return
     chosen, seen = selected(named_claims(names, modules)), read_ledger(ledger)
     rows = [(claim, verdicts(claim, seen)) for claim in chosen]
     if as_json:
         _print_json([{"id": claim.id, **found._asdict(), "text": claim.text} for claim, found in rows])
     else:
         tables.print_verdicts(rows)
+
+
+def _list_contracts(chosen: list[Contract], *, as_json: bool) -> None:
+    if as_json:
+        _print_json([shown_contracts.as_dict(contract) for contract in chosen])
+    else:
+        tables.print_contracts(map(shown_contracts.in_a_line, chosen))
 
 
 @app.command()
@@ -195,7 +220,11 @@ def show(
     as_json: Json = False,
     ledger: LedgerPath = LEDGER,
 ) -> None:
-    """Show a claim with its proof and evidence, or a definition with what depends on it."""
+    """Show a claim with its proof and evidence, a definition with what depends on it, or a contract."""
+    load(modules)
+    if id in every_contract():
+        _show_contract(every_contract()[id], as_json=as_json)
+        return
     entry = entry_named(id, modules)
     if isinstance(entry, Definition):
         _show_definition(entry, latex=latex, as_json=as_json)
@@ -213,6 +242,13 @@ def show(
             print(render.latex_assuming(part.statement, part.assuming))
     else:
         tables.print_claim(entry, seen)
+
+
+def _show_contract(contract: Contract, *, as_json: bool) -> None:
+    if as_json:
+        _print_json(shown_contracts.as_dict(contract))
+    else:
+        print("\n".join(shown_contracts.in_words(contract)))
 
 
 def _in_coq(claim: Claim, part: Part, seen: Ledger) -> dict[str, object]:
@@ -250,6 +286,7 @@ def cite(id: Id, modules: From = None, as_json: Json = False) -> None:
 def check(
     target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="The function to check.")],
     contract: Annotated[str, typer.Option("--as", help=f"Contract to check against: {', '.join(CONTRACTS)}.")],
+    modules: From = None,
     option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Fix an option's value.")] = None,
     bind: Annotated[
         list[str] | None, typer.Option(metavar="PARAMETER=NAME", help="Say which tensor or option a parameter is.")
@@ -261,6 +298,7 @@ def check(
 ) -> None:
     """Check any function against a contract, property by property: is its formula right, is it robust in training?"""
     try:
+        load(modules)
         options = dict(map(parsed_option, option or ()))
         bound = dict(map(parsed_binding, bind or ()))
         with output_to_stderr():

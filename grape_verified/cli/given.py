@@ -10,13 +10,15 @@ from time import monotonic
 from typing import NoReturn, TypeVar
 
 import typer
-from grape_spec import outside
 from grape_spec.language.claims import Claim
 from grape_spec.language.definitions import Definition
 from grape_spec.language.registry import CLAIMS, entry_of, select
+from grape_spec.outside import CannotLoad
 
 from grape_verified.cli.target import output_to_stderr
+from grape_verified.conformance import registry
 from grape_verified.conformance.ledger import Ledger, NotALedger, read, write
+from grape_verified.conformance.verification import claims_named
 
 T = TypeVar("T")
 
@@ -119,16 +121,32 @@ def named_claims(names: list[str] | None, modules: list[str] | None) -> tuple[st
     return claims or refuse(f"--from: {', '.join(modules)}: no claim is declared there")
 
 
+def named_work(names: list[str] | None, modules: list[str] | None) -> tuple[list[Claim], tuple[str, ...]]:
+    """The claims and the contracts from outside of a call; without names, those of the modules that it loads."""
+    theirs = load(modules)
+    if names or not modules:
+        named = tuple(names or ())
+        try:
+            return claims_named(named), tuple(filter(registry.module_of, named))
+        except KeyError as unknown:
+            refuse(unknown.args[0])
+    held = tuple(contract.name for module in modules for contract in registry.contracts_of(module))
+    claims = [claim for id, claim in CLAIMS.items() if id in theirs]
+    if not claims and not held:
+        refuse(f"--from: {', '.join(modules)}: no claim and no contract is declared there")
+    return claims, held
+
+
 def load(modules: list[str] | None) -> set[str]:
-    """Load the claims of installed packages and of modules, maybe in the current folder; the ids of those modules."""
+    """Load what installed packages and modules, maybe in the current folder, declare; the ids of those modules."""
     if modules:
         sys.path.insert(0, str(Path.cwd()))
     with output_to_stderr():
         try:
-            outside.load_installed()
-        except outside.CannotLoad as failure:
+            registry.load_installed()
+        except CannotLoad as failure:
             refuse(str(failure))
         try:
-            return {id for module in modules or () for id in outside.load(module)}
-        except outside.CannotLoad as failure:
+            return {id for module in modules or () for id in registry.load(module)}
+        except CannotLoad as failure:
             refuse(f"--from: {failure}")

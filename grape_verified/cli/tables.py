@@ -50,6 +50,14 @@ def print_verdicts(rows: Iterable[tuple[Claim, Verdicts]]) -> None:
     _out().print(table)
 
 
+def print_contracts(rows: Iterable[Sequence[str]]) -> None:
+    """Contracts with their functions, tensors and options."""
+    table = _table("contract", "function", "tensors", "options")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    _out().print(table)
+
+
 def print_run(run: Ledger, path: Path) -> None:
     """A run: claims, kernels, everything that does not hold, and the summary."""
     out = _out()

@@ -14,11 +14,13 @@ from grape_verified.conformance.contract import Contract, Expectation, Option
 from grape_verified.conformance.contracts import CONTRACTS
 from grape_verified.conformance.families import estimator, pair_loss, sequence_loss, token_loss
 from grape_verified.conformance.formula import Formula, LogRatio
+from grape_verified.conformance.registry import CannotLoad, every_contract, load
 from grape_verified.conformance.report import Finding, Report
 from grape_verified.conformance.testing import conforms, parametrize_with_checks
 
 __all__ = [
     "CONTRACTS",
+    "CannotLoad",
     "Contract",
     "Expectation",
     "Finding",
@@ -29,6 +31,8 @@ __all__ = [
     "check",
     "conforms",
     "estimator",
+    "every_contract",
+    "load",
     "pair_loss",
     "parametrize_with_checks",
     "sequence_loss",

@@ -8,9 +8,9 @@ from typing import Any
 
 from grape_verified.conformance.binding import Binding
 from grape_verified.conformance.contract import Contract
-from grape_verified.conformance.contracts import CONTRACTS
 from grape_verified.conformance.guard import guarded
 from grape_verified.conformance.oracle import EXACT
+from grape_verified.conformance.registry import contract_named
 from grape_verified.conformance.report import Report
 from grape_verified.conformance.run import run, unreadable
 from grape_verified.conformance.strategies import Case
@@ -37,7 +37,7 @@ def check(
 
     Arguments:
         function: any implementation.
-        contract: a contract, or the name of one of this package, such as "ppo".
+        contract: a contract, or the name of one of this package or of a loaded module, such as "ppo".
         examples: the number of inputs for each property; twice as many for the options.
         options: fixed values of options, for a function that hard-codes or supports no others.
         bind: parameters of the function with the tensor or option that each is, such as ``{"pi": "logps"}``.
@@ -63,13 +63,6 @@ def check(
             found = run(subject, bound.properties, examples)
     not_offered = tuple(name for name in bound.options if name not in subject.offered)
     return Report(bound.name, name_of(function), subject.offered, not_offered, found)
-
-
-def contract_named(name: str) -> Contract:
-    """The contract of that name; a ValueError lists all names."""
-    if name not in CONTRACTS:
-        raise ValueError(f"contract: got {name!r}, expected one of {', '.join(CONTRACTS)}")
-    return CONTRACTS[name]
 
 
 def checked_number(examples: int) -> int:

@@ -92,7 +92,7 @@ def token_loss(
         aggregation: the mode of the reduction, if it is fixed.
         samples: the expectation over sampled tokens, if the spec states one.
         loss, per_token: the functions that keep the contracts; by default `{name}_loss` and `{name}_per_token` of this
-            package. Without the second there is one contract.
+            package. Where `loss` is a function of your own and `per_token` is not given, there is one contract.
         more: any other argument of `Contract`.
     """
 
@@ -121,7 +121,7 @@ def token_loss(
         reduction=("aggregation", "denominator", "max_length"), expectation=samples and _masked(samples),
         variants=MASKS_AND_ADVANTAGES if by_sequence else MASKS, **more,
     )  # fmt: skip
-    single = _named(per_token, f"{name}_per_token")
+    single = _named(per_token, loss, f"{name}_per_token")
     if single is None:
         return (whole,)
     variants = ADVANTAGES if by_sequence else (Variant(),)
@@ -184,7 +184,7 @@ def sequence_loss(
         name, loss or f"{name}_loss", **shared, oracle=of_loss, result=number, masked=True, reduction=("denominator",),
         **more,
     )  # fmt: skip
-    single = _named(per_sequence, f"{name}_per_sequence")
+    single = _named(per_sequence, loss, f"{name}_per_sequence")
     if single is None:
         return (whole,)
     return whole, _contract(
@@ -231,7 +231,7 @@ def pair_loss(
         name, loss or f"{name}_loss", **shared, build=build, oracle=of_loss, result=number, reduction=("denominator",),
         **more,
     )  # fmt: skip
-    single = _named(per_pair, f"{name}_per_pair")
+    single = _named(per_pair, loss, f"{name}_per_pair")
     if single is None:
         return (whole,)
     return whole, _contract(_name_of(single), single, **shared, build=build, oracle=of_pairs, result=like_first, **more)
@@ -379,9 +379,9 @@ def _masked(samples: Expectation) -> Expectation:
     return replace(samples, tensors=tensors)
 
 
-def _named(function: Kernel, usual: str) -> str | Callable[..., Any] | None:
-    """A function as given, or the one of this package with the default name, if there is one."""
-    return function or (usual if hasattr(grape_verified, usual) else None)
+def _named(function: Kernel, loss: Kernel, usual: str) -> str | Callable[..., Any] | None:
+    """A function as given, or beside a loss of this package the one with the default name, if there is one."""
+    return function or (usual if not callable(loss) and hasattr(grape_verified, usual) else None)
 
 
 def _name_of(function: str | Callable[..., Any]) -> str:

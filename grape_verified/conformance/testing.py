@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from grape_verified.conformance.checking import EXAMPLES, check, checked_number, checked_options, contract_named
+from grape_verified.conformance.checking import EXAMPLES, check, checked_number, checked_options
 from grape_verified.conformance.contract import Contract
+from grape_verified.conformance.registry import contract_named
 from grape_verified.conformance.report import Departure, FailOn, Finding, Report, known
 from grape_verified.conformance.subject import name_of
 

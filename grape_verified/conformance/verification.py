@@ -15,16 +15,17 @@ from time import perf_counter
 
 import torch
 from grape_spec import outside
+from grape_spec.language.claims import Claim
 from grape_spec.language.registry import CLAIMS, all_uses, select
 from grape_spec.proof.examine import ClaimRecord, examine
 from grape_spec.proof.fingerprint import fingerprints, joint
 from hypothesis.configuration import set_hypothesis_home_dir
 
-import grape_verified
 from grape_verified.conformance.checking import check
 from grape_verified.conformance.contract import Contract
 from grape_verified.conformance.contracts import CONTRACTS
 from grape_verified.conformance.ledger import OF_CLAIMS, OF_KERNELS, KernelRecord, Ledger, now, summarise, versions
+from grape_verified.conformance.registry import contract_named, every_contract, load, module_of
 
 #: The number of inputs for each property of each kernel; the tests use more.
 EXAMPLES = 40
@@ -39,13 +40,32 @@ Record = ClaimRecord | KernelRecord
 
 
 def tasks(names: tuple[str, ...]) -> list[Task]:
-    """The tasks of a run: the named claims with all that they use, and the kernels that rest on them."""
-    claims = [claim.id for claim in select(names)]
+    """The tasks of a run: the named claims with all that they use, the kernels that rest on them, named contracts."""
+    claims = [claim.id for claim in claims_named(names)]
     wanted = set(claims).union(*(all_uses(id) for id in claims))
-    own = [name for name in names if not outside.module_of(name)]  # no contract of ours rests on a claim from outside
-    kernels = [c.name for c in CONTRACTS.values() if not names or (own and _rests_on(c, own))]
+    kernels = [contract.name for contract in every_contract().values() if not names or _is_asked(contract, names)]
     every = [claim.id for claim in select(()) if claim.id in wanted]
     return [*(("kernel", name) for name in kernels), *(("claim", id) for id in every)]
+
+
+def claims_named(names: tuple[str, ...]) -> list[Claim]:
+    """The claims under those ids or families; all for none. A name may also be that of a contract from outside.
+
+    Raises: KeyError for a name that is none of these; it names the nearest ids.
+    """
+    of_claims = tuple(name for name in names if _is_of_claims(name) or not module_of(name))
+    return select(of_claims) if of_claims or not names else []
+
+
+def _is_of_claims(name: str) -> bool:
+    return any(id == name or id.startswith(name + ".") for id in CLAIMS)
+
+
+def _is_asked(contract: Contract, names: Iterable[str]) -> bool:
+    """Whether a contract is named, or rests on something named; none of ours rests on what is from outside."""
+    if module_of(contract.name):
+        return contract.name in names or _rests_on(contract, names)
+    return _rests_on(contract, [name for name in names if not outside.module_of(name) and not module_of(name)])
 
 
 def _rests_on(contract: Contract, names: Iterable[str]) -> bool:
@@ -64,14 +84,14 @@ def verify(
     """Prove the claims, check the kernels, and return the ledger of the run.
 
     Arguments:
-        names: ids of claims, or families such as ``ppo``; everything if empty.
+        names: ids of claims, families such as ``ppo``, or contracts of loaded modules; everything if empty.
         examples: the number of inputs for each property of a kernel; twice as many for the options.
         processes: the number of parallel processes; None for one per core, up to four.
         earlier: records that still apply; those among them in which everything holds are kept.
         started: called with the number of tasks that are left.
         finished: called with each task as it ends, and with its record.
 
-    Raises: KeyError for a name that is neither a claim nor a family; it names the nearest ids.
+    Raises: KeyError for a name that is none of these; it names the nearest ids.
     """
     start, created = perf_counter(), now()
     asked = tasks(names)
@@ -99,10 +119,13 @@ def _task(record: Record) -> Task:
 
 
 def _need_not_be_repeated(record: Record, examples: int) -> bool:
-    """Whether everything holds in it; what failed may have run out of time, and is tried again."""
+    """Whether everything holds in it; what failed may have run out of time, and is tried again.
+
+    A function from outside is checked in each run, as no fingerprint covers its code.
+    """
     if isinstance(record, ClaimRecord):
         return record.sound
-    return record.accepted and record.examples >= examples
+    return record.contract in CONTRACTS and record.accepted and record.examples >= examples
 
 
 def _fingerprint(record: Record, today: Mapping[str, str]) -> str | None:
@@ -121,8 +144,13 @@ def still_valid(ledger: Ledger) -> tuple[tuple[ClaimRecord, ...], tuple[KernelRe
         all(ledger.versions.get(name) == here.get(name) for name in names) for names in (OF_CLAIMS, OF_KERNELS)
     )
     unchanged = (r for r in ledger.claims if r.fingerprint == _fingerprint(r, today) or outside.is_of_unloaded(r.id))
-    kernels = (r for r in ledger.kernels if r.fingerprint == _fingerprint(r, today))
+    kernels = (r for r in ledger.kernels if r.fingerprint == _fingerprint(r, today) or _is_of_unloaded(r))
     return tuple(unchanged) if of_claims else (), tuple(kernels) if of_kernels else ()
+
+
+def _is_of_unloaded(record: KernelRecord) -> bool:
+    """Whether a contract rests on definitions of a module that is not loaded."""
+    return record.contract not in every_contract() and any(map(outside.is_of_unloaded, record.rests_on))
 
 
 def merged(run: Ledger, claims: Iterable[ClaimRecord], kernels: Iterable[KernelRecord]) -> Ledger:
@@ -130,7 +158,8 @@ def merged(run: Ledger, claims: Iterable[ClaimRecord], kernels: Iterable[KernelR
     by_id = {record.id: record for record in (*claims, *run.claims)}
     by_contract = {record.contract: record for record in (*kernels, *run.kernels)}
     records = [by_id[id] for id in (*CLAIMS, *filter(outside.is_of_unloaded, by_id)) if id in by_id]
-    kept = [by_contract[name] for name in CONTRACTS if name in by_contract]
+    kept = [by_contract[name] for name in every_contract() if name in by_contract]
+    kept += filter(_is_of_unloaded, by_contract.values())
     return replace(summarise(records, kept, run.summary.seconds), created=run.created)
 
 
@@ -168,7 +197,7 @@ def _alone(modules: Iterable[str]) -> None:
     leave_no_folder()
     os.dup2(2, 1)
     for module in modules:
-        outside.load(module)
+        load(module)
 
 
 def leave_no_folder() -> None:
@@ -183,8 +212,8 @@ def run_task(task: Task, examples: int) -> Record:
 
 
 def check_kernel(name: str, examples: int) -> KernelRecord:
-    """Check our own kernel against its contract, strictly."""
-    start = perf_counter()
-    report = check(getattr(grape_verified, CONTRACTS[name].kernel), name, examples=examples, strict=True)
-    rests_on, seconds = CONTRACTS[name].rests_on, perf_counter() - start
+    """Check the function that a contract names against it; one of our own strictly."""
+    start, contract = perf_counter(), contract_named(name)
+    report = check(contract.function, contract, examples=examples, strict=name in CONTRACTS)
+    rests_on, seconds = contract.rests_on, perf_counter() - start
     return KernelRecord(**vars(report), rests_on=rests_on, seconds=seconds, examples=examples)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +23,8 @@ from grape_spec.references import add_bibliography, works
 #: The entry-point group.
 GROUP = "grape_verified.claims"
 
-_HERE = str(Path(str(grape_spec.__file__)).parent)
+#: The packages of this distribution, whose messages speak for themselves.
+_OURS = (grape_spec.__name__, "grape_verified")
 
 #: What to write instead, by words of the errors of Python, SymPy, NumPy and torch that formulas lead to.
 _INSTEAD = {
@@ -43,8 +45,17 @@ class CannotLoad(Exception):
     """Why the claims of a module cannot be used, in one line."""
 
 
-def load(module: str) -> tuple[str, ...]:
+def _holds_nothing(module: str) -> bool:
+    """What a module may hold beside definitions and claims is not known here."""
+    return False
+
+
+def load(module: str, holds: Callable[[str], bool] = _holds_nothing) -> tuple[str, ...]:
     """Import a module from outside; the ids that it entered.
+
+    Arguments:
+        module: its name.
+        holds: given the name of the imported module, whether it holds something beside definitions and claims.
 
     Raises: CannotLoad.
     """
@@ -53,21 +64,21 @@ def load(module: str) -> tuple[str, ...]:
         try:
             _import(module)
             found = tuple(sorted(_ids() - before))
-            _check(module, found, known)
+            _check(module, found, holds(module) or known)
         except (RegistryError, OSError, UnicodeDecodeError) as failure:
             raise CannotLoad(f"{module}: {_first_line(failure)}") from failure
         _LOADED[module] = found
     return _LOADED[module]
 
 
-def load_installed() -> None:
-    """Load the modules that installed packages announce.
+def load_installed(holds: Callable[[str], bool] = _holds_nothing) -> None:
+    """Load the modules that installed packages announce; `holds` is that of `load`.
 
     Raises: CannotLoad, naming the package.
     """
     for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
         try:
-            load(point.module)
+            load(point.module, holds)
         except CannotLoad as failure:
             package = point.dist.name if point.dist else point.name
             raise CannotLoad(f"the claims of the installed package {package}: {failure}") from failure
@@ -98,7 +109,7 @@ def _namespace(id: str) -> str:
 
 def _import(module: str) -> None:
     top = module.partition(".")[0]
-    if top == grape_spec.__name__:
+    if top in _OURS:
         raise CannotLoad(f"{module} is part of this package, expected a module of your own")
     try:
         if find_spec(top) is None:
@@ -112,10 +123,10 @@ def _import(module: str) -> None:
         raise CannotLoad(f"{_place(failure, top) or module}: {_first_line(failure)}") from failure
 
 
-def _check(module: str, ids: tuple[str, ...], known: bool) -> None:
+def _check(module: str, ids: tuple[str, ...], holds: bool) -> None:
     """Refuse what would not be of a namespace of its own, what is nothing, and what the checks of ours would refuse."""
-    if not ids and not known:
-        raise CannotLoad(f"{module}: it declares no definition and no claim")
+    if not ids and not holds:
+        raise CannotLoad(f"{module}: it declares no definition, no claim and no contract")
     ours = {_namespace(id) for id in _ids() if is_ours(id)}
     for id in ids:
         if _namespace(id) in ours:
@@ -137,8 +148,8 @@ def _first_line(failure: BaseException) -> str:
     """What went wrong, and what to write instead; the messages of this package speak for themselves."""
     told = failure.args[0] if isinstance(failure, KeyError) and failure.args else failure
     text = str(told).strip().split("\n")[0]
-    files = [frame.f_code.co_filename for frame, _ in walk_tb(failure.__traceback__)]
-    ours = isinstance(failure, ValueError | TypeError | KeyError) and files[-1].startswith(_HERE)
+    raised_in = [_package(frame) for frame, _ in walk_tb(failure.__traceback__)][-1]
+    ours = isinstance(failure, ValueError | TypeError | KeyError) and raised_in in _OURS
     if text and (isinstance(failure, OSError) or ours):
         return text
     hint = next((f": {hint}" for words, hint in _INSTEAD.items() if words in text), "")
@@ -152,11 +163,15 @@ def _place(failure: BaseException, top: str) -> str:
 
 
 def _is_theirs(frame: FrameType, top: str) -> bool:
-    package, file = str(frame.f_globals.get("__name__")).partition(".")[0], frame.f_code.co_filename
+    package, file = _package(frame), frame.f_code.co_filename
     if package == top:
         return True
     installed = {"site-packages", "dist-packages"}.intersection(Path(file).parts)
-    return not (installed or file.startswith(("<", _HERE)) or package in sys.stdlib_module_names)
+    return not (installed or file.startswith("<") or package in (*_OURS, *sys.stdlib_module_names))
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__")).partition(".")[0]
 
 
 def _shown(file: str | None) -> str:

@@ -218,7 +218,7 @@ def test_an_option_can_be_held_for_a_function_that_has_it_built_in():
 @pytest.mark.parametrize(
     ("contract", "keywords", "text"),
     [
-        ("pppo", {}, "contract: got 'pppo', expected one of sft, "),
+        ("pppo", {}, "contract: got 'pppo', expected the name of a contract; the nearest: ppo, "),
         ("ppo", {"options": {"clip": 0.1}}, "options: got 'clip', expected some of clip_low, "),
         ("ppo", {"examples": 0}, "examples: got 0, expected at least 1"),
         ("ppo", {"options": {"denominator": 0}}, "denominator: got 0, expected None, a finite number > 0"),

@@ -334,7 +334,7 @@ def test_a_wrong_number_is_refused_in_a_line(pytester, number):
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda f: conforms(f, "pppo"), "contract: got 'pppo', expected one of sft, "),
+        (lambda f: conforms(f, "pppo"), "contract: got 'pppo', expected the name of a contract; the "),
         (lambda f: conforms(f, "ppo", options={"clip": 1}), "options: got 'clip', expected some of clip_low, "),
         (lambda f: conforms(f, "ppo", options=[1]), "options: got [1], expected {name: value}"),
         (lambda f: conforms(f, "ppo", bind={"pi": "logps"}), "bind: got the parameter 'pi', expected one of logps, "),
@@ -350,7 +350,10 @@ def test_a_wrong_number_is_refused_in_a_line(pytester, number):
             lambda f: parametrize_with_checks((f, "ppo")),
             "expected (function, contract) or (function, contract, options)",
         ),
-        (lambda f: parametrize_with_checks([(f, "pppo")]), "contract: got 'pppo', expected one of sft, "),
+        (
+            lambda f: parametrize_with_checks([(f, "pppo")]),
+            "contract: got 'pppo', expected the name of a contract; the ",
+        ),
         (lambda f: parametrize_with_checks([(f, "ppo")], examples=0), "examples: got 0, expected at least 1"),
         (
             lambda f: _expecting(f, {"extremes": "too far"}),

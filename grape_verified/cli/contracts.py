@@ -1,0 +1,57 @@
+"""Contracts as the commands show them: all of them in a table, or one with its tensors, options and definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from grape_verified.cli.given import refuse
+from grape_verified.conformance.contract import Contract
+from grape_verified.conformance.registry import contracts_of, every_contract, module_of
+
+
+def chosen(modules: Sequence[str] | None) -> list[Contract]:
+    """The contracts of some modules, which must hold one; every contract for none."""
+    if not modules:
+        return [*every_contract().values()]
+    held = [one for module in modules for one in contracts_of(module)]
+    return held or refuse(f"--from: {', '.join(modules)}: no contract is held there")
+
+
+def as_dict(contract: Contract) -> dict[str, Any]:
+    """A contract as data for JSON."""
+    return {
+        "name": contract.name,
+        "function": contract.kernel,
+        "module": module_of(contract.name),
+        "tensors": contract.tensors,
+        "differentiated": contract.wrt,
+        "options": {name: [option.default, *option.others] for name, option in contract.options.items()},
+        "properties": contract.properties,
+        "rests_on": contract.rests_on,
+    }
+
+
+def in_a_line(contract: Contract) -> tuple[str, str, str, str]:
+    """Its name, its function, its tensors and the names of its options."""
+    return contract.name, contract.kernel, ", ".join(contract.tensors), ", ".join(contract.options)
+
+
+def in_words(contract: Contract) -> Iterator[str]:
+    """A contract, line by line."""
+    shown = as_dict(contract)
+    where = f"the module {shown['module']}" if shown["module"] else "this package"
+    yield f"{contract.name}  The contract of {contract.kernel}, of {where}."
+    constant = [name for name in contract.tensors if name not in contract.wrt]
+    yield f"\ntensors: {', '.join(contract.tensors)}"
+    yield f"differentiated: {', '.join(contract.wrt) or 'none'}; constant: {', '.join(constant) or 'none'}"
+    yield from _options(shown["options"])
+    yield f"\nproperties: {', '.join(contract.properties)}"
+    yield f"\nrests on: {', '.join(contract.rests_on)}"
+
+
+def _options(options: Mapping[str, list[Any]]) -> Iterator[str]:
+    if options:
+        yield "\noptions, each with its default and the other values that are tried"
+    for name, (default, *others) in options.items():
+        yield f"  {name}: {default!r}" + (f"; {', '.join(map(repr, others))}" if others else "")
