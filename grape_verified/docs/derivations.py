@@ -6,8 +6,10 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import sympy as sp
 from grape_spec.language.claims import Claim, Line, Part, Stage
 from grape_spec.language.registry import CLAIMS, DERIVATIONS
+from grape_spec.paper.check import BREAKS_OFF, broken_off
 from grape_spec.paper.layout import inline, together
 from grape_spec.proof.examine import refute_line
 from grape_spec.render import latex, unicode
@@ -88,7 +90,15 @@ def faults(ledger: Ledger) -> Iterator[str]:
         records = ledger.derivation(CLAIMS[id], part)
         steps = [step for stage in stages for step in stage.steps()]
         for number, (before, line) in enumerate(steps, 1):
-            status = records[number - 1].status if records else NOT_RUN
-            if status not in ("proved", NOT_RUN) or (status == NOT_RUN and refute_line(part, before, line).refuted):
+            if wrong := _fault(part, before, line, records[number - 1].status if records else NOT_RUN):
                 where = f"{id} [{name}]" if name else id
-                yield f"{where}: line {number} of its derivation does not follow: {line.reason}"
+                yield f"{where}: line {number} of its derivation {wrong}: {line.reason}"
+
+
+def _fault(part: Part, before: sp.Expr, line: Line, status: str) -> str:
+    """What is wrong with a line, by its record, or where there is none by a search; empty if nothing is."""
+    try:
+        refuted = refute_line(part, before, line).refuted if status == NOT_RUN else status != "proved"
+    except BREAKS_OFF as failure:
+        return f"cannot be checked, {broken_off(failure)}"
+    return "does not follow" if refuted else ""

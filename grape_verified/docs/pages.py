@@ -10,6 +10,7 @@ from grape_spec.coq.certify import CERTIFIED, Theorems
 from grape_spec.language.claims import Claim
 from grape_spec.language.definitions import Definition
 from grape_spec.language.registry import CLAIMS, DEFINITIONS, RETIRED
+from grape_spec.proof.examine import Mutants
 from grape_spec.references import plain
 
 from grape_verified.conformance.contracts import CONTRACTS
@@ -32,7 +33,7 @@ from grape_verified.docs.markdown import (
 from grape_verified.docs.reference import contracts_of, implemented_by, implementing, names_of
 from grape_verified.docs.shown_parts import shown_parts
 from grape_verified.docs.synonyms import also_called
-from grape_verified.docs.verdicts import COQ, Verdicts, kernel_verdict
+from grape_verified.docs.verdicts import COQ, MEASURED, Verdicts, counted, kernel_verdict, measured
 
 
 def claim_snippet(claim: Claim, ledger: Ledger) -> str:
@@ -73,23 +74,25 @@ def certificates_snippet(ledger: Ledger, theorems: Theorems) -> str:
 def evidence_snippet(ledger: Ledger, found: Mapping[str, Verdicts]) -> str:
     """The evidence of the ledger in numbers, for a page at the root of the site."""
     records = [record for claim in CLAIMS.values() if (record := ledger.of(claim))]
-    parts = [(claim, part) for claim in CLAIMS.values() for part in claim.parts]
-    wrong = [variant for record in records for variant in record.wrong]
-    mutants = [part.mutants for record in records for part in record.parts]
-    kernels = [seen for name in CONTRACTS if (seen := ledger.of_kernel(name))]
-    certified = sum(ledger.certified_part(claim, part) == CERTIFIED for claim, part in parts)
-    proved = sum(verdict.status == FULLY_PROVED for verdict in found.values())
-    decided = sum(m.refuted + len(m.implied) for m in mutants)
+    wrong = ["refuted" if variant.refuted else "not refuted" for record in records for variant in record.wrong]
+    mutants = [fate for record in records for part in record.parts for fate in _fates(part.mutants)]
+    coq = [ledger.certified_part(claim, part) for claim in CLAIMS.values() for part in claim.parts]
+    kernels = [measured(name, ledger) for name in CONTRACTS]
     rows = [
-        ("[claims](claims/index.md)", "fully proved", proved, len(found)),
-        ("statements of claims", "certified by Coq", certified, len(parts)),
-        ("false variants of claims", "refuted", sum(variant.refuted for variant in wrong), len(wrong)),
-        ("mutants of statements", "refuted, or derived from the claim", decided, sum(m.total for m in mutants)),
-        ("contracts of PyTorch functions", "satisfied", sum(kernel.accepted for kernel in kernels), len(CONTRACTS)),
+        ("[claims](claims/index.md)", FULLY_PROVED, counted([seen.status for seen in found.values()], FULLY_PROVED)),
+        ("statements of claims", "certified by Coq", counted(coq, CERTIFIED)),
+        ("false variants of claims", "refuted", counted(wrong, "refuted")),
+        ("mutants of statements", "refuted, or derived from the claim", counted(mutants, "refuted", "derived")),
+        ("contracts of PyTorch functions", "satisfied", counted(kernels, MEASURED)),
     ]
-    told = ((what, verdict, f"{n} of {total}" if total else NOT_RUN) for what, verdict, n, total in rows)
-    shown = table(("evidence", "verdict", "number"), told)
+    shown = table(("evidence", "verdict", "number"), rows)
     return f"{shown}\n\n{recorded(ledger)} [Trust](trust.md) explains the words.\n"
+
+
+def _fates(mutants: Mutants) -> list[str]:
+    """What became of each mutant of a statement."""
+    derived, others = len(mutants.implied), mutants.total - mutants.refuted - len(mutants.implied)
+    return ["refuted"] * mutants.refuted + ["derived"] * derived + ["neither"] * others
 
 
 def _boxed(kind: str, paragraphs: Iterable[str]) -> str:

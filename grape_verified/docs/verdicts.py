@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from grape_spec.coq.certify import CERTIFIED, NOT_CERTIFIED
@@ -37,12 +38,14 @@ def verdicts(claim: Claim, ledger: Ledger) -> Verdicts:
 
 
 def _measured(claim: Claim, ledger: Ledger) -> str:
-    records = [ledger.of_kernel(contract.name) for contract in contracts_about(claim.id)]
-    if not records:
-        return NO_KERNEL
-    if any(record is not None and not record.accepted for record in records):
-        return REJECTED
-    return NOT_RUN if None in records else MEASURED
+    seen = {measured(contract.name, ledger) for contract in contracts_about(claim.id)}
+    return next((word for word in (REJECTED, NOT_RUN, MEASURED) if word in seen), NO_KERNEL)
+
+
+def measured(contract: str, ledger: Ledger) -> str:
+    """Whether our kernel was accepted under a contract: "measured", "rejected" or "not run"."""
+    record = ledger.of_kernel(contract)
+    return NOT_RUN if record is None else MEASURED if record.accepted else REJECTED
 
 
 def kernel_verdict(contract: str, ledger: Ledger) -> str:
@@ -52,3 +55,10 @@ def kernel_verdict(contract: str, ledger: Ledger) -> str:
         return NOT_RUN
     verdict = "accepted" if record.accepted else REJECTED
     return f"{verdict}, {len(record.named('passed'))} of {len(record.properties)} properties"
+
+
+def counted(words: Sequence[str], *best: str) -> str:
+    """How many of these verdicts are the best ones, as in "3 of 5"; "not run" where nothing was looked at."""
+    if set(words) <= {NOT_RUN}:
+        return NOT_RUN
+    return f"{sum(word in best for word in words)} of {len(words)}"

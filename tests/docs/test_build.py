@@ -1,17 +1,20 @@
 """`grape-verified docs build`: a broken page fails it, and a wrong call is reported in one line."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sympy as sp
 from grape_spec.language.registry import _DERIVED, CLAIMS, DERIVATIONS
 from grape_spec.paper import check
 from grape_spec.paper.layout import displayed
 from typer.testing import CliRunner
 
 from grape_verified.cli import app
-from grape_verified.docs import site
-from tests.tables import with_first_negated
+from grape_verified.conformance.ledger import Ledger
+from grape_verified.docs import derivations, site
+from tests.tables import with_first_negated, with_lines
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -70,6 +73,58 @@ def test_a_wrong_line_of_a_derivation_fails_the_build_and_is_named(small, monkey
     result = built()
     assert result.exit_code == 1
     assert f"line 1 of its derivation does not follow: {first.reason}" in result.stderr
+
+
+UNORDERED = r"\begin{cases} 1 & \text{if } \frac{1}{0} < 1 \\ 0 & \text{otherwise} \end{cases}"
+ENDLESS = sp.Pow(0, -1, evaluate=False)
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        sp.zoo,
+        sp.nan,
+        ENDLESS,
+        sp.Max(sp.Symbol("x"), ENDLESS, evaluate=False),
+        sp.Piecewise((1, sp.Lt(ENDLESS, 0, evaluate=False)), (0, True), evaluate=False),
+        sp.Sum(1, (sp.Symbol("x"), 1, sp.zoo)),
+        sp.gamma(-1, evaluate=False),
+    ],
+)
+@pytest.mark.parametrize("sign", ["=", "≤"])
+def test_a_line_at_which_sympy_breaks_off_is_named(small, monkeypatch, planted, sign):
+    small.write_text("# Home\n", encoding="utf-8")
+    id, _ = key = ("policy.softmax.shift", "")
+    monkeypatch.setattr(check, "CLAIMS", {id: CLAIMS[id]})
+    monkeypatch.setitem(_DERIVED, key, with_lines(key, lambda lines: (replace(lines[0], expr=planted, sign=sign),)))
+    monkeypatch.setattr(derivations, "DERIVATIONS", {key: DERIVATIONS[key]})
+    (line,) = built().stderr.strip().splitlines()
+    assert id in line
+    (line,) = derivations.faults(Ledger())
+    assert line.startswith(f"{id}: line 1 of its derivation ")
+
+
+@pytest.mark.parametrize(
+    ("id", "printed", "planted"),
+    [
+        (
+            "ppo.clip.gradient",
+            r"\rho",
+            r"\begin{cases} 1 & \text{if } \frac{1}{0} < 1 \\ 0 & \text{otherwise} \end{cases}",
+        ),
+        ("ppo.clip.lower_bound", r"\rho A", r"\frac{1}{0} A"),
+        ("rejection.best_of_n.law", "n", r"\frac{0}{0}"),
+    ],
+)
+def test_a_formula_at_which_sympy_breaks_off_is_named(small, monkeypatch, id, printed, planted):
+    small.write_text("# Home\n", encoding="utf-8")
+    monkeypatch.setattr(check, "CLAIMS", {id: CLAIMS[id]})
+    monkeypatch.setattr(check, "displayed", lambda *given: displayed(*given).replace(printed, planted))
+    result = built()
+    assert isinstance(result.exception, SystemExit)
+    lines = result.stderr.removeprefix("grape-verified: ").splitlines()
+    assert lines
+    assert all(line.startswith(id) for line in lines), lines
 
 
 def test_a_formula_that_is_not_the_statement_fails_the_build_and_is_named(small, monkeypatch):

@@ -314,8 +314,9 @@ def test_the_home_page_counts_what_the_ledger_has(generated, records):
     wrong = [variant.refuted for record in of_today for variant in record.wrong]
     assert counted["false variants of claims"] == f"{sum(wrong)} of {len(wrong)}"
     nothing = pages.evidence_snippet(Ledger(), {id: verdicts.verdicts(CLAIMS[id], Ledger()) for id in CLAIMS})
-    assert f"| fully proved | 0 of {len(CLAIMS)} |" in nothing
-    assert "| mutants of statements | refuted, or derived from the claim | not run |" in nothing
+    rows = [row for row in nothing.splitlines() if row.startswith("| ")][1:]
+    assert len(rows) == 5
+    assert all(row.endswith("| not run |") for row in rows), rows
 
 
 def test_without_certificates_nothing_ships_but_the_library(tmp_path):

@@ -44,6 +44,8 @@ QUERIES = {
     "KL is negative": "symptoms/#kl-is-negative",
     "KL spikes": "symptoms/#kl-spikes",
     "clip fraction": "symptoms/#clip-fraction",
+    "log 2": "symptoms/#dpo-start",
+    "loss starts at 0.693": "claims/dpo.at_reference/",
     "distillation loss 0": "symptoms/#distillation",
     "dpo_loss": "reference/dpo/#grape_verified.dpo_loss",
 }

@@ -15,6 +15,14 @@ from grape_spec.paper.layout import BREAK, displayed, inline, statements_of, tog
 from grape_spec.paper.reader import reader_for
 from grape_spec.render import unicode
 
+#: What SymPy raises at a formula that has no value, or whose value has no place in an order, or that has no end.
+BREAKS_OFF = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError, NotImplementedError)
+
+
+def broken_off(failure: Exception) -> str:
+    """In one line, why SymPy could not go on."""
+    return f"{type(failure).__name__}: {' '.join(str(failure).split())[:150]}"
+
 
 def difference(expr: sp.Basic, tex: str, assuming: Sequence[sp.Basic] = ()) -> str:
     """In which way LaTeX is not the formula for an expression and what it assumes; empty if it is."""
@@ -78,6 +86,13 @@ def formulas_of(entry: Claim | Definition) -> Iterator[tuple[str, sp.Basic]]:
 
 def faults_of(entry: Claim | Definition) -> Iterator[str]:
     """The formulas of an entry that do not print as what they state, with what they say instead."""
+    try:
+        yield from _faults_of(entry)
+    except BREAKS_OFF as failure:
+        yield f"{entry.id}: a formula cannot be printed and read back: {broken_off(failure)}"
+
+
+def _faults_of(entry: Claim | Definition) -> Iterator[str]:
     for name, expr, tex, assuming in printed_of(entry):
         if fault := difference(expr, tex, assuming):
             yield f"{entry.id} [{name}]: {fault}"
