@@ -14,7 +14,7 @@ from torch import Tensor
 import grape_verified
 from grape_verified.conformance import strategies
 from grape_verified.conformance.oracle import EXACT, Oracle, recording
-from grape_verified.conformance.strategies import Blueprint, Case, Regime, Variant, Vocabulary
+from grape_verified.conformance.strategies import Blueprint, Case, Regime, Space, Variant, Vocabulary
 
 Options = Mapping[str, Any]
 
@@ -233,7 +233,12 @@ class Contract:
     def cases(
         self, regime: Regime, offered: Sequence[str], held: Options, variants: Sequence[Variant]
     ) -> st.SearchStrategy[Case]:
-        """Inputs of a regime for a function that takes the offered options, some of which may be fixed.
+        """Inputs of a regime for a function that takes the offered options, some of which may be fixed."""
+        space = self.space(regime, offered, held, variants)
+        return strategies.drawings(*space.size).map(space.case)
+
+    def space(self, regime: Regime, offered: Sequence[str], held: Options, variants: Sequence[Variant]) -> Space:
+        """The same, as what is drawn and what is made of it.
 
         In every second case one option is varied alone, so that an error at one value of one option is not hidden by
         the others.
@@ -247,7 +252,7 @@ class Contract:
             drawn = {name: value for name, value in drawn.items() if alone in (None, name)}
             return self.fit({**self.defaults(held), **drawn}, varied)
 
-        return strategies.cases(self.build, self.drawn, options, variants, regime)
+        return Space(self.build, self.drawn, options, variants, regime)
 
 
 #: Options that many contracts share.

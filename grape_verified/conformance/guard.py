@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from threading import current_thread, main_thread
 from types import FrameType
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 
 #: Seconds that one call may take.
@@ -52,6 +54,19 @@ def guarded() -> Iterator[None]:
         if interrupts:
             signal.signal(signal.SIGALRM, before)
         torch.set_rng_state(numbers)
+
+
+@contextmanager
+def same_numbers() -> Iterator[None]:
+    """Within: random numbers of Python and NumPy begin anew; afterwards they go on as if none had been drawn."""
+    ours, of_numpy = random.getstate(), np.random.get_state()
+    random.seed(0)
+    np.random.seed(0)
+    try:
+        yield
+    finally:
+        random.setstate(ours)
+        np.random.set_state(of_numpy)
 
 
 def call(function: Callable[[], Any], changes: set[str]) -> Any:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Flaky
 
 from grape_verified.conformance.counterexample import render
+from grape_verified.conformance.drawing import drawn, run_on
+from grape_verified.conformance.guard import same_numbers
 from grape_verified.conformance.properties import PROPERTIES, Property
 from grape_verified.conformance.regions import Words, beside_plain, lies_in, needed, shown, unusual
 from grape_verified.conformance.report import VERDICTS, Departure, Finding
-from grape_verified.conformance.strategies import Case, Variant
+from grape_verified.conformance.strategies import Case, Drawn, Variant
 from grape_verified.conformance.subject import Subject, Violation
 
 #: Attempts to make a failing case smaller.
@@ -120,20 +121,20 @@ def _different(subject: Subject, found: Sequence[tuple[Violation, Words]]) -> It
 
 def _first(search: _Search) -> Violation | None:
     """The smallest violation that a search finds."""
-
-    def holds(case: Case) -> None:
-        search.attempt(case)
-
-    subject = search.subject
-    cases = subject.contract.cases(search.prop.regime, subject.offered, subject.held, subject.variants)
+    inputs = drawn(search.space.size, search.inputs)
+    with same_numbers():
+        place = next((place for place, one in enumerate(inputs) if search.fails(one)), None)
+    if place is None or search.last.took_too_long:
+        return None if place is None else search.last
+    sentence = search.last.sentence
     try:
-        _quietly(search.inputs)(given(case=cases)(holds))()
+        run_on(search.reducing_from(place), search.space.size, search.inputs)
     except (Violation, _Enough):
         return search.last
     except Flaky:
-        once = "" if search.prop.name == "repeatable" else "gives different results for the same input; once, "
-        return Violation(f"{once}{search.last.sentence}")
-    return None
+        sentence = search.last.sentence
+    once = "" if search.prop.name == "repeatable" else "gives different results for the same input; once, "
+    return Violation(f"{once}{sentence}")
 
 
 def _departure(subject: Subject, prop: Property, violation: Violation) -> Departure:
@@ -179,14 +180,35 @@ class _Search:
         kinds: frozenset[str] = frozenset(),
     ) -> None:
         self.subject, self.prop, self.leave_out, self.kinds = subject, prop, leave_out, kinds
+        self.space = subject.contract.space(prop.regime, subject.offered, subject.held, subject.variants)
         self.tried, self.reductions = 0, 0
         self.last = Violation("")
         self.parts = prop.parts(examples)
         self.reduced = REDUCTIONS
         self.inputs = min(examples * prop.times, prop.most)
 
-    def attempt(self, case: Case) -> None:
+    def fails(self, one: Drawn) -> bool:
+        """Whether the property does not hold on what was drawn."""
+        try:
+            self.attempt(one)
+        except (Violation, _Enough):
+            return True
+        return False
+
+    def reducing_from(self, place: int) -> Callable[[Drawn], None]:
+        """An attempt to be made with each drawing again, which takes up to that place for granted."""
+        known = iter(range(place))
+
+        def attempt(one: Drawn) -> None:
+            if next(known, None) is None:
+                self.attempt(one)
+
+        self.reductions = -1  # the first attempt is the one that failed
+        return attempt
+
+    def attempt(self, one: Drawn) -> None:
         """Raise `Violation` if the property does not hold."""
+        case = self.space.case(one)
         if self.leave_out and lies_in(beside_plain(self.subject, case), self.leave_out):
             return
         failing = self.last.case is not None
@@ -206,20 +228,6 @@ class _Search:
                 if violation.setting and violation.setting.costly:
                     self.reduced = COSTLY_REDUCTIONS
                 raise
-
-
-def _quietly(examples: int) -> Any:
-    """Settings for deterministic runs without output or files."""
-    return settings(
-        max_examples=examples,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=(Phase.generate, Phase.shrink),
-        report_multiple_bugs=False,
-        print_blob=False,
-        suppress_health_check=list(HealthCheck),
-    )
 
 
 # -- the signature ----------------------------------------------------------------------------------------------------

@@ -261,27 +261,74 @@ def logit_and_target_tensors(plan: Blueprint) -> dict[str, Tensor]:
     return {**logit_tensors(plan), "targets": torch.tensor(targets)}
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """What is drawn for an input, before tensors are made of it.
+
+    Arguments:
+        variant: the form of the tensors.
+        dtype: a place among the dtypes of the regime.
+        columns: the number of columns.
+        shared: the bytes that choose the options, and noise.
+        rows: the bytes of all tensors, row by row.
+    """
+
+    variant: Variant
+    dtype: int
+    columns: int
+    shared: bytes
+    rows: tuple[bytes, ...]
+
+
+#: What decides the drawings: the numbers of tensors and of dtypes, and the forms of tensors.
+Size = tuple[int, int, tuple[Variant, ...]]
+
+
 @st.composite
-def cases(
-    draw: st.DrawFn,
-    build: Callable[[Blueprint], Mapping[str, Tensor]],
-    names: Sequence[str],
-    options: Callable[[bytes], Mapping[str, Any]],
-    variants: Sequence[Variant],
-    regime: Regime,
-) -> Case:
-    """Inputs for one property: the form, the options, and the rows with the bytes of all tensors."""
-    variant, dtype = draw(st.sampled_from(variants)), draw(st.sampled_from(regime.dtypes))
+def drawings(draw: st.DrawFn, tensors: int, dtypes: int, variants: Sequence[Variant]) -> Drawn:
+    """What is drawn, given the numbers of tensors and of dtypes, and the forms of tensors."""
+    variant, dtype = draw(st.sampled_from(variants)), draw(st.sampled_from(range(dtypes)))
     columns = draw(st.integers(1, COLUMNS))
     shared = draw(_bytes(OPTIONS + NOISE))
-    rows = draw(st.lists(_bytes(len(names) * WIDTH), min_size=1, max_size=ROWS))
-    plan = Blueprint(columns, dtype, regime, variant, options(shared), [split(row, names) for row in rows])
-    return Case(build(plan), plan.options, variant, shared[OPTIONS:])
+    rows = draw(st.lists(_bytes(tensors * WIDTH), min_size=1, max_size=ROWS))
+    return Drawn(variant, dtype, columns, shared, tuple(rows))
+
+
+@dataclass(frozen=True)
+class Space:
+    """The inputs that a property is tried on.
+
+    Arguments:
+        build: makes tensors of what is drawn.
+        names: those of the bytes that are drawn in each row.
+        options: makes options of bytes.
+        variants: the forms that tensors may have.
+        regime: the part of the input space.
+    """
+
+    build: Callable[[Blueprint], Mapping[str, Tensor]]
+    names: Sequence[str]
+    options: Callable[[bytes], Mapping[str, Any]]
+    variants: Sequence[Variant]
+    regime: Regime
+
+    @property
+    def size(self) -> Size:
+        """The numbers of tensors and of dtypes, and the forms of tensors; spaces of one size have the same drawings."""
+        return len(self.names), len(self.regime.dtypes), tuple(self.variants)
+
+    def case(self, drawn: Drawn) -> Case:
+        """The input that is made of what was drawn."""
+        rows = [split(row, self.names) for row in drawn.rows]
+        dtype, options = self.regime.dtypes[drawn.dtype], self.options(drawn.shared)
+        plan = Blueprint(drawn.columns, dtype, self.regime, drawn.variant, options, rows)
+        return Case(self.build(plan), options, drawn.variant, drawn.shared[OPTIONS:])
 
 
 def split(row: bytes, names: Sequence[str]) -> dict[str, bytes]:
     """The bytes of each tensor in one row."""
-    return {name: row[start : start + WIDTH] for name, start in zip(names, range(0, len(row), WIDTH), strict=True)}
+    width = len(row) // len(names)
+    return {name: row[start : start + width] for name, start in zip(names, range(0, len(row), width), strict=True)}
 
 
 def _bytes(count: int) -> st.SearchStrategy[bytes]:
