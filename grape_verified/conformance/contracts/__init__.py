@@ -8,5 +8,8 @@ from grape_verified.conformance.subjects import SUBJECTS
 
 #: Every contract by its name.
 CONTRACTS: Mapping[str, Contract] = {
-    contract.name: contract for subject in SUBJECTS for contract in import_module(f"{__name__}.{subject}").CONTRACTS
+    contract.name: contract
+    for subject in SUBJECTS.values()
+    if subject.modules
+    for contract in import_module(f"{__name__}.{subject.name}").CONTRACTS
 }
