@@ -56,6 +56,7 @@ from grape_verified.cli.target import binding as parsed_binding
 from grape_verified.cli.target import option as parsed_option
 from grape_verified.conformance import CONTRACTS, contexts, verification
 from grape_verified.conformance import check as check_function
+from grape_verified.conformance import identify as identify_function
 from grape_verified.conformance.contract import Contract
 from grape_verified.conformance.ledger import Ledger, NotALedger
 from grape_verified.conformance.registry import every_contract
@@ -288,9 +289,6 @@ def check(
     contract: Annotated[str, typer.Option("--as", help=f"Contract to check against: {', '.join(CONTRACTS)}.")],
     modules: From = None,
     option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Fix an option's value.")] = None,
-    habit: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Judge it with a habit, such as log_ratio_clamp=20.")
-    ] = None,
     bind: Annotated[
         list[str] | None, typer.Option(metavar="PARAMETER=NAME", help="Say which tensor or option a parameter is.")
     ] = None,
@@ -308,13 +306,7 @@ def check(
             function = imported(target)
             with Console(stderr=True).status(f"checking {target} as {contract}"):
                 report = check_function(
-                    function,
-                    contract,
-                    examples=examples,
-                    options=options,
-                    habits=habit or (),
-                    bind=bound,
-                    strict=strict,
+                    function, contract, examples=examples, options=options, bind=bound, strict=strict
                 )
     except (WrongCall, ValueError) as wrong:
         refuse(str(wrong))
@@ -323,6 +315,37 @@ def check(
     else:
         tables.print_report(report, options, fail_on)
     raise typer.Exit(FAILS if report.fails(fail_on) else HOLDS)
+
+
+@app.command()
+def identify(
+    target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="The function to identify.")],
+    among: Annotated[
+        str, typer.Option(metavar="NAME,…", help="Only these contracts or families, such as ppo,grpo.")
+    ] = "",
+    modules: From = None,
+    bind: Annotated[
+        list[str] | None, typer.Option(metavar="PARAMETER=NAME", help="Say which tensor or option a parameter is.")
+    ] = None,
+    examples: Annotated[int, typer.Option(min=1, help="Inputs per property when it is checked.")] = 200,
+    as_json: Json = False,
+) -> None:
+    """Find out which loss a function is: its contract, its options and its habits, and how well it fits."""
+    try:
+        load(modules)
+        bound = dict(map(parsed_binding, bind or ()))
+        names = [name for name in among.split(",") if name]
+        with output_to_stderr():
+            function = imported(target)
+            with Console(stderr=True).status(f"identifying {target}") as status:
+                found = identify_function(function, among=names, bind=bound, examples=examples, progress=status.update)
+    except (WrongCall, ValueError) as wrong:
+        refuse(str(wrong))
+    if as_json:
+        _print_json(found.as_dict())
+    else:
+        tables.print_identification(found, target)
+    raise typer.Exit(HOLDS if found.fits else FAILS)
 
 
 @app.command(name="contexts")

@@ -18,11 +18,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from grape_verified.conformance.identification import Identification, Variety
 from grape_verified.conformance.ledger import KernelRecord, Ledger, Summary
 from grape_verified.conformance.report import VERDICTS, FailOn, Report
 from grape_verified.docs.derivations import heading, verdict
 from grape_verified.docs.reference import contracts_about
 from grape_verified.docs.verdicts import Verdicts, kernel_verdict, verdicts
+
+#: The most contracts for which it is shown why a function cannot be called so.
+REFUSALS = 6
 
 _COLOURS = {
     "proved": "green",
@@ -169,6 +173,43 @@ def print_report(report: Report, options: Mapping[str, Any], fail_on: FailOn) ->
     if at_defaults:
         out.print(f"\nOptions it does not take, checked at their defaults only: {', '.join(at_defaults)}.")
     out.print(f"\n{report.in_words(fail_on)}", markup=False, soft_wrap=True)
+
+
+def print_identification(found: Identification, target: str) -> None:
+    """Which loss a function is, or why it is none."""
+    out, name = _out(), found.function
+    if found.variety is None:
+        refused = dict(found.refused or {})
+        out.print(f"{name} can be called as none of {len(refused)} contracts:", markup=False)
+        for contract, why in list(refused.items())[:REFUSALS]:
+            out.print(f"  {contract}: {why}", markup=False, soft_wrap=True)
+        if refused.keys() > set(list(refused)[:REFUSALS]):
+            out.print(f"  … {len(refused) - REFUSALS} more, in --json; --among NAME tells of one", markup=False)
+        return
+    if not found.fits:
+        shown = f"{name} is none of the losses of the spec. Nearest: {found.variety.in_words()}."
+        out.print(shown, markup=False, soft_wrap=True)
+        out.print(f"It gives what the spec gives on {found.explained} of {found.tried} ordinary inputs.", markup=False)
+        if found.departure:
+            out.print(f"\nIt departs: {found.departure.text}", markup=False, soft_wrap=True)
+            print(found.departure.counterexample)
+        return
+    out.print(f"{name} is {found.variety.in_words()}.", markup=False, soft_wrap=True)
+    if found.variety.takes:
+        out.print(f"It takes {', '.join(found.variety.takes)}.", markup=False, soft_wrap=True)
+    for tie in found.ties:
+        out.print(f"Cannot be told apart: {tie.variety.in_words()} ({tie.why}).", markup=False, soft_wrap=True)
+    assert found.report is not None
+    out.print(found.report.verdicts_in_words(), markup=False, soft_wrap=True)
+    if not found.report.accepted:
+        out.print(f"For what was found: {_call_of_check(found.variety, target)}", markup=False, soft_wrap=True)
+
+
+def _call_of_check(variety: Variety, target: str) -> str:
+    """The command that checks a function as what it was found to be."""
+    options = [f"--option {name}={value}" for name, value in variety.options.items()]
+    habits = [f"--habit {habit}" for habit in variety.habits]
+    return " ".join(["grape-verified check", target, f"--as {variety.contract}", *options, *habits])
 
 
 def _out() -> Console:

@@ -291,6 +291,8 @@ def _tried(subject: Subject, variants: Iterable[Variant]) -> _Tried:
             if _is_right(subject, case):
                 right.append(variant)
         except Violation as violation:
+            if violation.took_too_long:
+                raise
             refusals.append(violation)
     return _Tried(called, right, refusals)
 

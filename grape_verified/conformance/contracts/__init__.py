@@ -6,10 +6,14 @@ from importlib import import_module
 from grape_verified.conformance.contract import Contract
 from grape_verified.conformance.subjects import SUBJECTS
 
+
+def of_subject(subject: str) -> tuple[Contract, ...]:
+    """The contracts in the file of a subject."""
+    found: tuple[Contract, ...] = import_module(f"{__name__}.{subject}").CONTRACTS
+    return found
+
+
 #: Every contract by its name.
 CONTRACTS: Mapping[str, Contract] = {
-    contract.name: contract
-    for subject in SUBJECTS.values()
-    if subject.modules
-    for contract in import_module(f"{__name__}.{subject.name}").CONTRACTS
+    contract.name: contract for subject in SUBJECTS for contract in of_subject(subject)
 }

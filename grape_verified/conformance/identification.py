@@ -1,0 +1,382 @@
+"""`identify`: which loss a stranger is, with its options and habits, and how well it fits."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from grape_verified.conformance.checking import EXAMPLES, check, checked_number
+from grape_verified.conformance.comparison import compare_with_spec, ones_for
+from grape_verified.conformance.contract import Contract
+from grape_verified.conformance.contracts import of_subject
+from grape_verified.conformance.counterexample import render
+from grape_verified.conformance.guard import guarded
+from grape_verified.conformance.probes import Probe, probes, with_options
+from grape_verified.conformance.registry import every_contract
+from grape_verified.conformance.report import Departure, Report
+from grape_verified.conformance.search import Choices, Search, State
+from grape_verified.conformance.strategies import Variant
+from grape_verified.conformance.subject import Subject, Violation, name_of, read
+from grape_verified.conformance.subjects import SUBJECTS
+
+#: Called with what is done next, in words.
+Progress = Callable[[str], None]
+
+#: The most contracts in which pairs of changes are tried.
+NEAREST = 3
+
+#: The share of the most single inputs explained that a contract must explain to be tried on batches.
+NEAR = 0.7
+
+#: How well a function fits: it is accepted; its formula is right, but there are findings of robustness; it departs
+#: from the nearest; it can be called as none.
+Fit = Literal["accepted", "formula right", "none", "not called"]
+
+
+@dataclass(frozen=True)
+class Variety:
+    """A loss by its contract, the options that are fixed inside the function, and its habits.
+
+    Arguments:
+        contract: the name of the contract.
+        options: options that are not at the contract's defaults.
+        habits: each as NAME=VALUE.
+        takes: the options that the function takes.
+    """
+
+    contract: str
+    options: Mapping[str, Any]
+    habits: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+
+    def in_words(self) -> str:
+        """The contract with its options and habits in one line."""
+        options = ", ".join(f"{name}={value}" for name, value in self.options.items())
+        habits = f"habits {', '.join(self.habits)}" if self.habits else ""
+        return "; ".join(filter(None, [f"{self.contract} with {options}" if options else self.contract, habits]))
+
+
+@dataclass(frozen=True)
+class Tie:
+    """Another variety that cannot be told apart from what was found.
+
+    Arguments:
+        variety: what the function may be as well.
+        why: on which inputs the two differ, and why that does not tell.
+    """
+
+    variety: Variety
+    why: str
+
+
+@dataclass(frozen=True)
+class Identification:
+    """Which loss a function is.
+
+    Arguments:
+        function: its name.
+        fit: how well it fits.
+        variety: what it is, or the nearest; None if it cannot be called as any contract.
+        ties: what it cannot be told apart from.
+        explained, tried: the ordinary inputs on which it gives what the spec gives, and all of them.
+        report: that of `check` with these options and habits.
+        departure: for the nearest, the first input on which the function departs.
+        refused: why it cannot be called as each contract, if it can be called as none.
+    """
+
+    function: str
+    fit: Fit
+    variety: Variety | None = None
+    ties: tuple[Tie, ...] = ()
+    explained: int = 0
+    tried: int = 0
+    report: Report | None = None
+    departure: Departure | None = None
+    refused: Mapping[str, str] | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Whether its formula is right."""
+        return self.fit in ("accepted", "formula right")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result as data for JSON."""
+        found = asdict(self)
+        return {"fits": self.fits, **found, "report": self.report and self.report.as_dict()}
+
+
+def identify(
+    function: Callable[..., Any],
+    *,
+    among: Sequence[str] = (),
+    bind: Mapping[str, str] | None = None,
+    examples: int = EXAMPLES,
+    progress: Progress = lambda step: None,
+) -> Identification:
+    """Find the contract, the options and the habits of a function.
+
+    What is found is checked as `check` does with those options and habits; only if that finds the formula right does
+    the function fit.
+
+    Arguments:
+        function: any implementation; its arguments and results are read as by `check`.
+        among: names of contracts or of families such as "ppo" or "dpo"; empty for all.
+        bind: parameters of the function with the tensor or option that each is; contracts without it are left out.
+        examples: the number of inputs for each property of the check.
+        progress: called with what is done next, in words.
+
+    Returns: what it is, or the nearest with the first input on which it departs.
+
+    Raises: ValueError for an unknown name, or fewer than one example.
+    """
+    checked_number(examples)
+    contracts = _chosen(among)
+    with warnings.catch_warnings(), guarded():
+        warnings.simplefilter("ignore")
+        readings, refused = _readings(function, contracts, bind or {}, progress)
+        found = _searched(readings, progress)
+    if not found:
+        return Identification(name_of(function), "not called", refused=refused)
+    return _judged(function, found, bind or {}, examples, progress)
+
+
+def _chosen(among: Sequence[str]) -> list[Contract]:
+    """The contracts of some families, by the names of their subjects, or by their own names."""
+    every = every_contract()
+    unknown = [name for name in among if name not in every and name not in SUBJECTS]
+    if unknown:
+        raise ValueError(f"among: got {unknown[0]!r}, expected some of {', '.join({**SUBJECTS, **every})}")
+    families = {contract.name for name in among if name in SUBJECTS for contract in of_subject(name)}
+    return [contract for name, contract in every.items() if not among or name in families or name in among]
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _readings(
+    function: Callable[..., Any], contracts: Sequence[Contract], bound: Mapping[str, str], progress: Progress
+) -> tuple[list[Subject], dict[str, str]]:
+    """The function as an implementation of each contract that it can be called for; why it cannot for the others."""
+    found: list[Subject] = []
+    refused: dict[str, str] = {}
+    wrong: list[ValueError] = []
+    for contract in contracts:
+        progress(f"calling it as {contract.name}")
+        try:
+            found.append(_with_all_tensors(read(function, contract, {}, bound=bound)))
+        except Violation as violation:
+            refused[contract.name] = violation.sentence
+            if violation.took_too_long:
+                return [], refused
+        except ValueError as failure:  # a binding that names what this contract does not have
+            wrong.append(failure)
+    if len(wrong) == len(contracts):
+        raise wrong[0]
+    return found, refused
+
+
+def _with_all_tensors(subject: Subject) -> Subject:
+    """Pass every tensor that the function takes, unless it also takes the option that asks for the tensor."""
+    contract, binding = subject.contract, subject.binding
+    taken = (name for name, option in contract.by_keyword.items() if binding.takes(name))
+    always = tuple(name for name in taken if contract.by_keyword[name] not in subject.offered)
+    return replace(subject, binding=replace(binding, always=tuple(dict.fromkeys((*binding.always, *always)))))
+
+
+def _forms(subject: Subject) -> list[Variant]:
+    """One of each kind of forms of tensors, if the function makes different things of the same numbers."""
+    found: dict[Any, Variant] = {}
+    for variant in subject.variants:
+        case = subject.contract.probe({}, variant)
+        value = subject.call(case, case.tensors).detach().double().nan_to_num(7.0).flatten().tolist()
+        found.setdefault((variant.advantages, *(f"{x:.6g}" for x in value)), variant)
+    return list(found.values())
+
+
+# -- searching --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in one contract: the state, and the shares of inputs that it explains."""
+
+    search: Search
+    state: State
+    order: int
+
+    @property
+    def name(self) -> str:
+        """The name of the contract."""
+        return self.search.subject.contract.name
+
+    def climbed(self, *, pairs: bool) -> Found:
+        """The same after whole batches were tried too."""
+        return replace(self, state=self.search.climbed(self.state, ("single", "whole"), pairs=pairs)[0])
+
+    @property
+    def explained(self) -> tuple[int, int]:
+        """The ordinary inputs that are explained, and all of them."""
+        probes = [probe for probe in self.search.probes if not probe.unusual]
+        return sum(all(self.search.explains(self.state, probe)) for probe in probes), len(probes)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every ordinary input is explained."""
+        explained, tried = self.explained
+        return explained == tried
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """The order of preference, the least first: what explains most, most exactly, with the fewest changes."""
+        explained, tried = self.explained
+        unusual = [probe for probe in self.search.probes if probe.unusual]
+        shares = (explained / tried, self._share(unusual), self._exact)
+        return (*(-share for share in shares), len(self.search.subject.binding.left), self._changes, self.order)
+
+    def _share(self, probes: Sequence[Probe]) -> float:
+        explained = sum(sum(self.search.explains(self.state, probe)) for probe in probes)
+        return explained / max(1, len(probes))
+
+    @property
+    def _exact(self) -> float:
+        """Whether everything is explained up to the rounding of its own dtype."""
+        exact = replace(self.search, strict=True)
+        return float(self.complete and all(all(exact.explains(self.state, p)) for p in exact.probes if not p.unusual))
+
+    @property
+    def _changes(self) -> int:
+        """How far it is from the contract as it comes: options elsewhere, habits, and defaults of its own."""
+        usual, subject = self.search.subject.contract.defaults({}), self.search.subject
+        own = sum(subject.defaults.get(name, usual[name]) != usual[name] for name in subject.offered)
+        return len(self.changed) + 2 * len(self.state.habits) + own
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The options that are not at the contract's defaults."""
+        usual = self.search.subject.contract.defaults({})
+        return {name: value for name, value in self.state.options if value != usual[name]}
+
+    @property
+    def variety(self) -> Variety:
+        """The same for a reader."""
+        subject = self.search.subject
+        return Variety(
+            subject.contract.name, self.changed, tuple(str(h) for _, h in self.state.habits), subject.offered
+        )
+
+
+def _searched(subjects: Sequence[Subject], progress: Progress) -> list[Found]:
+    """The best of each contract, the best first: single inputs decide which of them are tried on batches."""
+    found: list[Found] = []
+    for order, subject in enumerate(subjects):
+        progress(f"trying {subject.contract.name}")
+        found += _on_single_inputs(subject, order)
+    shares = {id(one): _share_of_singles(one) for one in found}
+    best = max(shares.values(), default=0.0)
+    found = sorted((one for one in found if shares[id(one)] >= NEAR * best), key=lambda one: -shares[id(one)])
+    done: dict[str, Found] = {}
+    for one in found:
+        name, before = one.name, done.get(one.name)
+        if (before and before.complete) or (shares[id(one)] < best and any(x.complete for x in done.values())):
+            continue
+        progress(f"trying {name} on batches")
+        on_batches = one.climbed(pairs=False)
+        done[name] = min([on_batches, *([before] if before else [])], key=lambda one: one.rank)
+    if not any(one.complete for one in done.values()):
+        for one in [
+            one for one in sorted(done.values(), key=lambda one: one.rank)[:NEAREST] if _share_of_singles(one) > 0.5
+        ]:
+            progress(f"trying pairs of changes of {one.name}")
+            done[one.name] = one.climbed(pairs=True)
+    return sorted(done.values(), key=lambda one: one.rank)
+
+
+def _on_single_inputs(subject: Subject, order: int) -> Iterator[Found]:
+    """What explains most single inputs, for each kind of forms of tensors."""
+    for form in _forms(subject):
+        contract = subject.contract
+        search = Search(subject, probes(subject, form), with_habits(contract), habits_by_name(contract))
+        yield Found(search, search.climbed(search.start, ("single",), pairs=False)[0], order)
+
+
+def _share_of_singles(one: Found) -> float:
+    """The share of ordinary single inputs that is explained."""
+    probes = one.search.of_kind("single", unusual=False)
+    return sum(sum(one.search.explains(one.state, probe)) for probe in probes) / max(1, one.search.possible()[0])
+
+
+# -- judging ----------------------------------------------------------------------------------------------------------
+
+
+def _judged(
+    function: Callable[..., Any], found: Sequence[Found], bound: Mapping[str, str], examples: int, progress: Progress
+) -> Identification:
+    """The best of what was found, checked; nothing else makes it fit."""
+    best = found[0]
+    explained, tried = best.explained
+    so_far = Identification(name_of(function), "none", best.variety, (), explained, tried)
+    if not best.complete:
+        return replace(so_far, departure=_departure(best))
+    progress(f"checking it as {best.variety.in_words()}")
+    contract = with_habits(best.search.subject.contract)(best.state.habits)
+    report = check(function, contract, examples=examples, options=best.changed, bind=bound)
+    so_far = replace(so_far, report=report)
+    if report.formula != "right":
+        wrong = next((departure for _, departure in report.departures("formula")), None)
+        return replace(so_far, departure=wrong)
+    fit: Fit = "accepted" if report.accepted else "formula right"
+    return replace(so_far, fit=fit, ties=tuple(_ties(best, found[1:])))
+
+
+def _departure(one: Found) -> Departure:
+    """The smallest ordinary input that is not explained, with a counterexample."""
+    search, subject = one.search, one.search.subject
+    missing = [p for p in search.probes if not p.unusual and not all(search.explains(one.state, p))]
+    probe = min(missing, key=lambda probe: sum(tensor.numel() for tensor in probe.case.tensors.values()))
+    case = with_options(subject, probe.case, one.state.as_options, probe.taken)
+    judged = replace(subject, contract=with_habits(subject.contract)(one.state.habits), held=one.changed)
+    try:
+        compare_with_spec(judged, case, ones_for(judged, case))
+    except Violation as violation:
+        return Departure(violation.sentence, "formula", (), render(judged, violation))
+    return Departure(f"the result {judged(case).no_gradients or 'has no gradient'}", "formula")
+
+
+def _ties(best: Found, others: Sequence[Found]) -> Iterator[Tie]:
+    """What cannot be told apart from the best: other contracts, and other options and habits of its own."""
+    for other in others:
+        if other.complete and other.rank[:3] == best.rank[:3]:
+            yield Tie(other.variety, "the same on every input")
+    search, score = best.search, best.search.score(best.state)
+    for change in search.changes(best.state):
+        state = search.consistent(change.of(best.state))
+        if state == best.state or search.score(state, least=score) != score:
+            continue
+        why = _why_tied(search, best.state, state)
+        if why:
+            yield Tie(replace(best, state=state).variety, why)
+
+
+def _why_tied(search: Search, state: State, other: State) -> str:
+    """On which inputs two states differ that explain the same; empty if they differ nowhere."""
+    differing = [probe for probe in search.probes if probe.outcome and search.differ(state, other, probe)]
+    unexplained = [probe for probe in differing if not all(search.explains(state, probe))]
+    words = list(dict.fromkeys(word for probe in unexplained for word in probe.unusual))
+    if words:
+        return f"they differ only where {' or '.join(words)}, where the function is neither"
+    return "they differ by less than its rounding" if differing else ""
+
+
+# -- habits -----------------------------------------------------------------------------------------------------------
+
+
+def habits_by_name(contract: Contract) -> dict[str, list[Any]]:
+    """The values of each habit of a contract."""
+    return {}
+
+
+def with_habits(contract: Contract) -> Callable[[Choices], Contract]:
+    """The contract with some habits."""
+    return lambda habits: contract

@@ -1,0 +1,193 @@
+"""Inputs on which losses differ: what `identify` calls a stranger's function with.
+
+Three kinds, in the order in which they are used. *Single* inputs have one token or one row, so that no reduction
+matters and each shows one thing: one side of a clip, a log-ratio of 25 or 100, a penalty. *Whole* batches tell
+reductions apart: uneven lengths, rows without tokens, groups of equal and of nearly equal rewards. *Wired* inputs have
+an option that the function takes at another value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+from random import Random
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from grape_verified.conformance.comparison import ones_for
+from grape_verified.conformance.contract import Contract
+from grape_verified.conformance.oracle import Arithmetic
+from grape_verified.conformance.regions import unusual
+from grape_verified.conformance.strategies import WIDTH, Blueprint, Case, Regime, Variant
+from grape_verified.conformance.subject import Outcome, Subject, Violation
+
+Kind = Literal["single", "whole", "wired"]
+
+#: Log-ratios within every clip, beyond one side of usual clips, and beyond every guard; and advantages.
+NEAR, FAR = (0.04, -0.04), (0.13, -0.13, 0.24, 0.4, -0.4, 1.3, -1.3, 3.0, -3.0, 7.0, -7.0)
+EXTREME = (12.0, -12.0, 15.0, 25.0, -25.0, 100.0, -100.0)
+GAINS = (1.0, -1.0, 0.7, -1.3)
+
+#: Log-ratios of reference to policy; the first leaves most penalties without effect.
+REFERENCES = (0.0, -0.3, 0.6, 4.0, -2.5, 0.0, 12.0, -12.0, 25.0, -25.0)
+
+#: Inputs that are drawn: ordinary single ones, and for each of them the most that are tried, extreme ones, batches.
+DRAWN, TRIES, DRAWN_EXTREME, DRAWN_WHOLE = 14, 4, 4, 14
+
+#: How nearly equal the rewards of a group are.
+SPREADS = (0.0, 1e-2, 1e-5, 1e-8)
+
+#: Inputs for each value of an option that the function takes.
+WIRED = 3
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One input, and what the function makes of it.
+
+    Arguments:
+        case: the input, with the options that the function takes.
+        kind: what it tells apart.
+        outcome: value and gradients; None where the function raised an error.
+        taken: the options whose values the function was given.
+    """
+
+    case: Case
+    kind: Kind
+    outcome: Outcome | None
+    taken: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def unusual(self) -> tuple[str, ...]:
+        """What is not ordinary about the input."""
+        return tuple(unusual(self.case))
+
+    @cached_property
+    def values(self) -> list[float]:
+        """The numbers of the result."""
+        return [] if self.outcome is None else self.outcome.value.flatten().tolist()
+
+    @cached_property
+    def gradients(self) -> dict[str, list[float]]:
+        """The numbers of the gradients."""
+        found = None if self.outcome is None else self.outcome.gradients
+        return {name: gradient.flatten().tolist() for name, gradient in (found or {}).items()}
+
+    def arithmetic(self, *, strict: bool) -> Arithmetic:
+        """The arithmetic in which the function computed."""
+        assert self.outcome is not None
+        return Arithmetic.of(self.outcome.value.dtype, self.case.dtype, strict=strict)
+
+
+def probes(subject: Subject, variant: Variant) -> list[Probe]:
+    """The inputs for a function that is read as an implementation of a contract, with its results."""
+    contract, usual = subject.contract, subject.contract.defaults({})
+    found: list[Probe] = []
+    for kind, tensors in _inputs(contract, usual, variant):
+        found.append(_called(subject, Case(tensors, usual, variant), kind, {}))
+    plain = [probe.case for probe in found if not probe.unusual]
+    for step, taken in enumerate(_other_values(subject)):
+        chosen = (plain[(7 * step + 5 * i) % len(plain)] for i in range(WIRED))
+        found += (_called(subject, case, "wired", taken) for case in chosen)
+    return found
+
+
+def with_options(subject: Subject, case: Case, options: Mapping[str, Any], taken: Mapping[str, Any]) -> Case:
+    """The input with options made consistent: those of a candidate, and those that the function is given."""
+    usual = subject.contract.defaults(options)
+    return Case(case.tensors, subject.contract.fit({**usual, **taken}, list(taken)), case.variant)
+
+
+def _called(subject: Subject, case: Case, kind: Kind, taken: Mapping[str, Any]) -> Probe:
+    """An input with the result of the function."""
+    case = with_options(subject, case, {}, taken)
+    try:
+        return Probe(case, kind, subject(case, ones_for(subject, case)), taken)
+    except Violation as violation:
+        if violation.took_too_long:
+            raise
+        return Probe(case, kind, None, taken)
+
+
+def _other_values(subject: Subject) -> Iterator[dict[str, Any]]:
+    """Each option that the function takes at each other value, if that changes anything."""
+    usual = subject.contract.defaults({})
+    for name in subject.offered:
+        for value in subject.contract.options[name].others:
+            if subject.contract.fit({**usual, name: value}, [name]) != usual:
+                yield {name: value}
+
+
+# -- the tensors ------------------------------------------------------------------------------------------------------
+
+
+def _inputs(
+    contract: Contract, options: Mapping[str, Any], variant: Variant
+) -> Iterator[tuple[Kind, Mapping[str, Tensor]]]:
+    """The tensors of single inputs and of whole batches."""
+    random = Random(0)
+
+    def drawn(rows: int, columns: int, numbers: str = "ordinary", mask: Sequence[bytes] = ()) -> dict[str, Tensor]:
+        regime = Regime(numbers=numbers)
+        bytes_of = [{name: random.randbytes(WIDTH) for name in contract.drawn} for _ in range(rows)]
+        for row, counted in zip(bytes_of, mask, strict=False):
+            row["mask"] = counted
+        return dict(contract.build(Blueprint(columns, torch.float64, regime, variant, options, bytes_of)))
+
+    full = [bytes(WIDTH)]
+    for tensors in _far_apart(contract, lambda: drawn(1, 1, mask=full)):
+        yield "single", tensors
+    left = DRAWN
+    for _ in range(TRIES * DRAWN):
+        tensors = drawn(1, 1, mask=full)
+        left -= not any(unusual(Case(tensors, options, variant)))
+        yield "single", tensors
+        if not left:
+            break
+    for _ in range(DRAWN_EXTREME):
+        yield "single", drawn(1, 1, "extreme", full)
+    for tensors in _whole(contract, drawn):
+        yield "whole", tensors
+
+
+def _far_apart(contract: Contract, plain: Any) -> Iterator[dict[str, Tensor]]:
+    """One token for each log-ratio and each sign of the advantage."""
+    if not {"logps", "old_logps"} <= set(contract.tensors):
+        return
+    for i, (ratio, sign) in enumerate(product((*NEAR, *FAR, *EXTREME), (0, 1))):
+        tensors = plain()
+        tensors["logps"] = tensors["old_logps"] + ratio
+        if "advantages" in tensors:
+            tensors["advantages"] = torch.full_like(tensors["advantages"], GAINS[sign + 2 * (i // 2 % 2)])
+        if "ref_logps" in tensors:
+            tensors["ref_logps"] = tensors["logps"] + REFERENCES[i % len(REFERENCES)] * (abs(ratio) < 20)
+        yield tensors
+
+
+def _whole(contract: Contract, drawn: Any) -> Iterator[dict[str, Tensor]]:
+    """Batches with rows of all kinds, the last of them with rows without tokens, and groups of all kinds."""
+    for i in range(DRAWN_WHOLE):
+        yield drawn(2 + i % 3, 1 + i % 6, mask=[bytes(WIDTH)] if i % 2 else [])
+    lengths = [[_padded(n, 6) for n in row] for row in ((1, 2, 6), (5, 1, 3), (2, 0, 4), (0, 3, 0))]
+    if "mask" in contract.drawn:
+        yield from (drawn(3, 6, mask=row) for row in lengths)
+    if "rewards" in contract.tensors:
+        for spread, base in zip(SPREADS, (0.0, 1.0, 1.0, 0.5), strict=True):
+            tensors = drawn(3, 2)
+            steps = torch.arange(tensors["rewards"].numel(), dtype=torch.float64)
+            tensors["rewards"] = base + spread * (steps % 3).view_as(tensors["rewards"])
+            yield tensors
+
+
+def _padded(length: int, columns: int) -> bytes:
+    """The bytes of a mask with that many tokens, padded on the right."""
+    return bytes([1 + 5 * length, *([0] * (WIDTH - 1))]) if length < columns else bytes(WIDTH)
+
+
+def ordinary(found: Iterable[Probe]) -> list[Probe]:
+    """The probes that decide about the formula."""
+    return [probe for probe in found if not probe.unusual]

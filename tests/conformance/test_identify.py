@@ -1,0 +1,99 @@
+"""`identify` names the loss of a function written in another style, and calls no wrong function one that fits."""
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from grape_verified.cli import app
+from grape_verified.conformance import identify
+
+from . import strangers
+
+
+def the_same(found, contract, options):
+    """Whether a variety, or one that it cannot be told apart from, is a contract with options."""
+    every = [found.variety, *(tie.variety for tie in found.ties)] if found.variety else []
+    return any((one.contract, dict(one.options)) == (contract, options) for one in every)
+
+
+@pytest.mark.parametrize("one", strangers.FEW, ids=lambda one: one.function.__name__)
+def test_a_stranger_is_named(one):
+    found = identify(one.function, examples=40)
+    assert found.fits, (found.variety, found.departure)
+    assert the_same(found, one.contract, one.options), (found.variety, found.ties)
+
+
+def test_what_fits_is_what_check_says():
+    for function, fit in ((strangers.guarded_ppo, "accepted"), (strangers.token_ppo, "formula right")):
+        found = identify(function, among=["ppo"], examples=60)
+        assert found.fit == fit
+        assert found.report.formula == "right"
+        assert found.report.accepted == (fit == "accepted")
+
+
+def test_a_wrong_function_fits_nothing_and_departs_on_an_input():
+    found = identify(strangers.without_minimum, examples=20)
+    assert not found.fits
+    assert found.variety.contract == "ppo"
+    assert 0 < found.explained < found.tried
+    namespace = {"without_minimum": strangers.without_minimum}
+    exec(compile(found.departure.counterexample, "counterexample", "exec"), namespace)
+    assert f"the loss is {namespace['result'].item()!r}, the spec gives" in found.departure.text
+
+
+def test_an_error_that_only_a_check_finds_is_no_fit(monkeypatch):
+    def rare(logps, old_logps, advantages, mask):
+        loss = strangers.guarded_ppo(logps, old_logps, advantages, mask)
+        return loss * 2 if logps.dtype == torch.float32 else loss
+
+    found = identify(rare, among=["ppo"], examples=40)
+    assert found.explained == found.tried
+    assert found.fit == "none"
+    assert found.departure.counterexample
+
+
+def test_a_function_that_is_no_loss():
+    found = identify(lambda a: 1)
+    assert found.fit == "not called"
+    assert found.variety is None
+    assert "returned a int" in found.refused["sft_per_token"]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"among": ["pppo"]}, "among: got 'pppo', expected some of sft, "),
+        ({"examples": 0}, "examples: got 0"),
+        ({"bind": {"nothing": "logps"}}, "bind: got the parameter 'nothing'"),
+    ],
+)
+def test_a_wrong_call_is_a_sentence(given, says):
+    with pytest.raises(ValueError, match=says):
+        identify(strangers.token_ppo, **given)
+
+
+def test_on_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_own_loss.py").write_text(
+        "import torch\n"
+        "def loss(new, old, adv, keep):\n"
+        "    ratio = (new - old).exp()\n"
+        "    least = torch.min(ratio * adv, ratio.clamp(0.8, 1.2) * adv) * keep\n"
+        "    return -least.sum() / keep.sum().clamp(min=1)\n"
+        "def wrong(new, old, adv, keep):\n"
+        "    return -(new * adv * keep).sum()\n"
+    )
+    told = CliRunner().invoke(app, ["identify", "my_own_loss:loss", "--among", "ppo", "--examples", "20"])
+    assert told.exit_code == 0
+    assert told.stdout.startswith("loss is ppo.\n")
+    assert "grape-verified check my_own_loss:loss --as ppo" in told.stdout
+    shown = CliRunner().invoke(app, ["identify", "my_own_loss:wrong", "--among", "ppo", "--examples", "20"])
+    assert shown.exit_code == 1
+    assert shown.stdout.startswith("wrong is none of the losses of the spec. Nearest: ppo")
+    data = CliRunner().invoke(app, ["identify", "my_own_loss:loss", "--among", "ppo", "--examples", "20", "--json"])
+    assert json.loads(data.stdout)["variety"]["contract"] == "ppo"
+    refused = CliRunner().invoke(app, ["identify", "my_own_loss:nothing"])
+    assert refused.exit_code == 2
+    assert refused.stderr == "grape-verified: the module my_own_loss has no nothing\n"
