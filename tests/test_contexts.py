@@ -10,6 +10,7 @@ from grape_verified import ppo_loss, sft_loss, token_logps
 from grape_verified.conformance import CONTRACTS
 from grape_verified.conformance.calls import calls, names, of_function
 from grape_verified.conformance.contexts import CONTEXTS, Cell, cell, lines, row
+from tests.conformance.own_backward import ignores_upstream, overwrites, with_backward
 
 CHEAP = [context.name for context in CONTEXTS if not context.cost]
 COMPILED = [context.name for context in CONTEXTS if context.cost]
@@ -73,42 +74,10 @@ def test_masks_and_options_are_tried():
 # -- wrong functions are found ----------------------------------------------------------------------------------------
 
 
-class _IgnoresUpstream(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, logps, mask):
-        ctx.save_for_backward(mask)
-        return sft_loss(logps, mask).loss
-
-    @staticmethod
-    def backward(ctx, grad):
-        (mask,) = ctx.saved_tensors
-        return -mask / mask.sum().clamp(min=1).to(grad.dtype), None
-
-
-class _WritesInBackward(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, logps, mask):
-        ctx.save_for_backward(logps, mask)
-        return sft_loss(logps, mask).loss
-
-    @staticmethod
-    def backward(ctx, grad):
-        logps, mask = ctx.saved_tensors
-        return logps.data.copy_(-grad * mask / mask.sum().clamp(min=1)), None
-
-
 def in_low_precision(logps, mask):
     """A matrix product, which autocast lowers."""
     kept = torch.where(mask.bool(), logps, 0)
     return -(kept.reshape(1, -1) @ torch.ones(kept.numel(), 1, dtype=kept.dtype))[0, 0] / mask.sum().clamp(min=1)
-
-
-def ignores_upstream(logps, mask):
-    return _IgnoresUpstream.apply(logps, mask.to(logps.dtype))
-
-
-def writes_in_backward(logps, mask):
-    return _WritesInBackward.apply(logps, mask.bool())
 
 
 def multiplies_by_the_mask(logps, mask):
@@ -152,8 +121,8 @@ def without_second_derivative(logps, mask):
 #: A wrong implementation of SFT's loss, and the contexts that have to find it.
 PLANTED = {
     in_low_precision: {"autocast forward bfloat16", "autocast both bfloat16", "autocast backward bfloat16"},
-    ignores_upstream: {"upstream 3.5", "upstream 0"},
-    writes_in_backward: {"two backward passes", "upstream 3.5"},
+    with_backward(ignores_upstream): {"upstream 3.5", "upstream 0"},
+    with_backward(overwrites): {"two backward passes", "upstream 3.5"},
     multiplies_by_the_mask: {"masked values", "masked logits"},
     divides_by_the_number_of_tokens: {"zero rows"},
     reads_memory: {"strided", "expanded"},

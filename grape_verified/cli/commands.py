@@ -289,6 +289,9 @@ def check(
     contract: Annotated[str, typer.Option("--as", help=f"Contract to check against: {', '.join(CONTRACTS)}.")],
     modules: From = None,
     option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Fix an option's value.")] = None,
+    habit: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Judge it with a habit, such as log_ratio_clamp=20.")
+    ] = None,
     bind: Annotated[
         list[str] | None, typer.Option(metavar="PARAMETER=NAME", help="Say which tensor or option a parameter is.")
     ] = None,
@@ -306,7 +309,13 @@ def check(
             function = imported(target)
             with Console(stderr=True).status(f"checking {target} as {contract}"):
                 report = check_function(
-                    function, contract, examples=examples, options=options, bind=bound, strict=strict
+                    function,
+                    contract,
+                    examples=examples,
+                    options=options,
+                    habits=habit or (),
+                    bind=bound,
+                    strict=strict,
                 )
     except (WrongCall, ValueError) as wrong:
         refuse(str(wrong))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from grape_verified.conformance.binding import Binding
 from grape_verified.conformance.contract import Contract
 from grape_verified.conformance.guard import guarded
+from grape_verified.conformance.habits import Habit
 from grape_verified.conformance.oracle import EXACT
 from grape_verified.conformance.registry import contract_named
 from grape_verified.conformance.report import Report
@@ -26,6 +27,7 @@ def check(
     *,
     examples: int = EXAMPLES,
     options: Mapping[str, Any] | None = None,
+    habits: Iterable[Habit | str] = (),
     bind: Mapping[str, str] | None = None,
     strict: bool = False,
 ) -> Report:
@@ -40,16 +42,18 @@ def check(
         contract: a contract, or the name of one of this package or of a loaded module, such as "ppo".
         examples: the number of inputs for each property; twice as many for the options.
         options: fixed values of options, for a function that hard-codes or supports no others.
+        habits: conventions of the function that it is judged with, such as ``["log_ratio_clamp=20"]``.
         bind: parameters of the function with the tensor or option that each is, such as ``{"pi": "logps"}``.
         strict: also require what our own kernels guarantee: fp64 to its own precision rather than to that of fp32,
             half precision computed in fp32, and large finite numbers where the exact result leaves the range, not ±inf.
 
     Returns: a report. Faults of the function are part of it and are never raised.
 
-    Raises: ValueError for an unknown contract, option or parameter, an invalid value of an option, or fewer than one
-        example.
+    Raises: ValueError for an unknown contract, option, habit or parameter, an invalid value of an option, two values of
+        a habit, or fewer than one example.
     """
-    bound = contract if isinstance(contract, Contract) else contract_named(contract)
+    plain = contract if isinstance(contract, Contract) else contract_named(contract)
+    bound = plain.with_habits(habits) if habits else plain
     held = checked_options(bound, options or {})
     checked_number(examples)
     with warnings.catch_warnings(), guarded():
@@ -62,7 +66,7 @@ def check(
         else:
             found = run(subject, bound.properties, examples)
     not_offered = tuple(name for name in bound.options if name not in subject.offered)
-    return Report(bound.name, name_of(function), subject.offered, not_offered, found)
+    return Report(bound.name, name_of(function), subject.offered, not_offered, found, bound.habits)
 
 
 def checked_number(examples: int) -> int:
@@ -77,6 +81,9 @@ def checked_options(contract: Contract, options: Mapping[str, Any]) -> dict[str,
     for name in options:
         if name not in contract.options:
             raise ValueError(f"options: got {name!r}, expected some of {', '.join(contract.options)}")
+    for habit in contract.habits:
+        if habit.name in options:
+            raise ValueError(f"options: got {habit.name!r}, which the habit {habit} holds")
     held = dict(options)
     _refuse_as_the_kernel_does(contract, held)
     try:

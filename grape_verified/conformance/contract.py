@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import grape_verified
-from grape_verified.conformance import strategies
+from grape_verified.conformance import habits, strategies
+from grape_verified.conformance.habits import Habit
 from grape_verified.conformance.oracle import EXACT, Oracle, recording
 from grape_verified.conformance.strategies import Blueprint, Case, Regime, Space, Variant, Vocabulary
 
@@ -116,6 +117,7 @@ class Contract:
         forced_options: keyword arguments that are passed to a function that takes them, as its result depends on them.
         fit: makes drawn options consistent, given the names of those that vary.
         expectation: the expectation over sampled tokens; None if the spec states none.
+        habits: those that its oracle judges a function with.
     """
 
     name: str
@@ -139,6 +141,7 @@ class Contract:
     fit: Callable[[dict[str, Any], Sequence[str]], dict[str, Any]] = fit_reduction
     expectation: Expectation | None = None
     reference: Callable[..., Any] | None = None
+    habits: tuple[Habit, ...] = ()
 
     def __post_init__(self) -> None:
         """Each option needs a byte that chooses its value."""
@@ -186,6 +189,17 @@ class Contract:
         options = self.defaults(held)
         plan = Blueprint(3, torch.float64, Regime(), variant, options, rows)
         return Case(self.build(plan), options, variant)
+
+    def with_habits(self, asked: Iterable[Habit | str]) -> Contract:
+        """The same contract for a function with these habits, such as "log_ratio_clamp=20".
+
+        Raises: ValueError for a habit that the contract does not have, for two of one name, for a number that is none,
+            or if the contract has habits already.
+        """
+        found = habits.chosen(self, asked)
+        held, instead = habits.split(self, found)
+        options = {**self.options, **{name: Option(value, ()) for name, value in held.items()}}
+        return replace(self, habits=found, options=options, oracle=habits.under(self.oracle, instead))
 
     @cached_property
     def rests_on(self) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ from sympy.external.gmpy import GROUND_TYPES
 from torch.backends.cpu import get_cpu_capability
 
 import grape_verified
-from grape_verified.conformance.report import Report
+from grape_verified.conformance.report import Judgement
 
 #: Raised whenever a record gets, loses or renames a field: a ledger of another schema counts as empty.
 SCHEMA = 6
@@ -56,8 +56,8 @@ class NotALedger(ValueError):
 
 
 @dataclass(frozen=True)
-class KernelRecord(Report):
-    """The report on one of our own kernels.
+class KernelRecord(Judgement):
+    """What is found about one of our own kernels.
 
     Arguments:
         rests_on: the definitions and claims that its contract reads.

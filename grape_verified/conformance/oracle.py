@@ -19,20 +19,24 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any
 
 import grape_spec  # noqa: F401 - enters every definition and claim into the registry
 import torch
 from flint import arb, ctx
-from grape_spec.evaluate import PRECISION, evaluate
-from grape_spec.language import registry
+from grape_spec.aggregation import per_token
+from grape_spec.aggregation import position as position_of_token
+from grape_spec.aggregation import row as row_of_token
+from grape_spec.evaluate import PRECISION
+from grape_spec.language import Diff, registry
 from grape_spec.language.definitions import Definition
 from grape_spec.language.expressions import Apply
 from sympy import Expr
 from torch import Tensor
 
+from grape_verified.conformance.reading import evaluate, is_changed
 from grape_verified.conformance.strategies import Case, Vocabulary
 
 #: Roundings allowed for every number that is read, and again for every result.
@@ -230,8 +234,8 @@ class Aggregation:
         mask = [[int(m) for m in row] for row in case.tensors["mask"].tolist()]
         mode, divisor = case.options[option], case.options.get("denominator")
         if divisor is None:
-            count = definition("aggregation.token_count")
-            divisor = evaluate(count, {"mask": mask}) if mode == "token_mean" else len(mask)
+            count = definition("aggregation.token_count" if mode == "token_mean" else "aggregation.sequence_count")
+            divisor = evaluate(count, {"mask": mask})
         numbers = {"denominator": arithmetic.near(float(divisor))}
         if mode == "fixed_length":
             numbers["max_length"] = arithmetic.near(case.options["max_length"])
@@ -239,9 +243,12 @@ class Aggregation:
 
     @classmethod
     def of_rows(cls, case: Case, arithmetic: Arithmetic) -> Aggregation:
-        """The mean over pairs or sequences: the mean over tokens of a batch with one column."""
-        rows = len(next(iter(case.tensors.values())))
-        return cls.of(case.with_tensors(mask=torch.ones(rows, 1)).with_options(aggregation="token_mean"), arithmetic)
+        """The mean over pairs or sequences: a mean over tokens, one in each."""
+        rows = torch.ones(len(next(iter(case.tensors.values()))), 1)
+        whole = cls.of(
+            Case({"mask": rows, **case.tensors}, {**case.options, "aggregation": "sequence_sum"}), arithmetic
+        )
+        return replace(whole, mask=[[1]] * len(rows))
 
     def of_values(self, values: list[list[arb]]) -> arb:
         """The aggregate of per-token values."""
@@ -251,7 +258,11 @@ class Aggregation:
     def weight(self, row: int, position: int) -> arb:
         """The weight of one token."""
         given = {"mask": self.mask, "row": row + 1, "position": position + 1, **self.numbers}
-        return evaluate(right_hand_side("aggregation.gradient", self.mode), given)
+        value = definition(f"aggregation.{self.mode}")
+        if not is_changed(value):
+            return evaluate(right_hand_side("aggregation.gradient", self.mode), given)
+        nothing = [[0] * len(counted) for counted in self.mask]
+        return evaluate(Diff(value(), per_token[row_of_token, position_of_token]), {**given, "per_token": nothing})
 
     def tokens(self) -> Iterator[tuple[int, int]]:
         """The places of all tokens, row by row."""

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from grape_verified.conformance.habits import Habit
+
 #: What a finding speaks of: whether it is the loss that it claims to be, or whether it survives training.
 Verdict = Literal["formula", "robustness"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -67,8 +69,8 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Report:
-    """The result of `check`.
+class Judgement:
+    """What is found about one function, property by property.
 
     Arguments:
         contract, function: their names.
@@ -129,7 +131,7 @@ class Report:
     def in_words(self, on: FailOn = "formula and robustness") -> str:
         """Whether it is rejected, and the two verdicts."""
         outcome = "rejected" if self.fails(on) else "accepted"
-        return f"{self.function} as {self.contract}: {outcome}. {self.verdicts_in_words()}"
+        return f"{self.function} as {self.judged_as}: {outcome}. {self.verdicts_in_words()}"
 
     def verdicts_in_words(self) -> str:
         """The two verdicts, each with the properties that decide it."""
@@ -139,6 +141,11 @@ class Report:
         findings = "1 finding" if count == 1 else f"{count} findings"
         robustness = f"{findings} ({', '.join(weak)})" if weak else "no findings"
         return f"Formula: {formula}. Robustness: {robustness}."
+
+    @property
+    def judged_as(self) -> str:
+        """What it was compared with, in words."""
+        return self.contract
 
     def named(self, status: str) -> tuple[str, ...]:
         """The names of the properties with that status."""
@@ -151,3 +158,19 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """The report as data for JSON."""
         return {"accepted": self.accepted, "formula": self.formula, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Report(Judgement):
+    """The result of `check`.
+
+    Arguments:
+        habits: those that the function was judged with.
+    """
+
+    habits: tuple[Habit, ...] = ()
+
+    @property
+    def judged_as(self) -> str:
+        """The contract, and the habits in words."""
+        return ", ".join([self.contract, *(habit.words for habit in self.habits)])

@@ -1,7 +1,8 @@
 """The subjects of this package: one row each, from which contracts, reference, navigation and pages follow.
 
-A subject has a file in the spec or shares one, a file of contracts, and modules with the functions that implement it.
-Its name is the first word of the ids of its definitions and claims.
+A subject has a file in the spec or shares one, a file of contracts, and modules with the functions that implement it;
+habits, which are conventions of other functions, have neither contracts nor functions. The name of a subject is the
+first word of the ids of its definitions and claims.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ class Subject(NamedTuple):
         name: the first word of its ids, and the name of its file of contracts.
         title: in the navigation and as a heading.
         chapter: the page of `docs/chapters` that tells it.
-        modules: where its public functions are defined, below `grape_verified`.
+        modules: where its public functions are defined, below `grape_verified`; if there are none, it has no contracts.
     """
 
     name: str
@@ -54,6 +55,7 @@ SUBJECTS = {
         Subject("kl", "KL divergence", "kl", ("kl",)),
         Subject("advantage", "Advantages", "advantage", ("advantage",)),
         Subject("aggregation", "Aggregation", "aggregation", ("aggregation", "losses.output")),
+        Subject("habit", "Habits", "aggregation", ()),
     )
 }
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -26,6 +26,7 @@ from grape_verified.conformance.contract import Contract
 from grape_verified.conformance.contracts import CONTRACTS
 from grape_verified.conformance.ledger import OF_CLAIMS, OF_KERNELS, KernelRecord, Ledger, now, summarise, versions
 from grape_verified.conformance.registry import contract_named, every_contract, load, module_of
+from grape_verified.conformance.report import Judgement
 
 #: The number of inputs for each property of each kernel; the tests use more.
 EXAMPLES = 40
@@ -216,4 +217,5 @@ def check_kernel(name: str, examples: int) -> KernelRecord:
     start, contract = perf_counter(), contract_named(name)
     report = check(contract.function, contract, examples=examples, strict=name in CONTRACTS)
     rests_on, seconds = contract.rests_on, perf_counter() - start
-    return KernelRecord(**vars(report), rests_on=rests_on, seconds=seconds, examples=examples)
+    found = {entry.name: getattr(report, entry.name) for entry in fields(Judgement)}
+    return KernelRecord(**found, rests_on=rests_on, seconds=seconds, examples=examples)

@@ -79,9 +79,10 @@ def _pages(ledger: Ledger, site: str, found: Mapping[str, Verdicts], theorems: T
         yield f"claims/{claim.id}.md", claim_page.claim_page(claim, ledger, site, theorems)
     for id, reason in RETIRED.items():
         yield f"claims/{id}.md", claim_page.retired_page(id, reason)
-    for subject in SUBJECTS:
-        yield f"definitions/{subject}.md", pages.definitions_page(subject)
-        yield f"reference/{subject}.md", pages.reference_page(subject, ledger)
+    for name, subject in SUBJECTS.items():
+        yield f"definitions/{name}.md", pages.definitions_page(name)
+        if subject.modules:
+            yield f"reference/{name}.md", pages.reference_page(name, ledger)
     yield "definitions/symbols.md", symbols.index_page()
     yield "graph.md", pages.graph_page(graph.claim_graph(found), ledger)
 

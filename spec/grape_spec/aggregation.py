@@ -62,6 +62,15 @@ row_count = define(
     convention=True,
 )
 
+sequence_count = define(
+    "aggregation.sequence_count",
+    "Number of sequences, with or without tokens that count.",
+    (B,),
+    B,
+    tex=r"N_{{\mathrm{{seq}}}}",
+    domain=Positive,
+)
+
 token_mean = define(
     "aggregation.token_mean",
     "Every token of the batch has the same weight; the denominator is the number of tokens.",

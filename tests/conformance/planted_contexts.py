@@ -4,52 +4,32 @@ import torch
 
 from grape_verified import ppo_loss, sft_loss
 
+from .own_backward import gradient_of_sft, overwrites, with_backward
 from .table import wrong
-
-
-def _gradient(mask, grad):
-    """The gradient of the mean of −logps over the tokens that count."""
-    return -grad * mask / mask.sum().clamp(min=1)
-
-
-def _with_backward(backward):
-    """SFT's loss with a backward pass of its own, given what it saved."""
-
-    class OwnBackward(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, logps, mask):
-            ctx.save_for_backward(logps, mask)
-            return sft_loss(logps, mask).loss
-
-        @staticmethod
-        def backward(ctx, grad):
-            return backward(ctx, *ctx.saved_tensors, grad), None
-
-    return lambda logps, mask: OwnBackward.apply(logps, mask.bool())
 
 
 @wrong("sft", must=("inputs",), may=("contexts",))
 def overwrites_what_it_saved(logps, mask):
     """Writes the gradient where the log-probabilities were, to save memory."""
-    return _with_backward(lambda ctx, logps, mask, grad: logps.data.copy_(_gradient(mask, grad)))(logps, mask)
+    return with_backward(overwrites)(logps, mask)
 
 
 def _doubled(ctx, logps, mask, grad):
-    ctx.sum = getattr(ctx, "sum", 0) + _gradient(mask, grad)
+    ctx.sum = getattr(ctx, "sum", 0) + gradient_of_sft(mask, grad)
     return ctx.sum
 
 
 @wrong("sft", must=("contexts",))
 def doubles_in_a_second_pass(logps, mask):
     """Adds to a buffer that it never clears."""
-    return _with_backward(_doubled)(logps, mask)
+    return with_backward(_doubled)(logps, mask)
 
 
 @wrong("sft", must=("contexts",))
 def halves_with_create_graph(logps, mask):
     """Takes a backward pass in which gradients are recorded for another."""
     factor = lambda: 0.5 if torch.is_grad_enabled() else 1  # noqa: E731
-    return _with_backward(lambda ctx, logps, mask, grad: _gradient(mask, factor() * grad))(logps, mask)
+    return with_backward(lambda ctx, logps, mask, grad: gradient_of_sft(mask, factor() * grad))(logps, mask)
 
 
 def _as_it_lies(tensor):
@@ -115,7 +95,7 @@ def nan_when_compiled(logps, mask):
 
 def refuses_functorch(logps, mask):
     """A backward pass in the old form, which torch.func.grad does not take."""
-    return _with_backward(lambda ctx, logps, mask, grad: _gradient(mask, grad))(logps, mask)
+    return with_backward(lambda ctx, logps, mask, grad: gradient_of_sft(mask, grad))(logps, mask)
 
 
 @wrong("sft", must=("contexts",))

@@ -97,6 +97,64 @@ def test_what_hangs_is_stopped_and_named(monkeypatch):
     assert {finding.text for finding in after} == {"the function takes too long"}
 
 
+@pytest.fixture
+def alarm():
+    """Sets an alarm of another, as pytest-timeout does for each test; gives when it went off."""
+    rung = []
+
+    def set_to(seconds, interval=0.0, raises=None):
+        def rings(*_):
+            rung.append(time.monotonic())
+            if raises:
+                raise raises
+
+        signal.signal(signal.SIGALRM, rings)
+        signal.setitimer(signal.ITIMER_REAL, seconds, interval)
+        return rung
+
+    before = signal.getsignal(signal.SIGALRM)
+    yield set_to
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_an_alarm_that_is_set_is_left_as_it_was(alarm):
+    rung = alarm(300, 500)
+    check(right, "ppo", examples=2)
+    left, interval = signal.getitimer(signal.ITIMER_REAL)
+    assert 200 < left < 300
+    assert interval == 500
+    assert not rung
+
+
+def test_an_alarm_goes_off_on_time_where_no_call_takes_long(alarm, monkeypatch):
+    monkeypatch.setattr(guard, "LIMIT", 1.0)
+    rung, start, changes = alarm(2.0, 0.5), time.monotonic(), set()
+    with guard.guarded():
+        while len(rung) < 2 and time.monotonic() - start < 60:
+            guard.call(lambda: time.sleep(0.01), changes)
+    assert 1.9 <= rung[0] - start < 10
+    assert rung[1] - rung[0] >= 0.45
+
+
+def test_a_call_that_takes_too_long_is_stopped_before_an_alarm_that_is_set(alarm, monkeypatch):
+    monkeypatch.setattr(guard, "LIMIT", 1.0)
+    rung = alarm(300)
+    with guard.guarded(), pytest.raises(guard.TookTooLong):
+        guard.call(lambda: time.sleep(30), set())
+    assert not rung
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.0005])
+def test_what_the_handler_of_an_alarm_raises_ends_the_check(alarm, seconds):
+    """Hypothesis takes what pytest raises for a failure of the function, and tries the input again."""
+    alarm(2.0, raises=pytest.fail.Exception("Timeout"))
+    start = time.monotonic()
+    with pytest.raises(pytest.fail.Exception, match="Timeout"):
+        check(beside(lambda: time.sleep(seconds)), "ppo", examples=10**6)
+    assert time.monotonic() - start < 30
+
+
 def test_the_command_says_that_a_function_exits(tmp_path):
     (tmp_path / "leaver.py").write_text("import os\n\ndef f(logps, old_logps, advantages, mask):\n    os._exit(0)\n")
     command = [sys.executable, "-m", "grape_verified", "check", "leaver:f", "--as", "ppo", "--examples", "3"]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from flint import arb
-from grape_spec.evaluate import evaluate
 from torch import Tensor
 
 from grape_verified.conformance import strategies
 from grape_verified.conformance.families import estimator
 from grape_verified.conformance.oracle import Answer, Arithmetic, Target, definition, precisely
+from grape_verified.conformance.reading import evaluate
 from grape_verified.conformance.strategies import Blueprint, Case, _decimals, _pool
 
 #: Rewards of tokens: most have none.

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from flint import arb
-from grape_spec.evaluate import evaluate
 from torch import Tensor
 
 from grape_verified.conformance import strategies
@@ -34,6 +33,7 @@ from grape_verified.conformance.oracle import (
     reduced,
     right_hand_side,
 )
+from grape_verified.conformance.reading import evaluate
 from grape_verified.conformance.strategies import Blueprint, Case
 
 JUDGED = ("scores", "confidences", "weights", "item_mask", "categories")

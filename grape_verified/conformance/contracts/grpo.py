@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from flint import arb
-from grape_spec.evaluate import evaluate
 from torch import Tensor
 
 from grape_verified.conformance import strategies
@@ -17,6 +16,7 @@ from grape_verified.conformance.contracts.ppo import CLIPPED, TOKEN
 from grape_verified.conformance.families import estimator, options_of, sequence_loss, token_loss
 from grape_verified.conformance.formula import Formula, LogRatio
 from grape_verified.conformance.oracle import Answer, Arithmetic, constants, definition, precisely, right_hand_side
+from grape_verified.conformance.reading import evaluate
 from grape_verified.conformance.strategies import LOG_RATIOS, Blueprint, Case
 
 # -- advantages of a group --------------------------------------------------------------------------------------------

@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 from flint import arb
-from grape_spec.evaluate import evaluate
 from torch import Tensor
 
 from grape_verified.conformance.contract import ALL_DIFFERENTIATED, EVERY, MASKS, Contract, like
 from grape_verified.conformance.families import options_of
 from grape_verified.conformance.oracle import Answer, Arithmetic, Target, definition, precisely, right_hand_side
+from grape_verified.conformance.reading import evaluate
 from grape_verified.conformance.strategies import (
     ADVANTAGES,
     LOGIT_OFFSETS,

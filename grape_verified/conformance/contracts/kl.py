@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from flint import arb
-from grape_spec.evaluate import evaluate
 from torch import Tensor
 
 from grape_verified.conformance.contract import Expectation, Options, without_vocabulary
 from grape_verified.conformance.families import estimator
 from grape_verified.conformance.formula import Formula, LogRatio
 from grape_verified.conformance.oracle import Answer, Arithmetic, Target, definition, precisely, right_hand_side
+from grape_verified.conformance.reading import evaluate
 from grape_verified.conformance.strategies import (
     LOG_RATIOS,
     LOGPS,

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from flint import arb
-from grape_spec.evaluate import evaluate
 
 from grape_verified.conformance import strategies
 from grape_verified.conformance.contract import without_vocabulary
 from grape_verified.conformance.families import estimator
 from grape_verified.conformance.oracle import Answer, Arithmetic, Target, definition, precisely, right_hand_side
+from grape_verified.conformance.reading import evaluate
 from grape_verified.conformance.strategies import Case
 
 SHARED: dict[str, Any] = {

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import torch
 from flint import arb
-from grape_spec.evaluate import evaluate
 from torch import Tensor
 
 from grape_verified.conformance import strategies
@@ -14,6 +13,7 @@ from grape_verified.conformance.contract import CLIPPING, Options, like
 from grape_verified.conformance.families import estimator, token_loss
 from grape_verified.conformance.formula import Formula, LogRatio
 from grape_verified.conformance.oracle import Answer, Arithmetic, constants, definition, precisely
+from grape_verified.conformance.reading import evaluate
 from grape_verified.conformance.strategies import Blueprint, Case, _decimals, _pool
 
 TOKEN = ("logps", "old_logps", "advantages")

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 from flint import arb
-from grape_spec.evaluate import evaluate
 from torch import Tensor
 
 from grape_verified.conformance.contract import EVERY, LAST, MASKED, MASKS, Contract, Option, fit_reduction, number
@@ -18,6 +17,7 @@ from grape_verified.conformance.contracts.sft import POOLS
 from grape_verified.conformance.families import estimator, options_of
 from grape_verified.conformance.formula import Formula
 from grape_verified.conformance.oracle import Aggregation, Answer, Arithmetic, constants, definition, precisely, reduced
+from grape_verified.conformance.reading import evaluate
 from grape_verified.conformance.strategies import Blueprint, Case, mask_tensor
 
 GROUP_SIZES, THRESHOLDS, MAX_REWARDS = (2, 3, 1), (0.5, 0.0, -1.0), (2.0, 2.5, 10.0)

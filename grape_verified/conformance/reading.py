@@ -1,0 +1,92 @@
+"""The spec as an oracle reads it: as it is, or with some definitions in place of others.
+
+A habit of an implementation is a definition that takes the place of another. Every expression that an oracle evaluates
+goes through `evaluate` here, so that no oracle has to know of habits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+
+import grape_spec.evaluate as spec
+from flint import arb
+from grape_spec.language import registry
+from grape_spec.language.definitions import Definition
+from grape_spec.language.expressions import Apply, rebuild, substitute
+from sympy import Basic, IndexedBase
+
+
+@dataclass(frozen=True)
+class Instead:
+    """A definition that is read in place of another.
+
+    Arguments:
+        of: the id of the other.
+        read: the definition, applied to its numbers; its symbols are the arguments of the other, or are given anyway.
+    """
+
+    of: str
+    read: Apply
+
+    def within(self, expr: Basic) -> Basic:
+        """The expression with the definition in place of the other, also where definitions speak of it.
+
+        What is put in is not looked into again: it may itself speak of what was there.
+        """
+        if isinstance(expr, Apply):
+            id = str(expr.args[0])
+            if id == self.of:
+                arguments = map(self.within, expr.arguments)
+                return substitute(self.read, dict(zip(expr.definition.of, arguments, strict=True)))
+            if self.of in _spoken_of(id):
+                return self.within(expr.unfold())
+        if not expr.args or isinstance(expr, IndexedBase):
+            return expr
+        inside = [self.within(inner) for inner in expr.args]
+        return expr if inside == list(expr.args) else rebuild(expr, inside)
+
+
+@cache
+def _spoken_of(id: str) -> frozenset[str]:
+    """The ids of the definitions that a definition speaks of, at any depth."""
+    own = registry.definition(id).body.atoms(Apply)
+    names = frozenset(str(node.args[0]) for node in own if node.definition.recursion is None)
+    return names.union(*map(_spoken_of, names))
+
+
+_READ_INSTEAD: ContextVar[tuple[Instead, ...]] = ContextVar("_READ_INSTEAD", default=())
+
+
+@contextmanager
+def reading(instead: Sequence[Instead]) -> Iterator[None]:
+    """Within: definitions are read in place of others, the first in place of all, the second also within the first."""
+    token = _READ_INSTEAD.set(tuple(instead))
+    try:
+        yield
+    finally:
+        _READ_INSTEAD.reset(token)
+
+
+def is_changed(what: Callable[[], Basic]) -> bool:
+    """Whether something is read in place of something in an expression, which is made only if need be."""
+    instead = _READ_INSTEAD.get()
+    return bool(instead) and _as_read(plain := what(), instead) != plain
+
+
+@lru_cache(maxsize=4096)
+def _as_read(expr: Basic, instead: tuple[Instead, ...]) -> Basic:
+    for one in instead:
+        expr = one.within(expr)
+    return expr
+
+
+def evaluate(what: Definition | Basic, values: Mapping[str, Any], *, hull: bool = False) -> arb:
+    """The ball that a definition or an expression evaluates to, as it is read."""
+    if instead := _READ_INSTEAD.get():
+        what = _as_read(what() if isinstance(what, Definition) else what, instead)
+    return spec.evaluate(what, values, hull=hull)
