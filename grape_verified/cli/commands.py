@@ -51,6 +51,7 @@ from grape_verified.cli.given import (
     write_ledger,
     writing,
 )
+from grape_verified.cli.profile import check_profile
 from grape_verified.cli.target import WrongCall, imported, output_to_stderr
 from grape_verified.cli.target import binding as parsed_binding
 from grape_verified.cli.target import option as parsed_option
@@ -59,6 +60,7 @@ from grape_verified.conformance import check as check_function
 from grape_verified.conformance import identify as identify_function
 from grape_verified.conformance.contract import Contract
 from grape_verified.conformance.ledger import Ledger, NotALedger
+from grape_verified.conformance.profiles import PROFILES
 from grape_verified.conformance.registry import every_contract
 from grape_verified.conformance.report import FailOn
 from grape_verified.docs.derivations import BrokenDerivation, as_dict
@@ -285,9 +287,14 @@ def cite(id: Id, modules: From = None, as_json: Json = False) -> None:
 
 @app.command()
 def check(
-    target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="The function to check.")],
-    contract: Annotated[str, typer.Option("--as", help=f"Contract to check against: {', '.join(CONTRACTS)}.")],
+    target: Annotated[str | None, typer.Argument(metavar="MODULE:FUNCTION", help="The function to check.")] = None,
+    contract: Annotated[
+        str | None, typer.Option("--as", help=f"Contract to check against: {', '.join(CONTRACTS)}.")
+    ] = None,
     modules: From = None,
+    profile: Annotated[
+        str | None, typer.Option(metavar="TRAINER", help=f"Check the functions of a trainer: {', '.join(PROFILES)}.")
+    ] = None,
     option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Fix an option's value.")] = None,
     habit: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Judge it with a habit, such as log_ratio_clamp=20.")
@@ -301,6 +308,12 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Check any function against a contract, property by property: is its formula right, is it robust in training?"""
+    if profile is not None:
+        if target or contract or modules or option or habit or bind or strict:
+            refuse("--profile: got it beside a function or its options, expected it alone")
+        check_profile(profile, examples, fail_on, as_json=as_json)
+    if target is None or contract is None:
+        refuse("check: expected MODULE:FUNCTION and --as CONTRACT, or --profile TRAINER")
     try:
         load(modules)
         options = dict(map(parsed_option, option or ()))

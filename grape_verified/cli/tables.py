@@ -20,6 +20,7 @@ from rich.table import Table
 
 from grape_verified.conformance.identification import Identification, Variety
 from grape_verified.conformance.ledger import KernelRecord, Ledger, Summary
+from grape_verified.conformance.profiles import Run
 from grape_verified.conformance.report import VERDICTS, FailOn, Report
 from grape_verified.docs.derivations import heading, verdict
 from grape_verified.docs.reference import contracts_about
@@ -41,6 +42,8 @@ _COLOURS = {
     "refuted": "red",
     "failed": "red",
     "rejected": "red",
+    "right": "green",
+    "wrong": "red",
     "not run": "dim",
     "no kernel": "dim",
 }
@@ -210,6 +213,22 @@ def _call_of_check(variety: Variety, target: str) -> str:
     options = [f"--option {name}={value}" for name, value in variety.options.items()]
     habits = [f"--habit {habit}" for habit in variety.habits]
     return " ".join(["grape-verified check", target, f"--as {variety.contract}", *options, *habits])
+
+
+def print_profile(run: Run) -> None:
+    """The functions of a trainer, one in each line, with what was found first."""
+    out = _out()
+    table = Table(box=None, pad_edge=False)
+    for column in ("function", "contract", "formula", "robustness", "habits"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("", no_wrap=True, overflow="ellipsis")
+    for row in run.functions:
+        first = f"{row.findings[0].property}: {row.findings[0].text}" if row.findings else row.reason
+        habits = ", ".join(row.habits)
+        table.add_row(row.name, row.contract, _coloured(row.formula), row.robustness, habits, escape(first))
+    out.print(table)
+    versions = ", ".join(f"{package} {version}" for package, version in run.versions.items())
+    out.print(f"\n{versions}; {run.examples} inputs for each property.", markup=False, highlight=False)
 
 
 def _out() -> Console:

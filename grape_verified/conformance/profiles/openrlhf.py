@@ -1,0 +1,95 @@
+"""openrlhf: its losses are modules with options, made for each call."""
+
+from __future__ import annotations
+
+from grape_verified.conformance.profiles.profile import Entry, Profile
+
+
+def policy(logps, old_logps, advantages, mask, *, clip_low=0.2, clip_high=0.2, dual_clip=None):
+    from openrlhf.models.loss import PolicyLoss
+
+    return PolicyLoss(clip_low, clip_high, dual_clip)(logps, old_logps, advantages, mask)
+
+
+def policy_by_sample(logps, old_logps, advantages, mask, *, clip_low=0.2, clip_high=0.2, dual_clip=None):
+    from openrlhf.models.loss import PolicyLoss
+
+    return PolicyLoss(clip_low, clip_high, dual_clip, token_level_loss=False)(logps, old_logps, advantages, mask)
+
+
+def gspo(logps, old_logps, advantages, mask, *, clip_low=0.0003, clip_high=0.0004):
+    from openrlhf.models.loss import PolicyLoss
+
+    return PolicyLoss(clip_low, clip_high, policy_loss_type="gspo")(logps, old_logps, advantages, mask)
+
+
+def value(values, returns, mask, *, old_values, clip):
+    from openrlhf.models.loss import ValueLoss
+
+    return ValueLoss(clip)(values, old_values, returns, mask)
+
+
+def sft(logps, mask, *, denominator=None):
+    from openrlhf.models.loss import SFTLoss
+
+    return SFTLoss()(logps, mask, batch_num_tokens=denominator)
+
+
+def dpo(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, *, beta=0.1, label_smoothing=0.0):
+    from openrlhf.models.loss import DPOLoss
+
+    return DPOLoss(beta, label_smoothing)(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
+
+
+def ipo(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, *, beta=0.1):
+    from openrlhf.models.loss import DPOLoss
+
+    return DPOLoss(beta, ipo=True)(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
+
+
+def reward(chosen_rewards, rejected_rewards):
+    from openrlhf.models.loss import PairWiseLoss
+
+    return PairWiseLoss()(chosen_rewards, rejected_rewards)
+
+
+def log_exp(chosen_rewards, rejected_rewards):
+    from openrlhf.models.loss import LogExpLoss
+
+    return LogExpLoss()(chosen_rewards, rejected_rewards)
+
+
+def kl_estimate(logps, ref_logps, *, estimator="k3"):
+    from openrlhf.models.utils import compute_approx_kl
+
+    return compute_approx_kl(logps, ref_logps, kl_estimator=estimator)
+
+
+def kl_shaped_rewards(rewards, logps, ref_logps, mask, *, kl_coef=0.1, estimator="k1"):
+    from openrlhf.models.utils import compute_approx_kl, compute_reward
+
+    return compute_reward(rewards, kl_coef, compute_approx_kl(logps, ref_logps, kl_estimator=estimator), mask)
+
+
+LOSS, TOOLS = "openrlhf.models.loss", "openrlhf.models.utils"
+
+PROFILE = Profile(
+    "openrlhf",
+    "openrlhf",
+    "0.11",
+    (
+        Entry("PolicyLoss", f"{LOSS}:PolicyLoss", "ppo", policy),
+        Entry("PolicyLoss, by sample", f"{LOSS}:PolicyLoss", "ppo", policy_by_sample, "token_level_loss=False",
+              {"aggregation": "sequence_mean"}),
+        Entry("PolicyLoss, GSPO", f"{LOSS}:PolicyLoss", "gspo", gspo, "policy_loss_type='gspo'"),
+        Entry("ValueLoss", f"{LOSS}:ValueLoss", "value", value, "", {"clip": 0.2}),
+        Entry("SFTLoss", f"{LOSS}:SFTLoss", "sft", sft),
+        Entry("DPOLoss", f"{LOSS}:DPOLoss", "dpo", dpo),
+        Entry("DPOLoss, IPO", f"{LOSS}:DPOLoss", "ipo", ipo, "ipo=True"),
+        Entry("PairWiseLoss", f"{LOSS}:PairWiseLoss", "bradley_terry", reward),
+        Entry("LogExpLoss", f"{LOSS}:LogExpLoss", "bradley_terry", log_exp),
+        Entry("compute_approx_kl", f"{TOOLS}:compute_approx_kl", "kl_estimate", kl_estimate),
+        Entry("compute_reward", f"{TOOLS}:compute_reward", "kl_shaped_rewards", kl_shaped_rewards),
+        Entry("log_probs_from_logits", f"{TOOLS}:log_probs_from_logits", "token_logps"),
+    ),
+)  # fmt: skip

@@ -1,0 +1,89 @@
+"""What a profile is: a trainer, the release that it was written for, and an entry for each function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module, metadata
+from pkgutil import resolve_name
+from typing import Any
+
+#: Every profile.
+PROFILES = ("trl", "verl", "openrlhf", "torchtune", "torchrl", "liger")
+
+
+class NotInstalled(Exception):
+    """A trainer that is not installed, with the command that installs it."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One function of a trainer, as an implementation of a contract.
+
+    Arguments:
+        name: what it is called in the profile.
+        symbol: MODULE:NAME of the trainer's function.
+        contract: the contract that it is checked against.
+        function: calls the trainer's function with the contract's tensors; None where it is called as it is.
+        setting: how it is called, for a reader.
+        options: values of the contract's options that it hard-codes, or that the setting fixes.
+        bind: parameters whose names do not say what they are.
+    """
+
+    name: str
+    symbol: str
+    contract: str
+    function: Callable[..., Any] | None = None
+    setting: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    bind: Mapping[str, str] = field(default_factory=dict)
+
+    def target(self) -> Callable[..., Any]:
+        """The function to check; the trainer is imported.
+
+        Raises: what the import raises; AttributeError for a symbol that there is not.
+        """
+        theirs = resolve_name(self.symbol)
+        return self.function or theirs
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A trainer.
+
+    Arguments:
+        name: what `--profile` takes.
+        package: its name in the package registry.
+        release: the release that the profile was written for.
+        entries: its functions.
+    """
+
+    name: str
+    package: str
+    release: str
+    entries: tuple[Entry, ...]
+
+    def installed(self) -> str:
+        """The version that is installed.
+
+        Raises: NotInstalled.
+        """
+        try:
+            return metadata.version(self.package)
+        except metadata.PackageNotFoundError:
+            command = f"pip install '{self.package}=={self.release}.*'"
+            raise NotInstalled(f"{self.package} is not installed: run {command}") from None
+
+    def outside(self, version: str) -> str:
+        """That a version is not of the profile's release, in a sentence; empty if it is."""
+        if version == self.release or version.startswith(f"{self.release}."):
+            return ""
+        return f"{self.package} {version} is installed, and the profile was written for {self.release}.*"
+
+
+def profile_named(name: str) -> Profile:
+    """The profile of that name; a ValueError lists all names."""
+    if name not in PROFILES:
+        raise ValueError(f"profile: got {name!r}, expected one of {', '.join(PROFILES)}")
+    found: Profile = import_module(f"grape_verified.conformance.profiles.{name}").PROFILE
+    return found
