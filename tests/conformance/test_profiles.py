@@ -1,6 +1,7 @@
 """Profiles of trainers: what they name is checked as it is called there, and what was found is recorded."""
 
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -36,6 +37,11 @@ def weak(logps, old_logps, advantages, mask):
     return right(logps, old_logps, advantages, mask)[0] + (0 * logps).sum()
 """
 
+EXTRA = """
+from a_module_that_there_is_not import kernel
+from of_a_trainer.losses import right as loss
+"""
+
 ENTRIES = (
     Entry("right", "of_a_trainer.losses:right", "ppo"),
     Entry("wrong", "of_a_trainer.losses:wrong", "ppo", setting="mode='wrong'", options={"clip_low": 0.2}),
@@ -53,7 +59,7 @@ def installed(tmp_path, monkeypatch):
     for folder in (package, about):
         folder.mkdir()
     (package / "losses.py").write_text(LOSSES, encoding="utf-8")
-    (package / "extra.py").write_text("import a_module_that_there_is_not\n", encoding="utf-8")
+    (package / "extra.py").write_text(EXTRA, encoding="utf-8")
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: of-a-trainer\nVersion: 1.2.3\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(command, "profile_named", lambda name: TRAINER)
@@ -76,6 +82,14 @@ def test_each_function_gets_its_verdicts_and_what_cannot_be_imported_its_reason(
     assert (wrong.setting, wrong.options) == ("mode='wrong'", {"clip_low": 0.2})
     assert wrong.findings[0].verdict == "formula"
     assert "from of_a_trainer.losses import wrong" in wrong.findings[0].counterexample
+
+
+def test_an_empty_module_stands_in_for_one_that_is_not_used(installed):
+    some = replace(TRAINER, entries=ENTRIES[4:], unused=("a_module_that_there_is_not", "json"))
+    (row,) = run(some, 5).functions
+    assert (row.formula, row.reason) == ("right", "")
+    assert "a_module_that_there_is_not" not in sys.modules
+    assert json.loads("1") == 1  # what is installed is used
 
 
 def test_the_table_has_a_line_for_each_function_with_what_was_found_first(installed):

@@ -1,26 +1,37 @@
-"""openrlhf: its losses are modules with options, made for each call."""
+"""openrlhf: its losses are modules with options, made for each call.
+
+Its package imports deepspeed and flash_attn, which install only beside a CUDA compiler and which no loss uses.
+"""
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from grape_verified.conformance.profiles.profile import Entry, Profile
+
+
+def _for_tokens(advantages: Tensor, logps: Tensor) -> Tensor:
+    return advantages if advantages.ndim > 1 else advantages[:, None].expand_as(logps)
 
 
 def policy(logps, old_logps, advantages, mask, *, clip_low=0.2, clip_high=0.2, dual_clip=None):
     from openrlhf.models.loss import PolicyLoss
 
-    return PolicyLoss(clip_low, clip_high, dual_clip)(logps, old_logps, advantages, mask)
+    return PolicyLoss(clip_low, clip_high, dual_clip)(logps, old_logps, _for_tokens(advantages, logps), mask)
 
 
 def policy_by_sample(logps, old_logps, advantages, mask, *, clip_low=0.2, clip_high=0.2, dual_clip=None):
     from openrlhf.models.loss import PolicyLoss
 
-    return PolicyLoss(clip_low, clip_high, dual_clip, token_level_loss=False)(logps, old_logps, advantages, mask)
+    loss = PolicyLoss(clip_low, clip_high, dual_clip, token_level_loss=False)
+    return loss(logps, old_logps, _for_tokens(advantages, logps), mask)
 
 
 def gspo(logps, old_logps, advantages, mask, *, clip_low=0.0003, clip_high=0.0004):
     from openrlhf.models.loss import PolicyLoss
 
-    return PolicyLoss(clip_low, clip_high, policy_loss_type="gspo")(logps, old_logps, advantages, mask)
+    loss = PolicyLoss(clip_low, clip_high, policy_loss_type="gspo")
+    return loss(logps, old_logps, _for_tokens(advantages, logps), mask)
 
 
 def value(values, returns, mask, *, old_values, clip):
@@ -71,6 +82,13 @@ def kl_shaped_rewards(rewards, logps, ref_logps, mask, *, kl_coef=0.1, estimator
     return compute_reward(rewards, kl_coef, compute_approx_kl(logps, ref_logps, kl_estimator=estimator), mask)
 
 
+def log_probs_from_logits(logits, targets, *, temperature=1.0):
+    """On logits that are no leaf, as a model returns them: they are divided in place."""
+    from openrlhf.models.utils import log_probs_from_logits
+
+    return log_probs_from_logits(logits.clone(), targets, temperature)
+
+
 LOSS, TOOLS = "openrlhf.models.loss", "openrlhf.models.utils"
 
 PROFILE = Profile(
@@ -90,6 +108,8 @@ PROFILE = Profile(
         Entry("LogExpLoss", f"{LOSS}:LogExpLoss", "bradley_terry", log_exp),
         Entry("compute_approx_kl", f"{TOOLS}:compute_approx_kl", "kl_estimate", kl_estimate),
         Entry("compute_reward", f"{TOOLS}:compute_reward", "kl_shaped_rewards", kl_shaped_rewards),
-        Entry("log_probs_from_logits", f"{TOOLS}:log_probs_from_logits", "token_logps"),
+        Entry("log_probs_from_logits", f"{TOOLS}:log_probs_from_logits", "token_logps", log_probs_from_logits,
+              "on a copy of the logits"),
     ),
+    ("deepspeed", "flash_attn", "flash_attn.bert_padding", "flash_attn.utils", "flash_attn.utils.distributed"),
 )  # fmt: skip

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module, metadata
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from pkgutil import resolve_name
+from types import ModuleType
 from typing import Any
 
 #: Every profile.
@@ -38,14 +42,6 @@ class Entry:
     options: Mapping[str, Any] = field(default_factory=dict)
     bind: Mapping[str, str] = field(default_factory=dict)
 
-    def target(self) -> Callable[..., Any]:
-        """The function to check; the trainer is imported.
-
-        Raises: what the import raises; AttributeError for a symbol that there is not.
-        """
-        theirs = resolve_name(self.symbol)
-        return self.function or theirs
-
 
 @dataclass(frozen=True)
 class Profile:
@@ -56,12 +52,14 @@ class Profile:
         package: its name in the package registry.
         release: the release that the profile was written for.
         entries: its functions.
+        unused: modules that it imports and that no function of the profile uses.
     """
 
     name: str
     package: str
     release: str
     entries: tuple[Entry, ...]
+    unused: tuple[str, ...] = ()
 
     def installed(self) -> str:
         """The version that is installed.
@@ -74,11 +72,44 @@ class Profile:
             command = f"pip install '{self.package}=={self.release}.*'"
             raise NotInstalled(f"{self.package} is not installed: run {command}") from None
 
+    def target(self, entry: Entry) -> Callable[..., Any]:
+        """The function to check. The trainer is imported, with empty modules for unused ones that are not installed.
+
+        Raises: what the import raises; AttributeError for a symbol that there is not.
+        """
+        absent = [name for name in self.unused if not _is_there(name)]
+        sys.modules.update({name: _Empty(name) for name in absent})
+        try:
+            theirs = resolve_name(entry.symbol)
+        finally:
+            for name in absent:
+                del sys.modules[name]
+        return entry.function or theirs
+
     def outside(self, version: str) -> str:
         """That a version is not of the profile's release, in a sentence; empty if it is."""
         if version == self.release or version.startswith(f"{self.release}."):
             return ""
         return f"{self.package} {version} is installed, and the profile was written for {self.release}.*"
+
+
+class _Empty(ModuleType):
+    """A module in which every name is None."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__spec__ = ModuleSpec(name, None)  # other packages ask for it
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that it would lie in
+        return False
 
 
 def profile_named(name: str) -> Profile:

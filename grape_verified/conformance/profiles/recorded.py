@@ -128,15 +128,15 @@ def run(profile: Profile, examples: int = EXAMPLES, at: Callable[[Entry], None] 
     rows = []
     for entry in profile.entries:
         at(entry)
-        rows.append(_row(entry, examples))
+        rows.append(_row(profile, entry, examples))
     date = datetime.now(UTC).date().isoformat()
     return Run(SCHEMA, profile.name, profile.package, profile.release, versions, date, examples, tuple(rows))
 
 
-def _row(entry: Entry, examples: int) -> Row:
+def _row(profile: Profile, entry: Entry, examples: int) -> Row:
     """What is found about a function; what cannot be imported is not run."""
     try:
-        target = entry.target()
+        target = profile.target(entry)
     except Exception as failure:
         first = str(failure).strip().split("\n", 1)[0]
         return _filled(entry, "not run", reason=f"{type(failure).__name__}: {first}")
