@@ -31,6 +31,7 @@ class Entry:
         function: calls the trainer's function with the contract's tensors; None where it is called as it is.
         setting: how it is called, for a reader.
         options: values of the contract's options that it hard-codes, or that the setting fixes.
+        habits: the conventions that it is judged with.
         bind: parameters whose names do not say what they are.
     """
 
@@ -40,6 +41,7 @@ class Entry:
     function: Callable[..., Any] | None = None
     setting: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    habits: tuple[str, ...] = ()
     bind: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -140,13 +140,15 @@ def _row(profile: Profile, entry: Entry, examples: int) -> Row:
     except Exception as failure:
         first = str(failure).strip().split("\n", 1)[0]
         return _filled(entry, "not run", reason=f"{type(failure).__name__}: {first}")
-    report = check(target, entry.contract, examples=examples, options=entry.options, bind=entry.bind)
+    report = check(
+        target, entry.contract, examples=examples, options=entry.options, habits=entry.habits, bind=entry.bind
+    )
     return _filled(entry, report.formula, findings=_findings(report))
 
 
 def _filled(entry: Entry, formula: Any, findings: tuple[Found, ...] = (), reason: str = "") -> Row:
     own = (entry.name, entry.symbol, entry.setting, entry.contract, dict(entry.options))
-    return Row(*own, (), formula, findings, reason)
+    return Row(*own, entry.habits, formula, findings, reason)
 
 
 def _findings(report: Report) -> tuple[Found, ...]:
