@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import starmap
 from typing import Any
 
 from grape_spec.language.claims import Claim
@@ -88,21 +89,31 @@ def folded(title: str, sections: Iterable[str], *, anchor: str = "", unfolded: b
     return f"<details{marks} markdown>\n<summary>{title}</summary>\n\n{inside}\n\n</details>"
 
 
-def part_statement(part: dict[str, Any]) -> str:
-    """The statement of a part, with its name and what it assumes."""
-    lines = [f"**{part['name']}**"] if part["name"] else []
-    lines.append(numbered(part["statement_latex"]))
-    if part["assuming_latex"]:
-        lines.append("assuming " + ", ".join(f"${condition}$" for condition in part["assuming_latex"]))
-    return "\n\n".join(lines)
+def statements(parts: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """The statements of parts with what they assume, each under the names of all parts that state it."""
+    names: dict[tuple[str, ...], list[str]] = {}
+    for part in parts:
+        names.setdefault((part["statement_latex"], *part["assuming_latex"]), []).append(part["name"])
+    for (statement, *assuming), named in names.items():
+        lines = [", ".join(f"**{name}**" for name in named)] if any(named) else []
+        lines.append(numbered(statement))
+        if assuming:
+            lines.append("assuming " + ", ".join(f"${condition}$" for condition in assuming))
+        yield "\n\n".join(lines)
 
 
 def symbols_table(symbols: Iterable[dict[str, str]]) -> str:
-    """Symbols with their domains and meanings."""
-    return table(
-        ("symbol", "name", "domain", "meaning"),
-        ((f"${s['latex']}$", f"`{s['name']}`", s["domain"], s["text"]) for s in symbols),
-    )
+    """Symbols with their domains and meanings, a row for all that are written alike."""
+    rows: dict[str, list[dict[str, str]]] = {}
+    for symbol in symbols:
+        rows.setdefault(symbol["indexed"], []).append(symbol)
+    return table(("symbol", "name", "domain", "meaning"), starmap(_row_of_symbols, rows.items()))
+
+
+def _row_of_symbols(latex: str, symbols: Sequence[dict[str, str]]) -> tuple[str, ...]:
+    domains = dict.fromkeys(symbol["domain"] for symbol in symbols)
+    names, texts = (f"`{s['name']}`" for s in symbols), (symbol["text"] for symbol in symbols)
+    return f"${latex}$", ", ".join(names), "; ".join(domains), "; ".join(texts)
 
 
 def convention_mark(is_convention: bool) -> str:

@@ -22,10 +22,10 @@ from grape_verified.docs.markdown import (
     links,
     numbered,
     page,
-    part_statement,
     recorded,
     reference_link,
     standing,
+    statements,
     status_mark,
     symbols_table,
     table,
@@ -43,7 +43,7 @@ def claim_snippet(claim: Claim, ledger: Ledger) -> str:
     left = len(parts) - len(shown)
     head = f"{link(claim.id)} {standing(claim, ledger)}\n\n{claim.text}"
     more = [f"*and {left} more on [its page](../claims/{claim.id}.md)*"] if left > 0 else []
-    return _boxed("claim", [head, *map(part_statement, shown), *more])
+    return _boxed("claim", [head, *statements(shown), *more])
 
 
 def definition_snippet(definition: Definition) -> str:

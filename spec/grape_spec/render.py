@@ -17,6 +17,7 @@ from grape_spec.language.registry import CLAIMS, DEFINITIONS, DERIVATIONS, is_ou
 from grape_spec.language.symbols import DECLARATIONS
 from grape_spec.paper.layout import defined, displayed, inline
 from grape_spec.paper.plain import plain
+from grape_spec.paper.texts import subscripted
 
 _GREEK = {"pi": "π", "rho": "ρ", "theta": "θ", "beta": "β", "temperature": "τ", "label_smoothing": "ε"}
 
@@ -48,17 +49,29 @@ def domain_text(thing: Any) -> str:
 
 
 def symbol_as_dict(thing: Any) -> dict[str, str]:
-    """What was declared of a symbol: its name with the sizes of its axes, its LaTeX, its domain and its meaning."""
+    """What was declared of a symbol: name with its sizes, LaTeX without and with indices, domain, meaning."""
     entry = DECLARATIONS[thing]
     sizes = f"[{', '.join(map(str, entry.sizes))}]" if entry.sizes else ""
     name = f"{_GREEK.get(entry.name, entry.name)}{sizes}"
     return {
         "name": name,
         "latex": entry.tex,
+        "indexed": subscripted(entry.tex, ",".join(_indices(entry.sizes))) if entry.sizes else entry.tex,
         "plain": plain(entry.tex),
         "domain": entry.domain.name,
         "text": entry.text,
     }
+
+
+def _indices(sizes: Iterable[sp.Expr]) -> Iterator[str]:
+    """For each axis the index over it that was declared first, and for a further axis of the same size the next."""
+    left = list(DECLARATIONS.values())
+    for size in sizes:
+        found = (entry for entry in left if isinstance(entry.domain, IndexUpTo) and entry.domain.size == size)
+        entry = next(found, None)
+        if entry is not None:
+            left.remove(entry)
+        yield r"\cdot" if entry is None else entry.tex
 
 
 def as_dict(claim: Claim) -> dict[str, Any]:

@@ -35,7 +35,7 @@ bradley_terry = define(
     "Negative log-likelihood of a preference: the preferred response wins with probability σ of the difference.",
     (chosen_reward, rejected_reward),
     -log(sigmoid(chosen_reward - rejected_reward)),
-    tex=r"L_{{\mathrm{{BT}}}}",
+    tex=r"L_{{\mathrm{{BT}}}}({chosen_reward}, {rejected_reward})",
     source=OUYANG.eq(1),
 )
 

@@ -44,11 +44,29 @@ def displayed(expr: Any, assuming: Iterable[Any] = ()) -> str:
 
 @lru_cache(maxsize=1 << 14)  # a page, a snippet, the data and the button to copy show the same formula
 def _displayed(expr: Any, assuming: tuple[Any, ...]) -> str:
-    (text,), below = together([expr])
+    (text,), below = together([_said_once(expr)])
     lines = [text, *below, *_conditions(assuming)]
     if len(lines) == 1:
         return text
     return rf"\begin{{aligned}} {BREAK.join('& ' + line for line in lines)} \end{{aligned}}"
+
+
+def _said_once(expr: Any) -> Any:
+    """A relation in which a side that would be a letter, explained below, is what the letter stands for.
+
+    A quantity that is compared with itself at other arguments, or with another letter, keeps its own.
+    """
+    if not isinstance(expr, Relational):
+        return expr
+    printer = Printer(expr)
+    printer.text(expr)
+    explained = [side for side in expr.args if side in printer.glyphs]
+    if len(explained) != 1:
+        return expr
+    (letter,) = explained
+    if any(node.definition is letter.definition for node in expr.atoms(Apply) - {letter}):
+        return expr
+    return expr.func(*(side.unfold() if side == letter else side for side in expr.args), evaluate=False)
 
 
 def together(exprs: Sequence[Any]) -> tuple[list[str], list[str]]:
@@ -83,14 +101,22 @@ def _conditions(assuming: Iterable[Any]) -> Iterator[str]:
 def statements_of(entry: Definition) -> list[sp.Basic]:
     """What a definition says: an equation, or one for the first depth and one for the next.
 
-    A definition without a symbol of its own is its body.
+    A definition without a symbol of its own is its body. One that is written as its body is has that body written out.
     """
     recursion = entry.recursion
     if recursion is None:
-        return [equals(entry(), entry.body) if entry.tex else entry.body]
+        if not entry.tex:
+            return [entry.body]
+        alike = inline(entry()) == inline(entry.body)
+        return [equals(entry(), _written_out(entry.body) if alike else entry.body)]
     over = DECLARATIONS[recursion.over].name
     first = equals(entry(**{over: recursion.lowest}), recursion.first)
     return [first, equals(entry(**{over: recursion.over + 1}), recursion.step)]
+
+
+def _written_out(expr: sp.Expr) -> sp.Expr:
+    """An expression whose definitions are replaced by their bodies, but not what these bodies speak of."""
+    return expr.xreplace({node: node.unfold() for node in expr.atoms(Apply)})
 
 
 def defined(entry: Definition) -> str:

@@ -83,6 +83,10 @@ class Printer:
         for node in sorted(expr.atoms(Apply), key=str):
             if node.definition.tex and not any(map(self._left, node.atoms(Apply))):
                 self.standing.setdefault(self._symbol_of(node).tex, node)
+        for node in [node for node in self.standing.values() if node.unfolds]:  # what its definition speaks of, too
+            for inner in sorted(node.unfold().atoms(Apply), key=str):
+                if inner.definition.tex and not any(map(self._left, inner.atoms(Apply))):
+                    self.standing.setdefault(self._symbol_of(inner).tex, inner)
         self.said.clear()
 
     def given_tex(self) -> dict[str, str]:
