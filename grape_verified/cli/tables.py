@@ -158,11 +158,8 @@ def print_report(report: Report, options: Mapping[str, Any], fail_on: FailOn) ->
     out = _out()
     table = _table("property", "result", "examples", "")
     for finding in report.properties:
-        more = (
-            f" (and {len(finding.departures) - 1} more)"
-            if finding.status == "failed" and finding.departures[1:]
-            else ""
-        )
+        others = [departure for departure in finding.departures if departure.text not in finding.text]
+        more = f" (and {len(others)} more)" if finding.status == "failed" and others else ""
         table.add_row(finding.name, _coloured(finding.status), str(finding.examples or ""), escape(finding.text + more))
     out.print(table)
     for kind in VERDICTS:

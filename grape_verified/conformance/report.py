@@ -147,6 +147,16 @@ class Judgement:
         """What it was compared with, in words."""
         return self.contract
 
+    def __str__(self) -> str:
+        """A line for each thing that is wrong, noted or not run, and the verdicts; counterexamples are in findings."""
+        wrong = [(kind, *found) for kind in VERDICTS for found in self.departures(kind)]
+        noted = [("noted", *found) for found in self._with_status("noted")]
+        lines = [f"{kind}, {finding.name}: {departure.text}" for kind, finding, departure in (*wrong, *noted)]
+        left = [
+            f"not run, {finding.name}: {finding.text}" for finding in self.properties if finding.status == "not run"
+        ]
+        return "\n".join([*lines, *left, self.in_words()])
+
     def named(self, status: str) -> tuple[str, ...]:
         """The names of the properties with that status."""
         return tuple(finding.name for finding in self.properties if finding.status == status)

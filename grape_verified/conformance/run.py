@@ -14,7 +14,7 @@ from grape_verified.conformance.drawing import drawn, run_on
 from grape_verified.conformance.guard import same_numbers
 from grape_verified.conformance.properties import PROPERTIES, Property
 from grape_verified.conformance.regions import Words, beside_plain, lies_in, needed, shown, unusual
-from grape_verified.conformance.report import VERDICTS, Departure, Finding
+from grape_verified.conformance.report import VERDICTS, Departure, Finding, Verdict
 from grape_verified.conformance.strategies import Case, Drawn, Variant
 from grape_verified.conformance.subject import Subject, Violation
 
@@ -25,8 +25,8 @@ COSTLY_REDUCTIONS = 10
 #: The most departures that are looked for, of each property.
 MOST = 3
 
-#: Why no further property can be tried where one of these failed.
-BLOCKS = {"signature": "the function cannot be called", "repeatable": "the function is not repeatable"}
+#: Why no further property can be tried, if a function cannot be called, or is not repeatable.
+NOT_CALLED, NOT_REPEATABLE = "the function cannot be called", "the function is not repeatable"
 
 
 def run(subject: Subject, names: Sequence[str], examples: int) -> tuple[Finding, ...]:
@@ -37,7 +37,7 @@ def run(subject: Subject, names: Sequence[str], examples: int) -> tuple[Finding,
         if blocked:
             found.append(Finding(name, "not run", blocked))
         elif name == "signature":
-            found.append(signature(subject))
+            found.append(signature(subject, examples))
         else:
             found.append(run_property(subject, PROPERTIES[name], examples))
         if name == "options" and found[-1].status == "failed":
@@ -51,12 +51,12 @@ def _blocks(finding: Finding) -> str:
     """Why nothing is tried after a finding; an error that needs more than a plain input stops nothing else."""
     if "TookTooLong" in finding.text:
         return "the function takes too long"
-    if finding.status != "failed" or finding.name not in BLOCKS:
+    if finding.status != "failed" or finding.name != "repeatable":
         return ""
     raised = finding.text.startswith("raised ")
     if all(one.where and "raised " in one.text for one in finding.departures):
         return ""
-    return "the function raises an error" if raised else BLOCKS[finding.name]
+    return "the function raises an error" if raised else NOT_REPEATABLE
 
 
 def _raising(finding: Finding) -> Iterator[Words]:
@@ -70,7 +70,7 @@ def unreadable(subject: Subject, violation: Violation, names: Sequence[str]) -> 
     """The findings on a function that cannot be called."""
     wrong = Departure(violation.sentence, "formula", (), render(subject, violation))
     failed = Finding("signature", "failed", violation.sentence, 1, "formula", (wrong,))
-    return (failed, *(Finding(name, "not run", BLOCKS["signature"]) for name in names[1:]))
+    return (failed, *(Finding(name, "not run", NOT_CALLED) for name in names[1:]))
 
 
 def run_property(subject: Subject, prop: Property, examples: int) -> Finding:
@@ -233,21 +233,47 @@ class _Search:
 # -- the signature ----------------------------------------------------------------------------------------------------
 
 
-def signature(subject: Subject) -> Finding:
+def signature(subject: Subject, examples: int) -> Finding:
     """Which forms of tensors the function takes, and for which of them it returns a wrong value."""
     sentences, tried = [*_called(subject)], len(subject.contract.variants)
     only = _what_is_common(subject.variants) if len(subject.variants) < tried else ""
     if only:
         sentences.append(f"Only with {only}.")
-    departures = _other_defaults(subject)
-    if subject.misread:
-        departures.append(f"With {_what_is_common(subject.misread)} it silently returns a wrong value.")
-    status: Literal["passed", "failed", "noted"] = "passed"
-    if departures:
-        status = "failed" if subject.strict else "noted"
-    text = " ".join(sentences + departures)
-    found = tuple(Departure(sentence, "robustness") for sentence in departures)
-    return Finding("signature", status, text, tried, "robustness", found)
+    notes = [Departure(sentence, "robustness") for sentence in _other_defaults(subject)]
+    wrong = [_misread(subject, verdict, forms, examples) for verdict in VERDICTS if (forms := _forms(subject, verdict))]
+    if subject.strict:
+        notes, wrong = [], [*wrong, *notes]
+    text = " ".join([*sentences, *(departure.text for departure in (*notes, *wrong))])
+    status: Literal["passed", "failed", "noted"] = "failed" if wrong else "noted" if notes else "passed"
+    verdict = wrong[0].verdict if wrong else "robustness"
+    return Finding("signature", status, text, tried, verdict, tuple(wrong or notes))
+
+
+def _forms(subject: Subject, verdict: Verdict) -> tuple[Variant, ...]:
+    """The forms that a function gets wrong, and what that concerns.
+
+    No tensor of shape (batch,) can be broadcast with one of (batch, time) here. A function that takes one advantage for
+    each sequence does so on purpose, and what it makes of them is another loss. Other forms it may not have expected:
+    what is missing is a guard.
+    """
+    rights = set(subject.variants)
+
+    def concerns(form: Variant) -> Verdict:
+        on_purpose = form.advantages == "per sequence" and replace(form, advantages="per token") in rights
+        return "formula" if on_purpose else "robustness"
+
+    return tuple(form for form in subject.misread if concerns(form) == verdict)
+
+
+def _misread(subject: Subject, verdict: Verdict, forms: Sequence[Variant], examples: int) -> Departure:
+    """What a function makes of forms that it gets wrong while it gets another right, with the smallest input."""
+    sentence = f"With {_what_is_common(forms)} it silently returns a wrong value"
+    with_form = replace(subject, variants=(forms[0],))
+    violation = _first(_Search(with_form, PROPERTIES["value"], examples))
+    if violation is None or violation.case is None:
+        return Departure(f"{sentence}.", verdict)
+    needs = _needs(subject, violation, violation.case)
+    return Departure(f"{sentence}: {violation.sentence}.", verdict, needs, render(subject, violation))
 
 
 def _called(subject: Subject) -> Iterator[str]:

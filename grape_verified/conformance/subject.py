@@ -114,7 +114,7 @@ class Subject:
         defaults: its own defaults of the options that have one.
         takes: which of the contract's forced options it takes.
         variants: the forms of tensors that it takes.
-        misread: forms that it takes but gets wrong, while it gets another right.
+        misread: forms that it takes but reads otherwise than one that it gets right.
         accessor: the attribute of its result that holds the tensor, for counterexamples.
         strict: whether to require what this package's own kernels guarantee.
         dropped: what inputs have on which the function raises an error; they are not tried again.
@@ -252,8 +252,8 @@ def read(
 ) -> Subject:
     """How to call a function, determined by calling it once with each form of tensors that the contract allows.
 
-    One form is enough: forms that it refuses are not tried again. Neither are forms that it gets wrong while it gets
-    another right, but the subject records them. Masks of integers are tried where no other form is taken.
+    One form is enough: forms that it refuses are not tried again. Neither are forms that it reads otherwise than one
+    that it gets right, but the subject records them. Masks of integers are tried where no other form is taken.
 
     Raises: Violation where the function cannot be called with the contract's tensors.
     """
@@ -263,8 +263,10 @@ def read(
         found = found.extended(_tried(subject, dict.fromkeys(replace(one, mask="int") for one in contract.variants)))
     if not found.called:
         raise found.refusals[0]
-    variants = tuple(found.right or found.called)
-    misread = tuple(variant for variant in found.called if variant not in variants)
+    rights = found.right or tuple(found.called)
+    wrong = (form for form in found.called if form not in rights)
+    misread = tuple(form for form in wrong if _reads_otherwise(subject, form, rights))
+    variants = tuple(dict.fromkeys((*rights, *(form for form in found.called if form not in misread))))
     return replace(subject, variants=variants, misread=misread, accessor=found.called[variants[0]])
 
 
@@ -350,11 +352,33 @@ def _with_tied(contract: Contract, binding: Binding) -> Contract:
 
 
 def _is_right(subject: Subject, case: Case) -> bool:
-    """Whether the function returns what the spec gives."""
+    """Whether the function returns what the spec gives, to the precision of fp32: a form is misread or it is not."""
     value = subject(case).value
-    arithmetic = Arithmetic.of(value.dtype, case.dtype, strict=subject.strict)
+    arithmetic = Arithmetic.of(value.dtype, case.dtype, strict=False)
     targets = subject.contract.oracle(case, arithmetic).values
     return all(target.accepts(number) for number, target in zip(value.flatten().tolist(), targets, strict=True))
+
+
+def _reads_otherwise(subject: Subject, form: Variant, rights: Sequence[Variant]) -> bool:
+    """Whether the same numbers in a form that a function gets right make another result."""
+    right = min(rights, key=lambda other: (other.advantages != form.advantages) + (other.mask != form.mask))
+    plainest = form if form.advantages == right.advantages else replace(form, advantages="per sequence")
+    case = subject.contract.probe(subject.held, plainest)
+    try:
+        one, other = (subject(_in_form(case, variant)).value.double() for variant in (form, right))
+    except Violation:
+        return True
+    return not torch.allclose(one, other, rtol=1e-5, atol=1e-6, equal_nan=True)
+
+
+def _in_form(case: Case, form: Variant) -> Case:
+    """The same numbers in another form: the mask in another dtype, the advantage of a sequence for each token."""
+    tensors = dict(case.tensors)
+    if "mask" in tensors:
+        tensors["mask"] = tensors["mask"].to({"bool": torch.bool, "int": torch.int64}.get(form.mask, case.dtype))
+    if "advantages" in tensors and tensors["advantages"].ndim == 1 and form.advantages == "per token":
+        tensors["advantages"] = tensors["advantages"][:, None].expand(next(iter(tensors.values())).shape).clone()
+    return replace(case, tensors=tensors, variant=form)
 
 
 def name_of(function: object) -> str:

@@ -1,6 +1,7 @@
 """`check` accepts correct functions in another style, rejects wrong ones by the right properties, and says why."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 import grape_verified
 from grape_verified.conformance import CONTRACTS, check, run
 from grape_verified.conformance.contracts.head import SIZES
+from grape_verified.conformance.oracle import EXACT
 from grape_verified.conformance.properties import PROPERTIES
 from grape_verified.conformance.subject import read
 
@@ -29,7 +31,6 @@ def quick(monkeypatch):
     [
         (planted.softplus_dpo, "dpo", {"value", "gradient", "options", "extremes", "constants", "dtype"}),
         (planted.branching_ppo, "ppo", {"extremes", "constants"}),
-        (planted.misreads_float_masks, "ppo", {"signature"}),
         (planted.AsModule(), "ppo", {"constants"}),
     ],
 )
@@ -41,11 +42,79 @@ def test_what_only_a_strict_check_rejects(function, contract, strictly):
     assert bool(strict.failed) == bool(strictly)
 
 
-def test_a_form_that_is_misread_is_said():
-    signature = check(planted.misreads_float_masks, "ppo", examples=5).finding("signature")
-    assert signature.status == "noted"
-    assert "Only with bool masks." in signature.text
-    assert "With float masks it silently returns a wrong value" in signature.text
+def wrong_sign_per_sequence(logps, old_logps, advantages, mask):
+    """Right for one advantage per token, the negative for one per sequence."""
+    gains = advantages if advantages.ndim == 2 else -advantages[:, None].expand_as(logps)
+    return grape_verified.ppo_loss(logps, old_logps, gains, mask).loss
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize(
+    ("function", "verdict", "right", "misread"),
+    [
+        (planted.misreads_float_masks, "robustness", "bool masks", "float masks"),
+        (planted.per_sequence_only, "robustness", "bool masks and advantages per sequence", "advantages per token"),
+        (wrong_sign_per_sequence, "formula", "advantages per token", "advantages per sequence"),
+    ],
+)
+def test_a_form_that_is_misread_is_a_finding_and_the_rest_is_tried(function, verdict, right, misread, strict):
+    report = check(function, "ppo", examples=5, strict=strict)
+    signature = report.finding("signature")
+    assert signature.status == "failed"
+    assert f"Only with {right}." in signature.text
+    (departure,) = signature.departures
+    assert departure.verdict == verdict
+    assert f"{misread} it silently returns a wrong value: the loss is " in departure.text
+    assert report.finding("value").status == "passed"
+    names = {"nan": math.nan, "inf": math.inf, function.__name__: function}
+    exec(compile(departure.counterexample, "counterexample", "exec"), names)
+    assert repr(names["result"].item()) in departure.text
+    assert not report.accepted
+
+
+def test_a_wrong_loss_that_a_plain_input_of_one_form_does_not_show_is_no_misread_form():
+    def same_clip(logps, old_logps, advantages, mask):
+        gains = advantages if advantages.ndim == 2 else advantages[:, None].expand_as(logps)
+        return grape_verified.ppo_loss(logps, old_logps, gains, mask, clip_high=0.2).loss
+
+    contract = CONTRACTS["dapo"]
+    right = [variant for variant in contract.variants if _is_right_in(same_clip, contract, variant)]
+    assert 0 < len(right) < len(contract.variants)
+    subject = read(same_clip, contract, {})
+    assert subject.misread == ()
+    assert set(subject.variants) == set(contract.variants)
+    assert check(same_clip, "dapo", examples=20).finding("signature").status == "passed"
+
+
+def _is_right_in(function, contract, variant):
+    case = contract.probe({}, variant)
+    (target,) = contract.oracle(case, EXACT).values
+    return abs(function(**case.tensors).item() - float(target.ball.mid())) < 1e-9
+
+
+def test_a_strict_check_says_of_a_constant_in_fp32_what_it_is():
+    def with_constant(logps, old_logps, advantages, mask):
+        if advantages.ndim == 1:
+            advantages = advantages[:, None].expand_as(logps) * torch.tensor(1.1).to(logps.dtype) / 1.1
+        return grape_verified.ppo_loss(logps, old_logps, advantages, mask).loss
+
+    assert check(with_constant, "ppo", examples=5).accepted
+    report = check(with_constant, "ppo", examples=20, strict=True)
+    assert report.finding("signature").status == "passed"
+    assert "value" in report.failed
+
+
+def test_a_report_is_printed_in_a_few_lines():
+    report = check(wrong_sign_per_sequence, "ppo", examples=10)
+    *lines, last = str(report).split("\n")
+    assert last == report.in_words()
+    assert lines[0].startswith(
+        "formula, signature: With advantages per sequence it silently returns a wrong value: the "
+    )
+    assert "not run, partition: the function takes no `denominator`" in lines
+    assert "\nnoted, dtype: the loss is " in str(check(planted.half_precision, "ppo", examples=5))
+    assert "torch.tensor" not in str(report)
+    assert str(check(planted.AsModule(), "ppo", examples=3)).endswith("Robustness: no findings.")
 
 
 @pytest.mark.parametrize(
@@ -86,8 +155,10 @@ def test_what_is_returned_as_it_came_is_noted():
 
 def test_other_defaults_are_noted_and_strictly_wrong():
     for strict, status in ((False, "noted"), (True, "failed")):
-        signature = check(grape_verified.grpo_loss, "ppo", examples=5, strict=strict).finding("signature")
+        report = check(grape_verified.grpo_loss, "ppo", examples=5, strict=strict)
+        signature = report.finding("signature")
         assert signature.status == status
+        assert report.finding("value").status == "passed"
         assert "Without aggregation it takes 'sequence_mean', the contract 'token_mean'." in signature.text
 
 
@@ -206,7 +277,7 @@ def test_all_options_are_offered_to_a_function_of_any_keyword():
 
 def test_a_form_of_tensors_that_is_not_taken_is_reported():
     report = check(planted.per_sequence_only, "ppo", examples=20)
-    assert report.accepted
+    assert (report.failed, report.formula) == (("signature",), "right")
     assert "Only with bool masks and advantages per sequence." in report.finding("signature").text
 
 
@@ -218,7 +289,7 @@ def test_an_option_can_be_held_for_a_function_that_has_it_built_in():
 @pytest.mark.parametrize(
     ("contract", "keywords", "text"),
     [
-        ("pppo", {}, "contract: got 'pppo', expected the name of a contract; the nearest: ppo, "),
+        ("pppo", {}, "contract: got 'pppo', expected the name of a contract; the nearest: ppo; for one "),
         ("ppo", {"options": {"clip": 0.1}}, "options: got 'clip', expected some of clip_low, "),
         ("ppo", {"examples": 0}, "examples: got 0, expected at least 1"),
         ("ppo", {"options": {"denominator": 0}}, "denominator: got 0, expected None, a finite number > 0"),
