@@ -39,6 +39,7 @@ from grape_verified.docs.markdown import (
     table,
 )
 from grape_verified.docs.reference import contracts_of, implementing
+from grape_verified.docs.shown_parts import results_first
 from grape_verified.docs.synonyms import also_called
 from grape_verified.docs.verdicts import kernel_verdict, verdicts
 
@@ -62,7 +63,7 @@ def claim_page(claim: Claim, ledger: Ledger, site: str, theorems: Theorems) -> s
         f"# `{claim.id}`\n\n{place}",
         _actions(texts),
         "## Statement",
-        *statements(shown["parts"]),
+        *_statements(claim, shown["parts"]),
         "## In words",
         claim.text,
         also_called(claim.id),
@@ -119,6 +120,14 @@ def _derivations(claim: Claim, ledger: Ledger) -> Iterator[str]:
     if found:
         yield "## Derivation"
         yield from found
+
+
+def _statements(claim: Claim, parts: Sequence[dict[str, Any]]) -> Iterator[str]:
+    results, steps = results_first(claim, parts)
+    yield from statements(results)
+    if steps:
+        yield "### On the way"
+        yield from statements(steps)
 
 
 def _actions(texts: Iterable[Copy]) -> str:

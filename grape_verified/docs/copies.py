@@ -32,7 +32,7 @@ class Copy(NamedTuple):
 
 def copies(claim: Claim) -> Iterator[Copy]:
     """Everything that can be copied; PyTorch only if a function implements the claim."""
-    yield Copy("LaTeX", "latex", _latex(claim))
+    yield Copy("LaTeX", "text", _latex(claim))
     yield Copy("SymPy", "python", _SYMPY.format(id=claim.id))
     name = next(implementing(claim.id), None)
     if name is not None:

@@ -16,6 +16,12 @@ _MARKED = re.compile(r'(<(span|div) class="arithmatex">)\s*\\[(\[](.*?)\\[)\]]\s
 #: Where `markdown.numbered` has put a formula.
 _EQUATION = re.compile(r'<div class="equation">')
 
+#: An element of a formula with a style of its own.
+_STYLED = re.compile(r'<span(?: class="([^"]*)")? style="([^"]*)">')
+
+#: How often a rule names its class, so that it wins over those of KaTeX, as a style of an element's own does.
+_WEIGHT = 5
+
 #: The script, in the folder of the chapters. It is not published.
 KATEX = Path("assets", "katex", "katex.min.js")
 
@@ -39,19 +45,30 @@ def typeset(site: Path, katex: Path) -> None:
 
 
 def with_formulas(page: str, katex: Path) -> tuple[str, list[str]]:
-    """A page with its formulas set, and a line for each that stays as it is because it is broken."""
+    """A page with its formulas set, and a line for each that stays as it is because it is broken.
+
+    A style that elements of formulas have stands once in the head, and not in each: there are thousands of elements.
+    """
     faults = []
+    styles: dict[str, str] = {}
+
+    def named(found: re.Match[str]) -> str:
+        name = styles.setdefault(found[2], f"_{len(styles)}")
+        return f'<span class="{found[1]} {name}">' if found[1] else f'<span class="{name}">'
 
     def replaced(found: re.Match[str]) -> str:
         start, tag, marked, end = found.groups()
         latex = html.unescape(marked).strip()
         done = _set(katex, latex, tag == "div")
         if "html" in done:
-            return f"{start}{done['html']}{end}"
+            return f"{start}{_STYLED.sub(named, done['html'])}{end}"
         faults.append(f"{latex}: {done['fault']}")
         return found[0]
 
-    return _MARKED.sub(replaced, page), faults
+    text = _MARKED.sub(replaced, page)
+    rules = "".join(f"{f'.{name}' * _WEIGHT}{{{style}}}" for style, name in styles.items())
+    before, head, after = text.rpartition("</head>")
+    return f"{before}<style>{rules}</style>{head}{after}" if rules else text, faults
 
 
 def with_numbers(page: str) -> str:

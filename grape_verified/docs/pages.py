@@ -31,7 +31,7 @@ from grape_verified.docs.markdown import (
     table,
 )
 from grape_verified.docs.reference import contracts_of, implemented_by, implementing, names_of
-from grape_verified.docs.shown_parts import shown_parts
+from grape_verified.docs.shown_parts import results_first, shown_parts
 from grape_verified.docs.synonyms import also_called
 from grape_verified.docs.verdicts import COQ, MEASURED, Verdicts, counted, kernel_verdict, measured
 
@@ -39,7 +39,7 @@ from grape_verified.docs.verdicts import COQ, MEASURED, Verdicts, counted, kerne
 def claim_snippet(claim: Claim, ledger: Ledger) -> str:
     """A claim as a chapter shows it."""
     parts = render.as_dict(claim)["parts"]
-    shown = shown_parts(claim.id, parts)
+    shown = shown_parts(claim.id, [part for group in results_first(claim, parts) for part in group])
     left = len(parts) - len(shown)
     head = f"{link(claim.id)} {standing(claim, ledger)}\n\n{claim.text}"
     more = [f"*and {left} more on [its page](../claims/{claim.id}.md)*"] if left > 0 else []

@@ -1,9 +1,15 @@
-"""Which parts of a claim the chapters show: those that their text speaks of. A claim that is not named shows all."""
+"""Which parts of a claim come first on its page, and which the chapters show: those that their text speaks of.
+
+A claim that is not named shows all.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+
+from grape_spec.language.claims import Claim
+from grape_spec.language.grammar import instances_in
 
 SHOWN = {
     "advantage.gae.limits": ("λ = 0", "λ = 1", "mixture"),
@@ -65,6 +71,14 @@ SHOWN = {
 
 
 def shown_parts(id: str, parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The parts of a claim that a chapter shows, in the order of the claim."""
+    """The parts of a claim that a chapter shows, in the order in which they are given."""
     chosen = SHOWN.get(id)
     return [part for part in parts if chosen is None or part["name"] in chosen]
+
+
+def results_first(claim: Claim, parts: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The parts that a claim is about, and those on the way: where most parts only lead to others, those come last."""
+    own = {used.part for part in claim.parts for used in instances_in(part.by) if used.claim in ("", claim.id)}
+    if 3 * len(own) <= 2 * len(parts):
+        return list(parts), []
+    return [part for part in parts if part["name"] not in own], [part for part in parts if part["name"] in own]

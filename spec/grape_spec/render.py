@@ -56,22 +56,24 @@ def symbol_as_dict(thing: Any) -> dict[str, str]:
     return {
         "name": name,
         "latex": entry.tex,
-        "indexed": subscripted(entry.tex, ",".join(_indices(entry.sizes))) if entry.sizes else entry.tex,
+        "indexed": _indexed(entry.tex, entry.sizes) if entry.sizes else entry.tex,
         "plain": plain(entry.tex),
         "domain": entry.domain.name,
         "text": entry.text,
     }
 
 
-def _indices(sizes: Iterable[sp.Expr]) -> Iterator[str]:
-    """For each axis the index over it that was declared first, and for a further axis of the same size the next."""
-    left = list(DECLARATIONS.values())
+def _indexed(tex: str, sizes: Iterable[sp.Expr]) -> str:
+    """A family with its indices: for each axis the index that was declared first, for a second one the next."""
+    left, indices = list(DECLARATIONS.values()), []
     for size in sizes:
         found = (entry for entry in left if isinstance(entry.domain, IndexUpTo) and entry.domain.size == size)
         entry = next(found, None)
-        if entry is not None:
-            left.remove(entry)
-        yield r"\cdot" if entry is None else entry.tex
+        if entry is None:  # an axis without an index has its entries by number
+            return rf"{subscripted(tex, '1')}, {subscripted(tex, '2')}, \dots"
+        left.remove(entry)
+        indices.append(entry.tex)
+    return subscripted(tex, ",".join(indices))
 
 
 def as_dict(claim: Claim) -> dict[str, Any]:

@@ -21,16 +21,35 @@ def sources(text):
 
 
 def test_formulas_are_set_and_keep_their_source():
-    page = "<p>x " + INLINE.format("a &lt; b_1") + "</p>" + DISPLAYED.format(r"\frac{1}{2}") + "<p>y</p>"
+    page = "</head><p>x " + INLINE.format("a &lt; b_1") + "</p>" + DISPLAYED.format(r"\frac{1}{2}") + "<p>y</p>"
     text, faults = with_formulas(page, DOCS / KATEX)
     assert not faults
     assert sources(text) == ["a < b_1", r"\frac{1}{2}"]
     assert text.count("<math ") == text.count('class="katex-html"') == 2
     assert text.count("katex-display") == 1
-    assert text.startswith('<p>x <span class="arithmatex"><span class="katex">')
+    assert '</head><p>x <span class="arithmatex"><span class="katex">' in text
     assert text.endswith("</span></div><p>y</p>")
     assert r"\(" not in text
     assert r"\[" not in text
+
+
+def test_a_style_stands_once_and_wins_over_the_rules_of_katex():
+    page = "<head></head>" + INLINE.format(r"\frac{a_1}{2}") + INLINE.format(r"\frac{a_1}{2}")
+    text, _ = with_formulas(page, DOCS / KATEX)
+    rules = re.search(r"<head><style>(.*)</style></head>", text)[1]
+    body = text.partition("</head>")[2]
+    assert "<span style" not in body
+    assert not re.search(r'<span class="[^"]*" style', body)
+    found = re.findall(r"((?:\._\d+)+)\{(.*?)\}", rules)
+    assert "".join(f"{selector}{{{style}}}" for selector, style in found) == rules
+    assert len({style for _, style in found}) == len(found) > 5
+    for selector, style in found:
+        name = selector[1:].partition(".")[0]
+        assert selector == f".{name}" * 5
+        assert len(re.findall(rf'class="[^"]*\b{name}"', body)) % 2 == 0  # two formulas, which are alike
+        assert style.endswith(";")
+    classes = re.findall(r"[^{}]*\{", (DOCS / KATEX).with_suffix(".css").read_text("utf-8"))
+    assert max(len(re.findall(r"\.[a-z]", rule.split(",")[0])) for rule in classes) < 6
 
 
 def test_equations_are_numbered_on_each_page():

@@ -9,6 +9,8 @@ from grape_spec.language.registry import CLAIMS
 
 from grape_verified.conformance.ledger import Ledger
 from grape_verified.docs import pages
+from grape_verified.docs.claim_page import claim_page
+from grape_verified.docs.pages import claim_snippet
 from grape_verified.docs.shown_parts import SHOWN, shown_parts
 
 CHAPTERS = Path(__file__).parents[2] / "docs" / "chapters"
@@ -38,3 +40,20 @@ def test_a_box_shows_every_part_or_those_that_were_chosen(id):
     assert all(part["statement_latex"] in box for part in shown)
     left = len(parts) - len(shown)
     assert (f"*and {left} more on [its page](../claims/{id}.md)*" in box) == (left > 0)
+
+
+def test_what_a_claim_is_about_comes_first():
+    for id, first in (
+        ("trpo.bound", "with half of C"),
+        ("trpo.pinsker", "everywhere"),
+        ("grpo.advantage.bound", "bound"),
+    ):
+        statement = claim_page(CLAIMS[id], Ledger(), "", {}).split("## Statement")[1].split("## In words")[0]
+        results, steps = statement.split("### On the way")
+        assert results.strip().startswith(f"**{first}**")
+        assert f"**{CLAIMS[id].parts[0].name}**" in steps
+        names = re.findall(r"^\*\*(.*?)\*\*", results + steps, re.MULTILINE)
+        assert sorted(names) == sorted(part.name for part in CLAIMS[id].parts)
+        assert f"**{first}**" in claim_snippet(CLAIMS[id], Ledger()).split("$$")[0]
+    for id in ("grpo.gradient", "dpo.gradient", "rejection.best_of_n.law"):
+        assert "On the way" not in claim_page(CLAIMS[id], Ledger(), "", {})

@@ -22,6 +22,8 @@ from grape_spec.policy_improvement import (
 )
 from grape_spec.policy_improvement import gain as total_gain
 from grape_spec.ppo import advantage, old_logp, ratio
+from grape_spec.proof.rules import fact, smt
+from grape_spec.surrogate_bound import bound_coefficient, largest, local_return, missed, root, total_variation
 from grape_spec.trpo import (
     along_solution,
     at_old,
@@ -231,4 +233,32 @@ derive_by_induction(
         line(substitute(total_gain, {left: left + 1}), "these are the expected rewards"),
     ],
     part="responses of at most T tokens",
+)
+
+# What the surrogate misses in responses of two tokens.
+
+surrogate_return = local_return()
+
+derive(
+    "trpo.bound",
+    line(surrogate_return + largest * missed, "the surrogate takes the first token from the old policy, not the new"),
+    line(
+        surrogate_return - 4 * largest * root * total_variation(),
+        "by Pinsker's inequality, no second token adds more than √(2δ); sum |p − q| over the first",
+        sign="≥",
+        by=smt(
+            given=[
+                fact("trpo.bound", part="both tokens"),
+                fact("trpo.bound", part="the sum over first tokens"),
+            ]
+        ),
+    ),
+    line(
+        surrogate_return - 2 * largest * max_kl,
+        "by Pinsker's inequality for the first token, TV ≤ √(δ/2)",
+        sign="≥",
+        by=smt(given=[fact("trpo.pinsker", part="everywhere"), fact("trpo.pinsker", part="not negative")]),
+    ),
+    line(surrogate_return - bound_coefficient() * max_kl, "C = 4ε, and half of it is enough", sign="≥"),
+    part="bound",
 )
