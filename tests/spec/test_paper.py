@@ -319,6 +319,17 @@ def test_lines_fit_the_column(id):
             assert width(line) <= 1.3 * COLUMN, line
 
 
+def test_brackets_around_cases_are_as_high_as_the_cases():
+    """Big ones are lower than those that cases have themselves."""
+    id = "grpo.gradient"
+    texts = [displayed(formula) for _, formula in formulas_of(CLAIMS[id])]
+    around = [tex for tex in texts if r"\begin{cases}" in tex and "l( " in tex]
+    assert around
+    for tex in around:
+        for bracket in re.findall(r"\\Bigl\( (?:(?!\\Big).)*", tex):
+            assert "cases" not in bracket
+
+
 def test_within_a_sentence_nothing_is_said_below():
     from grape_spec.advantage import gae
 

@@ -255,8 +255,11 @@ def _sum(printer: Printer, expr: sp.Add, room: float) -> list[str]:
 
 
 def _in_brackets(lines: list[str]) -> list[str]:
-    first, last = rf"\Bigl( {lines[0]}", r" \Bigr)"
-    return [first, *lines[1:-1], lines[-1] + last] if len(lines) > 1 else [first + last]
+    """Lines between brackets; those around cases are at least as high as the brackets that cases have themselves."""
+    if len(lines) == 1:
+        return [bracketed(lines[0])]
+    size = "Bigg" if any(CASES_END in line for line in lines) else "Big"
+    return [rf"\{size}l( {lines[0]}", *lines[1:-1], rf"{lines[-1]} \{size}r)"]
 
 
 def _cases(printer: Printer, expr: sp.Piecewise, room: float) -> str:

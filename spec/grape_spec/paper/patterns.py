@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 _SIGN = re.compile(r"\\[A-Za-z]+|\\.|\d+|:=|\S")
 _SPACES = {
-    r"\begin{aligned}", r"\end{aligned}", "&", r"\left", r"\right", r"\Bigl", r"\Bigr", r"\ ", r"\quad",
+    r"\begin{aligned}", r"\end{aligned}", "&", r"\left", r"\right", r"\Bigl", r"\Bigr", r"\Biggl", r"\Biggr", r"\ ",
+    r"\quad",
 }  # fmt: skip
 
 
@@ -46,9 +47,10 @@ _TAKE_ONE = {"^", "_", r"\bar", r"\hat", r"\tilde", r"\overline"}
 
 _CLOSING = {
     "(": ")", "{": "}", r"\left(": r"\right)", r"\left[": r"\right]", r"\left.": r"\right|", r"\left|": r"\right|",
-    r"\Bigl(": r"\Bigr)", r"\lvert": r"\rvert", r"\begin{aligned}": r"\end{aligned}", r"\begin{cases}": r"\end{cases}",
+    r"\Bigl(": r"\Bigr)", r"\Biggl(": r"\Biggr)",
+    r"\lvert": r"\rvert", r"\begin{aligned}": r"\end{aligned}", r"\begin{cases}": r"\end{cases}",
 }  # fmt: skip
-_BRACKET = re.compile(r"\\(?:left|right|Bigl|Bigr) ?[()\[\].|]|\\(?:begin|end)\{\w+\}|\\[lr]vert|[(){}]")
+_BRACKET = re.compile(r"\\(?:left|right|Bigg?l|Bigg?r) ?[()\[\].|]|\\(?:begin|end)\{\w+\}|\\[lr]vert|[(){}]")
 
 
 def refuse_unbalanced(tex: str) -> None:

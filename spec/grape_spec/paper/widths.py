@@ -14,6 +14,7 @@ _WIDE = {
     r"\bar": 0.0, r"\hat": 0.0, r"\tilde": 0.0, r"\overline": 0.0, r"\cdot": 0.7, r"\le": 1.3, r"\ge": 1.3,
     r"\ne": 1.3, r"\implies": 2.4, r"\iff": 2.4, r"\mapsto": 1.5, r"\binom": 0.6, r"\sqrt": 0.85,
     r"\mathcal": 0.0, r"\lvert": 0.28, r"\rvert": 0.28, r"\,": 0.17, r"\Bigl": 0.2, r"\Bigr": 0.2,
+    r"\Biggl": 0.4, r"\Biggr": 0.4,
 }  # fmt: skip
 _SIGNS = {
     "=": 1.3, "<": 1.3, ">": 1.3, "+": 1.2, "-": 1.2, " ": 0.0, "(": 0.4, ")": 0.4, ",": 0.45, "|": 0.28, "&": 1.0,
