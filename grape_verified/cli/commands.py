@@ -60,6 +60,7 @@ from grape_verified.conformance import check as check_function
 from grape_verified.conformance import identify as identify_function
 from grape_verified.conformance.contract import Contract
 from grape_verified.conformance.ledger import Ledger, NotALedger
+from grape_verified.conformance.mistakes import WrongContract
 from grape_verified.conformance.profiles import PROFILES
 from grape_verified.conformance.registry import every_contract
 from grape_verified.conformance.report import FailOn
@@ -138,8 +139,11 @@ def verify(
     def so_far(found: list[verification.Record]) -> Ledger:
         return complete(verification.recorded(found))
 
-    with kept_as_they_come(so_far, ledger) as keep:
-        run = progress.verified(wanted, examples, () if fresh else (*claims, *kernels), keep)
+    try:
+        with kept_as_they_come(so_far, ledger) as keep:
+            run = progress.verified(wanted, examples, () if fresh else (*claims, *kernels), keep)
+    except WrongContract as wrong:  # one of a module from outside, at an input that its other checks did not draw
+        refuse(str(wrong))
     write_ledger(complete(run), ledger)
     if as_json:
         _print_json(to_json(run))

@@ -10,6 +10,7 @@ from grape_verified.conformance.binding import Binding
 from grape_verified.conformance.contract import Contract
 from grape_verified.conformance.guard import guarded
 from grape_verified.conformance.habits import Habit
+from grape_verified.conformance.mistakes import refuse_unfounded
 from grape_verified.conformance.oracle import EXACT
 from grape_verified.conformance.registry import contract_named
 from grape_verified.conformance.report import Report
@@ -85,6 +86,9 @@ def checked_options(contract: Contract, options: Mapping[str, Any]) -> dict[str,
         if habit.name in options:
             raise ValueError(f"options: got {habit.name!r}, which the habit {habit} holds")
     held = dict(options)
+    if not held:
+        refuse_unfounded(contract)
+        return held
     _refuse_as_the_kernel_does(contract, held)
     try:
         contract.oracle(contract.probe(held, contract.variants[0]), EXACT)

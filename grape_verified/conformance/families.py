@@ -16,6 +16,7 @@ from flint import arb
 from torch import Tensor
 
 import grape_verified
+from grape_verified.conformance import mistakes
 from grape_verified.conformance.contract import (
     ADVANTAGES,
     ALL_DIFFERENTIATED,
@@ -96,6 +97,8 @@ def token_loss(
         more: any other argument of `Contract`.
     """
 
+    mistakes.refuse_mode(aggregation)
+
     @precisely
     def of_loss(case: Case, arithmetic: Arithmetic) -> Answer:
         case = case.with_options(aggregation=aggregation) if aggregation else case
@@ -109,12 +112,11 @@ def token_loss(
         terms = [formula.term(case, arithmetic, i, t) for i in range(rows) for t in range(columns)]
         return unreduced(terms, wrt, arithmetic)
 
+    build = mistakes.checked(build, tensors, mistakes.by_token(wrt))
     shared: dict[str, Any] = {
-        "tensors": tuple(tensors),
-        "wrt": tuple(wrt),
-        "extras": _extras(kinks, samples),
-        "options": options or {},
-    }
+        "tensors": tensors, "wrt": wrt, "extras": _extras(kinks, samples), "options": options or {}, "term": term,
+        "adds_mask": True,
+    }  # fmt: skip
     by_sequence = "advantages" in tensors
     whole = _contract(
         name, loss or f"{name}_loss", **shared, build=_with_mask(build), oracle=of_loss, result=number, masked=True,
@@ -176,9 +178,10 @@ def sequence_loss(
         values = [target(arithmetic.rounded(one.value), one.within().value, arithmetic) for one in found]
         return Answer(values, lambda cotangents: gradients(case, arithmetic, [arb(c) for c in cotangents]))
 
+    build = mistakes.checked(build, tensors, mistakes.by_token(wrt))
     shared: dict[str, Any] = {
-        "tensors": tuple(tensors), "wrt": tuple(wrt), "extras": _extras(kinks, None), "options": options or {},
-        "build": _with_mask(build), "variants": OF_SEQUENCES,
+        "tensors": tensors, "wrt": wrt, "extras": _extras(kinks, None), "options": options or {}, "term": term,
+        "build": _with_mask(build), "variants": OF_SEQUENCES, "adds_mask": True,
     }  # fmt: skip
     whole = _contract(
         name, loss or f"{name}_loss", **shared, oracle=of_loss, result=number, masked=True, reduction=("denominator",),
@@ -221,12 +224,10 @@ def pair_loss(
     def of_pairs(case: Case, arithmetic: Arithmetic) -> Answer:
         return unreduced(terms(case, arithmetic), wrt, arithmetic)
 
+    build = mistakes.checked(build, tensors, mistakes.by_pair(tensors))
     shared: dict[str, Any] = {
-        "tensors": tuple(tensors),
-        "wrt": tuple(wrt),
-        "extras": ("extremes",),
-        "options": options or {},
-    }
+        "tensors": tensors, "wrt": wrt, "extras": ("extremes",), "options": options or {}, "term": term,
+    }  # fmt: skip
     whole = _contract(
         name, loss or f"{name}_loss", **shared, build=build, oracle=of_loss, result=number, reduction=("denominator",),
         **more,
@@ -263,7 +264,7 @@ def estimator(
         tensors, build, options, wrt, samples, more: as in `token_loss`, with the mask among the tensors.
     """
     if (term is None) == (oracle is None):
-        raise ValueError("term, oracle: got both or neither, expected one of them")
+        raise mistakes.WrongContract("term, oracle: got both or neither, expected one of them")
 
     @precisely
     def of_tokens(case: Case, arithmetic: Arithmetic) -> Answer:
@@ -273,7 +274,8 @@ def estimator(
         return unreduced(terms, wrt, arithmetic)
 
     found = _contract(
-        name, kernel or name, tensors=tuple(tensors), wrt=tuple(wrt), options=options or {}, build=build,
+        name, kernel or name, role="kernel", tensors=tensors, wrt=wrt, options=options or {}, term=term,
+        build=mistakes.checked(build, tensors, None),
         oracle=oracle or of_tokens, result=more.pop("result", like_first),
         extras=(*(("expectation",) if samples else ()), *extras), expectation=samples,
         variants=more.pop("variants", MASKS if "mask" in tensors else (Variant(),)), **more,
@@ -288,20 +290,29 @@ def _contract(
     name: str,
     kernel: str | Callable[..., Any],
     *,
-    tensors: tuple[str, ...],
-    wrt: tuple[str, ...],
+    tensors: Sequence[str],
+    wrt: Sequence[str],
     options: Drawn,
     extras: Sequence[str],
+    term: ByOptions | None = None,
+    role: str = "loss",
     reduction: Sequence[str] = (),
     masked: bool = False,
     with_mask: bool = False,
+    adds_mask: bool = False,
     **more: Any,
 ) -> Contract:
     """A contract with the options, bytes and properties that follow from its kind."""
+    mistakes.refuse_names(name, tensors, wrt, adds_mask=adds_mask)
+    mistakes.refuse_function(role, kernel)
+    mistakes.refuse_more(more)
+    found = options_of(kernel, options, reduction)
+    if term is not None:
+        mistakes.refuse_term(term, tensors, found, wrt)
+    tensors, wrt = tuple(tensors), tuple(wrt)
     if masked or with_mask:
         by_keyword = [tensor for tensor in tensors if tensor in more.get("by_keyword", {})]
         tensors = (*(tensor for tensor in tensors if tensor not in by_keyword), "mask", *by_keyword)
-    found = options_of(kernel, options, reduction)
     return Contract(
         name=name,
         kernel=kernel if isinstance(kernel, str) else _name_of(kernel),
@@ -310,6 +321,7 @@ def _contract(
         wrt=wrt,
         options=found,
         drawn=more.pop("drawn", tensors),
+        oracle=mistakes.readable(more.pop("oracle")),
         properties=_properties(tensors, wrt, found, extras, masked, reduction),
         **more,
     )
@@ -318,11 +330,9 @@ def _contract(
 def options_of(kernel: str | Callable[..., Any], drawn: Drawn, reduction: Sequence[str] = ()) -> dict[str, Option]:
     """The options of a function in the order of its signature, with their defaults and the values to draw."""
     function = getattr(grape_verified, kernel) if isinstance(kernel, str) else kernel
+    mistakes.refuse_options(drawn, function)
     parameters = inspect.signature(function).parameters
     known = {name: REDUCTION[name] for name in reduction} | dict(drawn)
-    for name in drawn:
-        if name not in parameters:
-            raise ValueError(f"options: got {name!r}, expected some of {', '.join(parameters)}")
     return {name: _option(parameters[name], known[name]) for name in parameters if name in known}
 
 

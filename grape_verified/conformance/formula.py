@@ -7,7 +7,7 @@ symbols stand for. The definitions are evaluated on balls around the numbers tha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -115,16 +115,31 @@ class Formula:
 
         return Term(sign * rounded(evaluate(definition(self.value), given, hull=True), self.scale), slope)
 
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The names of the symbols that are read."""
+        return tuple(self._things)
+
+    def source(self, name: str, tensors: Container[str], options: Container[str]) -> str | int | None:
+        """The tensor or option that a symbol stands for, or its number; None for nothing."""
+        if self._things[name] in (row, position):
+            return 0
+        source = self.reads.get(name, name)
+        if not isinstance(source, str):
+            return source
+        return next((one for one in (source, f"{source}s") if one in tensors), source if source in options else None)
+
     def _read(self, case: Case, name: str, i: int, t: int) -> Read:
         """The value of a symbol at token t of sequence i."""
         if self._things[name] in (row, position):
             return 1 + (i if self._things[name] == row else t)
-        source = self.reads.get(name, name)
+        source = self.source(name, case.tensors, case.options)
+        assert source is not None, f"{name} stands for nothing"
         if not isinstance(source, str):
             return source
-        tensor = next((case.tensors[n] for n in (source, f"{source}s") if n in case.tensors), None)
-        if tensor is None:
+        if source not in case.tensors:
             return float(case.options[source])
+        tensor = case.tensors[source]
         return _table(tensor, case) if isinstance(self._things[name], IndexedBase) else entry(tensor, i, t)
 
     def _ball(self, name: str, x: Read, arithmetic: Arithmetic) -> Any:

@@ -11,6 +11,7 @@ from grape_spec.outside import CannotLoad
 
 from grape_verified.conformance.contract import Contract
 from grape_verified.conformance.contracts import CONTRACTS
+from grape_verified.conformance.mistakes import WrongContract, refuse_unfounded
 
 __all__ = ["CannotLoad", "contract_named", "contracts_of", "every_contract", "load", "load_installed", "module_of"]
 
@@ -97,6 +98,10 @@ def _holds_contracts(module: str) -> bool:
         if other is not contract:
             whose = "this package" if contract.name in CONTRACTS else module_of(contract.name) or module
             raise CannotLoad(f"{module}: the contract {contract.name!r} is one of {whose}, too: choose another name")
+        try:
+            refuse_unfounded(contract)
+        except WrongContract as wrong:
+            raise CannotLoad(f"{module}: {wrong}") from None
     _HELD[module] = own
     return bool(own)
 

@@ -113,7 +113,9 @@ class Blueprint:
 
     def numbers(self, name: str, pool: Sequence[float], columns: int | None = None) -> Tensor:
         """Numbers of the pool, rounded to the dtype: one for each row, or `columns` of them."""
-        values = [[pool[byte] for byte in row[name][-(columns or 1) :]] for row in self.rows]
+        if self.rows and name not in self.rows[0]:
+            raise ValueError(f"plan.numbers: got {name!r}, expected the name of a tensor: {', '.join(self.rows[0])}")
+        values = [[pool[byte % len(pool)] for byte in row[name][-(columns or 1) :]] for row in self.rows]
         numbers = torch.tensor(values, dtype=self.dtype)
         return numbers[:, 0] if columns is None else numbers
 
