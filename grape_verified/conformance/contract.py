@@ -197,8 +197,9 @@ class Contract:
             or if the contract has habits already.
         """
         found = habits.chosen(self, asked)
-        held = {name: Option(value, ()) for name, value in habits.options_held(self, found).items()}
-        return replace(self, habits=found, options={**self.options, **held}, oracle=habits.under(self, found))
+        held, instead = habits.split(self, found)
+        options = {**self.options, **{name: Option(value, ()) for name, value in held.items()}}
+        return replace(self, habits=found, options=options, oracle=habits.under(self.oracle, instead))
 
     @cached_property
     def rests_on(self) -> tuple[str, ...]:

@@ -109,6 +109,8 @@ class Formula:
             else:
                 law = definition(stated) if isinstance(stated, str) else right_hand_side(*stated)
                 found = evaluate(law, given, hull=True)
+                if not found.is_finite():  # the balls are too wide for this form of the slope
+                    found = evaluate(self._derivative(tensor), given, hull=True)
                 if arithmetic.any_branch:
                     found = found.union(evaluate(self._derivative(tensor), given, hull=True))
             return sign * rounded(found, self.slope_scale)

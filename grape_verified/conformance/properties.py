@@ -35,7 +35,7 @@ from grape_verified.conformance.strategies import (
     Regime,
     Vocabulary,
 )
-from grape_verified.conformance.subject import Outcome, Subject, Violation
+from grape_verified.conformance.subject import Outcome, Setting, Subject, Violation
 from grape_verified.conformance.training import COSTLY_FROM, WAYS, Way, in_every_context
 
 
@@ -84,7 +84,16 @@ def gradient(subject: Subject, case: Case) -> None:
     """The gradient is that of the claims, for a loss with any upstream gradient, as under loss scaling."""
     ones = ones_for(subject, case)
     upstream = noise(case, COTANGENTS, ()).to(ones.dtype) if subject.contract.reduced else ones
-    compare_gradient(subject, case, upstream)
+    try:
+        compare_gradient(subject, case, upstream)
+    except Violation as scaled:
+        compare_gradient(subject, case, ones)  # a gradient that is wrong anyway is shown so
+        scaled.setting = SCALED
+        raise
+
+
+#: How training calls a loss that is scaled: by a scaler, or by the number of micro-batches.
+SCALED = Setting("for a gradient from above other than 1")
 
 
 def cotangents(subject: Subject, case: Case) -> None:
@@ -333,12 +342,6 @@ def _takes_no_option(subject: Subject) -> str:
     return f"the function takes none of the options {', '.join(subject.contract.options)}"
 
 
-def _has_habits(subject: Subject) -> str:
-    if not subject.contract.habits:
-        return ""
-    return "what the spec claims of the expectation is about the function without habits"
-
-
 def _takes_no_denominator(subject: Subject) -> str:
     return "" if "denominator" in subject.offered else "the function takes no `denominator`"
 
@@ -378,7 +381,6 @@ _TABLE = (
         "Over all tokens of a vocabulary, weighted by their probabilities, the gradient is that of the claims.",
         _ORDINARY,
         expectation,
-        _has_habits,
         verdict="formula",
     ),
     Property(

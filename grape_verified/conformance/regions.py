@@ -16,8 +16,9 @@ from torch import Tensor
 from grape_verified.conformance.strategies import Case
 from grape_verified.conformance.subject import Subject, Violation
 
-#: Beyond this difference of log-probabilities a ratio is no ordinary number, and beyond this magnitude a value.
-LARGE_RATIO, LARGE_VALUE = 20.0, 100.0
+#: Beyond this difference of log-probabilities a ratio is no ordinary number, and beyond these magnitudes a value, and a
+#: logit over its temperature.
+LARGE_RATIO, LARGE_VALUE, LARGE_LOGIT = 20.0, 100.0, 50.0
 
 Words = frozenset[str]
 
@@ -66,7 +67,7 @@ def _forms(subject: Subject, case: Case) -> Iterator[str]:
 
 
 def unusual(case: Case) -> Iterator[str]:
-    """What is not ordinary about an input: rows without tokens, extreme numbers, groups of equal rewards."""
+    """What is not ordinary about an input: rows without tokens, extreme numbers, groups in which nothing differs."""
     if (mask := case.tensors.get("mask")) is not None:
         if not mask.any():
             yield "no token counts"
@@ -77,14 +78,51 @@ def unusual(case: Case) -> Iterator[str]:
         yield "a logit is -inf"
     if _far_apart([tensor for name, tensor in numbers.items() if name.endswith("logps")]):
         yield f"log-probabilities differ by more than {LARGE_RATIO:g}"
+    if bool((_margins(case).abs() > LARGE_RATIO).any()):
+        yield f"a margin is beyond {LARGE_RATIO:g}"
+    if "logits" in numbers and _largest(numbers["logits"]) > LARGE_LOGIT * abs(case.options.get("temperature", 1.0)):
+        yield f"logits over the temperature are beyond {LARGE_LOGIT:g}"
     others = (tensor for name, tensor in numbers.items() if not name.endswith("logps"))
-    if any(bool((tensor[tensor.isfinite()].abs() > LARGE_VALUE).any()) for tensor in others):
+    if any(_largest(tensor) > LARGE_VALUE for tensor in others):
         yield f"numbers are beyond {LARGE_VALUE:g}"
-    size = case.options.get("group_size")
-    if isinstance(size, int) and "rewards" in numbers and len(numbers["rewards"]) % size == 0:
-        groups = numbers["rewards"].reshape(-1, size)
-        if size > 1 and bool((groups.amax(1) == groups.amin(1)).any()):
+    yield from _of_groups(case)
+
+
+def _largest(tensor: Tensor) -> float:
+    """The largest magnitude of a finite number, 0 if there is none."""
+    return max(tensor[tensor.isfinite()].abs().tolist(), default=0.0)
+
+
+def _margins(case: Case) -> Tensor:
+    """What the losses of pairs exponentiate; nothing for other inputs."""
+    given = case.tensors
+    if "chosen_rewards" in given:
+        return given["chosen_rewards"] - given["rejected_rewards"]
+    if "ref_chosen_logps" in given and "beta" in case.options:
+        chosen, rejected = (given[f"{side}_logps"] - given[f"ref_{side}_logps"] for side in ("chosen", "rejected"))
+        return case.options["beta"] * (chosen - rejected)
+    return torch.empty(0)
+
+
+def _of_groups(case: Case) -> Iterator[str]:
+    """Where a spread or a sum is 0 by which something is divided."""
+    given, options = case.tensors, case.options
+    size = options.get("group_size") if "ddof" in options else None
+    if isinstance(size, int) and "rewards" in given and len(given["rewards"]) % size == 0:
+        groups = given["rewards"].reshape(-1, size)
+        if size == 1:
+            yield "a group has one member"
+        elif bool((groups.amax(1) == groups.amin(1)).any()):
             yield "all rewards of a group are equal"
+    if "values" in given and "ddof" in options and len(counted := given["values"][given["mask"] != 0]):
+        if len(counted) <= options["ddof"]:
+            yield "too few values count for a variance"
+        elif bool((counted == counted[0]).all()):
+            yield "all values are equal"
+    if {"confidences", "weights", "item_mask"} <= set(given):
+        trust = given["weights"] * given["confidences"].mean(1) * (given["item_mask"] != 0)
+        if bool((trust.nan_to_num() == 0).all(-1).any()):
+            yield "no item of a prompt is trusted"
 
 
 def _far_apart(logps: list[Tensor]) -> bool:

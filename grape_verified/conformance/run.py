@@ -25,6 +25,9 @@ COSTLY_REDUCTIONS = 10
 #: The most departures that are looked for, of each property.
 MOST = 3
 
+#: The inputs that are drawn for each one that is tried, where some are left out.
+DRAWN_FOR_EACH = 4
+
 #: Why no further property can be tried, if a function cannot be called, or is not repeatable.
 NOT_CALLED, NOT_REPEATABLE = "the function cannot be called", "the function is not repeatable"
 
@@ -79,22 +82,7 @@ def run_property(subject: Subject, prop: Property, examples: int) -> Finding:
     if reason:
         return Finding(prop.name, "not run", reason, verdict=prop.verdict)
     subject = replace(subject, undefined=Counter(), refusals={})
-    found: list[tuple[Violation, Words]] = []
-    leave_out, kinds, tried = list(subject.dropped), set[str](), 0
-    while len(found) < MOST:
-        search = _Search(subject, prop, examples, tuple(leave_out), frozenset(kinds))
-        violation = _first(search)
-        tried = tried or search.tried
-        if violation is None:
-            break
-        words = beside_plain(subject, violation.case) if violation.case is not None else frozenset()
-        found.append((violation, words))
-        if violation.took_too_long:
-            break
-        if violation.setting is None and (region := needed(violation, words)):
-            leave_out.append(region)
-        else:
-            kinds.add(violation.kind)
+    found, tried = _violations(subject, prop, examples)
     every = (_departure(subject, prop, violation) for violation in _different(subject, found))
     departures = sorted(every, key=lambda departure: VERDICTS.index(departure.verdict))
     undefined = subject.undefined["numbers"]
@@ -109,6 +97,38 @@ def run_property(subject: Subject, prop: Property, examples: int) -> Finding:
     if not tried:
         return Finding(prop.name, "not run", "on all of its inputs the function raises an error", verdict=prop.verdict)
     return Finding(prop.name, "passed", prop.text, tried, prop.verdict, (), undefined)
+
+
+def _violations(subject: Subject, prop: Property, examples: int) -> tuple[list[tuple[Violation, Words]], int]:
+    """Different violations, each with what its input needs, and the number of inputs that the first search tried.
+
+    Where the first is of an input that is not ordinary, the second is looked for among ordinary ones, so that what is
+    met more often does not decide about the formula.
+    """
+    found: list[tuple[Violation, Words]] = []
+    leave_out, kinds, tried, only_ordinary = list(subject.dropped), set[str](), 0, False
+    while len(found) < MOST:
+        search = _Search(subject, prop, examples, tuple(leave_out), frozenset(kinds), only_ordinary)
+        violation = _first(search)
+        tried = tried or search.tried
+        if violation is None and not only_ordinary:
+            break
+        only_ordinary = not found and violation is not None and _leaves_the_formula_open(prop, violation)
+        if violation is None:
+            continue
+        words = beside_plain(subject, violation.case) if violation.case is not None else frozenset()
+        found.append((violation, words))
+        if violation.took_too_long:
+            break
+        if violation.setting is None and (region := needed(violation, words)):
+            leave_out.append(region)
+        else:
+            kinds.add(violation.kind)
+    return found, tried
+
+
+def _leaves_the_formula_open(prop: Property, violation: Violation) -> bool:
+    return prop.verdict == "formula" and violation.case is not None and any(unusual(violation.case))
 
 
 def _different(subject: Subject, found: Sequence[tuple[Violation, Words]]) -> Iterator[Violation]:
@@ -146,7 +166,7 @@ def _departure(subject: Subject, prop: Property, violation: Violation) -> Depart
     where = f"where {' and '.join(not_ordinary)}, " if not_ordinary else ""
     return Departure(
         f"{where}{violation.sentence}",
-        "robustness" if not_ordinary else prop.verdict,
+        "robustness" if not_ordinary or violation.setting else prop.verdict,
         _needs(subject, violation, case),
         render(subject, violation),
     )
@@ -169,6 +189,7 @@ class _Search:
         examples: the number of inputs of a property, which may have a factor or a limit.
         leave_out: regions in which failures were found.
         kinds: kinds of violations that were found on plain inputs.
+        only_ordinary: whether inputs that are not ordinary are left out, too.
     """
 
     def __init__(
@@ -178,14 +199,17 @@ class _Search:
         examples: int,
         leave_out: tuple[Words, ...] = (),
         kinds: frozenset[str] = frozenset(),
+        only_ordinary: bool = False,
     ) -> None:
         self.subject, self.prop, self.leave_out, self.kinds = subject, prop, leave_out, kinds
+        self.only_ordinary = only_ordinary
         self.space = subject.contract.space(prop.regime, subject.offered, subject.held, subject.variants)
         self.tried, self.reductions = 0, 0
         self.last = Violation("")
         self.parts = prop.parts(examples)
         self.reduced = REDUCTIONS
-        self.inputs = min(examples * prop.times, prop.most)
+        self.most = min(examples * prop.times, prop.most)
+        self.inputs = self.most * (DRAWN_FOR_EACH if leave_out or only_ordinary else 1)
 
     def fails(self, one: Drawn) -> bool:
         """Whether the property does not hold on what was drawn."""
@@ -209,9 +233,9 @@ class _Search:
     def attempt(self, one: Drawn) -> None:
         """Raise `Violation` if the property does not hold."""
         case = self.space.case(one)
-        if self.leave_out and lies_in(beside_plain(self.subject, case), self.leave_out):
-            return
         failing = self.last.case is not None
+        if self._is_left_out(case) or (self.tried >= self.most and not failing):
+            return
         if failing and self.reductions >= self.reduced:
             raise _Enough
         self.tried += not failing
@@ -228,6 +252,11 @@ class _Search:
                 if violation.setting and violation.setting.costly:
                     self.reduced = COSTLY_REDUCTIONS
                 raise
+
+    def _is_left_out(self, case: Case) -> bool:
+        if self.only_ordinary and any(unusual(case)):
+            return True
+        return bool(self.leave_out) and lies_in(beside_plain(self.subject, case), self.leave_out)
 
 
 # -- the signature ----------------------------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ wrong_sign = wrong("ppo", must=("value", "gradient"), may=KINKED)(
 linear_ratio = wrong("ppo", must=("value", "gradient"), may=KINKED)(
     _ppo(lambda d, a, low, high, dual: -_clipped(1 + d, a, low, high, dual))
 )
-clamped_log_ratio = wrong("ppo", must=("value", "extremes"), may=SPEC)(
+clamped_log_ratio = wrong("ppo", must=("value", "extremes"), may=SPEC, verdict="robustness")(
     _ppo(lambda d, a, low, high, dual: -_clipped(d.clamp(-20, 20).exp(), a, low, high, dual))
 )
 clip_high_ignored = wrong("ppo", must=("options",), may=("kinks", "extremes"))(
@@ -433,7 +433,7 @@ def kink_shared_wrongly(logps, old_logps, advantages, mask, *, clip_low=0.2, cli
     return _mean(-_clipped(_safe_ratio(steep), gains, clip_low, clip_high, None), keep, None)
 
 
-@wrong("ppo", must=("options",), may=("kinks", "extremes"))
+@wrong("ppo", must=("options",), may=("kinks", "extremes"), verdict="robustness")
 def empty_rows_left_out(
     logps, old_logps, advantages, mask, *, aggregation="token_mean", denominator=None, max_length=None
 ):

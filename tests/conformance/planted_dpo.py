@@ -67,7 +67,7 @@ divided_by_one_flip = wrong("robust_dpo", must=("value", "gradient"), may=SPEC)(
 labels_exchanged = wrong("robust_dpo", must=("value", "gradient"), may=SPEC)(
     _robust(lambda kept, flipped, flips: ((1 - flips) * flipped - flips * kept) / (1 - 2 * flips))
 )
-never_negative = wrong("robust_dpo", must=("extremes",), may=SPEC)(
+never_negative = wrong("robust_dpo", must=("extremes",), may=SPEC, verdict="formula")(
     _robust(lambda kept, flipped, flips: (((1 - flips) * kept - flips * flipped) / (1 - 2 * flips)).clamp(min=0))
 )
 
@@ -93,7 +93,9 @@ beta_on_the_log_ratio = wrong("ipo", must=("value", "gradient"), may=SPEC)(
 half_of_the_square = wrong("ipo", must=("value", "gradient"), may=SPEC)(
     _ipo(lambda h, beta: (h - 1 / (2 * beta)) ** 2 / 2)
 )
-hinge = wrong("ipo", must=("extremes",), may=SPEC)(_ipo(lambda h, beta: (1 / (2 * beta) - h).clamp(min=0) ** 2))
+hinge = wrong("ipo", must=("extremes",), may=SPEC, verdict="formula")(
+    _ipo(lambda h, beta: (1 / (2 * beta) - h).clamp(min=0) ** 2)
+)
 
 
 @wrong("ipo", must=("options",), may=("extremes",))

@@ -133,7 +133,7 @@ def items_times_nan(scores, confidences, weights, *, item_mask):
     return _weighted_mean(trust.unsqueeze(1).expand_as(scores), scores.to(dtype))
 
 
-@wrong("grape_rewards", must=("value",), may=("options",))
+@wrong("grape_rewards", must=("value",), may=("options",), verdict="robustness")
 def nothing_trusted(scores, confidences, weights, *, item_mask):
     """Divides by zero where no item is trusted."""
     scores, confidences, weights, _ = _present(scores, confidences, weights, item_mask)

@@ -212,7 +212,9 @@ mean_with_padding = wrong("gspo", must=("value", "padding"), may=KINKED)(_gspo(l
 mean_of_ratios = wrong("gspo", must=("value", "gradient"), may=(*KINKED, "masked values", "padding"))(
     _gspo(lambda x, keep: _mean(torch.where(keep, _safe_exp(x), 0), keep).clamp(min=1e-30).log())
 )
-empty_sequences_count = wrong("gspo", must=("value", "empty batch"), may=KINKED)(_gspo(_mean, loss_of_empty=1.0))
+empty_sequences_count = wrong("gspo", must=("value", "empty batch"), may=KINKED, verdict="robustness")(
+    _gspo(_mean, loss_of_empty=1.0)
+)
 
 
 @wrong("gspo", must=("value", "gradient"), may=KINKED)
@@ -289,7 +291,7 @@ std_of_the_batch = wrong("group_advantages", must=("value",), may=("options", "d
 )
 
 
-@wrong("group_advantages", must=("options",), may=("repeatable", "permutation"))
+@wrong("group_advantages", must=("options",), may=("repeatable", "permutation"), verdict="robustness")
 def nan_in_a_group_of_one(rewards, *, group_size):
     """The sample standard deviation of one reward."""
     groups = rewards.to(torch.promote_types(rewards.dtype, torch.float32)).reshape(-1, group_size)

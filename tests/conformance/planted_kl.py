@@ -57,7 +57,7 @@ k3_plus = wrong("kl_estimate", must=("value", "gradient"), may=(*TERMS, "expecta
 )
 k1_turned = wrong("kl_estimate", must=("options",), may=("extremes",))(_estimate(k1=lambda x: x))
 k2_without_half = wrong("kl_estimate", must=("options",), may=("extremes",))(_estimate(k2=lambda x: x * x))
-k3_clamped = wrong("kl_estimate", must=("extremes",), may=(*TERMS, "expectation"))(
+k3_clamped = wrong("kl_estimate", must=("extremes",), may=(*TERMS, "expectation"), verdict="formula")(
     _estimate(k3=lambda x: x.clamp(-10, 10).expm1() - x.clamp(-10, 10))
 )
 k3_with_the_gradient_of_k2 = wrong(

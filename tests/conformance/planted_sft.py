@@ -114,7 +114,7 @@ class _UpstreamIgnored(torch.autograd.Function):
         return torch.where(ctx.mask, -1 / ctx.mask.sum().clamp(min=1).to(grad.dtype), 0).to(grad.dtype), None
 
 
-@wrong("sft", must=("gradient", "contexts"))
+@wrong("sft", must=("gradient", "contexts"), verdict="robustness")
 def upstream_ignored(logps, mask):
     """Wrong as soon as the loss is scaled, by a gradient scaler or by the number of micro-batches."""
     return _UpstreamIgnored.apply(logps.to(torch.promote_types(logps.dtype, torch.float32)), mask.bool())

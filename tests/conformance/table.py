@@ -13,6 +13,9 @@ TERMS = (*SPEC, "cotangents")
 CONSTANT = ("value", "options")
 WEIGHTS = (*CONSTANT, "extremes")
 
+#: Properties that a wrong formula breaks; any other is about what a right one does not survive.
+OF_THE_FORMULA = {"value", "gradient", "cotangents", "options", "partition", "expectation", "kinks"}
+
 
 @dataclass(frozen=True)
 class Planted:
@@ -22,6 +25,7 @@ class Planted:
         name: how it is called among those of its contract.
         must, may: the properties that have to fail, and those that may fail with them; none for a correct function.
         options: those that stay at one value.
+        verdict: "formula" if it is another loss, "robustness" if it is the loss and does not survive something.
     """
 
     name: str
@@ -30,6 +34,7 @@ class Planted:
     must: Sequence[str] = ()
     may: Sequence[str] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    verdict: str = ""
 
     @property
     def id(self) -> str:
@@ -44,11 +49,15 @@ CORRECT: list[Planted] = []
 STATED: dict[str, tuple[float, Callable[..., Any], str]] = {}
 
 
-def wrong(contract, name="", *, must, may=(), options=None):
-    """Plant a function with one mistake; a property that is in neither list must not fail."""
+def wrong(contract, name="", *, must, may=(), options=None, verdict=None):
+    """Plant a function with one mistake; a property that is in neither list must not fail.
+
+    It is a mistake of the formula if a property of the formula must fail, unless another verdict is stated.
+    """
+    meant = verdict or ("formula" if OF_THE_FORMULA & set(must) else "robustness")
 
     def plant(function):
-        WRONG.append(Planted(name, function, contract, must, may, options or {}))
+        WRONG.append(Planted(name, function, contract, must, may, options or {}, meant))
         return function
 
     return plant

@@ -4,12 +4,16 @@ import pytest
 import torch
 
 import grape_verified
-from grape_verified.conformance import CONTRACTS, check
+from grape_verified.conformance import CONTRACTS, check, run
 from grape_verified.conformance.oracle import ANY_NUMBER, Target
+from grape_verified.conformance.properties import PROPERTIES
 from grape_verified.conformance.regions import beside_plain, lies_in, needed, shown, unusual
+from grape_verified.conformance.strategies import Case
 from grape_verified.conformance.subject import Violation, read
 
-from . import planted
+from . import planted, planted_sft
+from .table import OF_THE_FORMULA
+from .textbook import TEXTBOOK
 
 
 def wrong_sign_that_raises(logps, old_logps, advantages, mask, clip_low=0.2, clip_high=0.2):
@@ -122,6 +126,58 @@ def test_our_kernels_are_compared_everywhere_at_their_defaults():
     for name in ("ppo", "whiten", "group_advantages"):
         report = check(CONTRACTS[name].function, name, examples=20, strict=True)
         assert [f.undefined for f in report.properties if f.name in ("value", "gradient")] in ([0], [0, 0])
+
+
+# -- which verdict ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:std")
+@pytest.mark.parametrize("function", TEXTBOOK, ids=lambda function: function.__name__)
+def test_a_formula_without_a_guard_is_right(function):
+    names = [name for name in CONTRACTS[function.__name__].properties if name in OF_THE_FORMULA]
+    found = run.run(read(function, CONTRACTS[function.__name__], {}), ["signature", *names], 20)
+    assert {finding.name for finding in found if finding.status in ("passed", "failed")} >= {"value"}
+    wrong = [one.text for finding in found for one in finding.departures if one.verdict == "formula"]
+    assert not wrong
+
+
+def test_where_the_first_failure_is_not_ordinary_as_many_ordinary_inputs_are_tried():
+    subject = read(planted.empty_rows_left_out, CONTRACTS["ppo"], {})
+    searches = {only: run._Search(subject, PROPERTIES["value"], 20, (), frozenset(), only) for only in (False, True)}
+    for search in searches.values():
+        assert run._first(search) is None
+    assert [search.tried for search in searches.values()] == [20, 20]
+    assert "where a row has no tokens" in run.run_property(subject, PROPERTIES["options"], 20).text
+
+
+def test_a_gradient_that_is_wrong_when_scaled_only_concerns_robustness():
+    report = check(planted_sft.upstream_ignored, "sft", examples=20)
+    assert (report.formula, report.accepted) == ("right", False)
+    assert report.finding("gradient").departures[0].where[0] == "for a gradient from above other than 1"
+
+
+#: Tensors and options of one input, and what is not ordinary about it.
+WORDS = [
+    ("group_advantages", {"rewards": [1.0, 1.0, 0.0, 1.0]}, {"group_size": 2}, {"all rewards of a group are equal"}),
+    ("group_advantages", {"rewards": [1.0, 0.0]}, {"group_size": 1}, {"a group has one member"}),
+    ("group_advantages", {"rewards": [1.0, 0.0]}, {"group_size": 2}, set()),
+    ("best_of_n_weights", {"rewards": [1.0, 1.0]}, {"group_size": 2}, set()),
+    ("dpo", {"chosen_logps": [-5.0], "rejected_logps": [0.0], "ref_chosen_logps": [0.0], "ref_rejected_logps": [0.0]},
+     {"beta": 5.0}, {"a margin is beyond 20"}),
+    ("bradley_terry", {"chosen_rewards": [50.0], "rejected_rewards": [-50.0]}, {}, {"a margin is beyond 20"}),
+    ("token_logps", {"logits": [[[60.0, 0.0]]], "targets": [[0]]}, {}, {"logits over the temperature are beyond 50"}),
+    ("token_logps", {"logits": [[[60.0, 0.0]]], "targets": [[0]]}, {"temperature": 2.0}, set()),
+    ("whiten", {"values": [[3.0, 1.0]], "mask": [[1, 0]]}, {}, {"too few values count for a variance"}),
+    ("whiten", {"values": [[3.0, 3.0]], "mask": [[1, 1]]}, {}, {"all values are equal"}),
+    ("grape_rewards", {"scores": [[[1.0]]], "confidences": [[[0.5]]], "weights": [[0.0]], "item_mask": [[1]]}, {},
+     {"no item of a prompt is trusted"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("contract", "tensors", "options", "words"), WORDS)
+def test_what_is_not_ordinary_about_an_input(contract, tensors, options, words):
+    given = {name: torch.tensor(numbers) for name, numbers in tensors.items()}
+    assert set(unusual(Case(given, CONTRACTS[contract].defaults(options)))) == words
 
 
 # -- regions ----------------------------------------------------------------------------------------------------------

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 from grape_verified.conformance import strategies
 from grape_verified.conformance.contracts.ppo import TOKEN
 from grape_verified.conformance.families import token_loss
 from grape_verified.conformance.formula import Formula, LogRatio
+
+
+def _slope_scale(numbers: Mapping[str, Any]) -> float:
+    """4ρ|A|, as 1 − σ is a difference; where σ rounds to 1, at τ(ρ − 1) of about 40, the slope is 0 whatever ρ is."""
+    tau = numbers["temperature_pos"] if numbers["advantage"] > 0 else numbers["temperature_neg"]
+    furthest = 1 + 40 / tau
+    ratio = math.exp(min(numbers["logp"] - numbers["old_logp"], math.log(furthest)))
+    return float(4 * ratio * abs(numbers["advantage"]))
+
 
 SOFT = Formula(
     "sapo.objective",
@@ -14,6 +27,7 @@ SOFT = Formula(
     absolute=("logp", "old_logp"),
     log_ratios=(LogRatio("logp", "old_logp", cut="logp"),),
     objective=True,
+    slope_scale=_slope_scale,
 )
 
 CONTRACTS = token_loss(
