@@ -53,8 +53,7 @@ def check(
     Raises: ValueError for an unknown contract, option, habit or parameter, an invalid value of an option, two values of
         a habit, or fewer than one example.
     """
-    plain = contract if isinstance(contract, Contract) else contract_named(contract)
-    bound = plain.with_habits(habits) if habits else plain
+    bound = with_habits(contract, habits)
     held = checked_options(bound, options or {})
     checked_number(examples)
     with warnings.catch_warnings(), guarded():
@@ -68,6 +67,12 @@ def check(
             found = run(subject, bound.properties, examples)
     not_offered = tuple(name for name in bound.options if name not in subject.offered)
     return Report(bound.name, name_of(function), subject.offered, not_offered, found, bound.habits)
+
+
+def with_habits(contract: str | Contract, habits: Iterable[Habit | str] = ()) -> Contract:
+    """A contract, or the one of that name, for a function with these habits."""
+    plain = contract if isinstance(contract, Contract) else contract_named(contract)
+    return plain.with_habits(asked) if (asked := tuple(habits)) else plain
 
 
 def checked_number(examples: int) -> int:

@@ -197,9 +197,8 @@ class Contract:
             or if the contract has habits already.
         """
         found = habits.chosen(self, asked)
-        held, instead = habits.split(self, found)
-        options = {**self.options, **{name: Option(value, ()) for name, value in held.items()}}
-        return replace(self, habits=found, options=options, oracle=habits.under(self.oracle, instead))
+        held = {name: Option(value, ()) for name, value in habits.options_held(self, found).items()}
+        return replace(self, habits=found, options={**self.options, **held}, oracle=habits.under(self, found))
 
     @cached_property
     def rests_on(self) -> tuple[str, ...]:

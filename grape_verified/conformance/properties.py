@@ -342,6 +342,12 @@ def _takes_no_option(subject: Subject) -> str:
     return f"the function takes none of the options {', '.join(subject.contract.options)}"
 
 
+def _has_habits(subject: Subject) -> str:
+    if not subject.contract.habits:
+        return ""
+    return "what the spec claims of the expectation is about the function without habits"
+
+
 def _takes_no_denominator(subject: Subject) -> str:
     return "" if "denominator" in subject.offered else "the function takes no `denominator`"
 
@@ -381,6 +387,7 @@ _TABLE = (
         "Over all tokens of a vocabulary, weighted by their probabilities, the gradient is that of the claims.",
         _ORDINARY,
         expectation,
+        _has_habits,
         verdict="formula",
     ),
     Property(

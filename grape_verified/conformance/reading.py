@@ -28,10 +28,12 @@ class Instead:
     Arguments:
         of: the id of the other.
         read: the definition, applied to its numbers; its symbols are the arguments of the other, or are given anyway.
+        held: symbols in it with the values of others, so that a derivative in the others holds them constant.
     """
 
     of: str
     read: Apply
+    held: tuple[tuple[str, str], ...] = ()
 
     def within(self, expr: Basic) -> Basic:
         """The expression with the definition in place of the other, also where definitions speak of it.
@@ -89,4 +91,6 @@ def evaluate(what: Definition | Basic, values: Mapping[str, Any], *, hull: bool 
     """The ball that a definition or an expression evaluates to, as it is read."""
     if instead := _READ_INSTEAD.get():
         what = _as_read(what() if isinstance(what, Definition) else what, instead)
+        held = (pair for one in instead for pair in one.held)
+        values = {**values, **{constant: values[name] for constant, name in held if name in values}}
     return spec.evaluate(what, values, hull=hull)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from grape_verified.conformance.checking import EXAMPLES, check, checked_number, checked_options
+from grape_verified.conformance.checking import EXAMPLES, check, checked_number, checked_options, with_habits
 from grape_verified.conformance.contract import Contract
-from grape_verified.conformance.registry import contract_named
+from grape_verified.conformance.habits import Habit
 from grape_verified.conformance.report import Departure, FailOn, Finding, Report, known
 from grape_verified.conformance.subject import name_of
 
@@ -25,6 +25,7 @@ def conforms(
     contract: str | Contract,
     *,
     options: Mapping[str, Any] | None = None,
+    habits: Iterable[Habit | str] = (),
     bind: Mapping[str, str] | None = None,
     examples: int | None = None,
     fail_on: FailOn = "formula and robustness",
@@ -32,7 +33,7 @@ def conforms(
     """Assert that a function keeps a contract.
 
     Arguments:
-        function, contract, options, bind: those of `check`.
+        function, contract, options, habits, bind: those of `check`.
         examples: the number of inputs for each property; by default what pytest was asked for, or 200.
         fail_on: what a function is rejected for; "all": also for what is only noted.
 
@@ -44,7 +45,8 @@ def conforms(
     __tracebackhide__ = True  # pytest shows the line of the test
     try:
         known(fail_on)
-        report = _Check.of((function, contract, options), examples, bind).report
+        row = (function, with_habits(contract, habits), options)
+        report = _Check.of(row, examples, bind).report
     except ValueError as wrong:
         raise ValueError(str(wrong)) from None
     if report.fails(fail_on):
@@ -101,7 +103,7 @@ class _Check:
         if not isinstance(row, Sequence) or isinstance(row, str) or len(row) not in (2, 3):
             raise ValueError(f"functions: got {row!r}, expected (function, contract) or (function, contract, options)")
         function, contract, *rest = row
-        bound = contract if isinstance(contract, Contract) else contract_named(contract)
+        bound = with_habits(contract)
         options = rest[0] if rest and rest[0] is not None else {}
         if not isinstance(options, Mapping):
             raise ValueError(f"options: got {options!r}, expected {{name: value}}")

@@ -83,7 +83,7 @@ def sapo_loss(
         aggregation, denominator, max_length: as in `aggregate` (`aggregation` is its `mode`).
 
     Returns: LossOutput(loss, per_token, metrics). Metrics, each a mean over the counted tokens of this call:
-        damping: of 1 − w, the share of the slope that the gate takes away.
+        damping: 1 − w, the share of the slope that the weight takes away.
         ratio_mean: ρ.
         approx_kl: expm1(d) − d with d = logp − old_logp, an estimate of KL(old‖new) from samples of old.
 
@@ -110,7 +110,7 @@ def sapo_loss(
 
 
 def check_temperatures(temperature_pos: float, temperature_neg: float) -> tuple[float, float]:
-    """Check the options of the gate."""
+    """Check the temperatures of the two signs of advantages."""
     return (
         check_number("temperature_pos", temperature_pos, TEMPERATURE),
         check_number("temperature_neg", temperature_neg, TEMPERATURE),

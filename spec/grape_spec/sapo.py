@@ -1,4 +1,4 @@
-"""Soft adaptive policy optimisation: a sigmoid of the ratio in place of the clip.
+"""Soft adaptive policy optimisation: a sigmoid of the ratio takes the place of PPO's clip.
 
 C. Gao et al., Soft Adaptive Policy Optimization, arXiv:2511.20347. Its text was not compared. The mean over tokens and
 then over sequences is `aggregation.sequence_mean`.
@@ -44,7 +44,7 @@ gate_temperature = define(
 
 objective = define(
     "sapo.objective",
-    "Objective of a token, to be maximised: a sigmoid takes the place of the ratio.",
+    "Objective of a token, to be maximised: a sigmoid of the ratio takes the place of PPO's clip.",
     (rho, advantage, tau),
     4 / tau * sigmoid(tau * (rho - 1)) * advantage,
     tex=r"J_{{\mathrm{{SAPO}}}}({rho})",
@@ -55,7 +55,7 @@ gate = tau * (rho - 1)
 
 weight = define(
     "sapo.weight",
-    "Weight of a token, 4σ(1 − σ) with σ at τ(ρ − 1).",
+    "Weight of a token: 4σ(1 − σ), with σ taken at τ(ρ − 1).",
     (rho, tau),
     4 * sigmoid(gate) * sigmoid(-gate),
     tex=r"w_{{\mathrm{{SAPO}}}}({rho})",

@@ -42,6 +42,7 @@ SAME = {
         {"dpo.log_ratio_margin", "log_ratio_difference"},
         {"grape.trust", "trust", "grape.batch_trust"},
         {"grpo.group_spread", "squares"},
+        {"habit.ddof", "divisor"},
         {"grpo.cispo.weight", "constant_weight"},
         {"grpo.token_objective", "token_value"},
         {"sapo.temperature", "gate_temperature"},
@@ -99,6 +100,7 @@ SAME = {
         {"grape.mean_confidence", "grape.batch_confidence"},
     ],
     "weight of a sequence": [{"kept_weight", "sequence_weight"}],
+    "estimate of the KL divergence at a token": [{"kl_term", "penalty"}],
     "strength of the penalty": [{"kl_coef", "coefficient"}],
     "baseline": [{"baseline", "prefix_baseline"}],
     "probability of a prefix": [
@@ -127,6 +129,8 @@ KNOWN = {
     "chapters/trpo": {("KroneckerDelta", "max_kl")},
     # e_t is 1 at the last token, and e has an exponent.
     "definitions/ppo": {("exp", "last")},
+    # Habits of many losses: c is the mean of a whitening, or the dual clip; x is a number to whiten, or a token's loss.
+    "definitions/habit": {("exp", "last"), ("centre", "dual_clip"), ("number", "per_token")},
     # A distribution p of the data, and the probability p_t of token t.
     "chapters/sft": {("p", "token_prob")},
 }

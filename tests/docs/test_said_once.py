@@ -72,6 +72,20 @@ def test_no_letter_is_explained_as_a_definition_of_the_page(id):
         assert not [(letter, bodies[said[letter]]) for letter in tildes if said[letter] in bodies]
 
 
+@pytest.mark.parametrize(
+    ("id", "part", "plain"),
+    [
+        ("advantage.whiten", "affine", r"w} = \frac{\alpha x_{j}"),
+        ("grape.reward.scale", "importances", r"k}_{q} = a \bar c_{q} w_{q}"),
+        ("grape.advantage.item_shift", "leave-one-out", r"R}_{g} = \sum_{q=1}^{Q} \frac{k_{q} \, (s_{g,q} +"),
+    ],
+)
+def test_what_is_changed_has_the_tilde(id, part, plain):
+    """Of a quantity at two arguments, the one that is shorter when it is written out keeps the letter as it is."""
+    statement = next(said.statement for said in CLAIMS[id].parts if said.name == part)
+    assert rf"\tilde{{{plain}" in displayed(statement)
+
+
 @every_entry
 def test_a_table_of_symbols_has_no_symbol_twice_and_the_indices_of_each(id):
     shown = render.as_dict(CLAIMS[id]) if id in CLAIMS else render.definition_as_dict(DEFINITIONS[id])

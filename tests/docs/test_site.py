@@ -45,6 +45,8 @@ for (const equation of document.querySelectorAll(".equation")) {
   if (formula.getBoundingClientRect().right > number.getBoundingClientRect().left)
     found.push("its formula lies under the number " + equation.id)
 }
+for (const id of document.querySelectorAll("article :is(h1, h2) > code"))
+  if (id.textContent.includes(".") && id.getClientRects().length > 1) found.push("broken: " + id.textContent)
 for (const element of document.querySelectorAll(".katex-error")) found.push("red: " + element.textContent)
 if (document.documentElement.scrollWidth > window.innerWidth) {
   const outside = element => element.getBoundingClientRect().right > window.innerWidth

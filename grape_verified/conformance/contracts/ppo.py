@@ -13,7 +13,7 @@ from grape_verified.conformance.contract import CLIPPING, Options, like
 from grape_verified.conformance.families import estimator, token_loss
 from grape_verified.conformance.formula import Formula, LogRatio
 from grape_verified.conformance.oracle import Answer, Arithmetic, constants, definition, precisely
-from grape_verified.conformance.reading import evaluate
+from grape_verified.conformance.reading import evaluate, is_changed
 from grape_verified.conformance.strategies import Blueprint, Case, _decimals, _pool
 
 TOKEN = ("logps", "old_logps", "advantages")
@@ -57,7 +57,8 @@ def kl_shaped_rewards(case: Case, arithmetic: Arithmetic) -> Answer:
 
 def _token_rewards(case: Case, arithmetic: Arithmetic, row: int, counted: list[int]) -> list[arb]:
     positions = [t for t, m in enumerate(counted) if m]
-    penalties = [_penalty(case, arithmetic, row, t) if m else arb(0) for t, m in enumerate(counted)]
+    everywhere = is_changed(definition("ppo.token_reward"))  # under a habit, masked tokens have a penalty, too
+    penalties = [_penalty(case, arithmetic, row, t) if m or everywhere else arb(0) for t, m in enumerate(counted)]
     given = {"counted": counted, "penalty": penalties, "kl_coef": arithmetic.near(case.options["kl_coef"])}
     given["last"] = [int(t in positions[-1:]) for t in range(len(counted))]
     given["rewards"] = arithmetic.near(case.tensors["rewards"][row].item() if positions else 0.0)

@@ -14,7 +14,17 @@ import sympy as sp
 from sympy.core.function import AppliedUndef
 
 from grape_spec.language.definitions import IN_TEMPLATE
-from grape_spec.language.expressions import Apply, At, Diff, OneSided, bound_things, occurring, substitute, symbols_of
+from grape_spec.language.expressions import (
+    Apply,
+    At,
+    Diff,
+    OneSided,
+    bound_things,
+    occurring,
+    substitute,
+    symbols_of,
+    unfold,
+)
 from grape_spec.language.symbols import DECLARATIONS, declared_name, size_of_axis
 from grape_spec.paper.arguments import given_values, hidden
 from grape_spec.paper.order import counts, is_index, ordered, rank, terms_in_order
@@ -87,7 +97,21 @@ class Printer:
             for inner in sorted(node.unfold().atoms(Apply), key=str):
                 if inner.definition.tex and not any(map(self._left, inner.atoms(Apply))):
                     self.standing.setdefault(self._symbol_of(inner).tex, inner)
+        self.plainest = self._plainest(expr)
         self.said.clear()
+
+    def _plainest(self, expr: Any) -> dict[tuple[Any, ...], Apply]:
+        """Among definitions that share a letter, explained below, the shortest: it keeps the letter as it is."""
+        found: dict[tuple[Any, ...], Apply] = {}
+        waiting, seen = [expr], set[Apply]()
+        while waiting:
+            new = {node for node in waiting.pop().atoms(Apply) if self.unfolds(node)} - seen
+            seen |= new
+            for node in (node for node in new if node.definition.tex):
+                shortest = found.setdefault(_letter(node), node)
+                found[_letter(node)] = min(shortest, node, key=_length)
+            waiting += [node.unfold() for node in new]
+        return found
 
     def given_tex(self) -> dict[str, str]:
         """The values that are said below the formula, by symbol."""
@@ -473,7 +497,8 @@ class Printer:
         plain = self._filled(expr)
         if not all(tex in plain for tex in within):
             plain = subscripted(plain, ",".join(within))
-        for tex in (plain, with_tilde(plain)):
+        keeps = self.plainest.get(_letter(expr), expr) == expr
+        for tex in (plain, with_tilde(plain)) if keeps else (with_tilde(plain), plain):
             if tex not in self.taken and self.standing.setdefault(tex, expr) == expr:
                 self.glyphs[expr], self.bodies[tex] = tex, (expr.unfold(), tuple(self.bound))
                 return tex
@@ -563,6 +588,18 @@ def _is_breakable(factor: sp.Expr) -> bool:
     if isinstance(factor, sp.Pow):
         return bool(factor.exp.is_positive)
     return isinstance(factor, sp.Add | sp.Sum | Diff | sp.Piecewise)
+
+
+def _letter(node: Apply) -> tuple[Any, ...]:
+    """What a definition is printed as: its template, and the arguments that are in it."""
+    tex, pairs = node.definition.tex, zip(node.definition.of, node.arguments, strict=True)
+    return tex, *(argument for parameter, argument in pairs if f"{{{DECLARATIONS[parameter].name}}}" in tex)
+
+
+def _length(node: Apply) -> tuple[int, str]:
+    """How long a definition is when it is written out."""
+    text = str(unfold(node))
+    return len(text), text
 
 
 def _innermost(expr: Any) -> Any:
