@@ -9,7 +9,7 @@ from grape_spec.coq.coqtop import INSTALL, OLDEST
 from grape_spec.language.registry import CLAIMS
 
 import grape_verified
-from grape_verified.conformance import CONTRACTS
+from grape_verified.conformance import CONTRACTS, check
 from grape_verified.conformance.subjects import SUBJECTS
 from grape_verified.docs.reference import names_of
 
@@ -21,10 +21,19 @@ def test_every_example_runs(block):
     exec(compile(block, "README.md", "exec"), {})
 
 
+def test_the_report_on_the_textbook_loss_ends_as_it_says():
+    (block,) = (code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "policy_loss" in code)
+    names = {}
+    exec(compile(block, "README.md", "exec"), names)
+    assert len(block.splitlines()) <= 10
+    told = re.search(r"ends: \*(.*?)\*", README, re.DOTALL)[1]
+    assert check(names["policy_loss"], "ppo").in_words() == " ".join(told.split())
+
+
 def test_the_claims_that_it_names_exist():
-    named = re.findall(r"grape-verified (?:show|cite) (\S+)", README)
+    named = re.findall(r"grape-verified (?:show|cite) ([\w.]+)", README)
     assert named
-    assert set(named) <= set(CLAIMS)
+    assert set(named) <= {*CLAIMS, *CONTRACTS}
 
 
 def test_it_says_what_certify_needs():

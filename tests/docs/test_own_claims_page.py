@@ -3,6 +3,8 @@
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -17,10 +19,11 @@ BLOCKS = blocks(DOCS / "guide" / "own_claims.md")
 def page(folder):  # noqa: F811
     """The files of the page in an empty folder; gives each command with what is shown below it."""
     for block in BLOCKS:
-        if block.file in ("simpo.py", "references.bib"):
+        if block.file not in ("", "pyproject.toml"):
             (folder / block.file).write_text(block.text, encoding="utf-8")
     shown = [block.text.rstrip().split("\n") for block in BLOCKS if block.language == "console"]
-    return [(shlex.split(command.removeprefix("$ grape-verified ")), lines) for command, *lines in shown]
+    ours = [(command.removeprefix("$ grape-verified "), lines) for command, *lines in shown if "$ grape" in command]
+    return [(shlex.split(command), lines) for command, lines in ours]
 
 
 def plain(lines):
@@ -28,28 +31,45 @@ def plain(lines):
     found = []
     for text in lines:
         line = re.sub(r"\d{4}-\d\d-\d\dT\S+(?=:)|\d+\.\d+|\d+(?= ms)", "#", text)
-        found.append(" ".join(re.sub(r"\d+/\d+|\d+", "#", line).split() if line.startswith("simpo.") else line.split()))
+        counts = line.startswith(("simpo.", "simpo_loss  simpo"))
+        found.append(" ".join((re.sub(r"\d+/\d+|\d+", "#", line) if counts else line).split()))
     return found
 
 
-def check(arguments, lines):
+def check(arguments, lines, expected=0):
     status, out, err = call(*arguments)
-    assert status == 0, err
+    assert status == expected, err
     assert shows(plain(lines), plain(out.rstrip().split("\n"))), out
 
 
 def test_the_commands_print_what_the_page_shows(page):
-    verify, again, _, listed = page
-    assert [arguments[0] for arguments, _ in page] == ["verify", "verify", "certify", "list"]
+    verify, again, _, listed, *_ = page
+    assert [arguments[0] for arguments, _ in page[:4]] == ["verify", "verify", "certify", "list"]
     check(*verify)
     check(*again)
     check(listed[0], [line.replace("certified", "not run") for line in listed[1]])
 
 
+def test_the_commands_about_contracts_print_what_the_page_shows(page):
+    right, wrong, named, verified = page[4:]
+    assert [arguments[0] for arguments, _ in page[4:]] == ["check", "check", "identify", "verify"]
+    check(*right)
+    check(*wrong, 1)
+    check(*named)
+    check(*verified)
+
+
+def test_its_file_of_tests_passes(page, folder):  # noqa: F811
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_simpo.py"]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout
+    assert run.stdout.splitlines()[-1].startswith("1 passed in ")
+
+
 @pytest.mark.full("all but a sample of what Coq checks")
 @pytest.mark.skipif(shutil.which("coqc") is None, reason="Coq is not installed")
 def test_certify_prints_what_the_page_shows(page, folder):  # noqa: F811
-    _, _, certify, listed = page
+    _, _, certify, listed, *_ = page
     check(*certify)
     check(listed[0], [line.replace("fully proved", "not run") for line in listed[1]])
     assert (folder / "proofs" / "simpo.v").is_file()
@@ -68,7 +88,7 @@ def test_certify_without_coq_is_one_sentence(page, monkeypatch):
 def test_its_other_commands_work(page):
     text = (DOCS / "guide" / "own_claims.md").read_text(encoding="utf-8")
     commands = re.findall(r"`grape-verified ((?:show|cite) [^`]*)`", text)
-    assert len(commands) == 2
+    assert len(commands) == 3
     for command in commands:
         assert call(*command.split())[0] == 0
 
