@@ -34,7 +34,9 @@ SYNONYMS: Mapping[str, Sequence[str]] = MappingProxyType(
         "ref_logps": (
             *(f"{ref}_{name}" for ref in _REFERENCE for name in ("logps", *_LOGPS)),
             *(f"{name}_{ref}" for ref in _REFERENCE for name in ("logps", *_LOGPS)),
-            "base_log_probs",
+            *(f"{name}_base" for name in _LOGPS),
+            *(f"base_{name}" for name in _LOGPS),
+            "target_log_prob",
         ),
         "advantages": ("adv", "advs", "advantage", "token_advantages"),
         "mask": ("masks", "action_mask", "response_mask", "response_masks", "completion_mask", "loss_mask",
@@ -50,13 +52,14 @@ SYNONYMS: Mapping[str, Sequence[str]] = MappingProxyType(
         "ref_rejected_logps": tuple(f"{ref}_rejected_{name}" for ref in _REFERENCE for name in ("logps", *_LOGPS)),
         "chosen_rewards": ("chosen_reward", "rewards_chosen", "chosen_scores"),
         "rejected_rewards": ("rejected_reward", "reject_reward", "rewards_rejected", "rejected_scores"),
-        "rewards": ("reward", "scores", "token_rewards", "token_level_rewards"),
-        "values": ("value", "vpreds", "phi_values", "value_preds", "new_values"),
+        "rewards": ("reward", "scores", "token_rewards", "token_level_rewards", "token_level_scores"),
+        "values": ("value", "vpreds", "state_value", "phi_values", "value_preds", "new_values"),
         "old_values": ("old_value", "values_old", "phi_old_values", "prev_values"),
         "returns": ("return_", "value_targets", "target_values"),
         "logits": ("policy_logits",),
-        "targets": ("labels", "tokens", "input_ids", "index", "token_ids", "target"),
-        "hidden": ("hidden_states", "last_hidden_state", "_input"),
+        "targets": ("labels", "tokens", "input_ids", "index", "token_ids", "target",
+                    "selected_token_ids", "sequences"),
+        "hidden": ("hidden_states", "last_hidden_state", "_input", "input_chunk"),
         "weight": ("lin_weight", "lm_head_weight"),
         "per_token": ("per_token_loss", "loss_mat", "losses", "loss_matrix"),
         "clip_low": ("clip_eps_low", "epsilon_low", "eps_low", "cliprange_low", "clip_ratio_low", "eps_clip_low",
@@ -65,10 +68,15 @@ SYNONYMS: Mapping[str, Sequence[str]] = MappingProxyType(
                       "clip_epsilon_high", "clip_range_high"),
         "dual_clip": ("clip_ratio_c", "dual_clip_c", "clip_c"),
         "clip": ("cliprange_value", "clip_range_value", "value_clip", "vf_clip", "cliprange"),
-        "kl_coef": ("beta", "kl_beta", "kl_coeff", "kl_weight", "kl_loss_coef"),
+        "kl_coef": ("beta", "kl_beta", "kl_coeff", "kl_weight", "kl_loss_coef", "kl_ratio"),
+        "estimator": ("kl_estimator",),
+        "max_length": ("max_completion_length", "loss_scale_factor"),
+        "denominator": ("num_items_in_batch",),
+        "temperature_pos": ("sapo_temperature_pos", "tau_pos"),
+        "temperature_neg": ("sapo_temperature_neg", "tau_neg"),
         "beta": ("kl_beta", "dpo_beta"),
         "discount": ("gamma",),
-        "lam": ("lambda_", "lmbda", "gae_lambda", "gae_lam"),
+        "lam": ("lambda_", "lmbda", "gae_lambda", "gae_lam", "lambd"),
         "group_size": ("num_generations", "n_samples", "group", "n_samples_per_prompt"),
         "ddof": ("correction",),
         "eps": ("epsilon",),
@@ -132,8 +140,8 @@ def bind(signature: inspect.Signature, contract: Contract, asked: Mapping[str, s
     anything = any(p.kind is Parameter.VAR_KEYWORD for p in signature.parameters.values())
     required = contract.by_position
     if any(p.kind is Parameter.VAR_POSITIONAL for p in signature.parameters.values()):
-        return Binding(_by_name(list(named), contract, asked, ()), required, anything=anything)
-    found = _by_name(list(named), contract, asked, required)
+        return Binding(_by_name(named, contract, asked, ()), required, anything=anything)
+    found = _by_name(named, contract, asked, required)
     _by_position(found, named, required)
     tied = _tied(found, named, contract)
     always = (n for n in contract.by_keyword if n in found and named[found[n]].default is Parameter.empty)
@@ -143,18 +151,19 @@ def bind(signature: inspect.Signature, contract: Contract, asked: Mapping[str, s
 
 
 def _by_name(
-    names: Sequence[str], contract: Contract, asked: Mapping[str, str], required: Sequence[str]
+    named: Mapping[str, Parameter], contract: Contract, asked: Mapping[str, str], required: Sequence[str]
 ) -> dict[str, str]:
     """The parameters whose names say what they are."""
     known = (*contract.tensors, *contract.options)
-    _refuse_unknown(names, known, asked)
+    _refuse_unknown(list(named), known, asked)
     found = {ours: theirs for theirs, ours in asked.items()}
-    rest = [name for name in names if name not in asked]
+    rest = [name for name in named if name not in asked]
     found |= {name: name for name in rest if name in known and name not in found}
     for ours in known:
         others = [name for name in rest if name in SYNONYMS.get(ours, ()) and name not in found.values()]
         if ours in found or not others:
             continue
+        others = [name for name in others if named[name].default is Parameter.empty] or others  # the rest may be left
         if len(others) > 1 and ours in required:
             raise NotBound(f"its parameters {' and '.join(others)} both mean {ours}; say which with --bind NAME={ours}")
         found[ours] = others[0]
