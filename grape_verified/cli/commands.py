@@ -61,7 +61,7 @@ from grape_verified.conformance import identify as identify_function
 from grape_verified.conformance.contract import Contract
 from grape_verified.conformance.ledger import Ledger, NotALedger
 from grape_verified.conformance.mistakes import WrongContract
-from grape_verified.conformance.profiles import PROFILES
+from grape_verified.conformance.profiles import PROFILES, NotARun
 from grape_verified.conformance.registry import every_contract
 from grape_verified.conformance.report import FailOn
 from grape_verified.docs.derivations import BrokenDerivation, as_dict
@@ -432,6 +432,8 @@ def _errors_in_a_line() -> Iterator[None]:
         yield
     except NotALedger as wrong:
         refuse(f"--ledger: {wrong}")
+    except NotARun as wrong:
+        refuse(f"docs/conformance: {wrong}")
     except (BrokenDerivation, WrongFormula, BrokenMathematics, subprocess.CalledProcessError) as failure:
         print(f"grape-verified: {failure}", file=sys.stderr)
         raise typer.Exit(FAILS) from None

@@ -22,6 +22,7 @@ from grape_verified.conformance.ledger import Ledger, read
 from grape_verified.conformance.subjects import SUBJECTS
 from grape_verified.docs import (
     claim_page,
+    conformance,
     conventions,
     derivations,
     equations,
@@ -41,13 +42,19 @@ from grape_verified.docs.verdicts import Verdicts, verdicts
 SNIPPETS = Path(".snippets")
 
 #: Generated files in the folder of the chapters; they are deleted first, so that no outdated page stays.
-GENERATED = ("claims", "definitions", "reference", "coq", "graph.md", "equations.json", "objects.inv")
+GENERATED = (
+    *("claims", "definitions", "reference", "coq"),
+    *("graph.md", "conformance/index.md", "equations.json", "objects.inv"),
+)
+
+#: The recorded runs of profiles, in the folder of the chapters.
+RUNS = "conformance"
 
 
 def write(config_file: Path, ledger_file: Path) -> None:
     """Write every generated page, the snippets for the chapters, the files for Coq, equations.json and objects.inv.
 
-    Raises: NotALedger.
+    Raises: NotALedger; NotARun for a record of a profile that cannot be read.
     """
     ledger = read(ledger_file)
     config = load_config(str(config_file))
@@ -63,6 +70,7 @@ def write(config_file: Path, ledger_file: Path) -> None:
         _put(snippets / name, text)
     for chapter in sorted((docs / "chapters").glob("*.md")):
         _put(snippets / "sources" / chapter.name, sources.snippet(chapter.read_text(encoding="utf-8")))
+    _put(docs / RUNS / "index.md", conformance.conformance_page(conformance.runs(docs / RUNS)))
     data = equations.equations(ledger, config.site_url or "", found)
     _put(docs / "equations.json", json.dumps(data, indent=1, ensure_ascii=False))
     (docs / "objects.inv").write_bytes(sphobjinv.compress(inventory().data_file()))
@@ -122,7 +130,7 @@ def _object(name: str, domain: str, role: str, uri: str, shown: str) -> sphobjin
 def build(config_file: Path, site: Path, ledger: Path) -> None:
     """Write the generated pages and build the site, strictly, with a search index that knows other names.
 
-    Raises: NotALedger; BrokenDerivation; WrongFormula; CalledProcessError where mkdocs warns of anything;
+    Raises: NotALedger; NotARun; BrokenDerivation; WrongFormula; CalledProcessError where mkdocs warns of anything;
         BrokenMathematics.
     """
     if wrong := differences():

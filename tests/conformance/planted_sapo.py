@@ -71,7 +71,15 @@ MISTAKES = {
     "gate held constant": lambda d, gain, pos, neg: _soft(d.detach(), gain, pos, neg) * _ratio(d),
 }
 
+
+def _by_sigmoid(d, gain, pos, neg):
+    """The gate as trainers write it; the slope 4·σ(1 − σ)·ρ·A loses its digits where σ is nearly 1."""
+    tau = torch.where(gain > 0, pos, neg)
+    return -gain * 4 / tau * torch.sigmoid(tau * (_ratio(d) - 1))
+
+
 soft = correct("sapo")(_sapo(_soft))
+by_sigmoid = correct("sapo")(_sapo(_by_sigmoid))
 soft_tokens = correct("sapo_per_token")(_tokens(_soft))
 for name, mistake in MISTAKES.items():
     wrong("sapo", name, must=("value", "gradient"), may=SPEC)(_sapo(mistake))

@@ -29,7 +29,7 @@ import grape_verified
 from grape_verified.conformance import CONTRACTS, Finding, ledger
 from grape_verified.conformance.ledger import NOT_RUN, STATUSES, KernelRecord, Ledger, NotALedger, read
 from grape_verified.conformance.subjects import SUBJECTS, subject_of
-from grape_verified.docs import graph, markdown, pages, reference, site, verdicts
+from grape_verified.docs import conformance, graph, markdown, pages, reference, site, verdicts
 from grape_verified.docs.citation import metadata
 from grape_verified.docs.claim_page import _point, _rounded, claim_page
 from grape_verified.docs.copies import copies
@@ -144,6 +144,14 @@ def test_every_claim_has_a_page_and_every_definition_a_place(generated):
     snippets = generated / site.SNIPPETS
     assert {path.stem for path in (snippets / "claim").iterdir()} == set(CLAIMS)
     assert {path.stem for path in (snippets / "definition").iterdir()} == set(DEFINITIONS)
+
+
+def test_the_page_of_trainers_shows_the_recorded_runs(generated):
+    page = (generated / "docs" / "conformance" / "index.md").read_text(encoding="utf-8")
+    assert "## trl { #trl }" in page
+    assert page.count("<details") == sum(
+        len(run.functions) for run in conformance.runs(ROOT / "docs" / site.RUNS).values()
+    )
 
 
 def shown_statuses(folder, id):

@@ -108,7 +108,7 @@ PROFILE = Profile(
         Entry("bnpo", GROUP_LOSS, "grpo", bnpo, "loss_type='bnpo'", {"aggregation": "token_mean"}),
         Entry("dr_grpo", GROUP_LOSS, "dr_grpo", dr_grpo, "loss_type='dr_grpo'"),
         Entry("dapo", GROUP_LOSS, "dapo", dapo, "loss_type='dapo'"),
-        Entry("cispo", GROUP_LOSS, "cispo", cispo, "loss_type='cispo'", {"clip_low": 1.0}),
+        Entry("cispo", GROUP_LOSS, "cispo", cispo, "loss_type='cispo'", {}, ("cispo_cap=epsilon",)),
         Entry("gspo", GROUP_LOSS, "gspo", gspo, "importance_sampling_level='sequence'"),
         Entry("sapo", GROUP_LOSS, "sapo", sapo, "loss_type='sapo'"),
         Entry("dpo", PAIR_LOSS, "dpo", dpo, "loss_type='sigmoid'"),

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from grape_spec.proof.codec import from_json, to_json
 
+import grape_verified
 from grape_verified.conformance.checking import EXAMPLES, check
 from grape_verified.conformance.profiles.profile import Entry, Profile
 from grape_verified.conformance.report import VERDICTS, FailOn, Report, Verdict
@@ -124,7 +125,7 @@ def run(profile: Profile, examples: int = EXAMPLES, at: Callable[[Entry], None] 
     Raises: NotInstalled.
     """
     versions = {profile.package: profile.installed()}
-    versions |= {package: metadata.version(package) for package in ("torch", "grape-verified")}
+    versions |= {"torch": metadata.version("torch"), "grape-verified": grape_verified.__version__}
     rows = []
     for entry in profile.entries:
         at(entry)
