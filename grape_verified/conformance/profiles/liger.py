@@ -91,7 +91,7 @@ def selective_logprob(hidden, weight, targets, bias=None, mask=None, *, temperat
     """The log-probabilities of the fused GRPO, 0 where masked."""
     from liger_kernel.chunked_loss.fused_linear_ppo import LigerFusedLinearPPOBase
 
-    found = LigerFusedLinearPPOBase.chunk_forward(hidden[None], weight, targets[None], bias, temperature)[0]
+    found = LigerFusedLinearPPOBase.chunk_forward(hidden, weight, targets, bias, temperature)
     return found if mask is None else torch.where(mask.bool(), found, 0)
 
 

@@ -48,12 +48,17 @@ def kl_shaped_rewards(rewards, logps, ref_logps, mask, *, kl_coef=0.1):
 
 
 def gae(rewards, values, mask, *, discount=1.0, lam=0.95):
-    """The returns, and the advantages before they are whitened: the returns less the values; 0 where masked."""
+    """The returns, and the advantages before they are whitened: the returns less the values; 0 where masked.
+
+    Its recipe pads at the end, so the tokens that count are moved to the front, and the results back.
+    """
     from torchtune.rlhf import estimate_advantages
 
-    rewards, values = _filled(mask, rewards, 0.0), _filled(mask, values, 0.0)
-    returns = estimate_advantages(values, rewards, discount, lam, mask)[1]
-    return _filled(mask, returns - values, 0.0), _filled(mask, returns, 0.0)
+    order = mask.bool().logical_not().int().argsort(dim=1, stable=True)
+    rewards, values = (_filled(mask, tensor, 0.0).gather(1, order) for tensor in (rewards, values))
+    returns = estimate_advantages(values, rewards, discount, lam, mask.gather(1, order))[1]
+    found = (returns - values, returns)
+    return tuple(_filled(mask, torch.zeros_like(x).scatter(1, order, x), 0.0) for x in found)
 
 
 PROFILE = Profile(
