@@ -6,36 +6,36 @@ from a formula of the spec; `estimator` makes the contract of a function whose r
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from flint import arb
-from torch import Tensor
 
-import grape_verified
 from grape_verified.conformance import mistakes
 from grape_verified.conformance.contract import (
     ADVANTAGES,
-    ALL_DIFFERENTIATED,
-    CONSTANT,
-    EVERY,
-    LAST,
-    MASKED,
     MASKS,
     MASKS_AND_ADVANTAGES,
-    REDUCTION,
     Contract,
     Expectation,
-    Option,
-    Options,
     like_first,
     number,
     one_for_each_row,
 )
-from grape_verified.conformance.formula import Formula
+from grape_verified.conformance.defaults import (
+    Build,
+    ByOptions,
+    Drawn,
+    Kernel,
+    contract_of,
+    extras_of,
+    formula_at,
+    function_named,
+    masked_too,
+    name_of,
+    with_full_mask,
+)
 from grape_verified.conformance.oracle import (
     Aggregation,
     Answer,
@@ -50,16 +50,7 @@ from grape_verified.conformance.oracle import (
     target,
     unreduced,
 )
-from grape_verified.conformance.strategies import Blueprint, Case, Variant, mask_tensor
-
-#: The formula of a loss, or a function from options to it.
-ByOptions = Formula | Callable[[Options], Formula]
-
-Build = Callable[[Blueprint], Mapping[str, Tensor]]
-Drawn = Mapping[str, Option | Sequence[Any]]
-
-#: A function, or the name of one of this package.
-Kernel = str | Callable[..., Any] | None
+from grape_verified.conformance.strategies import Case, Variant
 
 OF_SEQUENCES = tuple(Variant(mask, "per sequence") for mask in ("bool", "float"))
 
@@ -95,40 +86,60 @@ def token_loss(
         loss, per_token: the functions that keep the contracts; by default `{name}_loss` and `{name}_per_token` of this
             package. Where `loss` is a function of your own and `per_token` is not given, there is one contract.
         more: any other argument of `Contract`.
-    """
 
+    Returns: one or two contracts, each of which `check` takes.
+
+    Raises: WrongContract, a ValueError, in one line: for an unknown definition, a symbol that is neither a tensor nor
+        an option, an option that the function does not have, and the like. What `build` makes is looked at when an
+        input is made.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified.conformance import Formula, check, strategies, token_loss
+        >>> def penalty(logps, ref_logps, mask):
+        ...     squares = torch.where(mask.bool(), logps - ref_logps, 0).square() / 2
+        ...     return squares.sum() / mask.sum().clamp(min=1)
+        >>> def tensors(plan):
+        ...     return {name: plan.numbers(name, strategies.LOGPS, plan.columns) for name in ("logps", "ref_logps")}
+        >>> (contract,) = token_loss(
+        ...     "penalty", term=Formula("kl.k2", absolute=("logp", "ref_logp"), scale=0),
+        ...     tensors=("logps", "ref_logps"), build=tensors, aggregation="token_mean", loss=penalty,
+        ... )
+        >>> check(penalty, contract, examples=10).formula
+        'right'
+    """
     mistakes.refuse_mode(aggregation)
 
     @precisely
     def of_loss(case: Case, arithmetic: Arithmetic) -> Answer:
         case = case.with_options(aggregation=aggregation) if aggregation else case
-        how, formula = Aggregation.of(case, arithmetic), _formula(term, case)
+        how, formula = Aggregation.of(case, arithmetic), formula_at(term, case)
         return reduced({(i, t): formula.term(case, arithmetic, i, t) for i, t in how.counted()}, how, wrt, arithmetic)
 
     @precisely
     def of_tokens(case: Case, arithmetic: Arithmetic) -> Answer:
         rows, columns = case.tensors[tensors[0]].shape
-        formula = _formula(term, case)
+        formula = formula_at(term, case)
         terms = [formula.term(case, arithmetic, i, t) for i in range(rows) for t in range(columns)]
         return unreduced(terms, wrt, arithmetic)
 
     build = mistakes.checked(build, tensors, mistakes.by_token(wrt))
     shared: dict[str, Any] = {
-        "tensors": tensors, "wrt": wrt, "extras": _extras(kinks, samples), "options": options or {}, "term": term,
+        "tensors": tensors, "wrt": wrt, "extras": extras_of(kinks, samples), "options": options or {}, "term": term,
         "adds_mask": True,
     }  # fmt: skip
     by_sequence = "advantages" in tensors
-    whole = _contract(
-        name, loss or f"{name}_loss", **shared, build=_with_mask(build), oracle=of_loss, result=number, masked=True,
-        reduction=("aggregation", "denominator", "max_length"), expectation=samples and _masked(samples),
+    whole = contract_of(
+        name, loss or f"{name}_loss", **shared, build=masked_too(build), oracle=of_loss, result=number, masked=True,
+        reduction=("aggregation", "denominator", "max_length"), expectation=samples and with_full_mask(samples),
         variants=MASKS_AND_ADVANTAGES if by_sequence else MASKS, **more,
     )  # fmt: skip
-    single = _named(per_token, loss, f"{name}_per_token")
+    single = function_named(per_token, loss, f"{name}_per_token")
     if single is None:
         return (whole,)
     variants = ADVANTAGES if by_sequence else (Variant(),)
-    return whole, _contract(
-        _name_of(single), single, **shared, build=build, oracle=of_tokens, result=like_first, expectation=samples,
+    return whole, contract_of(
+        name_of(single), single, **shared, build=build, oracle=of_tokens, result=like_first, expectation=samples,
         variants=variants, **more,
     )  # fmt: skip
 
@@ -150,10 +161,29 @@ def sequence_loss(
 
     The arguments are those of `token_loss`. Both functions take the mask. The formula is that of sequence `row`; its
     slope is that in the log-probability at `position`.
+
+    Returns: one or two contracts, each of which `check` takes.
+
+    Raises: WrongContract, as `token_loss`.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified.conformance import Formula, check, sequence_loss, strategies
+        >>> def gspo(logps, old_logps, advantages, mask):
+        ...     keep = mask.bool()
+        ...     log_ratio = torch.where(keep, logps - old_logps, 0).sum(1) / keep.sum(1).clamp(min=1)
+        ...     return -(log_ratio.exp() * advantages * keep.any(1)).mean()
+        >>> (contract,) = sequence_loss(
+        ...     "gspo_without_clip", tensors=("logps", "old_logps", "advantages"), build=strategies.token_tensors,
+        ...     term=Formula("grpo.gspo.objective", reads={"clip_low": 1, "clip_high": 10**6}, objective=True,
+        ...                  absolute=("logps", "old_logps")), loss=gspo,
+        ... )
+        >>> check(gspo, contract, examples=10).finding("value").status
+        'passed'
     """
 
     def gradients(case: Case, arithmetic: Arithmetic, factors: Sequence[arb]) -> dict[str, list[Target]]:
-        counted, formula = case.tensors["mask"].tolist(), _formula(term, case)
+        counted, formula = case.tensors["mask"].tolist(), formula_at(term, case)
 
         def slope(tensor: str, i: int, t: int) -> Target:
             return slope_target(formula.term(case, arithmetic, i, t), tensor, factors[i], arithmetic)
@@ -162,7 +192,7 @@ def sequence_loss(
         return {x: [slope(x, i, t) if counted[i][t] else Target(arb(0)) for i, t in places] for x in wrt}
 
     def terms(case: Case, arithmetic: Arithmetic) -> list[Term]:
-        formula = _formula(term, case)
+        formula = formula_at(term, case)
         return [formula.term(case, arithmetic, i) for i in range(len(case.tensors["mask"]))]
 
     @precisely
@@ -180,18 +210,18 @@ def sequence_loss(
 
     build = mistakes.checked(build, tensors, mistakes.by_token(wrt))
     shared: dict[str, Any] = {
-        "tensors": tensors, "wrt": wrt, "extras": _extras(kinks, None), "options": options or {}, "term": term,
-        "build": _with_mask(build), "variants": OF_SEQUENCES, "adds_mask": True,
+        "tensors": tensors, "wrt": wrt, "extras": extras_of(kinks, None), "options": options or {}, "term": term,
+        "build": masked_too(build), "variants": OF_SEQUENCES, "adds_mask": True,
     }  # fmt: skip
-    whole = _contract(
+    whole = contract_of(
         name, loss or f"{name}_loss", **shared, oracle=of_loss, result=number, masked=True, reduction=("denominator",),
         **more,
     )  # fmt: skip
-    single = _named(per_sequence, loss, f"{name}_per_sequence")
+    single = function_named(per_sequence, loss, f"{name}_per_sequence")
     if single is None:
         return (whole,)
-    return whole, _contract(
-        _name_of(single), single, **shared, oracle=of_sequences, result=one_for_each_row, with_mask=True, **more
+    return whole, contract_of(
+        name_of(single), single, **shared, oracle=of_sequences, result=one_for_each_row, with_mask=True, **more
     )
 
 
@@ -210,10 +240,27 @@ def pair_loss(
     """The contracts of a loss over pairs: the mean over them, and of each pair.
 
     The arguments are those of `token_loss`.
+
+    Returns: one or two contracts, each of which `check` takes.
+
+    Raises: WrongContract, as `token_loss`.
+
+    Examples:
+        >>> from torch.nn.functional import logsigmoid
+        >>> from grape_verified.conformance import Formula, check, pair_loss, strategies
+        >>> def ranked(chosen_rewards, rejected_rewards):
+        ...     return -logsigmoid(chosen_rewards - rejected_rewards).mean()
+        >>> names = ("chosen_rewards", "rejected_rewards")
+        >>> (contract,) = pair_loss(
+        ...     "ranked", term=Formula("reward.bradley_terry", scale=1), tensors=names, wrt=names, loss=ranked,
+        ...     build=lambda plan: {name: plan.numbers(name, (1.0, 0.5, -2.0, 3.0)) for name in names},
+        ... )
+        >>> check(ranked, contract, examples=10).formula
+        'right'
     """
 
     def terms(case: Case, arithmetic: Arithmetic) -> list[Term]:
-        formula = _formula(term, case)
+        formula = formula_at(term, case)
         return [formula.term(case, arithmetic, i) for i in range(len(case.tensors[tensors[0]]))]
 
     @precisely
@@ -228,14 +275,16 @@ def pair_loss(
     shared: dict[str, Any] = {
         "tensors": tensors, "wrt": wrt, "extras": ("extremes",), "options": options or {}, "term": term,
     }  # fmt: skip
-    whole = _contract(
+    whole = contract_of(
         name, loss or f"{name}_loss", **shared, build=build, oracle=of_loss, result=number, reduction=("denominator",),
         **more,
     )  # fmt: skip
-    single = _named(per_pair, loss, f"{name}_per_pair")
+    single = function_named(per_pair, loss, f"{name}_per_pair")
     if single is None:
         return (whole,)
-    return whole, _contract(_name_of(single), single, **shared, build=build, oracle=of_pairs, result=like_first, **more)
+    return whole, contract_of(
+        name_of(single), single, **shared, build=build, oracle=of_pairs, result=like_first, **more
+    )
 
 
 def estimator(
@@ -262,6 +311,22 @@ def estimator(
         extras: further properties that it promises.
         kernel: the function that keeps the contract.
         tensors, build, options, wrt, samples, more: as in `token_loss`, with the mask among the tensors.
+
+    Returns: one contract, which `check` takes.
+
+    Raises: WrongContract, as `token_loss`, and for both or neither of `term` and `oracle`.
+
+    Examples:
+        >>> from grape_verified.conformance import Formula, check, estimator, strategies
+        >>> def k1(logps, ref_logps):
+        ...     return logps - ref_logps
+        >>> (contract,) = estimator(
+        ...     "k1", term=Formula("kl.k1", absolute=("logp", "ref_logp"), scale=0), kernel=k1, wrt=("logps",),
+        ...     tensors=("logps", "ref_logps"),
+        ...     build=lambda plan: {n: plan.numbers(n, strategies.LOGPS, plan.columns) for n in ("logps", "ref_logps")},
+        ... )
+        >>> check(k1, contract, examples=10).formula
+        'right'
     """
     if (term is None) == (oracle is None):
         raise mistakes.WrongContract("term, oracle: got both or neither, expected one of them")
@@ -269,11 +334,11 @@ def estimator(
     @precisely
     def of_tokens(case: Case, arithmetic: Arithmetic) -> Answer:
         rows, columns = case.tensors[tensors[0]].shape
-        formula = _formula(term, case)
+        formula = formula_at(term, case)
         terms = [formula.term(case, arithmetic, i, t) for i in range(rows) for t in range(columns)]
         return unreduced(terms, wrt, arithmetic)
 
-    found = _contract(
+    found = contract_of(
         name, kernel or name, role="kernel", tensors=tensors, wrt=wrt, options=options or {}, term=term,
         build=mistakes.checked(build, tensors, None),
         oracle=oracle or of_tokens, result=more.pop("result", like_first),
@@ -281,118 +346,3 @@ def estimator(
         variants=more.pop("variants", MASKS if "mask" in tensors else (Variant(),)), **more,
     )  # fmt: skip
     return (found,)
-
-
-# -- defaults ---------------------------------------------------------------------------------------------------------
-
-
-def _contract(
-    name: str,
-    kernel: str | Callable[..., Any],
-    *,
-    tensors: Sequence[str],
-    wrt: Sequence[str],
-    options: Drawn,
-    extras: Sequence[str],
-    term: ByOptions | None = None,
-    role: str = "loss",
-    reduction: Sequence[str] = (),
-    masked: bool = False,
-    with_mask: bool = False,
-    adds_mask: bool = False,
-    **more: Any,
-) -> Contract:
-    """A contract with the options, bytes and properties that follow from its kind."""
-    mistakes.refuse_names(name, tensors, wrt, adds_mask=adds_mask)
-    mistakes.refuse_function(role, kernel)
-    mistakes.refuse_more(more)
-    found = options_of(kernel, options, reduction)
-    if term is not None:
-        mistakes.refuse_term(term, tensors, found, wrt)
-    tensors, wrt = tuple(tensors), tuple(wrt)
-    if masked or with_mask:
-        by_keyword = [tensor for tensor in tensors if tensor in more.get("by_keyword", {})]
-        tensors = (*(tensor for tensor in tensors if tensor not in by_keyword), "mask", *by_keyword)
-    return Contract(
-        name=name,
-        kernel=kernel if isinstance(kernel, str) else _name_of(kernel),
-        reference=None if isinstance(kernel, str) else kernel,
-        tensors=tensors,
-        wrt=wrt,
-        options=found,
-        drawn=more.pop("drawn", tensors),
-        oracle=mistakes.readable(more.pop("oracle")),
-        properties=_properties(tensors, wrt, found, extras, masked, reduction),
-        **more,
-    )
-
-
-def options_of(kernel: str | Callable[..., Any], drawn: Drawn, reduction: Sequence[str] = ()) -> dict[str, Option]:
-    """The options of a function in the order of its signature, with their defaults and the values to draw."""
-    function = getattr(grape_verified, kernel) if isinstance(kernel, str) else kernel
-    mistakes.refuse_options(drawn, function)
-    parameters = inspect.signature(function).parameters
-    known = {name: REDUCTION[name] for name in reduction} | dict(drawn)
-    return {name: _option(parameters[name], known[name]) for name in parameters if name in known}
-
-
-def _option(parameter: inspect.Parameter, drawn: Option | Sequence[Any]) -> Option:
-    """An option: the default of the signature, or else the first value, and the other values."""
-    if isinstance(drawn, Option):
-        return drawn
-    default = drawn[0] if parameter.default is inspect.Parameter.empty else parameter.default
-    return Option(default, tuple(x for x in drawn if x != default or type(x) is not type(default)))
-
-
-def _properties(
-    tensors: Sequence[str],
-    wrt: Sequence[str],
-    options: Mapping[str, Option],
-    extras: Sequence[str],
-    masked: bool,
-    reduction: Sequence[str],
-) -> tuple[str, ...]:
-    """The properties of a function of its kind, in the order of checking."""
-    last = LAST if set(tensors) - set(wrt) - {"mask", "targets"} else ALL_DIFFERENTIATED
-    if not wrt and "mask" in tensors:
-        return (*CONSTANT, *extras, *last)
-    if not wrt:
-        return ("signature", "repeatable", "value", "options", *extras, *last)
-    if masked:
-        return (*EVERY, *MASKED, *extras, *last)
-    if reduction:
-        return (*EVERY, "options", "partition", *extras, *last)
-    return (*EVERY, "cotangents", *(("options",) if options else ()), *extras, *last)
-
-
-def _extras(kinks: bool, samples: Expectation | None) -> tuple[str, ...]:
-    return (*(("expectation",) if samples else ()), *(("kinks",) if kinks else ()), "extremes")
-
-
-def _formula(term: ByOptions | None, case: Case) -> Formula:
-    assert term is not None
-    return term if isinstance(term, Formula) else term(case.options)
-
-
-def _with_mask(build: Build) -> Build:
-    return lambda plan: {**build(plan), "mask": mask_tensor(plan)}
-
-
-def _masked(samples: Expectation) -> Expectation:
-    """The same samples with a full mask."""
-
-    def tensors(words: Any, logps: Tensor, variant: Variant) -> dict[str, Tensor]:
-        found = samples.tensors(words, logps, variant)
-        dtype = torch.bool if variant.mask == "bool" else logps.dtype
-        return {**found, "mask": torch.ones(len(logps), 1, dtype=dtype)}
-
-    return replace(samples, tensors=tensors)
-
-
-def _named(function: Kernel, loss: Kernel, usual: str) -> str | Callable[..., Any] | None:
-    """A function as given, or beside a loss of this package the one with the default name, if there is one."""
-    return function or (usual if not callable(loss) and hasattr(grape_verified, usual) else None)
-
-
-def _name_of(function: str | Callable[..., Any]) -> str:
-    return function if isinstance(function, str) else function.__name__

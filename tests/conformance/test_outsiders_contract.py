@@ -1,5 +1,6 @@
 """A user writes a contract for their own loss: definitions in one file, the contract in another."""
 
+import doctest
 import runpy
 from pathlib import Path
 
@@ -7,7 +8,16 @@ import pytest
 import torch
 from torch.nn.functional import logsigmoid
 
-from grape_verified.conformance import Formula, check, estimator, pair_loss, sequence_loss, strategies, token_loss
+from grape_verified.conformance import (
+    Formula,
+    check,
+    estimator,
+    families,
+    pair_loss,
+    sequence_loss,
+    strategies,
+    token_loss,
+)
 
 DEFINITIONS = Path(__file__).with_name("outsiders_definitions.py")
 TOKEN = ("logps", "old_logps", "advantages")
@@ -60,6 +70,15 @@ def damped(scratch_registry):
 
 def failures(report):
     return [(f.name, f.text, f.counterexample) for f in report.properties if f.status == "failed"]
+
+
+def test_the_examples_of_the_families_run():
+    tried = doctest.testmod(families)
+    assert tried.failed == 0
+    assert tried.attempted >= 20
+    for family in (token_loss, sequence_loss, pair_loss, estimator):
+        assert "Examples:\n" in family.__doc__
+        assert "Raises: " in family.__doc__
 
 
 def test_their_own_loss_is_accepted(damped):

@@ -6,7 +6,7 @@ from flint import arb
 
 from grape_verified.conformance import strategies
 from grape_verified.conformance.contract import ALL_DIFFERENTIATED, EVERY, MASKED, MASKS, Contract, number
-from grape_verified.conformance.families import options_of
+from grape_verified.conformance.defaults import options_of
 from grape_verified.conformance.oracle import Aggregation, Answer, Arithmetic, Term, precisely, reduced
 from grape_verified.conformance.strategies import Case
 

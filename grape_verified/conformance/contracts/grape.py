@@ -22,7 +22,8 @@ from grape_verified.conformance.contract import (
 )
 from grape_verified.conformance.contracts.grpo import without_scale
 from grape_verified.conformance.contracts.ppo import CLIPPED
-from grape_verified.conformance.families import estimator, options_of
+from grape_verified.conformance.defaults import options_of
+from grape_verified.conformance.families import estimator
 from grape_verified.conformance.oracle import (
     Aggregation,
     Answer,

@@ -13,7 +13,8 @@ from torch import Tensor
 from grape_verified.conformance import strategies
 from grape_verified.conformance.contract import CLIPPING, Options, fit_reduction
 from grape_verified.conformance.contracts.ppo import CLIPPED, TOKEN
-from grape_verified.conformance.families import estimator, options_of, sequence_loss, token_loss
+from grape_verified.conformance.defaults import options_of
+from grape_verified.conformance.families import estimator, sequence_loss, token_loss
 from grape_verified.conformance.formula import Formula, LogRatio
 from grape_verified.conformance.oracle import Answer, Arithmetic, constants, definition, precisely, right_hand_side
 from grape_verified.conformance.reading import evaluate

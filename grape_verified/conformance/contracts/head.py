@@ -17,7 +17,7 @@ from flint import arb
 from torch import Tensor
 
 from grape_verified.conformance.contract import ALL_DIFFERENTIATED, EVERY, MASKS, Contract, like
-from grape_verified.conformance.families import options_of
+from grape_verified.conformance.defaults import options_of
 from grape_verified.conformance.oracle import Answer, Arithmetic, Target, definition, precisely, right_hand_side
 from grape_verified.conformance.reading import evaluate
 from grape_verified.conformance.strategies import (

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from grape_verified.conformance.contract import EVERY, LAST, MASKED, MASKS, Contract, Option, fit_reduction, number
 from grape_verified.conformance.contracts.sft import POOLS
-from grape_verified.conformance.families import estimator, options_of
+from grape_verified.conformance.defaults import options_of
+from grape_verified.conformance.families import estimator
 from grape_verified.conformance.formula import Formula
 from grape_verified.conformance.oracle import Aggregation, Answer, Arithmetic, constants, definition, precisely, reduced
 from grape_verified.conformance.reading import evaluate
