@@ -38,6 +38,7 @@ LEFT_OUT = (
     "the second route over the whole catalogue",
     "formulas of every entry read back",
     "attacks that take seconds",
+    "most losses that identify has to name",
 )
 
 

@@ -29,7 +29,7 @@ SYNONYMS: Mapping[str, Sequence[str]] = MappingProxyType(
         "old_logps": (
             *(f"{old}_{name}" for old in _OLD for name in ("logps", *_LOGPS)),
             *(f"{name}_old" for name in ("logps", *_LOGPS)),
-            "pi_old_logprobs",
+            "pi_old_logprobs", "old",
         ),
         "ref_logps": (
             *(f"{ref}_{name}" for ref in _REFERENCE for name in ("logps", *_LOGPS)),
@@ -37,6 +37,7 @@ SYNONYMS: Mapping[str, Sequence[str]] = MappingProxyType(
             *(f"{name}_base" for name in _LOGPS),
             *(f"base_{name}" for name in _LOGPS),
             "target_log_prob",
+            "ref", "reference",
         ),
         "advantages": ("adv", "advs", "advantage", "token_advantages"),
         "mask": ("masks", "action_mask", "response_mask", "response_masks", "completion_mask", "loss_mask",

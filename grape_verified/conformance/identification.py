@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +14,7 @@ from grape_verified.conformance.contract import Contract
 from grape_verified.conformance.contracts import of_subject
 from grape_verified.conformance.counterexample import render
 from grape_verified.conformance.guard import guarded
+from grape_verified.conformance.habits import KNOWN, habits_of
 from grape_verified.conformance.probes import Probe, probes, with_options
 from grape_verified.conformance.registry import every_contract
 from grape_verified.conformance.report import Departure, Report
@@ -25,10 +27,13 @@ from grape_verified.conformance.subjects import SUBJECTS
 Progress = Callable[[str], None]
 
 #: The most contracts in which pairs of changes are tried.
-NEAREST = 3
+NEAREST = 1
 
 #: The share of the most single inputs explained that a contract must explain to be tried on batches.
 NEAR = 0.7
+
+#: Numbers that are tried for habits that have one, beside the usual ones.
+OTHER_NUMBERS = (2.0, 4.0, 5.0, 15.0, 30.0, 50.0)
 
 #: How well a function fits: it is accepted; its formula is right, but there are findings of robustness; it departs
 #: from the nearest; it can be called as none.
@@ -212,14 +217,25 @@ class Found:
         return self.search.subject.contract.name
 
     def climbed(self, *, pairs: bool) -> Found:
-        """The same after whole batches were tried too."""
-        return replace(self, state=self.search.climbed(self.state, ("single", "whole"), pairs=pairs)[0])
+        """The same after whole batches were tried too, and after a second round as exact as the function's dtype."""
+        kinds = ("single", "whole")
+        found = replace(self, state=self.search.climbed(self.state, kinds, pairs=pairs)[0])
+        if not found.complete or found.is_exact:
+            return found
+        exactly = replace(self.search, strict=True)
+        again = replace(found, state=exactly.climbed(found.state, kinds, pairs=False)[0])
+        return again if again.is_exact else found
 
     @property
     def explained(self) -> tuple[int, int]:
         """The ordinary inputs that are explained, and all of them."""
         probes = [probe for probe in self.search.probes if not probe.unusual]
         return sum(all(self.search.explains(self.state, probe)) for probe in probes), len(probes)
+
+    @property
+    def share(self) -> float:
+        """The share of the ordinary single inputs that is explained."""
+        return self._share(self.search.of_kind("single", unusual=False))
 
     @property
     def complete(self) -> bool:
@@ -230,20 +246,25 @@ class Found:
     @property
     def rank(self) -> tuple[float, ...]:
         """The order of preference, the least first: what explains most, most exactly, with the fewest changes."""
-        explained, tried = self.explained
-        unusual = [probe for probe in self.search.probes if probe.unusual]
-        shares = (explained / tried, self._share(unusual), self._exact)
-        return (*(-share for share in shares), len(self.search.subject.binding.left), self._changes, self.order)
-
-    def _share(self, probes: Sequence[Probe]) -> float:
-        explained = sum(sum(self.search.explains(self.state, probe)) for probe in probes)
-        return explained / max(1, len(probes))
+        batches = self._share(self.search.of_kind("whole", unusual=True))
+        return (*self.explains, len(self.search.subject.binding.left), self._changes, -batches, self.order)
 
     @property
-    def _exact(self) -> float:
+    def explains(self) -> tuple[float, ...]:
+        """How much is not explained: of ordinary inputs, of extreme ones, and exactly."""
+        explained, tried = self.explained
+        extreme = [p for p in self.search.of_kind("single", unusual=True) if all(map(math.isfinite, p.values))]
+        return -explained / tried, -self._share(extreme), -self.is_exact
+
+    def _share(self, probes: Sequence[Probe]) -> float:
+        explained = [explained for probe in probes for explained in self.search.explains(self.state, probe)]
+        return sum(explained) / max(1, len(explained))
+
+    @property
+    def is_exact(self) -> bool:
         """Whether everything is explained up to the rounding of its own dtype."""
         exact = replace(self.search, strict=True)
-        return float(self.complete and all(all(exact.explains(self.state, p)) for p in exact.probes if not p.unusual))
+        return self.complete and all(all(exact.explains(self.state, p)) for p in exact.probes if not p.unusual)
 
     @property
     def _changes(self) -> int:
@@ -269,28 +290,49 @@ class Found:
 
 def _searched(subjects: Sequence[Subject], progress: Progress) -> list[Found]:
     """The best of each contract, the best first: single inputs decide which of them are tried on batches."""
-    found: list[Found] = []
+    every: list[Found] = []
     for order, subject in enumerate(subjects):
         progress(f"trying {subject.contract.name}")
-        found += _on_single_inputs(subject, order)
-    shares = {id(one): _share_of_singles(one) for one in found}
-    best = max(shares.values(), default=0.0)
-    found = sorted((one for one in found if shares[id(one)] >= NEAR * best), key=lambda one: -shares[id(one)])
-    done: dict[str, Found] = {}
-    for one in found:
-        name, before = one.name, done.get(one.name)
-        if (before and before.complete) or (shares[id(one)] < best and any(x.complete for x in done.values())):
-            continue
-        progress(f"trying {name} on batches")
-        on_batches = one.climbed(pairs=False)
-        done[name] = min([on_batches, *([before] if before else [])], key=lambda one: one.rank)
+        every += _on_single_inputs(subject, order)
+    done = _on_batches(every, progress)
     if not any(one.complete for one in done.values()):
-        for one in [
-            one for one in sorted(done.values(), key=lambda one: one.rank)[:NEAREST] if _share_of_singles(one) > 0.5
-        ]:
-            progress(f"trying pairs of changes of {one.name}")
-            done[one.name] = one.climbed(pairs=True)
-    return sorted(done.values(), key=lambda one: one.rank)
+        for one in sorted(done.values(), key=lambda one: one.rank)[:NEAREST]:
+            if one.share > 0.5:
+                progress(f"trying pairs of changes of {one.name}")
+                done[one.name] = one.climbed(pairs=True)
+    ranked = sorted(done.values(), key=lambda one: one.rank)
+    if ranked and ranked[0].complete:
+        others = {one.name: one for one in every if one.name not in done or not done[one.name].complete}
+        ranked += filter(None, (_with_the_options_of(ranked[0], other) for other in others.values()))
+    return ranked
+
+
+def _on_batches(every: Sequence[Found], progress: Progress) -> dict[str, Found]:
+    """What explains most batches too, for the contracts that explain most single inputs."""
+    done: dict[str, Found] = {}
+    best = max((one.share for one in every), default=0.0)
+    for one in sorted(every, key=lambda one: -one.share):
+        before, is_found = done.get(one.name), any(other.complete for other in done.values())
+        if one.share < (best if is_found else NEAR * best) or (before and before.complete):
+            continue
+        progress(f"trying {one.name} on batches")
+        climbed = one.climbed(pairs=False)
+        done[one.name] = min([climbed, *([before] if before else [])], key=lambda one: one.rank)
+    return done
+
+
+def _with_the_options_of(best: Found, other: Found) -> Found | None:
+    """What another contract explains with the options that were found, if that is everything."""
+    start, options = other.search.start, dict(best.state.options)
+    state = State(tuple((name, options.get(name, value)) for name, value in start.options))
+    if state == start:
+        return None
+    state, _ = other.search.climbed(state, ("single",), pairs=False)
+    found = replace(other, state=state)
+    if found.share < 1:
+        return None
+    found = found.climbed(pairs=False)
+    return found if found.complete else None
 
 
 def _on_single_inputs(subject: Subject, order: int) -> Iterator[Found]:
@@ -299,12 +341,6 @@ def _on_single_inputs(subject: Subject, order: int) -> Iterator[Found]:
         contract = subject.contract
         search = Search(subject, probes(subject, form), with_habits(contract), habits_by_name(contract))
         yield Found(search, search.climbed(search.start, ("single",), pairs=False)[0], order)
-
-
-def _share_of_singles(one: Found) -> float:
-    """The share of ordinary single inputs that is explained."""
-    probes = one.search.of_kind("single", unusual=False)
-    return sum(sum(one.search.explains(one.state, probe)) for probe in probes) / max(1, one.search.possible()[0])
 
 
 # -- judging ----------------------------------------------------------------------------------------------------------
@@ -320,8 +356,7 @@ def _judged(
     if not best.complete:
         return replace(so_far, departure=_departure(best))
     progress(f"checking it as {best.variety.in_words()}")
-    contract = with_habits(best.search.subject.contract)(best.state.habits)
-    report = check(function, contract, examples=examples, options=best.changed, bind=bound)
+    report = check(function, best.name, examples=examples, options=best.changed, bind=bound, habits=best.variety.habits)
     so_far = replace(so_far, report=report)
     if report.formula != "right":
         wrong = next((departure for _, departure in report.departures("formula")), None)
@@ -330,33 +365,38 @@ def _judged(
     return replace(so_far, fit=fit, ties=tuple(_ties(best, found[1:])))
 
 
-def _departure(one: Found) -> Departure:
+def _departure(one: Found) -> Departure | None:
     """The smallest ordinary input that is not explained, with a counterexample."""
     search, subject = one.search, one.search.subject
     missing = [p for p in search.probes if not p.unusual and not all(search.explains(one.state, p))]
-    probe = min(missing, key=lambda probe: sum(tensor.numel() for tensor in probe.case.tensors.values()))
-    case = with_options(subject, probe.case, one.state.as_options, probe.taken)
     judged = replace(subject, contract=with_habits(subject.contract)(one.state.habits), held=one.changed)
-    try:
-        compare_with_spec(judged, case, ones_for(judged, case))
-    except Violation as violation:
-        return Departure(violation.sentence, "formula", (), render(judged, violation))
-    return Departure(f"the result {judged(case).no_gradients or 'has no gradient'}", "formula")
+    for probe in sorted(missing, key=lambda probe: sum(tensor.numel() for tensor in probe.case.tensors.values())):
+        case = with_options(subject, probe.case, one.state.as_options, probe.taken)
+        try:
+            compare_with_spec(judged, case, ones_for(judged, case))
+            reason = judged(case, ones_for(judged, case)).no_gradients
+        except Violation as violation:
+            return Departure(violation.sentence, "formula", (), render(judged, violation))
+        except Exception:  # balls in which the spec cannot be evaluated
+            continue
+        if reason:
+            return Departure(f"the result {reason}", "formula")
+    return None
 
 
 def _ties(best: Found, others: Sequence[Found]) -> Iterator[Tie]:
     """What cannot be told apart from the best: other contracts, and other options and habits of its own."""
     for other in others:
-        if other.complete and other.rank[:3] == best.rank[:3]:
+        if other.complete and other.explains == best.explains:
             yield Tie(other.variety, "the same on every input")
     search, score = best.search, best.search.score(best.state)
     for change in search.changes(best.state):
         state = search.consistent(change.of(best.state))
         if state == best.state or search.score(state, least=score) != score:
             continue
-        why = _why_tied(search, best.state, state)
-        if why:
-            yield Tie(replace(best, state=state).variety, why)
+        tied, why = replace(best, state=state), _why_tied(search, best.state, state)
+        if why and tied.explains == best.explains:
+            yield Tie(tied.variety, why)
 
 
 def _why_tied(search: Search, state: State, other: State) -> str:
@@ -373,10 +413,17 @@ def _why_tied(search: Search, state: State, other: State) -> str:
 
 
 def habits_by_name(contract: Contract) -> dict[str, list[Any]]:
-    """The values of each habit of a contract."""
-    return {}
+    """The values of each habit of a contract that is not one of its options."""
+    found: dict[str, list[Any]] = {}
+    for habit in habits_of(contract):
+        if habit.name not in contract.options:
+            found.setdefault(habit.name, []).append(habit)
+    for values in found.values():
+        known = KNOWN[values[0].id]
+        values.extend(known.at(number) for number in OTHER_NUMBERS if known.number)
+    return found
 
 
 def with_habits(contract: Contract) -> Callable[[Choices], Contract]:
     """The contract with some habits."""
-    return lambda habits: contract
+    return lambda habits: contract.with_habits([habit for _, habit in habits]) if habits else contract

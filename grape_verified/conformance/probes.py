@@ -8,7 +8,7 @@ an option that the function takes at another value.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
@@ -41,8 +41,11 @@ DRAWN, TRIES, DRAWN_EXTREME, DRAWN_WHOLE = 14, 4, 4, 14
 #: How nearly equal the rewards of a group are.
 SPREADS = (0.0, 1e-2, 1e-5, 1e-8)
 
-#: Inputs for each value of an option that the function takes.
-WIRED = 3
+#: Rewards that differ by less are no ordinary ones.
+NEARLY_EQUAL = 1e-4
+
+#: Rows and columns of the inputs for each value of an option that the function takes.
+WIRED = ((1, 3), (2, 4), (3, 2))
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,9 @@ class Probe:
     @cached_property
     def unusual(self) -> tuple[str, ...]:
         """What is not ordinary about the input."""
-        return tuple(unusual(self.case))
+        rewards = self.case.tensors.get("rewards")
+        near = rewards is not None and 0 < float(rewards.max() - rewards.min()) < NEARLY_EQUAL
+        return (*unusual(self.case), *(["rewards are nearly equal"] if near else []))
 
     @cached_property
     def values(self) -> list[float]:
@@ -85,14 +90,13 @@ class Probe:
 
 def probes(subject: Subject, variant: Variant) -> list[Probe]:
     """The inputs for a function that is read as an implementation of a contract, with its results."""
-    contract, usual = subject.contract, subject.contract.defaults({})
-    found: list[Probe] = []
-    for kind, tensors in _inputs(contract, usual, variant):
-        found.append(_called(subject, Case(tensors, usual, variant), kind, {}))
-    plain = [probe.case for probe in found if not probe.unusual]
+    usual = subject.contract.defaults({})
+    found = [_called(subject, Case(t, usual, variant), kind, {}) for kind, t in _inputs(subject.contract, variant)]
     for step, taken in enumerate(_other_values(subject)):
-        chosen = (plain[(7 * step + 5 * i) % len(plain)] for i in range(WIRED))
-        found += (_called(subject, case, "wired", taken) for case in chosen)
+        options = subject.contract.fit({**usual, **taken}, list(taken))
+        draw = _drawer(subject.contract, options, variant, seed=1 + step)
+        cases = [Case(draw(rows, columns), options, variant) for rows, columns in WIRED]
+        found += (_called(subject, case, "wired", taken) for case in cases)
     return found
 
 
@@ -125,36 +129,43 @@ def _other_values(subject: Subject) -> Iterator[dict[str, Any]]:
 # -- the tensors ------------------------------------------------------------------------------------------------------
 
 
-def _inputs(
-    contract: Contract, options: Mapping[str, Any], variant: Variant
-) -> Iterator[tuple[Kind, Mapping[str, Tensor]]]:
-    """The tensors of single inputs and of whole batches."""
-    random = Random(0)
+Draw = Callable[..., dict[str, Tensor]]
 
-    def drawn(rows: int, columns: int, numbers: str = "ordinary", mask: Sequence[bytes] = ()) -> dict[str, Tensor]:
+
+def _drawer(contract: Contract, options: Mapping[str, Any], variant: Variant, seed: int = 0) -> Draw:
+    """What draws the tensors of an input, given the numbers of its rows and columns, and the bytes of its mask."""
+    random = Random(seed)
+
+    def draw(rows: int, columns: int, numbers: str = "ordinary", mask: Sequence[bytes] = ()) -> dict[str, Tensor]:
         regime = Regime(numbers=numbers)
         bytes_of = [{name: random.randbytes(WIDTH) for name in contract.drawn} for _ in range(rows)]
         for row, counted in zip(bytes_of, mask, strict=False):
             row["mask"] = counted
         return dict(contract.build(Blueprint(columns, torch.float64, regime, variant, options, bytes_of)))
 
-    full = [bytes(WIDTH)]
-    for tensors in _far_apart(contract, lambda: drawn(1, 1, mask=full)):
+    return draw
+
+
+def _inputs(contract: Contract, variant: Variant) -> Iterator[tuple[Kind, Mapping[str, Tensor]]]:
+    """The tensors of single inputs and of whole batches."""
+    usual, full = contract.defaults({}), [bytes(WIDTH)]
+    draw = _drawer(contract, usual, variant)
+    for tensors in _far_apart(contract, lambda: draw(1, 1, mask=full)):
         yield "single", tensors
     left = DRAWN
     for _ in range(TRIES * DRAWN):
-        tensors = drawn(1, 1, mask=full)
-        left -= not any(unusual(Case(tensors, options, variant)))
+        tensors = draw(1, 1, mask=full)
+        left -= not any(unusual(Case(tensors, usual, variant)))
         yield "single", tensors
         if not left:
             break
     for _ in range(DRAWN_EXTREME):
-        yield "single", drawn(1, 1, "extreme", full)
-    for tensors in _whole(contract, drawn):
+        yield "single", draw(1, 1, "extreme", full)
+    for tensors in _whole(contract, draw):
         yield "whole", tensors
 
 
-def _far_apart(contract: Contract, plain: Any) -> Iterator[dict[str, Tensor]]:
+def _far_apart(contract: Contract, plain: Callable[[], dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
     """One token for each log-ratio and each sign of the advantage."""
     if not {"logps", "old_logps"} <= set(contract.tensors):
         return
@@ -168,16 +179,16 @@ def _far_apart(contract: Contract, plain: Any) -> Iterator[dict[str, Tensor]]:
         yield tensors
 
 
-def _whole(contract: Contract, drawn: Any) -> Iterator[dict[str, Tensor]]:
+def _whole(contract: Contract, draw: Draw) -> Iterator[dict[str, Tensor]]:
     """Batches with rows of all kinds, the last of them with rows without tokens, and groups of all kinds."""
     for i in range(DRAWN_WHOLE):
-        yield drawn(2 + i % 3, 1 + i % 6, mask=[bytes(WIDTH)] if i % 2 else [])
+        yield draw(2 + i % 3, 1 + i % 6, mask=[bytes(WIDTH)] if i % 2 else [])
     lengths = [[_padded(n, 6) for n in row] for row in ((1, 2, 6), (5, 1, 3), (2, 0, 4), (0, 3, 0))]
     if "mask" in contract.drawn:
-        yield from (drawn(3, 6, mask=row) for row in lengths)
+        yield from (draw(3, 6, mask=row) for row in lengths)
     if "rewards" in contract.tensors:
         for spread, base in zip(SPREADS, (0.0, 1.0, 1.0, 0.5), strict=True):
-            tensors = drawn(3, 2)
+            tensors = draw(3, 2)
             steps = torch.arange(tensors["rewards"].numel(), dtype=torch.float64)
             tensors["rewards"] = base + spread * (steps % 3).view_as(tensors["rewards"])
             yield tensors
@@ -186,8 +197,3 @@ def _whole(contract: Contract, drawn: Any) -> Iterator[dict[str, Tensor]]:
 def _padded(length: int, columns: int) -> bytes:
     """The bytes of a mask with that many tokens, padded on the right."""
     return bytes([1 + 5 * length, *([0] * (WIDTH - 1))]) if length < columns else bytes(WIDTH)
-
-
-def ordinary(found: Iterable[Probe]) -> list[Probe]:
-    """The probes that decide about the formula."""
-    return [probe for probe in found if not probe.unusual]

@@ -28,7 +28,7 @@ COMMON: Mapping[str, Sequence[Any]] = {
     "dual_clip": (3.0, 10.0),
     "kl_coef": (0.01, 0.001, 0.04, 0.1),
     "beta": (0.1, 0.01, 0.5),
-    "label_smoothing": (0.1,),
+    "label_smoothing": (0.1, 0.05, 0.2),
     "eps": (1e-8, 1e-6, 1e-4, 1e-5, 0.0),
     "discount": (0.99, 1.0),
     "lam": (0.95, 1.0),
@@ -44,8 +44,11 @@ PLAIN = 6
 #: Steps of the solver, and inputs for which it is run.
 STEPS, SOLVED = 12, 4
 
+#: With no more changes than that, pairs of them are tried in every contract; with habits, numbers beside changes too.
+FEW = 15
+
 #: Pairs of changes that are tried where no single one helps.
-PAIRS = 1500
+PAIRS = 400
 
 Choices = tuple[tuple[str, Any], ...]
 
@@ -147,13 +150,17 @@ class Search:
         if probe.outcome is None:
             return (False,) * parts
         answer = self.answer(state, probe, probe.arithmetic(strict=self.strict))
+        answer = answer or self.answer(state, probe, probe.arithmetic(strict=True))  # where balls were too wide
         if answer is None or len(answer.values) != len(probe.values):
             return (False,) * parts
         if not _all_accepted(answer.values, probe.values):
             return (False,) * parts
         if parts == 1 or not probe.gradients:
             return (True, False)[:parts]
-        expected = answer.gradients([1.0] * len(answer.values))
+        try:
+            expected = answer.gradients([1.0] * len(answer.values))
+        except Exception:  # numbers outside a domain
+            return True, False
         return True, all(_all_accepted(expected[name], got) for name, got in probe.gradients.items())
 
     def _contract(self, state: State) -> Contract:
@@ -188,8 +195,12 @@ class Search:
         """The best state that is reached from one, and its score."""
         state = self.consistent(state)
         score = self.score(state, kinds)
+        every = self.changes(state)
+        ratios = "old_logps" in self.subject.contract.tensors  # then inputs tell options apart one by one
+        few, fewer = not ratios and len([x for x in every if not x.habit]) <= FEW, not ratios and len(every) <= FEW
         while score != self.possible(kinds):
-            steps = [self._single_changes, self._solved, *([self._pairs] if pairs else [])]
+            steps = [self._single_changes, self._solved]
+            steps += [*([self._pairs] if pairs or few else []), *([self._changed_and_solved] if fewer else [])]
             better = next(filter(None, (self._best(changes(state), kinds, score, state) for changes in steps)), None)
             if better is None:
                 break
@@ -268,6 +279,11 @@ class Search:
                     value = self._solution(base, name, probe)
                     if value is not None:
                         yield Change(name, value).of(base)
+
+    def _changed_and_solved(self, state: State) -> Iterator[State]:
+        """The same after each other change: numbers that every input depends on are found together."""
+        for change in self.changes(state):
+            yield from self._solved(change.of(state))
 
     def _is_number(self, name: str) -> bool:
         values = (self.subject.contract.options[name].default, *self.subject.contract.options[name].others)

@@ -76,10 +76,10 @@ def outputs(text):
 
 
 def reports(text):
-    """What a block shows of `grape-verified check`: the arguments of each call, and the lines printed below it."""
+    """What a block shows of `check` and `identify`: the arguments of each call, and the lines printed below it."""
     for shown in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
         command, *printed = shown.rstrip().split("\n")
-        if command.startswith("grape-verified check ") and printed:
+        if command.startswith(("grape-verified check ", "grape-verified identify ")) and printed:
             yield shlex.split(command)[1:], [line.rstrip() for line in printed]
 
 
@@ -146,9 +146,10 @@ def test_no_block_of_python_is_overlooked():
         assert len(found) == len(re.findall(r"^ *(?:```|~~~) *(?:python|py)\b", page.read_text(), re.MULTILINE)), page
 
 
-def test_the_reports_on_the_page_about_checking_are_what_the_command_prints(folder):
+@pytest.mark.parametrize(("page", "least"), [("check.md", 3), ("identify.md", 2)])
+def test_the_reports_on_a_page_are_what_the_command_prints(page, least, folder):
     seen = 0
-    for block in blocks(DOCS / "guide" / "check.md"):
+    for block in blocks(DOCS / "guide" / page):
         put(block, folder)
         for arguments, shown in reports(block.text) if block.language in ("console", "sh") else ():
             forget(folder)
@@ -157,7 +158,7 @@ def test_the_reports_on_the_page_about_checking_are_what_the_command_prints(fold
             printed = [line.rstrip() for line in result.stdout.rstrip().split("\n")]
             assert shows(shown, printed), "\n".join(printed)
             seen += 1
-    assert seen >= 3
+    assert seen >= least
 
 
 def test_lines_are_left_out_only_where_the_page_says_so():
