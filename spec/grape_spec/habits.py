@@ -39,7 +39,6 @@ log_ratio_clamp = define(
     (logp, old_logp, log_ratio_cap),
     exp(clip(logp - old_logp, -log_ratio_cap, log_ratio_cap)),
     tex=r"\rho_{{\pm {log_ratio_cap}}}",
-    domain=Positive,
     convention=True,
 )
 
@@ -49,7 +48,6 @@ sequence_log_ratio_cap = define(
     (row, logps, old_logps, mask, log_ratio_cap),
     exp(Min(log_ratio_mean, log_ratio_cap)),
     tex=r"s_{{{row}}}^{{\le {log_ratio_cap}}}",
-    domain=Positive,
     convention=True,
 )
 
@@ -97,7 +95,6 @@ rows_with_tokens = define(
     (mask,),
     Max(1, sum_over(Min(1, sum_over(mask[i, t], t)), i)),
     tex=r"N_{{\mathrm{{seq}}}}^{{+}}",
-    domain=Positive,
     convention=True,
 )
 
