@@ -63,9 +63,9 @@ def test_gradients_are_computed_again_after_a_function_that_turned_them_off():
 
 def test_an_exit_past_python_is_a_finding():
     leave = os._exit
-    report = check(beside(lambda: os._exit(0)), "ppo", examples=5)
+    report = check(beside(lambda: os._exit(7)), "ppo", examples=5)  # not 0, with which pytest would seem to have passed
     assert os._exit is leave
-    assert report.finding("signature").text == "raised SystemExit: os._exit(0)"
+    assert report.finding("signature").text == "raised SystemExit: os._exit(7)"
 
 
 def test_a_child_that_is_forked_within_ends():
