@@ -67,7 +67,10 @@ def _all_accepted(
 def compare(
     subject: Subject, case: Case, got: Outcome, expected: Outcome, which: str, *, cut: int | None = None
 ) -> None:
-    """Compare two results up to the order of summation. NaN equals NaN: other properties reject it."""
+    """Compare two results of a function up to the order of summation, the other one being from `which` call.
+
+    NaN equals NaN: other properties reject it.
+    """
     noun = noun_of(subject)
     pairs = [(noun, got.value, expected.value)]
     if got.gradients is not None and expected.gradients is not None:
@@ -78,7 +81,9 @@ def compare(
         slack = _slack(subject, case, found, wanted) if differ else 0.0
         for place, a, b in differ:
             if not abs(a - b) <= slack:
-                raise wrong(case, f"{what}{place_in(found, place)}", a, f"{b!r}, the {what} {which}", cut)
+                where, other = f"{what}{place_in(found, place)}", f"but {b!r} from the same function {which}"
+                remark = f"{where}: got {a!r}, {other}"
+                raise Violation(f"the {where} is {a!r}, {other}", case, remarks=[remark], cut=cut)
 
 
 def _slack(subject: Subject, case: Case, found: Tensor, wanted: Tensor) -> float:
@@ -89,10 +94,16 @@ def _slack(subject: Subject, case: Case, found: Tensor, wanted: Tensor) -> float
     return float(largest * (SAME * finer / 2 + (coarser if coarser > finer else 0)))
 
 
-def wrong(case: Case, what: str, got: float, expected: str, cut: int | None = None) -> Violation:
+def rounding_size(numbers: Tensor) -> float:
+    """What is left of numbers around 1, or of the largest of these, where they cancel."""
+    largest = numbers[numbers.isfinite()].abs().max().item() if bool(numbers.isfinite().any()) else 0.0
+    return SAME * torch.finfo(numbers.dtype).eps / 2 * max(1.0, largest)
+
+
+def wrong(case: Case, what: str, got: float, expected: str) -> Violation:
     """The violation for a number that is not the expected one."""
     remark = f"{what}: got {got!r}, expected {expected}"
-    return Violation(f"the {what} is {got!r}, expected {expected}", case, remarks=[remark], cut=cut)
+    return Violation(f"the {what} is {got!r}, expected {expected}", case, remarks=[remark])
 
 
 def is_masked(subject: Subject, name: str, tensor: Tensor, mask: Tensor) -> bool:

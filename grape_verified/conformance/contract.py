@@ -117,6 +117,11 @@ class Contract:
         forced_options: keyword arguments that are passed to a function that takes them, as its result depends on them.
         fit: makes drawn options consistent, given the names of those that vary.
         expectation: the expectation over sampled tokens; None if the spec states none.
+        neutral: the numbers that stand for tensors by keyword which a function does not take.
+        left_out: such tensors of the function that it is read for.
+        large: options of large inputs, such as the size of a group.
+        close: the tensors whose numbers may be moved close together.
+        longest: the columns of the longest rows that are tried.
         habits: those that its oracle judges a function with.
     """
 
@@ -141,6 +146,11 @@ class Contract:
     fit: Callable[[dict[str, Any], Sequence[str]], dict[str, Any]] = fit_reduction
     expectation: Expectation | None = None
     reference: Callable[..., Any] | None = None
+    neutral: Mapping[str, float] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    large: Mapping[str, Any] = field(default_factory=dict)
+    close: tuple[str, ...] = ()
+    longest: int = strategies.LONGEST
     habits: tuple[Habit, ...] = ()
 
     def __post_init__(self) -> None:
@@ -177,7 +187,7 @@ class Contract:
         asked = (
             tensor
             for tensor, option in self.by_keyword.items()
-            if not option or options[option] != self.options[option].default
+            if tensor not in self.left_out and (not option or options[option] != self.options[option].default)
         )
         return tuple(asked)
 
@@ -189,6 +199,16 @@ class Contract:
         options = self.defaults(held)
         plan = Blueprint(3, torch.float64, Regime(), variant, options, rows)
         return Case(self.build(plan), options, variant)
+
+    def without(self, names: Sequence[str]) -> Contract:
+        """The contract of a function that does not take some tensors, which have their neutral values."""
+
+        def build(plan: Blueprint) -> Mapping[str, Tensor]:
+            tensors = self.build(plan)
+            return {**tensors, **{name: torch.full_like(tensors[name], self.neutral[name]) for name in names}}
+
+        wrt = tuple(name for name in self.wrt if name not in names)
+        return replace(self, build=build, wrt=wrt, left_out=tuple(names)) if names else self
 
     def with_habits(self, asked: Iterable[Habit | str]) -> Contract:
         """The same contract for a function with these habits, such as "log_ratio_clamp=20".
@@ -256,16 +276,18 @@ class Contract:
         In every second case one option is varied alone, so that an error at one value of one option is not hidden by
         the others.
         """
-        varied = [name for name in offered if name not in held] if regime.vary_options else []
+        free = [name for name in offered if name not in held]
+        varied = free if regime.vary_options else []
 
-        def options(chosen: bytes) -> dict[str, Any]:
+        def options(chosen: bytes, large: bool) -> dict[str, Any]:
             *values, last = chosen
             alone = varied[last // 2 % len(varied)] if varied and last % 2 else None
             drawn = {name: self.options[name].pick(byte) for name, byte in zip(varied, values, strict=False)}
             drawn = {name: value for name, value in drawn.items() if alone in (None, name)}
+            drawn |= {name: value for name, value in self.large.items() if large and name in free}
             return self.fit({**self.defaults(held), **drawn}, varied)
 
-        return Space(self.build, self.drawn, options, variants, regime)
+        return Space(self.build, self.drawn, options, variants, regime, self.close, self.longest)
 
 
 #: Options that many contracts share.

@@ -13,6 +13,9 @@ from torch import Tensor
 from grape_verified.conformance.strategies import Case
 from grape_verified.conformance.subject import Setting, Subject, Violation, name_of
 
+#: The most equal numbers that are written out.
+WRITTEN = 8
+
 
 def render(subject: Subject, violation: Violation) -> str:
     """The script that shows a violated property."""
@@ -20,8 +23,9 @@ def render(subject: Subject, violation: Violation) -> str:
     if case is None:
         return ""
     name, imported = _how_to_import(subject.function)
-    leaves = subject.contract.wrt
-    lines = [f"{tensor} = {literal(value, tensor in leaves)}" for tensor, value in case.tensors.items()]
+    leaves = violation.leaves or subject.contract.wrt
+    given = {tensor: x for tensor, x in case.tensors.items() if tensor not in subject.contract.left_out}
+    lines = [f"{tensor} = {literal(value, tensor in leaves)}" for tensor, value in given.items()]
     called = _call(subject, case, name, violation.cut)
     lines += [*_forms(subject, case, violation.setting), *_result(violation.setting, called, leaves)]
     body = "\n".join([*lines, *_differentiation(violation, leaves, called)])
@@ -33,6 +37,9 @@ def render(subject: Subject, violation: Violation) -> str:
 def literal(tensor: Tensor, requires_grad: bool = False) -> str:
     """A tensor as an expression, each number as short as its dtype allows."""
     suffix = ", requires_grad=True" if requires_grad else ""
+    if tensor.numel() > WRITTEN and bool((tensor == tensor.flatten()[0]).all()):
+        number = _number(tensor.flatten()[0].item(), tensor.dtype)
+        return f"torch.full({tuple(tensor.shape)}, {number}, dtype={tensor.dtype}{suffix})"
     return f"torch.tensor({_entries(tensor)}, dtype={tensor.dtype}{suffix})"
 
 

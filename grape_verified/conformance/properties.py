@@ -6,36 +6,36 @@ the spec, the others with itself, so that one error does not fail every property
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from grape_verified.conformance import corners
 from grape_verified.conformance.comparison import (
     compare,
     compare_gradient,
     compare_with_spec,
-    is_masked,
     noise,
     noun_of,
     ones_for,
-    over,
     place_in,
+    rounding_size,
     wrong,
 )
+from grape_verified.conformance.invariances import masked_items, masked_values, padding, partition, permutation
 from grape_verified.conformance.oracle import Arithmetic, expected_gradient
 from grape_verified.conformance.report import Verdict
 from grape_verified.conformance.strategies import (
-    ADVANTAGES,
     COTANGENTS,
-    GARBAGE,
-    LOGPS,
     Case,
+    Drawn,
     Regime,
+    Space,
     Vocabulary,
 )
-from grape_verified.conformance.subject import Outcome, Setting, Subject, Violation
+from grape_verified.conformance.subject import Setting, Subject, Violation
 from grape_verified.conformance.training import COSTLY_FROM, WAYS, Way, in_every_context
 
 
@@ -52,6 +52,7 @@ class Property:
         required: whether a function without it is wrong; our own kernels have every property.
         times: the factor on the number of inputs.
         most: the most inputs that it is tried on.
+        on_purpose: inputs that are tried after those that are drawn.
         each: what it consists of, if parts of it may fail one by one.
         verdict: what it decides where its inputs are ordinary.
     """
@@ -65,6 +66,7 @@ class Property:
     times: int = 1
     verdict: Verdict = "robustness"
     most: int = 10**9
+    on_purpose: Callable[[Space], Iterable[Drawn]] = lambda space: ()
     each: Sequence[Way] = ()
 
     def parts(self, examples: int) -> Sequence[Callable[[Subject, Case], None]]:
@@ -163,106 +165,6 @@ def computed_in(subject: Subject, case: Case) -> None:
     compare(subject, case, got, subject(wide, ones_for(subject, case)), f"for the same numbers in {expected}")
 
 
-def masked_values(subject: Subject, case: Case) -> None:
-    """Masked entries do not affect the result, NaN and inf included."""
-    masked = case.tensors["mask"] == 0
-    dirty = case.with_tensors(
-        **{
-            name: torch.where(over(masked, tensor), noise(case, GARBAGE, tensor.shape).to(tensor.dtype), tensor)
-            for name, tensor in case.tensors.items()
-            if is_masked(subject, name, tensor, masked)
-        }
-    )
-    ones = ones_for(subject, case)
-    clean, got = subject(case, ones), subject(dirty, ones)
-    compare(subject, dirty, got, clean, "with finite numbers where masked")
-    for name, found in (got.gradients or {}).items():
-        behind = found[masked].flatten().tolist() if is_masked(subject, name, found, masked) else []
-        if any(behind):
-            raise Violation(f"the gradient in {name} where masked is {next(filter(None, behind))!r}, expected 0", dirty)
-
-
-def masked_items(subject: Subject, case: Case) -> None:
-    """Entries of items that a prompt does not have do not affect the result, NaN and inf included."""
-    masked = case.tensors["item_mask"] == 0
-    behind = {"scores": masked.unsqueeze(1), "confidences": masked.unsqueeze(1), "weights": masked.all(0)}
-    dirty = case.with_tensors(
-        **{
-            name: torch.where(where, noise(case, GARBAGE, case.tensors[name].shape).to(case.dtype), case.tensors[name])
-            for name, where in behind.items()
-        }
-    )
-    compare(subject, dirty, subject(dirty), subject(case), "with finite numbers where items are masked")
-
-
-def padding(subject: Subject, case: Case) -> None:
-    """Inserting masked positions anywhere does not change the result."""
-    mask = case.tensors["mask"]
-    rows, columns = mask.shape
-    place, width = case.noise[0] % (columns + 1), 1 + case.noise[1] % 2
-    old = [t for t in range(columns + width) if not place <= t < place + width]
-
-    def widened(name: str, tensor: Tensor) -> Tensor:
-        if name != "mask" and not is_masked(subject, name, tensor, mask):
-            return tensor
-        pool, shape = ADVANTAGES if name == "advantages" else LOGPS, (rows, columns + width, *tensor.shape[2:])
-        wide = noise(case, pool, shape).to(tensor.dtype)
-        if name == "mask":
-            wide = torch.zeros(rows, columns + width, dtype=tensor.dtype)
-        wide[:, old] = tensor
-        return wide
-
-    padded = case.with_tensors(**{name: widened(name, tensor) for name, tensor in case.tensors.items()})
-    got, expected = (subject(given, ones_for(subject, given)) for given in (padded, case))
-
-    def kept(found: Tensor, wanted: Tensor) -> Tensor:
-        return found if found.shape == wanted.shape else found[:, old]
-
-    value = kept(got.value, expected.value)
-    gradients = None
-    if got.gradients is not None and expected.gradients is not None:
-        gradients = {name: kept(g, expected.gradients[name]) for name, g in got.gradients.items()}
-    compare(subject, padded, replace(got, value=value, gradients=gradients), expected, "without the masked positions")
-
-
-def permutation(subject: Subject, case: Case) -> None:
-    """The order of the batch does not matter."""
-    contract = subject.contract
-    order = sorted(range(contract.parts(case)), key=lambda i: case.noise[i])
-    shuffled = contract.of_parts(case, order)
-    ones = ones_for(subject, case)
-    plain, got = subject(case, ones), subject(shuffled, ones)
-
-    def ordered(**tensors: Tensor) -> Mapping[str, Tensor]:
-        return contract.of_parts(case.with_tensors(**tensors), order).tensors
-
-    expected = Outcome(
-        plain.value if contract.reduced else ordered(value=plain.value)["value"],
-        None if plain.gradients is None else {name: ordered(**{name: g})[name] for name, g in plain.gradients.items()},
-    )
-    compare(subject, shuffled, got, expected, "in another order of the batch")
-
-
-def partition(subject: Subject, case: Case) -> None:
-    """With a shared denominator, losses and gradients of micro-batches add up to those of the batch."""
-    contract = subject.contract
-    count = contract.parts(case)
-    if count == 1:
-        return
-    case = case.with_options(**contract.divided_at)
-    if case.options["denominator"] is None and "token_sum" not in case.options.values():
-        case = case.with_options(denominator=7)
-    cut = 1 + case.noise[0] % (count - 1)
-    halves = [subject(contract.of_parts(case, part)) for part in (range(cut), range(cut, count))]
-    total = Outcome(
-        halves[0].value + halves[1].value,
-        None
-        if any(half.gradients is None for half in halves)
-        else {name: torch.cat([half.gradients[name] for half in halves]) for name in contract.wrt},  # type: ignore[index]
-    )
-    compare(subject, case, total, subject(case), "of the whole batch", cut=cut)
-
-
 def empty_batch(subject: Subject, case: Case) -> None:
     """If no token counts, the result and its gradients are 0."""
     outcome = subject(case, ones_for(subject, case))
@@ -306,7 +208,11 @@ def _unchanged(case: Case, tensors: Mapping[str, Tensor], what: str) -> None:
 
 
 def constants(subject: Subject, case: Case) -> None:
-    """No gradient reaches constants of the spec, even if the caller did not detach them."""
+    """No gradient reaches constants of the spec, even if the caller did not detach them.
+
+    Results that add up to a constant, such as those of whitening, have a gradient of rounding size, which is none; with
+    other vectors than of ones the gradient of each of them is seen.
+    """
     tensors = {name: x.clone().requires_grad_(x.is_floating_point()) for name, x in case.tensors.items()}
     result = subject.call(case, tensors)
     held = {name: x for name, x in tensors.items() if x.requires_grad and name not in subject.contract.wrt}
@@ -316,15 +222,17 @@ def constants(subject: Subject, case: Case) -> None:
         raise Violation(
             f"the {noun_of(subject)} is an argument itself, or a view of it, which requires a gradient", case
         )
+    weights = noise(case, COTANGENTS, result.shape).to(result.dtype)
     try:
-        found = torch.autograd.grad(result, list(held.values()), torch.ones_like(result), allow_unused=True)
+        found = torch.autograd.grad(result, list(held.values()), weights, allow_unused=True)
     except Exception:  # what cannot be differentiated passes no gradient on
         return
     for name, gradient in zip(held, found, strict=True):
-        if gradient is not None and gradient.any():
-            place = int(gradient.flatten().nonzero()[0])
-            where, number = place_in(gradient, place), gradient.flatten()[place].item()
-            raise Violation(f"a gradient of {number!r} reaches {name}{where}, which the spec holds constant", case)
+        reached = () if gradient is None else (~(gradient.abs() <= rounding_size(gradient))).flatten().nonzero()
+        if gradient is not None and len(reached):
+            where, number = place_in(gradient, int(reached[0])), gradient.flatten()[reached[0]].item()
+            what = f"a gradient of {number!r} reaches {name}{where}, which the spec holds constant"
+            raise Violation(what, case, cotangents=weights, leaves=[name])
 
 
 # -- the table --------------------------------------------------------------------------------------------------------
@@ -348,14 +256,37 @@ def _has_habits(subject: Subject) -> str:
     return "what the spec claims of the expectation is about the function without habits"
 
 
+def _takes_no(tensor: str) -> Callable[[Subject], str]:
+    return lambda subject: f"the function takes no `{tensor}`" if tensor in subject.contract.left_out else ""
+
+
 def _takes_no_denominator(subject: Subject) -> str:
     return "" if "denominator" in subject.offered else "the function takes no `denominator`"
 
 
+def _large_and_close(space: Space) -> Iterator[Drawn]:
+    yield from corners.large(space)
+    yield from corners.nearly_equal(space)
+
+
 _TABLE = (
     Property("repeatable", "The same input gives the same result.", _ORDINARY, repeatable),
-    Property("value", "The value is that of the definitions.", _AT_DEFAULTS, value, verdict="formula"),
-    Property("gradient", "The gradient is that of the claims.", _AT_DEFAULTS, gradient, verdict="formula"),
+    Property(
+        "value",
+        "The value is that of the definitions.",
+        _AT_DEFAULTS,
+        value,
+        verdict="formula",
+        on_purpose=_large_and_close,
+    ),
+    Property(
+        "gradient",
+        "The gradient is that of the claims.",
+        _AT_DEFAULTS,
+        gradient,
+        verdict="formula",
+        on_purpose=corners.large,
+    ),
     Property(
         "cotangents", "Vector-Jacobian products are right for any vector.", _AT_DEFAULTS, cotangents, verdict="formula"
     ),
@@ -366,13 +297,18 @@ _TABLE = (
         value_and_gradient,
         _takes_no_option,
         times=2,  # an option may be wrong at one value only, with one form of a mask only
+        on_purpose=corners.large_with_options,
         verdict="formula",
     ),
     Property(
-        "masked values", "Masked entries do not affect the result, NaN and inf included.", _ORDINARY, masked_values
+        "masked values",
+        "Masked entries do not affect the result, NaN and inf included.",
+        _ORDINARY,
+        masked_values,
+        _takes_no("mask"),
     ),
     Property("masked items", "Entries of items that a prompt lacks do not affect the result.", _ORDINARY, masked_items),
-    Property("padding", "Masked positions may be inserted anywhere.", _ORDINARY, padding),
+    Property("padding", "Masked positions may be inserted anywhere.", _ORDINARY, padding, _takes_no("mask")),
     Property(
         "partition",
         "With a shared denominator, micro-batches add up to the batch.",
@@ -381,7 +317,13 @@ _TABLE = (
         _takes_no_denominator,
         verdict="formula",
     ),
-    Property("empty batch", "If no token counts, loss and gradients are 0.", Regime(nothing_counts=True), empty_batch),
+    Property(
+        "empty batch",
+        "If no token counts, loss and gradients are 0.",
+        Regime(nothing_counts=True),
+        empty_batch,
+        _takes_no("mask"),
+    ),
     Property(
         "expectation",
         "Over all tokens of a vocabulary, weighted by their probabilities, the gradient is that of the claims.",
@@ -402,12 +344,14 @@ _TABLE = (
         "Logits of −inf have probability 0.",
         Regime(vary_options=False, forbidden=True),
         value_and_gradient,
+        _takes_no("bias"),
     ),
     Property(
         "extremes",
         "Extreme inputs give finite results, large where they are large and never cut to zero.",
         Regime(numbers="extreme"),
         value_and_gradient,
+        on_purpose=corners.extreme,
     ),
     Property("permutation", "The order of the batch does not matter.", _ORDINARY, permutation),
     Property("inputs", "Neither the arguments nor global state are modified.", _ORDINARY, inputs_untouched),

@@ -7,18 +7,22 @@ finds the next failure.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 
 import torch
 from torch import Tensor
 
-from grape_verified.conformance.strategies import Case
+from grape_verified.conformance.strategies import COLUMNS, Case
 from grape_verified.conformance.subject import Subject, Violation
 
 #: Beyond this difference of log-probabilities a ratio is no ordinary number, and beyond these magnitudes a value, and a
 #: logit over its temperature.
 LARGE_RATIO, LARGE_VALUE, LARGE_LOGIT = 20.0, 100.0, 50.0
+
+#: Numbers that differ by no more are nearly equal, where a result is divided by their standard deviation.
+CLOSE = 0.0201
 
 Words = frozenset[str]
 
@@ -46,6 +50,19 @@ def shown(words: Words) -> tuple[str, ...]:
     return tuple(sorted(word for word in words if not word.endswith(" changed")))
 
 
+#: Magnitudes of numbers that are easy to read.
+READABLE = (1e-3, 1e4)
+
+_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d*)?(?:e[-+]?\d+)?")
+
+
+def awkward(violation: Violation) -> int:
+    """How hard the numbers of a sentence are to read: 2 where one is tiny, 1 where one is huge, else 0."""
+    low, high = READABLE
+    sizes = [abs(float(number)) for number in _NUMBER.findall(violation.sentence)]
+    return 2 if any(0 < size < low for size in sizes) else int(any(size > high for size in sizes))
+
+
 def _options(subject: Subject, case: Case) -> Iterator[str]:
     usual = subject.contract.defaults(subject.held)
     for name in subject.offered:
@@ -64,6 +81,9 @@ def _forms(subject: Subject, case: Case) -> Iterator[str]:
         yield f"with advantages {case.variant.advantages}"
     if (mask := case.tensors.get("mask")) is not None and not bool(mask.all()):
         yield "a token is masked"
+    along = next(iter(case.tensors.values()))
+    if along.ndim > 1 and along.shape[1] > COLUMNS:
+        yield f"a row is longer than {COLUMNS}"
 
 
 def unusual(case: Case) -> Iterator[str]:
@@ -112,13 +132,19 @@ def _of_groups(case: Case) -> Iterator[str]:
         groups = given["rewards"].reshape(-1, size)
         if size == 1:
             yield "a group has one member"
-        elif bool((groups.amax(1) == groups.amin(1)).any()):
-            yield "all rewards of a group are equal"
+        else:
+            spread = groups.amax(1) - groups.amin(1)
+            if bool((spread == 0).any()):
+                yield "all rewards of a group are equal"
+            if bool(((spread > 0) & (spread <= CLOSE)).any()):
+                yield "rewards of a group are nearly equal"
     if "values" in given and "ddof" in options and len(counted := given["values"][given["mask"] != 0]):
         if len(counted) <= options["ddof"]:
             yield "too few values count for a variance"
         elif bool((counted == counted[0]).all()):
             yield "all values are equal"
+        elif counted.max() - counted.min() <= CLOSE:
+            yield "values are nearly equal"
     if {"confidences", "weights", "item_mask"} <= set(given):
         trust = given["weights"] * given["confidences"].mean(1) * (given["item_mask"] != 0)
         if bool((trust.nan_to_num() == 0).all(-1).any()):

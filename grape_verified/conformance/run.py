@@ -9,11 +9,12 @@ from typing import Literal
 
 from hypothesis.errors import Flaky
 
+from grape_verified.conformance.corners import other_numbers, smaller
 from grape_verified.conformance.counterexample import render
 from grape_verified.conformance.drawing import drawn, run_on
 from grape_verified.conformance.guard import same_numbers
 from grape_verified.conformance.properties import PROPERTIES, Property
-from grape_verified.conformance.regions import Words, beside_plain, lies_in, needed, shown, unusual
+from grape_verified.conformance.regions import Words, awkward, beside_plain, lies_in, needed, shown, unusual
 from grape_verified.conformance.report import VERDICTS, Departure, Finding, Verdict
 from grape_verified.conformance.strategies import Case, Drawn, Variant
 from grape_verified.conformance.subject import Subject, Violation
@@ -21,6 +22,12 @@ from grape_verified.conformance.subject import Subject, Violation
 #: Attempts to make a failing case smaller.
 REDUCTIONS = 300
 COSTLY_REDUCTIONS = 10
+
+#: No limit on the inputs that are tried.
+ALL = 10**9
+
+#: Attempts to find the same failure at numbers that are easier to read.
+READABLE = 100
 
 #: The most departures that are looked for, of each property.
 MOST = 3
@@ -143,14 +150,16 @@ def _first(search: _Search) -> Violation | None:
     """The smallest violation that a search finds."""
     inputs = drawn(search.space.size, search.inputs)
     with same_numbers():
-        place = next((place for place, one in enumerate(inputs) if search.fails(one)), None)
-    if place is None or search.last.took_too_long:
-        return None if place is None else search.last
+        place = next((place for place, one in enumerate(inputs) if search.violation(one)), None)
+    if place is None:
+        return search.on_purpose()
+    if search.last.took_too_long:
+        return search.last
     sentence = search.last.sentence
     try:
         run_on(search.reducing_from(place), search.space.size, search.inputs)
     except (Violation, _Enough):
-        return search.last
+        return search.for_a_reader()
     except Flaky:
         sentence = search.last.sentence
     once = "" if search.prop.name == "repeatable" else "gives different results for the same input; once, "
@@ -206,18 +215,60 @@ class _Search:
         self.space = subject.contract.space(prop.regime, subject.offered, subject.held, subject.variants)
         self.tried, self.reductions = 0, 0
         self.last = Violation("")
+        self.at: Drawn | None = None
         self.parts = prop.parts(examples)
         self.reduced = REDUCTIONS
         self.most = min(examples * prop.times, prop.most)
         self.inputs = self.most * (DRAWN_FOR_EACH if leave_out or only_ordinary else 1)
 
-    def fails(self, one: Drawn) -> bool:
-        """Whether the property does not hold on what was drawn."""
+    def violation(self, one: Drawn) -> Violation | None:
+        """What is wrong on what was drawn."""
         try:
             self.attempt(one)
-        except (Violation, _Enough):
-            return True
-        return False
+        except Violation as violation:
+            return violation
+        except _Enough:
+            return self.last if self.last.took_too_long else None
+        return None
+
+    def on_purpose(self) -> Violation | None:
+        """The smallest violation on the inputs that are tried on purpose, beside the others."""
+        self.most = ALL
+        with same_numbers():
+            for one in self.prop.on_purpose(self.space):
+                if found := self.violation(one):
+                    return self.smallest(one, found)
+        return None
+
+    def smallest(self, one: Drawn, found: Violation) -> Violation:
+        """The violation on a smaller input, no less ordinary, until each that is tried holds."""
+        while found.case and not found.took_too_long:
+            ordinary = set(unusual(found.case))
+            for other in smaller(one, len(self.space.names)):
+                less = self.violation(other)
+                if less and less.case and set(unusual(less.case)) <= ordinary:
+                    one, found = other, less
+                    break
+            else:
+                break
+        return found
+
+    def for_a_reader(self) -> Violation:
+        """The last violation, or the same where its numbers are easier to read, and nothing else is added."""
+        found, at = self.last, self.at
+        if at is None or found.case is None or found.took_too_long or (found.setting and found.setting.costly):
+            return found
+        self.reductions = max(0, self.reduced - READABLE)
+        usual = beside_plain(self.subject, found.case)
+        for other in other_numbers(at, len(self.space.names)):
+            if not awkward(found):
+                break
+            easier = self.violation(other)
+            if easier is None or easier.case is None or easier.kind != found.kind:
+                continue
+            if awkward(easier) < awkward(found) and beside_plain(self.subject, easier.case) <= usual:
+                found = easier
+        return found
 
     def reducing_from(self, place: int) -> Callable[[Drawn], None]:
         """An attempt to be made with each drawing again, which takes up to that place for granted."""
@@ -246,7 +297,7 @@ class _Search:
             except Violation as violation:
                 if violation.kind in self.kinds:
                     continue
-                self.last, self.parts = violation, (part,)  # what is reduced is one failure
+                self.last, self.at, self.parts = violation, one, (part,)  # what is reduced is one failure
                 if violation.took_too_long:
                     raise _Enough from violation
                 if violation.setting and violation.setting.costly:
@@ -312,6 +363,8 @@ def _called(subject: Subject) -> Iterator[str]:
         theirs.setdefault(name, []).append(ours)
     renamed = [f"{name} is {' and '.join(ours)}" for name, ours in theirs.items() if ours != [name]]
     yield "It can be called with the contract's tensors" + (f": {', '.join(renamed)}." if renamed else ".")
+    if subject.contract.left_out:
+        yield f"It takes no {' and no '.join(subject.contract.left_out)}."
     if subject.binding.left:
         yield f"Left at their own defaults: {', '.join(subject.binding.left)}."
 

@@ -20,6 +20,9 @@ from torch import Tensor
 #: The largest batch, time and vocabulary that are drawn; a row of logits is a position.
 ROWS, COLUMNS, VOCAB = 4, 6, 4
 
+#: The longest rows and the largest vocabulary of large inputs, past powers of 2 at which functions divide their work.
+LONGEST, LARGEST_VOCAB = 130, 17
+
 #: Bytes of one tensor in one row: one for each column, and one for the kind of the row.
 WIDTH = COLUMNS + 1
 
@@ -119,6 +122,10 @@ class Blueprint:
         numbers = torch.tensor(values, dtype=self.dtype)
         return numbers[:, 0] if columns is None else numbers
 
+    def sum(self, a: Tensor, b: Tensor) -> Tensor:
+        """The sum, in fp64 without the digits that rounding adds to decimals, except at kinks."""
+        return (a + b).round(decimals=12) if a.dtype == torch.float64 and self.regime.numbers != "kinks" else a + b
+
 
 def _pool(simple: Sequence[float], *more: Callable[[Random], float]) -> list[float]:
     """256 numbers: the simple ones first, then some of each kind, deterministically."""
@@ -147,6 +154,9 @@ VALUES = _pool((1.0, 0.5, -0.5, 0.0, 2.0), _decimals(-3, 3), _decimals(-1000, 10
 SUMS = _pool((-1.0, -0.5, -2.0, 0.0), _decimals(-20, 0), _decimals(-400, 0, 1))
 GARBAGE = _pool((math.nan, math.inf, -math.inf, 1e30), _one_of((math.nan, math.inf, -math.inf, 1e30, -1e30)))
 COTANGENTS = _pool((1.0, 0.5, -1.0, 0.0, 2.0), _decimals(-2, 2))
+
+#: Numbers that are nearly equal: what they are near, and how far apart. Near 0 rounding leaves the smallest steps.
+NEARLY_EQUAL = ((1.0, 1e-2), (1.0, 1e-3), (0.0, 1e-2), (0.0, 1e-4), (0.0, 1e-6), (0.0, 1e-8))
 
 #: Differences of log-probabilities: new minus old, policy minus reference.
 LOG_RATIOS = {
@@ -194,7 +204,7 @@ def token_tensors(plan: Blueprint) -> dict[str, Tensor]:
     ratios = _at_kinks(plan) if plan.regime.numbers == "kinks" else LOG_RATIOS[plan.regime.numbers]
     across = plan.columns if plan.variant.advantages == "per token" else None
     return {
-        "logps": old + plan.numbers("logps", ratios, plan.columns),
+        "logps": plan.sum(old, plan.numbers("logps", ratios, plan.columns)),
         "old_logps": old,
         "advantages": plan.numbers("advantages", ADVANTAGES, across),
     }
@@ -224,8 +234,8 @@ def pair_tensors(plan: Blueprint) -> dict[str, Tensor]:
     ratios = PAIR_RATIOS[plan.regime.numbers]
     ref_chosen, ref_rejected = (plan.numbers(name, SUMS) for name in ("ref_chosen_logps", "ref_rejected_logps"))
     return {
-        "chosen_logps": ref_chosen + plan.numbers("chosen_logps", ratios),
-        "rejected_logps": ref_rejected + plan.numbers("rejected_logps", ratios),
+        "chosen_logps": plan.sum(ref_chosen, plan.numbers("chosen_logps", ratios)),
+        "rejected_logps": plan.sum(ref_rejected, plan.numbers("rejected_logps", ratios)),
         "ref_chosen_logps": ref_chosen,
         "ref_rejected_logps": ref_rejected,
     }
@@ -250,7 +260,7 @@ def row_of_logits(plan: Blueprint, row: Mapping[str, bytes]) -> list[float]:
 
 
 def _vocab(plan: Blueprint) -> int:
-    return (2, 3, VOCAB, 2, 3, 1)[plan.columns - 1]
+    return (2, 3, VOCAB, 2, 3, 1)[plan.columns - 1] if plan.columns <= COLUMNS else min(plan.columns, LARGEST_VOCAB)
 
 
 def _target(plan: Blueprint, row: Mapping[str, bytes]) -> int:
@@ -273,6 +283,8 @@ class Drawn:
         columns: the number of columns.
         shared: the bytes that choose the options, and noise.
         rows: the bytes of all tensors, row by row.
+        large: whether options such as the size of a group are large.
+        close: which of the kinds of numbers that are nearly equal; 0 for none.
     """
 
     variant: Variant
@@ -280,6 +292,8 @@ class Drawn:
     columns: int
     shared: bytes
     rows: tuple[bytes, ...]
+    large: bool = False
+    close: int = 0
 
 
 #: What decides the drawings: the numbers of tensors and of dtypes, and the forms of tensors.
@@ -303,16 +317,20 @@ class Space:
     Arguments:
         build: makes tensors of what is drawn.
         names: those of the bytes that are drawn in each row.
-        options: makes options of bytes.
+        options: makes options of bytes, large ones or not.
         variants: the forms that tensors may have.
         regime: the part of the input space.
+        close: the tensors whose numbers may be moved close together.
+        longest: the columns of the longest rows.
     """
 
     build: Callable[[Blueprint], Mapping[str, Tensor]]
     names: Sequence[str]
-    options: Callable[[bytes], Mapping[str, Any]]
+    options: Callable[[bytes, bool], Mapping[str, Any]]
     variants: Sequence[Variant]
     regime: Regime
+    close: Sequence[str] = ()
+    longest: int = LONGEST
 
     @property
     def size(self) -> Size:
@@ -322,9 +340,13 @@ class Space:
     def case(self, drawn: Drawn) -> Case:
         """The input that is made of what was drawn."""
         rows = [split(row, self.names) for row in drawn.rows]
-        dtype, options = self.regime.dtypes[drawn.dtype], self.options(drawn.shared)
+        dtype, options = self.regime.dtypes[drawn.dtype], self.options(drawn.shared, drawn.large)
         plan = Blueprint(drawn.columns, dtype, self.regime, drawn.variant, options, rows)
-        return Case(self.build(plan), options, drawn.variant, drawn.shared[OPTIONS:])
+        tensors = dict(self.build(plan))
+        if drawn.close:
+            near, step = NEARLY_EQUAL[drawn.close - 1]
+            tensors |= {name: near + step * tensors[name] for name in self.close}
+        return Case(tensors, options, drawn.variant, drawn.shared[OPTIONS:])
 
 
 def split(row: bytes, names: Sequence[str]) -> dict[str, bytes]:

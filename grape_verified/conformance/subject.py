@@ -55,6 +55,7 @@ class Violation(Exception):
         cotangents: the vector of the vector-Jacobian product, for a function without reduction.
         remarks: lines for the counterexample, such as the result and what was expected.
         cut: the row at which the batch was split, if the function was called on the halves.
+        leaves: the tensors that the script of a counterexample differentiates; those of the contract if empty.
         setting: the way of calling that it needs; None for a plain call.
     """
 
@@ -66,10 +67,11 @@ class Violation(Exception):
         cotangents: Tensor | None = None,
         remarks: Sequence[str] = (),
         cut: int | None = None,
+        leaves: Sequence[str] = (),
     ) -> None:
         super().__init__(sentence)
         self.sentence, self.case, self.cotangents = sentence, case, cotangents
-        self.remarks, self.cut = tuple(remarks), cut
+        self.remarks, self.cut, self.leaves = tuple(remarks), cut, tuple(leaves)
         self.setting: Setting | None = None
 
     @property
@@ -322,9 +324,11 @@ def by_signature(
     except NotBound as failure:
         raise Violation(f"it cannot be called as {call}: {failure}") from None
     lost = {option for tensor, option in contract.by_keyword.items() if not binding.takes(tensor)}
+    without = [name for name in contract.by_keyword if name in contract.neutral and not binding.takes(name)]
+    contract = contract.without(without)
     offered = tuple(name for name in contract.options if binding.takes(name) and name not in lost)
     subject = Subject(function, _with_tied(contract, binding), held, binding, offered)
-    required = [tensor for tensor, option in contract.by_keyword.items() if not option]
+    required = [name for name, option in contract.by_keyword.items() if not option and name not in contract.left_out]
     missing = [tensor for tensor in positional if tensor not in binding.in_order]
     keywords = {binding.parameter(name) for name in (*missing, *required, *binding.always, *offered)}
     try:

@@ -35,7 +35,7 @@ class Way:
     Arguments:
         context: its name among `CONTEXTS`.
         setting: its words for a sentence, and its lines for a script.
-        expected: what the expected numbers are, as in "the loss of a plain call".
+        expected: the call that gives what is expected, as in "1.0 from the same function in a plain call".
         refusable: whether an error is a refusal, not a fault.
         scale: the gradient from above, beside the usual one.
         given: the input that a plain call has, if the context changes its numbers.
@@ -43,7 +43,7 @@ class Way:
 
     context: str
     setting: Setting
-    expected: str = "of a plain call"
+    expected: str = "in a plain call"
     refusable: bool = False
     scale: float = 1.0
     given: Callable[[Subject, Case], Case] = lambda subject, case: case
@@ -140,19 +140,19 @@ _GRAD = "torch.autograd.grad(result, [{leaves}], {weights}"
 
 #: What is cheap and common first.
 WAYS: tuple[Way, ...] = (
-    Way("upstream 4", Setting("for a gradient from above that is 4 times as large"), "of a plain call times 4",
+    Way("upstream 4", Setting("for a gradient from above that is 4 times as large"), "in a plain call, times 4",
         scale=4.0),  # not 3.5, as a power of 2 multiplies without rounding
-    Way("upstream 0", Setting("for a gradient of 0 from above"), "of a plain call times 0", scale=0.0),
+    Way("upstream 0", Setting("for a gradient of 0 from above"), "in a plain call, times 0", scale=0.0),
     Way("upstream expanded", Setting("for a gradient from above that is expanded", backward=(
         _shown("torch.autograd.grad(result, [{leaves}], torch.tensor(1.5).expand_as(result))"),)),
-        "of a plain call with a contiguous one"),
+        "in a plain call with a contiguous one"),
     Way("two backward passes", Setting("in a second backward pass", backward=(
         f"{_GRAD}, retain_graph=True)", _shown(f"{_GRAD})")))),
     Way("strided", Setting("for tensors with gaps in memory", tensors="{name}.repeat_interleave(2, -1)[..., ::2]")),
     Way("transposed", Setting("for tensors that are transposed in memory",
                               tensors="{name}.transpose(0, -1).contiguous().transpose(0, -1)")),
     Way("expanded", Setting("for tensors that are one row, expanded", tensors="{name}[:1].expand_as({name})"),
-        "of a plain call on contiguous tensors", given=_first_row),
+        "in a plain call on contiguous tensors", given=_first_row),
     Way("mask int64", Setting("for a mask of int64", mask="torch.int64"), "with a boolean mask", refusable=True,
         given=_integers),
     Way("no_grad", Setting("under torch.no_grad", around="with torch.no_grad():")),

@@ -148,7 +148,9 @@ def in_a_process(folder, *arguments, **environment):
 
 def scripts(text):
     """The scripts in an output: from the import of torch to the comment that says what was got."""
-    return re.findall(r"^(import torch\n.*?^# [^\n]*got ([^,\n]*), expected [^\n]*\n)", text, re.DOTALL | re.MULTILINE)
+    return re.findall(
+        r"^(import torch\n.*?^# [^\n]*got ([^,\n]*), (?:expected|but) [^\n]*\n)", text, re.DOTALL | re.MULTILINE
+    )
 
 
 # -- one assertion ----------------------------------------------------------------------------------------------------

@@ -107,5 +107,6 @@ CONTRACTS = (
         tensors=("values", "mask"),
         build=to_whiten,
         options={"shift_mean": (True, False), "ddof": (1, 0), "eps": (1e-5, 1e-2, 1.0)},
+        close=("values",),
     ),
 )

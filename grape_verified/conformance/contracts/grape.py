@@ -64,7 +64,7 @@ def verdict_tensors(plan: Blueprint) -> dict[str, Tensor]:
     """Verdicts on the responses to some prompts, one response for each row; some groups have equal scores."""
     first, count = plan.rows[0], len(plan.rows)
     alone = plan.options["confidence"] == "batch" and "baseline" not in plan.options
-    sizes = (1,) if alone else GROUPS[count]
+    sizes = (1,) if alone else GROUPS.get(count, (count,))
     group, items = sizes[first["scores"][0] % len(sizes)], (2, 3, 1)[first["weights"][0] % 3]
     scores, confidences = (
         plan.numbers(name, pool, items).reshape(-1, group, items)

@@ -112,7 +112,7 @@ def token_tensors(plan: Blueprint) -> dict[str, Tensor]:
     pool = LOG_RATIOS["extreme" if plan.regime.numbers == "extreme" else "ordinary"]
     above, logps = plan.numbers("ref_logps", pool, plan.columns), tensors["logps"]
     far = logps - tensors["old_logps"] > 20
-    return {**tensors, "ref_logps": logps + torch.where(far, -above.abs(), above)}
+    return {**tensors, "ref_logps": plan.sum(logps, torch.where(far, -above.abs(), above))}
 
 
 def fit_kl_penalty(options: dict[str, Any], varied: Sequence[str]) -> dict[str, Any]:
@@ -149,6 +149,8 @@ CONTRACTS = (
         options={"group_size": (4, 2, 3, 1, 6)} | SCALING,
         parts=groups,
         fit=without_scale,
+        large={"group_size": 64},
+        close=("rewards",),
     ),
     *token_loss(
         "grpo",
@@ -185,6 +187,7 @@ CONTRACTS = (
         build=strategies.token_tensors,
         options={"clip_low": (0.2, 0.1, 0.0, 1.0), "clip_high": (0.2, 0.5, 0.0, 4.0)},
         kinks=True,
+        longest=34,  # each slope takes a sum over its row
     ),
     *token_loss(
         "cispo",

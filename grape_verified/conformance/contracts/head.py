@@ -22,6 +22,7 @@ from grape_verified.conformance.oracle import Answer, Arithmetic, Target, defini
 from grape_verified.conformance.reading import evaluate
 from grape_verified.conformance.strategies import (
     ADVANTAGES,
+    COLUMNS,
     LOGIT_OFFSETS,
     LOGITS,
     TEMPERATURES,
@@ -39,6 +40,9 @@ PROPERTIES = (
 
 #: Vocabulary, width and positions of a row, by the number of columns that were drawn.
 SIZES = ((2, 1, 1), (3, 2, 1), (4, 3, 1), (2, 3, 2), (3, 1, 2), (1, 2, 2))
+
+#: The same of a large input.
+LARGE = (17, 2, 2)
 
 NOTHING = Target(arb(0))
 
@@ -225,12 +229,16 @@ def linear_token_entropies(case: Case, arithmetic: Arithmetic) -> Answer:
 
 def head_tensors(plan: Blueprint) -> dict[str, Tensor]:
     """Hidden states of one or two rows, (rows, time, width), targets, and a small head; perhaps biases of −inf."""
-    vocab, width, time = SIZES[plan.columns - 1]
+    vocab, width, time = _size(plan)
     plan = replace(plan, columns=time, rows=plan.rows[:2])
     hidden = plan.numbers("hidden", ADVANTAGES, time * width).reshape(-1, time, width)
     targets = [[row["targets"][-1 - t] % vocab for t in range(time)] for row in plan.rows]
     tensors = {"hidden": hidden, "weight": _weight(plan, vocab, width), "targets": torch.tensor(targets)}
     return {**tensors, "bias": _bias(plan, vocab, targets), "mask": mask_tensor(plan)}
+
+
+def _size(plan: Blueprint) -> tuple[int, int, int]:
+    return SIZES[plan.columns - 1] if plan.columns <= COLUMNS else LARGE
 
 
 def _weight(plan: Blueprint, vocab: int, width: int) -> Tensor:
@@ -254,7 +262,7 @@ def _bias(plan: Blueprint, vocab: int, targets: Sequence[Sequence[int]]) -> Tens
 
 def tempered_head_tensors(plan: Blueprint) -> dict[str, Tensor]:
     """The same with a temperature for each token."""
-    time = SIZES[plan.columns - 1][2]
+    *_, time = _size(plan)
     return {**head_tensors(plan), "temperature": plan.numbers("temperature", TEMPERATURES, time)[:2]}
 
 
@@ -263,6 +271,7 @@ SHARED: dict[str, Any] = {
     "result": like("targets"),
     "variants": MASKS,
     "shared": ("weight", "bias"),
+    "neutral": {"bias": 0.0, "temperature": 1.0, "mask": 1.0},
 }
 
 CONTRACTS = (

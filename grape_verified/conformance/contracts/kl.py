@@ -46,7 +46,7 @@ def token_tensors(plan: Blueprint) -> dict[str, Tensor]:
     """Log-probabilities under the policy and under the reference."""
     ref_logps = plan.numbers("ref_logps", LOGPS, plan.columns)
     ratios = plan.numbers("logps", LOG_RATIOS[plan.regime.numbers], plan.columns)
-    return {"logps": ref_logps + ratios, "ref_logps": ref_logps}
+    return {"logps": plan.sum(ref_logps, ratios), "ref_logps": ref_logps}
 
 
 def samples(words: Vocabulary, logps: Tensor, variant: Variant) -> dict[str, Tensor]:
