@@ -61,6 +61,12 @@ def test_gradients_are_computed_again_after_a_function_that_turned_them_off():
     assert "whether gradients are computed from True to False" in report.finding("inputs").text
 
 
+def test_random_numbers_go_on_as_if_the_function_had_drawn_none():
+    numbers = torch.get_rng_state()
+    check(beside(lambda: torch.rand(3)), "ppo", examples=2)
+    assert torch.equal(torch.get_rng_state(), numbers)
+
+
 def test_an_exit_past_python_is_a_finding():
     leave = os._exit
     report = check(beside(lambda: os._exit(7)), "ppo", examples=5)  # not 0, with which pytest would seem to have passed
