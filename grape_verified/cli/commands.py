@@ -90,7 +90,7 @@ From = Annotated[
     typer.Option(
         "--from",
         metavar="MODULE",
-        help="Load this module, its claims and contracts; repeatable. Without names: these.",
+        help="Load a module of claims and contracts; repeatable. Without names, only its own are used.",
     ),
 ]
 Id = Annotated[
@@ -119,7 +119,7 @@ def verify(
     """Prove the claims, check the kernels and record the evidence.
 
     What holds in the ledger is kept if nothing that it depends on has changed. With names, only those claims and the
-    kernels that rest on them are run. Contracts of --from are checked on the functions that they name.
+    kernels that rest on them are run. The functions that contracts of --from name are checked.
     """
     chosen, held = named_work(names, modules)
     refuse_unwritable(ledger)
@@ -142,7 +142,7 @@ def verify(
     try:
         with kept_as_they_come(so_far, ledger) as keep:
             run = progress.verified(wanted, examples, () if fresh else (*claims, *kernels), keep)
-    except WrongContract as wrong:  # one of a module from outside, at an input that its other checks did not draw
+    except WrongContract as wrong:  # a contract from outside, at an input that its other checks did not draw
         refuse(str(wrong))
     write_ledger(complete(run), ledger)
     if as_json:
@@ -201,7 +201,7 @@ def list_claims(names: Names = None, modules: From = None, as_json: Json = False
         load(modules)
         held = shown_contracts.chosen(modules)
         _list_contracts(
-            held or refuse(f"--from: {', '.join(modules or ())}: no contract is held there"), as_json=as_json
+            held or refuse(f"--from: {', '.join(modules or ())}: no contract is declared there"), as_json=as_json
         )
         return
     chosen, seen = selected(named_claims(names, modules)), read_ledger(ledger)
@@ -301,7 +301,7 @@ def check(
     ] = None,
     option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Fix an option's value.")] = None,
     habit: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Judge it with a habit, such as log_ratio_clamp=20.")
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Judge with a habit, such as log_ratio_clamp=20.")
     ] = None,
     bind: Annotated[
         list[str] | None, typer.Option(metavar="PARAMETER=NAME", help="Say which tensor or option a parameter is.")
@@ -314,7 +314,7 @@ def check(
     """Check any function against a contract, property by property: is its formula right, is it robust in training?"""
     if profile is not None:
         if target or contract or modules or option or habit or bind or strict:
-            refuse("--profile: got it beside a function or its options, expected it alone")
+            refuse("--profile: got it together with a function or its options, expected it alone")
         check_profile(profile, examples, fail_on, as_json=as_json)
     if target is None or contract is None:
         refuse("check: expected MODULE:FUNCTION and --as CONTRACT, or --profile TRAINER")
@@ -353,7 +353,7 @@ def identify(
     bind: Annotated[
         list[str] | None, typer.Option(metavar="PARAMETER=NAME", help="Say which tensor or option a parameter is.")
     ] = None,
-    examples: Annotated[int, typer.Option(min=1, help="Inputs per property when it is checked.")] = 200,
+    examples: Annotated[int, typer.Option(min=1, help="Inputs per property of the final check.")] = 200,
     as_json: Json = False,
 ) -> None:
     """Find out which loss a function is: its contract, its options and its habits, and how well it fits."""

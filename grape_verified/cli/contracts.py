@@ -1,4 +1,4 @@
-"""Contracts as the commands show them: all of them in a table, or one with its tensors, options and definitions."""
+"""Contracts as the commands show them: all in a table, or one with its tensors, options and definitions."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from grape_verified.conformance.registry import contracts_of, every_contract, mo
 
 
 def chosen(modules: Sequence[str] | None) -> list[Contract]:
-    """The contracts of some modules, which must hold one; every contract for none."""
+    """The contracts of some modules, which must hold at least one; without modules, every contract."""
     if not modules:
         return [*every_contract().values()]
     held = [one for module in modules for one in contracts_of(module)]
-    return held or refuse(f"--from: {', '.join(modules)}: no contract is held there")
+    return held or refuse(f"--from: {', '.join(modules)}: no contract is declared there")
 
 
 def as_dict(contract: Contract) -> dict[str, Any]:
@@ -33,15 +33,15 @@ def as_dict(contract: Contract) -> dict[str, Any]:
 
 
 def in_a_line(contract: Contract) -> tuple[str, str, str, str]:
-    """Its name, its function, its tensors and the names of its options."""
+    """A contract's name, its function, its tensors and the names of its options."""
     return contract.name, contract.kernel, ", ".join(contract.tensors), ", ".join(contract.options)
 
 
 def in_words(contract: Contract) -> Iterator[str]:
-    """A contract, line by line."""
+    """A contract in words, line by line."""
     shown = as_dict(contract)
     where = f"the module {shown['module']}" if shown["module"] else "this package"
-    yield f"{contract.name}  The contract of {contract.kernel}, of {where}."
+    yield f"{contract.name}  The contract of {contract.kernel}, from {where}."
     constant = [name for name in contract.tensors if name not in contract.wrt]
     yield f"\ntensors: {', '.join(contract.tensors)}"
     yield f"differentiated: {', '.join(contract.wrt) or 'none'}; constant: {', '.join(constant) or 'none'}"

@@ -1,4 +1,4 @@
-"""What a command is given: claims, modules and ledgers. What is wrong with it is said in one line."""
+"""What a command is given: claims, modules and ledgers. Anything wrong with it is an error of one line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from grape_verified.conformance.verification import claims_named
 
 T = TypeVar("T")
 
-#: Seconds between two times that what a run has found is written, before it ends.
+#: Seconds between two writes of what a run has found, before it ends.
 KEPT_EVERY = 5.0
 
 #: Exit status: everything holds; something does not; the call was wrong.
@@ -113,7 +113,7 @@ def selected(names: tuple[str, ...]) -> list[Claim]:
 
 
 def named_claims(names: list[str] | None, modules: list[str] | None) -> tuple[str, ...]:
-    """The names of a call; without any, the claims of the modules that it loads."""
+    """The names given; without any, the claims of the modules that are loaded."""
     theirs = load(modules)
     if names or not modules:
         return tuple(names or ())
@@ -122,7 +122,7 @@ def named_claims(names: list[str] | None, modules: list[str] | None) -> tuple[st
 
 
 def named_work(names: list[str] | None, modules: list[str] | None) -> tuple[list[Claim], tuple[str, ...]]:
-    """The claims and the contracts from outside of a call; without names, those of the modules that it loads."""
+    """The named claims and contracts from outside; without names, those of the modules that are loaded."""
     theirs = load(modules)
     if names or not modules:
         named = tuple(names or ())
@@ -138,7 +138,10 @@ def named_work(names: list[str] | None, modules: list[str] | None) -> tuple[list
 
 
 def load(modules: list[str] | None) -> set[str]:
-    """Load what installed packages and modules, maybe in the current folder, declare; the ids of those modules."""
+    """Load what installed packages and the given modules declare; return the ids of the latter.
+
+    A module may lie in the current folder.
+    """
     if modules:
         sys.path.insert(0, str(Path.cwd()))
     with output_to_stderr():

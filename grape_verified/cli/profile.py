@@ -1,4 +1,4 @@
-"""`check --profile`: every function of a trainer that its profile names, as a table or as a record."""
+"""`check --profile`: every function that a trainer's profile names, as a table or as a record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from grape_verified.conformance.report import FailOn
 
 
 def check_profile(name: str, examples: int, fail_on: FailOn, *, as_json: bool) -> None:
-    """Check the functions of a trainer; the exit status is that of the worst of them."""
+    """Check the functions of a trainer; the exit status is that of the worst function."""
     try:
         profile = profile_named(name)
         if warning := profile.outside(profile.installed()):

@@ -26,7 +26,7 @@ from grape_verified.docs.derivations import heading, verdict
 from grape_verified.docs.reference import contracts_about
 from grape_verified.docs.verdicts import Verdicts, kernel_verdict, verdicts
 
-#: The most contracts for which it is shown why a function cannot be called so.
+#: The most contracts for which the output says why a function cannot be called as them.
 REFUSALS = 6
 
 _COLOURS = {
@@ -81,7 +81,7 @@ def print_run(run: Ledger, path: Path) -> None:
 
 
 def print_certificates(records: Sequence[CertificateRecord], path: Path) -> None:
-    """What Coq said of parts: by subject, what is not certified and why, and the sums."""
+    """What Coq says of the parts: a table by subject, what is not certified and why, and the totals."""
     out = _out()
     table = _table("subject", "parts certified", "claims certified", "seconds")
     by_subject: dict[str, list[CertificateRecord]] = {}
@@ -176,33 +176,33 @@ def print_report(report: Report, options: Mapping[str, Any], fail_on: FailOn) ->
 
 
 def print_identification(found: Identification, target: str) -> None:
-    """Which loss a function is, or why it is none."""
+    """Which loss a function is, or how it differs from the nearest."""
     out, name = _out(), found.function
     if found.variety is None:
         refused = dict(found.refused or {})
-        out.print(f"{name} can be called as none of {len(refused)} contracts:", markup=False)
+        out.print(f"{name} cannot be called as any of the contracts:", markup=False)
         for contract, why in list(refused.items())[:REFUSALS]:
             out.print(f"  {contract}: {why}", markup=False, soft_wrap=True)
         if refused.keys() > set(list(refused)[:REFUSALS]):
-            out.print(f"  … {len(refused) - REFUSALS} more, in --json; --among NAME tells of one", markup=False)
+            out.print(f"  … {len(refused) - REFUSALS} more: --json lists all, --among NAME shows one", markup=False)
         return
     if not found.fits:
         shown = f"{name} is none of the losses of the spec. Nearest: {found.variety.in_words()}."
         out.print(shown, markup=False, soft_wrap=True)
-        out.print(f"It gives what the spec gives on {found.explained} of {found.tried} ordinary inputs.", markup=False)
+        out.print(f"It agrees with the spec on {found.explained} of {found.tried} ordinary inputs.", markup=False)
         if found.departure:
-            out.print(f"\nIt departs: {found.departure.text}", markup=False, soft_wrap=True)
+            out.print(f"\nIt differs: {found.departure.text}", markup=False, soft_wrap=True)
             print(found.departure.counterexample)
         return
     out.print(f"{name} is {found.variety.in_words()}.", markup=False, soft_wrap=True)
     if found.variety.takes:
         out.print(f"It takes {', '.join(found.variety.takes)}.", markup=False, soft_wrap=True)
     for tie in found.ties:
-        out.print(f"Cannot be told apart: {tie.variety.in_words()} ({tie.why}).", markup=False, soft_wrap=True)
+        out.print(f"Cannot be told apart from {tie.variety.in_words()} ({tie.why}).", markup=False, soft_wrap=True)
     assert found.report is not None
     out.print(found.report.verdicts_in_words(), markup=False, soft_wrap=True)
     if not found.report.accepted:
-        out.print(f"For what was found: {_call_of_check(found.variety, target)}", markup=False, soft_wrap=True)
+        out.print(f"To see the findings: {_call_of_check(found.variety, target)}", markup=False, soft_wrap=True)
 
 
 def _call_of_check(variety: Variety, target: str) -> str:
@@ -213,7 +213,7 @@ def _call_of_check(variety: Variety, target: str) -> str:
 
 
 def print_profile(run: Run) -> None:
-    """The functions of a trainer, one in each line, with what was found first."""
+    """The functions of a trainer, one per line, each with its first finding."""
     out = _out()
     table = Table(box=None, pad_edge=False)
     for column in ("function", "contract", "formula", "robustness", "habits"):

@@ -1,7 +1,7 @@
-"""Which parameter of a stranger's function is which tensor or option of a contract.
+"""Which parameter of a function under check is which tensor or option of a contract.
 
-Names come first, with the synonyms of the field; where a name says nothing, the position decides. A parameter that
-bears the name of something else is refused rather than guessed at.
+Names come first, with the synonyms of the field; where a name is unknown, the position decides. A parameter with the
+name of something else is refused rather than guessed at.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LOGPS = ("log_probs", "log_prob", "logprobs", "logprob", "logp", "log_ps", "new
 _OLD = ("old", "prev", "previous", "behavior", "behaviour", "sampling", "rollout")
 _REFERENCE = ("ref", "reference")
 
-#: What the field calls the tensors and options of contracts, beside their own names.
+#: What the field calls the tensors and options of contracts, in addition to their own names.
 SYNONYMS: Mapping[str, Sequence[str]] = MappingProxyType(
     {
         "logps": _LOGPS,

@@ -34,24 +34,24 @@ def check(
 ) -> Report:
     """Check a function against a contract, property by property.
 
-    Its parameters are bound to the contract's tensors and options by their names, also by what the field calls them,
-    and by their position where names say nothing. It may return a tensor, a tuple that begins with one, an object with
-    a `.loss` or a dict with a `"loss"`. Options that it does not take stay at the contract's defaults.
+    Its parameters are bound to the contract's tensors and options by name, including the field's synonyms, and by
+    position where a name is unknown. It may return a tensor, a tuple that begins with one, an object with a `.loss` or
+    a dict with a `"loss"`. Options that it does not take stay at the contract's defaults.
 
     Arguments:
         function: any implementation.
-        contract: a contract, or the name of one of this package or of a loaded module, such as "ppo".
+        contract: a contract, or the name of one in this package or a loaded module, such as "ppo".
         examples: the number of inputs for each property; twice as many for the options.
         options: fixed values of options, for a function that hard-codes or supports no others.
-        habits: conventions of the function that it is judged with, such as ``["log_ratio_clamp=20"]``.
-        bind: parameters of the function with the tensor or option that each is, such as ``{"pi": "logps"}``.
+        habits: the conventions that the function is judged with, such as ``["log_ratio_clamp=20"]``.
+        bind: parameters of the function, each with the tensor or option that it is, such as ``{"pi": "logps"}``.
         strict: also require what our own kernels guarantee: fp64 to its own precision rather than to that of fp32,
             half precision computed in fp32, and large finite numbers where the exact result leaves the range, not ±inf.
 
-    Returns: a report. Faults of the function are part of it and are never raised.
+    Returns: a report. It includes the function's faults, which are never raised.
 
     Raises: ValueError for an unknown contract, option, habit or parameter, an invalid value of an option, two values of
-        a habit, or fewer than one example.
+        a habit, or if `examples` is less than one.
     """
     bound = with_habits(contract, habits)
     held = checked_options(bound, options or {})
@@ -89,7 +89,7 @@ def checked_options(contract: Contract, options: Mapping[str, Any]) -> dict[str,
             raise ValueError(f"options: got {name!r}, expected some of {', '.join(contract.options)}")
     for habit in contract.habits:
         if habit.name in options:
-            raise ValueError(f"options: got {habit.name!r}, which the habit {habit} holds")
+            raise ValueError(f"options: got {habit.name!r}, which the habit {habit} fixes")
     held = dict(options)
     if not held:
         refuse_unfounded(contract)

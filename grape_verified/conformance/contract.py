@@ -117,12 +117,12 @@ class Contract:
         forced_options: keyword arguments that are passed to a function that takes them, as its result depends on them.
         fit: makes drawn options consistent, given the names of those that vary.
         expectation: the expectation over sampled tokens; None if the spec states none.
-        neutral: the numbers that stand for tensors by keyword which a function does not take.
-        left_out: such tensors of the function that it is read for.
+        neutral: the values of keyword tensors that a function does not take.
+        left_out: the keyword tensors that the function does not take.
         large: options of large inputs, such as the size of a group.
         close: the tensors whose numbers may be moved close together.
         longest: the columns of the longest rows that are tried.
-        habits: those that its oracle judges a function with.
+        habits: the habits that its oracle judges a function with.
     """
 
     name: str
@@ -213,8 +213,8 @@ class Contract:
     def with_habits(self, asked: Iterable[Habit | str]) -> Contract:
         """The same contract for a function with these habits, such as "log_ratio_clamp=20".
 
-        Raises: ValueError for a habit that the contract does not have, for two of one name, for a number that is none,
-            or if the contract has habits already.
+        Raises: ValueError for a habit that the contract does not have, for two of one name, for an invalid number,
+            or if the contract already has habits.
         """
         found = habits.chosen(self, asked)
         held = {name: Option(value, ()) for name, value in habits.options_held(self, found).items()}

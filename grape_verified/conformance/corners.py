@@ -1,7 +1,8 @@
-"""Inputs that are tried on purpose, after those that are drawn, and how one of them is made smaller.
+"""Fixed inputs that are tried on purpose, after the random ones, and how a failing one is made smaller.
 
-What is drawn is small, and a bug may need more: long rows, many rows, one token in a row, a token masked at either end,
-numbers that are nearly equal, an advantage of 0 beside an extreme ratio. These are a few inputs, the same each time.
+Random inputs are small, and a bug may need more: long rows, many rows, one token in a row, a token masked at either
+end, numbers that are nearly equal, an advantage of 0 with an extreme ratio. There are a few such inputs, the same each
+time.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from random import Random
 
 from grape_verified.conformance.strategies import NEARLY_EQUAL, NOISE, OPTIONS, WIDTH, Drawn, Space
 
-#: Columns of rows that are not quite short, rows of a batch with many, and bytes of a tensor in a row.
+#: Columns of rows of medium length, rows of a large batch, and bytes of a tensor in a row.
 MIDDLE, MANY, BYTES = 12, 40, 131
 
 #: The first bytes of masks: all tokens, the first, the last, 40 of them, and those given by the other bytes.

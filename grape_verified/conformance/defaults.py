@@ -141,7 +141,7 @@ def with_full_mask(samples: Expectation) -> Expectation:
 
 
 def function_named(function: Kernel, loss: Kernel, usual: str) -> str | Callable[..., Any] | None:
-    """A function as given, or beside a loss of this package the one with the default name, if there is one."""
+    """A function as given; for a loss of this package, by default the function of the usual name, if there is one."""
     return function or (usual if not callable(loss) and hasattr(grape_verified, usual) else None)
 
 

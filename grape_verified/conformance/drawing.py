@@ -1,7 +1,7 @@
-"""What Hypothesis does here: it draws inputs, and makes one smaller on which something fails.
+"""What Hypothesis does here: it draws inputs, and reduces a failing one.
 
-The drawings are the same for all properties whose inputs are of one size, whatever is made of them and as long as
-nothing fails; so they are drawn once. For a failure Hypothesis draws them again, and goes on from the one that failed.
+As long as nothing fails, the drawings are the same for all properties whose inputs have the same size, so they are
+drawn once. After a failure, Hypothesis draws them again and continues from the one that failed.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ SEED = 0xFB77C9642E2129889DF6D5D46B7CFC37FF3C8096FDE5BB098E8CB0D40F284C248BAF43B
 
 @lru_cache(maxsize=64)
 def drawn(size: Size, count: int) -> tuple[Drawn, ...]:
-    """The drawings of a size, at most so many."""
+    """The drawings of a size, at most `count`."""
     found: list[Drawn] = []
     run_on(found.append, size, count)
     return tuple(found)
 
 
 def run_on(attempt: Callable[[Drawn], None], size: Size, count: int) -> None:
-    """Call a function with each drawing; where it raises, make that drawing smaller and raise the last error."""
+    """Call a function with each drawing; if it raises, reduce that drawing and raise the last error."""
 
     @seed(SEED)
     @_quietly(count)

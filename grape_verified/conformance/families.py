@@ -70,28 +70,28 @@ def token_loss(
     per_token: Kernel = None,
     **more: Any,
 ) -> tuple[Contract, ...]:
-    """The contracts of a loss over tokens: aggregated, and of each token.
+    """Make the contracts of a loss over tokens: of the aggregated loss, and of the loss of each token.
 
     Arguments:
-        name: that of the contract; the other is named like its function.
+        name: the name of the first contract; the second is named like its function.
         term: the formula of one token, or a function from options to it.
         tensors: the arguments that are tensors, in order, without the mask.
         build: makes them from what is drawn.
-        options: values that are drawn for the options beside their defaults; without a default, the first is used as
-            one. The options of the reduction are added.
+        options: values to try for the options in addition to their defaults; the first value stands in for a missing
+            default. The options of the reduction are added.
         wrt: the tensors that are differentiated.
         kinks: whether the value has kinks, which `build` then draws.
         aggregation: the mode of the reduction, if it is fixed.
         samples: the expectation over sampled tokens, if the spec states one.
-        loss, per_token: the functions that keep the contracts; by default `{name}_loss` and `{name}_per_token` of this
-            package. Where `loss` is a function of your own and `per_token` is not given, there is one contract.
+        loss, per_token: the functions that must satisfy the contracts; by default `{name}_loss` and `{name}_per_token`
+            of this package. If `loss` is a function of your own and `per_token` is not given, there is one contract.
         more: any other argument of `Contract`.
 
-    Returns: one or two contracts, each of which `check` takes.
+    Returns: one or two contracts, which `check` takes.
 
-    Raises: WrongContract, a ValueError, in one line: for an unknown definition, a symbol that is neither a tensor nor
-        an option, an option that the function does not have, and the like. What `build` makes is looked at when an
-        input is made.
+    Raises: WrongContract, a ValueError of one line: for an unknown definition, a symbol that is neither a tensor nor an
+        option, an option that the function does not have, and the like. The result of `build` is examined when an input
+        is made.
 
     Examples:
         >>> import torch
@@ -157,14 +157,14 @@ def sequence_loss(
     per_sequence: Kernel = None,
     **more: Any,
 ) -> tuple[Contract, ...]:
-    """The contracts of a loss over sequences: the mean over them, and of each sequence.
+    """Make the contracts of a loss over sequences: of the mean, and of the loss of each sequence.
 
-    The arguments are those of `token_loss`. Both functions take the mask. The formula is that of sequence `row`; its
-    slope is that in the log-probability at `position`.
+    The arguments are those of `token_loss`. Both functions take the mask. The formula gives the loss of sequence `row`,
+    and its slope is in the log-probability at `position`.
 
-    Returns: one or two contracts, each of which `check` takes.
+    Returns: one or two contracts, which `check` takes.
 
-    Raises: WrongContract, as `token_loss`.
+    Raises: WrongContract, as `token_loss` does.
 
     Examples:
         >>> import torch
@@ -237,13 +237,13 @@ def pair_loss(
     per_pair: Kernel = None,
     **more: Any,
 ) -> tuple[Contract, ...]:
-    """The contracts of a loss over pairs: the mean over them, and of each pair.
+    """Make the contracts of a loss over pairs: of the mean, and of the loss of each pair.
 
     The arguments are those of `token_loss`.
 
-    Returns: one or two contracts, each of which `check` takes.
+    Returns: one or two contracts, which `check` takes.
 
-    Raises: WrongContract, as `token_loss`.
+    Raises: WrongContract, as `token_loss` does.
 
     Examples:
         >>> from torch.nn.functional import logsigmoid
@@ -301,20 +301,20 @@ def estimator(
     kernel: Kernel = None,
     **more: Any,
 ) -> tuple[Contract, ...]:
-    """The contract of a function whose results are not reduced: estimates of a token, advantages, weights.
+    """Make the contract of a function whose results are not reduced: estimates for each token, advantages, weights.
 
-    It is given by the formula of one token, or by an oracle if a result depends on several tokens.
+    Give the formula of one token, or an oracle if a result depends on several tokens.
 
     Arguments:
-        name: that of the contract, and by default of the function.
-        term, oracle: one of them. With an oracle and an empty `wrt`, the results are constants.
-        extras: further properties that it promises.
-        kernel: the function that keeps the contract.
+        name: the name of the contract, and by default of the function.
+        term, oracle: one of the two. With an oracle and an empty `wrt`, the results are constants.
+        extras: further properties that the contract requires.
+        kernel: the function that must satisfy the contract.
         tensors, build, options, wrt, samples, more: as in `token_loss`, with the mask among the tensors.
 
     Returns: one contract, which `check` takes.
 
-    Raises: WrongContract, as `token_loss`, and for both or neither of `term` and `oracle`.
+    Raises: WrongContract, as `token_loss` does, and for both or neither of `term` and `oracle`.
 
     Examples:
         >>> from grape_verified.conformance import Formula, check, estimator, strategies

@@ -55,16 +55,16 @@ class Formula:
 
     Arguments:
         value: the id of its definition.
-        slope: the statement of the spec about its derivative, for every differentiated tensor or by the name of each;
-            by default the derivative of the definition.
-        reads: the tensor or option that a symbol stands for, or a number; by default the one of its name, or of its
-            plural.
+        slope: what the spec states about its derivative, for all differentiated tensors or for each by name; by default
+            the derivative of the definition.
+        reads: the tensor or option that a symbol stands for, or a number; by default the one with the symbol's name, or
+            its plural.
         inner: symbols given by other definitions, by their ids, in order; the value is differentiated through them.
         constants: the same for symbols that are constants in the spec.
-        absolute: symbols with an absolute rounding error as well: those that are exponentiated, or added to 1.
+        absolute: symbols that also have an absolute rounding error: those that are exponentiated, or added to 1.
         exact: symbols that are read without rounding.
-        objective: whether it is to be maximised, so that the loss is its negative.
-        log_ratios: those that a function may limit where their exponential leaves the range.
+        objective: whether the value is to be maximised, so that the loss is its negative.
+        log_ratios: log-ratios that a function may limit where their exponential leaves the range.
         scale, slope_scale: the size of the terms that a value or a slope is a difference of, given the numbers that
             were read; None if the balls around them cover all cancellation.
     """

@@ -1,4 +1,4 @@
-"""Calls of a stranger's function that cannot end the process, hang for ever or leave global state changed."""
+"""Calls of a function under check, which cannot end the process, hang or leave global state changed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import torch
 #: Seconds that one call may take.
 LIMIT = 20.0
 
-#: Global state that a function must leave as it was, with what sets it again.
+#: Global state that a function must leave as it was: how to read it, and how to restore it.
 _STATE: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "the default dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "the number of threads": (torch.get_num_threads, torch.set_num_threads),
@@ -123,7 +123,7 @@ def _own_alarm() -> Iterator[None]:
 
 @contextmanager
 def same_numbers() -> Iterator[None]:
-    """Within: random numbers of Python and NumPy begin anew; afterwards they go on as if none had been drawn."""
+    """Within: the random numbers of Python and NumPy restart; afterwards they go on as if none had been drawn."""
     ours, of_numpy = random.getstate(), np.random.get_state()
     random.seed(0)
     np.random.seed(0)

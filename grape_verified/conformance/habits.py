@@ -1,7 +1,7 @@
 """Habits: named conventions in which implementations of one loss differ.
 
-A function is judged with its habits: the oracle reads the spec with the definitions of the habits in place of its own,
-so that a bug behind a habit is still found. A habit is written `name=value`, such as `log_ratio_clamp=20`, or `name`
+A function is judged with its habits: the oracle reads the definitions of the habits in place of the spec's own, so that
+a bug behind a habit is still found. A habit is written `name=value`, such as `log_ratio_clamp=20`, or `name`
 where it has no value.
 """
 
@@ -32,9 +32,9 @@ class Habit:
     """A named convention.
 
     Arguments:
-        id: that of its definition in the spec, `habit.name` or `habit.name.word`.
+        id: the id of its definition in the spec, `habit.name` or `habit.name.word`.
         value: its number or its word, if it has one.
-        words: the habit for a reader, such as "log-ratio clamped to ±20".
+        words: the habit in words, such as "log-ratio clamped to ±20".
     """
 
     id: str
@@ -43,7 +43,7 @@ class Habit:
 
     @property
     def name(self) -> str:
-        """What it is asked for by: the second part of its id."""
+        """The name by which it is chosen: the second part of its id."""
         return self.id.split(".")[1]
 
     def __str__(self) -> str:
@@ -51,7 +51,7 @@ class Habit:
 
 
 def _shown(value: Value) -> str:
-    """A number as one writes it: 20, 1e-8."""
+    """A number as people write it: 20, 1e-8."""
     return f"{value:g}".replace("e-0", "e-") if isinstance(value, float) else str(value)
 
 
@@ -60,17 +60,17 @@ class Known:
     """A habit that functions may have.
 
     Arguments:
-        id: that of its first definition, `habit.name` or `habit.name.word`.
-        words: the habit for a reader; a habit with a number says it at `{}`.
-        instead_of: the definitions that are read, by the ids of those whose place they take; a contract whose oracle
-            reads one of these may have the habit.
-        all_of: whether a contract must read all of them.
-        number: the symbol that its number is given to.
-        usual: the numbers that trainers use; others are allowed, too.
-        around: a symbol of the definition that stands for what the definition takes the place of.
+        id: the id of its first definition, `habit.name` or `habit.name.word`.
+        words: the habit in words; `{}` stands for its number.
+        instead_of: the ids of the definitions that are read, keyed by those that they replace; a contract whose oracle
+            reads a replaced definition may have the habit.
+        all_of: whether a contract must read all the replaced definitions.
+        number: the symbol that takes its number.
+        usual: the numbers that trainers use; others are allowed too.
+        around: a symbol of the definition that stands for the replaced definition.
         held: symbols that stand for others, held constant.
-        option: the option that it is in contracts that have one for it.
-        unread: an option that has no effect with it.
+        option: the option that replaces the habit in contracts that have one for it.
+        unread: an option that has no effect with the habit.
         tensor: a tensor that a contract must have.
     """
 
@@ -103,12 +103,12 @@ class Known:
         return self.option in contract.options or bool(self._read_by(contract))
 
     def options(self, contract: Contract, habit: Habit) -> dict[str, Value]:
-        """The options that it holds in a contract."""
+        """The options that it fixes in a contract."""
         number = int(habit.value) if isinstance(habit.value, float) and habit.value.is_integer() else habit.value
         return {name: x for name, x in ((self.option, number), (self.unread, 1)) if name in contract.options}
 
     def instead(self, contract: Contract, habit: Habit) -> Iterator[Instead]:
-        """What is read in place of what; nothing where it is an option."""
+        """The replacements that it makes in the spec; none where the contract has an option for it."""
         if self.option in contract.options:
             return
         given: dict[str, Any] = {self.number: Rational(Fraction(str(habit.value)))} if self.number else {}
@@ -119,13 +119,13 @@ class Known:
             yield Instead(of, definition(read)(**given), tuple(self.held.items()))
 
     def _read_by(self, contract: Contract) -> dict[str, str]:
-        """What a contract reads of that whose place it takes."""
+        """The replacements of definitions that the contract reads."""
         found = {of: read for of, read in self.instead_of.items() if of in contract.rests_on}
         return {} if self.all_of and len(found) < len(self.instead_of) else found
 
 
-#: Every habit by the id of its first definition. Where two take the place of one definition, the second is read within
-#: the first.
+#: Every habit by the id of its first definition. Where two replace the same definition, the second applies within the
+#: first.
 KNOWN = {
     known.id: known
     for known in (
@@ -151,14 +151,14 @@ KNOWN = {
         ),
         Known(
             "habit.sequence_log_ratio_cap",
-            "mean log-ratio of a sequence at most {}",
+            "mean log-ratio of a sequence capped at {}",
             {"grpo.gspo.ratio": "habit.sequence_log_ratio_cap"},
             number="log_ratio_cap",
             usual=(10.0,),
         ),
         Known(
             "habit.sequence_weight.length",
-            "sequences weighted by their numbers of tokens",
+            "sequences weighted by length",
             {
                 "grpo.gspo.objective": "habit.sequence_weight.length",
                 "aggregation.sequence_count": "aggregation.token_count",
@@ -167,7 +167,7 @@ KNOWN = {
         ),
         Known(
             "habit.cispo_cap.epsilon",
-            "cap of the weight at ε, not 1 + ε, without a lower clip",
+            "weight capped at ε, not 1 + ε, with no lower clip",
             {"grpo.cispo.weight": "habit.cispo_cap.epsilon"},
         ),
         Known(
@@ -178,7 +178,7 @@ KNOWN = {
         ),
         Known(
             "habit.denominator_eps",
-            "numbers of tokens plus {} in denominators",
+            "token counts plus {} in denominators",
             {
                 "aggregation.token_count": "habit.denominator_eps",
                 "aggregation.row_count": "habit.denominator_eps.row",
@@ -223,7 +223,7 @@ KNOWN = {
         ),
         Known(
             "habit.masked_kl.kept",
-            "KL penalty also at masked tokens",
+            "KL penalty at masked tokens too",
             {"ppo.token_reward": "habit.masked_kl.kept"},
         ),
         Known("habit.ddof", "variance with ddof = {}", number="ddof", usual=(0.0, 1.0), option="ddof"),
@@ -239,7 +239,7 @@ KNOWN = {
         ),
         Known(
             "habit.eps_inside_root",
-            "ε inside the root of the variance",
+            "ε inside the square root of the variance",
             {"grpo.scaled_deviation": "habit.eps_inside_root"},
         ),
         Known(
@@ -252,7 +252,7 @@ KNOWN = {
         ),
         Known(
             "habit.eps_on_std",
-            "ε added to the standard deviation, not under the root",
+            "ε added to the standard deviation, not under the square root",
             {"advantage.whitened": "habit.eps_on_std"},
         ),
         Known(
@@ -268,9 +268,9 @@ KNOWN = {
 
 
 def habits_of(contract: Contract) -> tuple[Habit, ...]:
-    """The habits that make sense for a contract, those of one name together; a function has at most one of a name.
+    """The habits that make sense for a contract, grouped by name; a function has at most one of each name.
 
-    What the contract does anyway is none.
+    What the contract does by default is not among them.
     """
     fitting = (known for known in KNOWN.values() if known.fits(contract))
     return tuple(habit for known in fitting for habit in known.every if not _by_default(contract, known, habit))
@@ -281,14 +281,15 @@ def _by_default(contract: Contract, known: Known, habit: Habit) -> bool:
 
 
 def chosen(contract: Contract, asked: Iterable[Habit | str]) -> tuple[Habit, ...]:
-    """The habits of a contract that are asked for, in the order in which they are read.
+    """The chosen habits of a contract, in the order in which they apply.
 
-    Raises: ValueError for one that the contract does not have, for two of one name, for a wrong number, or if the
-        contract has habits already.
+    Raises: ValueError for a habit that the contract does not have, for two of one name, for a wrong number, or if the
+        contract already has habits.
     """
     found = [_asked(contract, habit) for habit in asked]
     if contract.habits and found:
-        raise ValueError(f"habits: {contract.name} has {' and '.join(map(str, contract.habits))}, expected none before")
+        has = " and ".join(map(str, contract.habits))
+        raise ValueError(f"habits: {contract.name} already has {has}, expected a contract without habits")
     names = [habit.name for habit in found]
     for habit in found:
         if names.count(habit.name) > 1:
@@ -298,7 +299,7 @@ def chosen(contract: Contract, asked: Iterable[Habit | str]) -> tuple[Habit, ...
 
 
 def _asked(contract: Contract, asked: Habit | str) -> Habit:
-    """The habit that a text, NAME or NAME=VALUE, asks for; NAME alone is enough where the habit has one value."""
+    """The habit written as NAME or NAME=VALUE; NAME alone is enough where the habit has one value."""
     name, equals, value = str(asked).partition("=")
     for known in KNOWN.values():
         if not known.fits(contract) or known.every[0].name != name:
@@ -308,11 +309,11 @@ def _asked(contract: Contract, asked: Habit | str) -> Habit:
         if len(known.every) == 1 and value in ("", known.every[0].value):
             return known.every[0]
     names = ", ".join(map(str, habits_of(contract))) or "none"
-    raise ValueError(f"habits: got {str(asked)!r}, expected some of those of {contract.name}: {names}")
+    raise ValueError(f"habits: got {str(asked)!r}, expected some of the habits of {contract.name}: {names}")
 
 
 def _number(known: Known, asked: str, value: str) -> float:
-    """The number of a habit, which lies in the domain of the symbol that it is given to."""
+    """The number of a habit, which must lie in the domain of the symbol that takes it."""
     domain = declaration(declared_name(known.number)).domain
     try:
         number = float(value)
@@ -324,7 +325,7 @@ def _number(known: Known, asked: str, value: str) -> float:
 
 
 def options_held(contract: Contract, habits: Iterable[Habit]) -> dict[str, Value]:
-    """The options that habits hold in a contract."""
+    """The options that habits fix in a contract."""
     return {name: x for habit in habits for name, x in KNOWN[habit.id].options(contract, habit).items()}
 
 

@@ -1,4 +1,4 @@
-"""`identify`: which loss a stranger is, with its options and habits, and how well it fits."""
+"""`identify`: which loss an unknown function is, with its options and habits, and how well it fits."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from grape_verified.conformance.strategies import Variant
 from grape_verified.conformance.subject import Subject, Violation, name_of, read
 from grape_verified.conformance.subjects import SUBJECTS
 
-#: Called with what is done next, in words.
+#: Called with the next step, in words.
 Progress = Callable[[str], None]
 
-#: The most contracts in which pairs of changes are tried.
+#: The number of nearest contracts in which pairs of changes are tried.
 NEAREST = 1
 
-#: The share of the most single inputs explained that a contract must explain to be tried on batches.
+#: A contract is tried on batches if it explains at least this share of what the best explains of the single inputs.
 NEAR = 0.7
 
-#: Numbers that are tried for habits that have one, beside the usual ones.
+#: Numbers that are tried for habits that take one, in addition to the usual ones.
 OTHER_NUMBERS = (2.0, 4.0, 5.0, 15.0, 30.0, 50.0)
 
-#: How well a function fits: it is accepted; its formula is right, but there are findings of robustness; it departs
-#: from the nearest; it can be called as none.
+#: How well a function fits: it is accepted; its formula is right, but there are robustness findings; it differs from
+#: the nearest contract; it cannot be called as any contract.
 Fit = Literal["accepted", "formula right", "none", "not called"]
 
 
@@ -46,8 +46,8 @@ class Variety:
 
     Arguments:
         contract: the name of the contract.
-        options: options that are not at the contract's defaults.
-        habits: each as NAME=VALUE.
+        options: the options that are not at the contract's defaults.
+        habits: its habits, each as NAME=VALUE.
         takes: the options that the function takes.
     """
 
@@ -57,7 +57,7 @@ class Variety:
     takes: tuple[str, ...] = ()
 
     def in_words(self) -> str:
-        """The contract with its options and habits in one line."""
+        """The contract with its options and habits, in one line."""
         options = ", ".join(f"{name}={value}" for name, value in self.options.items())
         habits = f"habits {', '.join(self.habits)}" if self.habits else ""
         return "; ".join(filter(None, [f"{self.contract} with {options}" if options else self.contract, habits]))
@@ -65,11 +65,11 @@ class Variety:
 
 @dataclass(frozen=True)
 class Tie:
-    """Another variety that cannot be told apart from what was found.
+    """Another variety that cannot be told apart from the one that was found.
 
     Arguments:
         variety: what the function may be as well.
-        why: on which inputs the two differ, and why that does not tell.
+        why: on which inputs the two differ, and why these do not decide.
     """
 
     variety: Variety
@@ -83,12 +83,13 @@ class Identification:
     Arguments:
         function: its name.
         fit: how well it fits.
-        variety: what it is, or the nearest; None if it cannot be called as any contract.
-        ties: what it cannot be told apart from.
-        explained, tried: the ordinary inputs on which it gives what the spec gives, and all of them.
-        report: that of `check` with these options and habits.
-        departure: for the nearest, the first input on which the function departs.
-        refused: why it cannot be called as each contract, if it can be called as none.
+        variety: what it is, or the nearest variety; None if it cannot be called as any contract.
+        ties: the varieties that it cannot be told apart from.
+        explained: the number of ordinary inputs on which it agrees with the spec.
+        tried: the number of ordinary inputs.
+        report: the report of `check` with these options and habits.
+        departure: the first input on which the function differs from the nearest variety, if it does not fit.
+        refused: for each contract, why the function cannot be called as it, if that is so for all of them.
     """
 
     function: str
@@ -122,19 +123,19 @@ def identify(
 ) -> Identification:
     """Find the contract, the options and the habits of a function.
 
-    What is found is checked as `check` does with those options and habits; only if that finds the formula right does
-    the function fit.
+    The result is then checked by `check` with those options and habits. The function fits only if `check` finds its
+    formula right.
 
     Arguments:
         function: any implementation; its arguments and results are read as by `check`.
-        among: names of contracts or of families such as "ppo" or "dpo"; empty for all.
-        bind: parameters of the function with the tensor or option that each is; contracts without it are left out.
+        among: names of contracts, or of families such as "ppo" or "dpo"; empty for all.
+        bind: parameters of the function, each with the tensor or option that it is; contracts without it are left out.
         examples: the number of inputs for each property of the check.
-        progress: called with what is done next, in words.
+        progress: called with the next step, in words.
 
-    Returns: what it is, or the nearest with the first input on which it departs.
+    Returns: what it is, or the nearest loss with the first input on which the function differs from it.
 
-    Raises: ValueError for an unknown name, or fewer than one example.
+    Raises: ValueError for an unknown name, or if `examples` is less than one.
     """
     checked_number(examples)
     contracts = _chosen(among)
@@ -163,7 +164,7 @@ def _chosen(among: Sequence[str]) -> list[Contract]:
 def _readings(
     function: Callable[..., Any], contracts: Sequence[Contract], bound: Mapping[str, str], progress: Progress
 ) -> tuple[list[Subject], dict[str, str]]:
-    """The function as an implementation of each contract that it can be called for; why it cannot for the others."""
+    """The function as an implementation of each contract that it can be called as; for the others, why it cannot."""
     found: list[Subject] = []
     refused: dict[str, str] = {}
     wrong: list[ValueError] = []
@@ -175,7 +176,7 @@ def _readings(
             refused[contract.name] = violation.sentence
             if violation.took_too_long:
                 return [], refused
-        except ValueError as failure:  # a binding that names what this contract does not have
+        except ValueError as failure:  # a binding to a name that this contract does not have
             wrong.append(failure)
     if len(wrong) == len(contracts):
         raise wrong[0]
@@ -191,7 +192,7 @@ def _with_all_tensors(subject: Subject) -> Subject:
 
 
 def _forms(subject: Subject) -> list[Variant]:
-    """One of each kind of forms of tensors, if the function makes different things of the same numbers."""
+    """One form of tensors for each different result that the function gives for the same numbers."""
     found: dict[Any, Variant] = {}
     for variant in subject.variants:
         case = subject.contract.probe({}, variant)
@@ -205,7 +206,7 @@ def _forms(subject: Subject) -> list[Variant]:
 
 @dataclass(frozen=True)
 class Found:
-    """What was found in one contract: the state, and the shares of inputs that it explains."""
+    """What was found for one contract: the state, and the shares of inputs that it explains."""
 
     search: Search
     state: State
@@ -217,7 +218,7 @@ class Found:
         return self.search.subject.contract.name
 
     def climbed(self, *, pairs: bool) -> Found:
-        """The same after whole batches were tried too, and after a second round as exact as the function's dtype."""
+        """The same after trying whole batches too, then once more as exactly as the function's dtype allows."""
         kinds = ("single", "whole")
         found = replace(self, state=self.search.climbed(self.state, kinds, pairs=pairs)[0])
         if not found.complete or found.is_exact:
@@ -228,7 +229,7 @@ class Found:
 
     @property
     def explained(self) -> tuple[int, int]:
-        """The ordinary inputs that are explained, and all of them."""
+        """The number of ordinary inputs that are explained, and the number of all."""
         probes = [probe for probe in self.search.probes if not probe.unusual]
         return sum(all(self.search.explains(self.state, probe)) for probe in probes), len(probes)
 
@@ -245,13 +246,13 @@ class Found:
 
     @property
     def rank(self) -> tuple[float, ...]:
-        """The order of preference, the least first: what explains most, most exactly, with the fewest changes."""
+        """The order of preference, least first: explains most, most exactly, with the fewest changes."""
         batches = self._share(self.search.of_kind("whole", unusual=True))
         return (*self.explains, len(self.search.subject.binding.left), self._changes, -batches, self.order)
 
     @property
     def explains(self) -> tuple[float, ...]:
-        """How much is not explained: of ordinary inputs, of extreme ones, and exactly."""
+        """How much is explained, negated: of ordinary inputs, of extreme ones, and whether exactly."""
         explained, tried = self.explained
         extreme = [p for p in self.search.of_kind("single", unusual=True) if all(map(math.isfinite, p.values))]
         return -explained / tried, -self._share(extreme), -self.is_exact
@@ -268,7 +269,7 @@ class Found:
 
     @property
     def _changes(self) -> int:
-        """How far it is from the contract as it comes: options elsewhere, habits, and defaults of its own."""
+        """How far it is from the plain contract: changed options, habits, and defaults of its own."""
         usual, subject = self.search.subject.contract.defaults({}), self.search.subject
         own = sum(subject.defaults.get(name, usual[name]) != usual[name] for name in subject.offered)
         return len(self.changed) + 2 * len(self.state.habits) + own
@@ -281,7 +282,7 @@ class Found:
 
     @property
     def variety(self) -> Variety:
-        """The same for a reader."""
+        """The contract, options and habits that were found."""
         subject = self.search.subject
         return Variety(
             subject.contract.name, self.changed, tuple(str(h) for _, h in self.state.habits), subject.offered
@@ -289,7 +290,7 @@ class Found:
 
 
 def _searched(subjects: Sequence[Subject], progress: Progress) -> list[Found]:
-    """The best of each contract, the best first: single inputs decide which of them are tried on batches."""
+    """The best state of each contract, the best first; single inputs decide which are tried on batches."""
     every: list[Found] = []
     for order, subject in enumerate(subjects):
         progress(f"trying {subject.contract.name}")
@@ -308,7 +309,7 @@ def _searched(subjects: Sequence[Subject], progress: Progress) -> list[Found]:
 
 
 def _on_batches(every: Sequence[Found], progress: Progress) -> dict[str, Found]:
-    """What explains most batches too, for the contracts that explain most single inputs."""
+    """The state that explains the most batches too, for the contracts that explain the most single inputs."""
     done: dict[str, Found] = {}
     best = max((one.share for one in every), default=0.0)
     for one in sorted(every, key=lambda one: -one.share):
@@ -322,7 +323,7 @@ def _on_batches(every: Sequence[Found], progress: Progress) -> dict[str, Found]:
 
 
 def _with_the_options_of(best: Found, other: Found) -> Found | None:
-    """What another contract explains with the options that were found, if that is everything."""
+    """Another contract with the options that were found, if it then explains everything."""
     start, options = other.search.start, dict(best.state.options)
     state = State(tuple((name, options.get(name, value)) for name, value in start.options))
     if state == start:
@@ -336,7 +337,7 @@ def _with_the_options_of(best: Found, other: Found) -> Found | None:
 
 
 def _on_single_inputs(subject: Subject, order: int) -> Iterator[Found]:
-    """What explains most single inputs, for each kind of forms of tensors."""
+    """The state that explains the most single inputs, for each form of tensors."""
     for form in _forms(subject):
         contract = subject.contract
         search = Search(subject, probes(subject, form), with_habits(contract), habits_by_name(contract))
@@ -349,7 +350,7 @@ def _on_single_inputs(subject: Subject, order: int) -> Iterator[Found]:
 def _judged(
     function: Callable[..., Any], found: Sequence[Found], bound: Mapping[str, str], examples: int, progress: Progress
 ) -> Identification:
-    """The best of what was found, checked; nothing else makes it fit."""
+    """The best state, checked; only the check makes it fit."""
     best = found[0]
     explained, tried = best.explained
     so_far = Identification(name_of(function), "none", best.variety, (), explained, tried)
@@ -377,7 +378,7 @@ def _departure(one: Found) -> Departure | None:
             reason = judged(case, ones_for(judged, case)).no_gradients
         except Violation as violation:
             return Departure(violation.sentence, "formula", (), render(judged, violation))
-        except Exception:  # balls in which the spec cannot be evaluated
+        except Exception:  # the spec cannot be evaluated in balls here
             continue
         if reason:
             return Departure(f"the result {reason}", "formula")
@@ -385,7 +386,7 @@ def _departure(one: Found) -> Departure | None:
 
 
 def _ties(best: Found, others: Sequence[Found]) -> Iterator[Tie]:
-    """What cannot be told apart from the best: other contracts, and other options and habits of its own."""
+    """What cannot be told apart from the best: other contracts, and the same contract with other options and habits."""
     for other in others:
         if other.complete and other.explains == best.explains:
             yield Tie(other.variety, "the same on every input")
@@ -400,13 +401,13 @@ def _ties(best: Found, others: Sequence[Found]) -> Iterator[Tie]:
 
 
 def _why_tied(search: Search, state: State, other: State) -> str:
-    """On which inputs two states differ that explain the same; empty if they differ nowhere."""
+    """On which inputs two states that explain the same differ; empty if they differ nowhere."""
     differing = [probe for probe in search.probes if probe.outcome and search.differ(state, other, probe)]
     unexplained = [probe for probe in differing if not all(search.explains(state, probe))]
     words = list(dict.fromkeys(word for probe in unexplained for word in probe.unusual))
     if words:
-        return f"they differ only where {' or '.join(words)}, where the function is neither"
-    return "they differ by less than its rounding" if differing else ""
+        return f"they differ only where {' or '.join(words)}, and there the function is neither"
+    return "they differ by less than the function's rounding" if differing else ""
 
 
 # -- habits -----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The likeliest mistakes in a contract, each answered in a line that says what to write instead."""
+"""Common mistakes in a contract; each raises an error of one line that says what to write instead."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ from grape_verified.conformance.strategies import Blueprint, Case
 
 Build = Callable[[Blueprint], Mapping[str, Tensor]]
 
-#: The shape that tensors must have, given rows and columns, the call that makes it, and those that must have it.
+#: The shape that a plan requires, the call that makes it, and the names of the tensors that must have it.
 Shape = tuple[Callable[[Blueprint], tuple[int, ...]], str, Collection[str]]
 
 
 class WrongContract(ValueError):
-    """What is wrong with a contract, in a line."""
+    """What is wrong with a contract, in one line."""
 
 
 # -- what the families are given -----------------------------------------------------------------------------------
 
 
 def refuse_names(name: Any, tensors: Any, wrt: Any, *, adds_mask: bool) -> None:
-    """Refuse names that are none, or of nothing."""
+    """Refuse names that are not words, and names of unknown tensors."""
     if not isinstance(name, str) or not name.isidentifier():
         raise WrongContract(f"name: got {name!r}, expected a word, such as 'simpo'")
     for argument, given in (("tensors", tensors), ("wrt", wrt)):
         if isinstance(given, str) or not all(isinstance(one, str) for one in given):
             raise WrongContract(f"{argument}: got {given!r}, expected names: {argument}=('logps', …)")
     if adds_mask and "mask" in tensors:
-        raise WrongContract("tensors: got 'mask', which is added to the tensors: take it out")
+        raise WrongContract("tensors: got 'mask', which is added automatically: leave it out")
     for one in wrt:
         if one not in tensors:
             raise WrongContract(f"wrt: got {one!r}, expected some of the tensors {', '.join(tensors)}")
 
 
 def refuse_function(argument: str, function: Any) -> None:
-    """Refuse what is neither a function nor the name of one of this package."""
+    """Refuse what is neither a function nor the name of a function of this package."""
     if callable(function) or (isinstance(function, str) and hasattr(grape_verified, function)):
         return
     if isinstance(function, str):
@@ -57,7 +57,7 @@ def refuse_function(argument: str, function: Any) -> None:
 
 
 def refuse_options(options: Any, function: Any) -> None:
-    """Refuse options that the function does not have, and values that are no list."""
+    """Refuse options that the function does not have, and values that are not a sequence."""
     if not isinstance(options, Mapping):
         raise WrongContract(f"options: got {options!r}, expected the values to try by name: {{'beta': (0.1, 1.0)}}")
     parameters = inspect.signature(function).parameters
@@ -93,7 +93,8 @@ def refuse_term(term: Any, tensors: Iterable[str], options: Mapping[str, Any], w
         raise WrongContract(f"term: got {_id(term)!r}, expected Formula({_id(term)!r})")
     if not isinstance(term, Formula):
         if not callable(term):
-            raise WrongContract(f"term: got a {type(term).__name__}, expected Formula('ID'), or options to it")
+            got = type(term).__name__
+            raise WrongContract(f"term: got a {got}, expected Formula('ID'), or a function from options to one")
         defaults = {name: option.default for name, option in options.items()}
         try:
             term = term(defaults)
@@ -140,7 +141,7 @@ def _refuse_slopes(formula: Formula) -> None:
 
 
 def _refuse_symbols(formula: Formula, tensors: Collection[str], options: Mapping[str, Any], wrt: Iterable[str]) -> None:
-    """Refuse symbols that stand for nothing, and names of none."""
+    """Refuse symbols that stand for nothing, and names of unknown symbols."""
     symbols = formula.symbols
     for argument, names in (("reads", formula.reads), ("absolute", formula.absolute), ("exact", formula.exact)):
         for name in names:
@@ -165,7 +166,7 @@ def _refuse_symbols(formula: Formula, tensors: Collection[str], options: Mapping
 
 
 def checked(build: Build, tensors: Collection[str], shape: Shape | None) -> Build:
-    """The function that makes tensors, with what it makes in order, and refused where it cannot be an input."""
+    """The function that makes tensors, with its result in the contract's order, or refused if it cannot be an input."""
     if not callable(build):
         raise WrongContract(f"build: got a {type(build).__name__}, expected a function from a plan to tensors")
 
@@ -212,11 +213,11 @@ def by_pair(names: Collection[str]) -> Shape:
     return lambda plan: (len(plan.rows),), "plan.numbers(name, pool)", names
 
 
-# -- what the spec makes of it -------------------------------------------------------------------------------------
+# -- the value by the spec -----------------------------------------------------------------------------------------
 
 
 def readable(oracle: Oracle) -> Oracle:
-    """The same oracle, with a line that says why a formula has no value on an input."""
+    """The same oracle, with an error of one line that says why a formula has no value on an input."""
 
     def read(case: Case, arithmetic: Arithmetic) -> Answer:
         with _undefined():

@@ -1,9 +1,9 @@
-"""Inputs on which losses differ: what `identify` calls a stranger's function with.
+"""Inputs on which losses differ; `identify` calls an unknown function with them.
 
-Three kinds, in the order in which they are used. *Single* inputs have one token or one row, so that no reduction
-matters and each shows one thing: one side of a clip, a log-ratio of 25 or 100, a penalty. *Whole* batches tell
-reductions apart: uneven lengths, rows without tokens, groups of equal and of nearly equal rewards. *Wired* inputs have
-an option that the function takes at another value.
+There are three kinds, used in this order. *Single* inputs have one token or one row, so that the reduction does not
+matter and each shows one thing: one side of a clip, a log-ratio of 25 or 100, a penalty. *Whole* batches tell
+reductions apart: uneven lengths, rows without tokens, groups of equal and of nearly equal rewards. *Wired* inputs set
+an option that the function takes to another value.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from grape_verified.conformance.subject import Outcome, Subject, Violation
 
 Kind = Literal["single", "whole", "wired"]
 
-#: Log-ratios within every clip, beyond one side of usual clips, and beyond every guard; and advantages.
+#: Log-ratios within every clip range, beyond one end of the usual ones, and beyond every guard; and advantages.
 NEAR, FAR = (0.04, -0.04), (0.13, -0.13, 0.24, 0.4, -0.4, 1.3, -1.3, 3.0, -3.0, 7.0, -7.0)
 EXTREME = (12.0, -12.0, 15.0, 25.0, -25.0, 100.0, -100.0)
 GAINS = (1.0, -1.0, 0.7, -1.3)
 
-#: Log-ratios of reference to policy; the first leaves most penalties without effect.
+#: Log-ratios of reference to policy; at the first, most penalties have no effect.
 REFERENCES = (0.0, -0.3, 0.6, 4.0, -2.5, 0.0, 12.0, -12.0, 25.0, -25.0)
 
-#: Inputs that are drawn: ordinary single ones, and for each of them the most that are tried, extreme ones, batches.
+#: Numbers of random inputs: ordinary single ones, the most attempts for each of them, extreme ones, and batches.
 DRAWN, TRIES, DRAWN_EXTREME, DRAWN_WHOLE = 14, 4, 4, 14
 
 #: How nearly equal the rewards of a group are.
 SPREADS = (0.0, 1e-2, 1e-5, 1e-8)
 
-#: Rewards that differ by less are no ordinary ones.
+#: Rewards that differ by less are not ordinary.
 NEARLY_EQUAL = 1e-4
 
 #: Rows and columns of the inputs for each value of an option that the function takes.
@@ -50,11 +50,11 @@ WIRED = ((1, 3), (2, 4), (3, 2))
 
 @dataclass(frozen=True)
 class Probe:
-    """One input, and what the function makes of it.
+    """One input, and what the function returns for it.
 
     Arguments:
         case: the input, with the options that the function takes.
-        kind: what it tells apart.
+        kind: what kind of input it is.
         outcome: value and gradients; None where the function raised an error.
         taken: the options whose values the function was given.
     """
@@ -89,7 +89,7 @@ class Probe:
 
 
 def probes(subject: Subject, variant: Variant) -> list[Probe]:
-    """The inputs for a function that is read as an implementation of a contract, with its results."""
+    """The inputs for a function that implements a contract, with its results."""
     usual = subject.contract.defaults({})
     found = [_called(subject, Case(t, usual, variant), kind, {}) for kind, t in _inputs(subject.contract, variant)]
     for step, taken in enumerate(_other_values(subject)):
@@ -101,13 +101,13 @@ def probes(subject: Subject, variant: Variant) -> list[Probe]:
 
 
 def with_options(subject: Subject, case: Case, options: Mapping[str, Any], taken: Mapping[str, Any]) -> Case:
-    """The input with options made consistent: those of a candidate, and those that the function is given."""
+    """The input with consistent options: those of a candidate, and those that the function is given."""
     usual = subject.contract.defaults(options)
     return Case(case.tensors, subject.contract.fit({**usual, **taken}, list(taken)), case.variant)
 
 
 def _called(subject: Subject, case: Case, kind: Kind, taken: Mapping[str, Any]) -> Probe:
-    """An input with the result of the function."""
+    """An input with the function's result."""
     case = with_options(subject, case, {}, taken)
     try:
         return Probe(case, kind, subject(case, ones_for(subject, case)), taken)
@@ -118,7 +118,7 @@ def _called(subject: Subject, case: Case, kind: Kind, taken: Mapping[str, Any]) 
 
 
 def _other_values(subject: Subject) -> Iterator[dict[str, Any]]:
-    """Each option that the function takes at each other value, if that changes anything."""
+    """Each option that the function takes, set to each other value, if that changes anything."""
     usual = subject.contract.defaults({})
     for name in subject.offered:
         for value in subject.contract.options[name].others:
@@ -133,7 +133,7 @@ Draw = Callable[..., dict[str, Tensor]]
 
 
 def _drawer(contract: Contract, options: Mapping[str, Any], variant: Variant, seed: int = 0) -> Draw:
-    """What draws the tensors of an input, given the numbers of its rows and columns, and the bytes of its mask."""
+    """A function that draws the tensors of an input from its numbers of rows and columns and the bytes of its mask."""
     random = Random(seed)
 
     def draw(rows: int, columns: int, numbers: str = "ordinary", mask: Sequence[bytes] = ()) -> dict[str, Tensor]:
@@ -195,5 +195,5 @@ def _whole(contract: Contract, draw: Draw) -> Iterator[dict[str, Tensor]]:
 
 
 def _padded(length: int, columns: int) -> bytes:
-    """The bytes of a mask with that many tokens, padded on the right."""
+    """The bytes of a mask with `length` tokens, padded on the right."""
     return bytes([1 + 5 * length, *([0] * (WIDTH - 1))]) if length < columns else bytes(WIDTH)

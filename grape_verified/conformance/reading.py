@@ -1,7 +1,7 @@
 """The spec as an oracle reads it: as it is, or with some definitions in place of others.
 
-A habit of an implementation is a definition that takes the place of another. Every expression that an oracle evaluates
-goes through `evaluate` here, so that no oracle has to know of habits.
+A habit of an implementation is a definition that replaces another. Every expression that an oracle evaluates goes
+through `evaluate` here, so that no oracle has to know about habits.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ class Instead:
     """A definition that is read in place of another.
 
     Arguments:
-        of: the id of the other.
-        read: the definition, applied to its numbers; its symbols are the arguments of the other, or are given anyway.
-        held: symbols in it with the values of others, so that a derivative in the others holds them constant.
+        of: the id of the replaced definition.
+        read: the definition, applied to its numbers; its other symbols are arguments of the replaced definition, or
+            have values anyway.
+        held: pairs of symbols; the first has the value of the second, and a derivative in the second holds it constant.
     """
 
     of: str
@@ -36,9 +37,9 @@ class Instead:
     held: tuple[tuple[str, str], ...] = ()
 
     def within(self, expr: Basic) -> Basic:
-        """The expression with the definition in place of the other, also where definitions speak of it.
+        """The expression with the definition in place of the other, also inside definitions that refer to it.
 
-        What is put in is not looked into again: it may itself speak of what was there.
+        A replacement is not searched again: it may itself refer to what it replaces.
         """
         if isinstance(expr, Apply):
             id = str(expr.args[0])
@@ -55,7 +56,7 @@ class Instead:
 
 @cache
 def _spoken_of(id: str) -> frozenset[str]:
-    """The ids of the definitions that a definition speaks of, at any depth."""
+    """The ids of the definitions that a definition refers to, at any depth."""
     own = registry.definition(id).body.atoms(Apply)
     names = frozenset(str(node.args[0]) for node in own if node.definition.recursion is None)
     return names.union(*map(_spoken_of, names))
@@ -66,7 +67,7 @@ _READ_INSTEAD: ContextVar[tuple[Instead, ...]] = ContextVar("_READ_INSTEAD", def
 
 @contextmanager
 def reading(instead: Sequence[Instead]) -> Iterator[None]:
-    """Within: definitions are read in place of others, the first in place of all, the second also within the first."""
+    """Within this context, replace definitions, in the given order; a later one also applies within an earlier one."""
     token = _READ_INSTEAD.set(tuple(instead))
     try:
         yield
@@ -75,7 +76,7 @@ def reading(instead: Sequence[Instead]) -> Iterator[None]:
 
 
 def is_changed(what: Callable[[], Basic]) -> bool:
-    """Whether something is read in place of something in an expression, which is made only if need be."""
+    """Whether an expression has a replaced definition; the expression is made only if necessary."""
     instead = _READ_INSTEAD.get()
     return bool(instead) and _as_read(plain := what(), instead) != plain
 
@@ -88,7 +89,7 @@ def _as_read(expr: Basic, instead: tuple[Instead, ...]) -> Basic:
 
 
 def evaluate(what: Definition | Basic, values: Mapping[str, Any], *, hull: bool = False) -> arb:
-    """The ball that a definition or an expression evaluates to, as it is read."""
+    """The ball that a definition or an expression evaluates to, with the replacements."""
     if instead := _READ_INSTEAD.get():
         what = _as_read(what() if isinstance(what, Definition) else what, instead)
         held = (pair for one in instead for pair in one.held)

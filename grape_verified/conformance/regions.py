@@ -1,8 +1,8 @@
-"""Where a function goes wrong: what an input has beside a plain one, in words.
+"""Where a function goes wrong: how an input differs from a plain one, in words.
 
-Hypothesis makes a failing input as plain as it can be while it fails. What is then left beside a plain input, such as
-an option at another value or a row without tokens, is what the failure needs. A search that leaves such inputs out
-finds the next failure.
+Hypothesis makes a failing input as plain as it can while it still fails. Any remaining difference from a plain input,
+such as an option at another value or a row without tokens, is what the failure needs. A search that leaves such inputs
+out finds the next failure.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from torch import Tensor
 from grape_verified.conformance.strategies import COLUMNS, Case
 from grape_verified.conformance.subject import Subject, Violation
 
-#: Beyond this difference of log-probabilities a ratio is no ordinary number, and beyond these magnitudes a value, and a
-#: logit over its temperature.
+#: Beyond this difference of log-probabilities a ratio is not ordinary; beyond these magnitudes, a value and a logit
+#: divided by the temperature are not ordinary.
 LARGE_RATIO, LARGE_VALUE, LARGE_LOGIT = 20.0, 100.0, 50.0
 
-#: Numbers that differ by no more are nearly equal, where a result is divided by their standard deviation.
+#: Numbers that differ by no more than this are nearly equal, where a result is divided by their standard deviation.
 CLOSE = 0.0201
 
 Words = frozenset[str]
 
 
 def beside_plain(subject: Subject, case: Case) -> Words:
-    """Everything that an input has beside a plain one: options, forms of tensors, what training throws at a loss."""
+    """How an input differs from a plain one: options, forms of tensors, and what training throws at a loss."""
     return frozenset((*_options(subject, case), *_forms(subject, case), *unusual(case)))
 
 
 def needed(violation: Violation, words: Words) -> Words:
-    """What inputs to leave out after a violation: for a wrong number, every other value of an option it needs."""
+    """Which inputs to leave out after a violation: for a wrong number, all other values of an option that it needs."""
     if violation.raised:
         return words
     names = {word.partition("=")[0] for word in words if "=" in word}
@@ -41,7 +41,7 @@ def needed(violation: Violation, words: Words) -> Words:
 
 
 def lies_in(words: Words, regions: Iterable[Words]) -> bool:
-    """Whether an input lies in a region that was found."""
+    """Whether an input lies in one of the regions."""
     return any(region <= words for region in regions)
 
 
@@ -57,7 +57,7 @@ _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d*)?(?:e[-+]?\d+)?")
 
 
 def awkward(violation: Violation) -> int:
-    """How hard the numbers of a sentence are to read: 2 where one is tiny, 1 where one is huge, else 0."""
+    """How hard the numbers of a sentence are to read: 2 if one is tiny, 1 if one is huge, else 0."""
     low, high = READABLE
     sizes = [abs(float(number)) for number in _NUMBER.findall(violation.sentence)]
     return 2 if any(0 < size < low for size in sizes) else int(any(size > high for size in sizes))
@@ -109,7 +109,7 @@ def unusual(case: Case) -> Iterator[str]:
 
 
 def _largest(tensor: Tensor) -> float:
-    """The largest magnitude of a finite number, 0 if there is none."""
+    """The largest magnitude among the finite numbers, 0 if there are none."""
     return max(tensor[tensor.isfinite()].abs().tolist(), default=0.0)
 
 
@@ -125,7 +125,7 @@ def _margins(case: Case) -> Tensor:
 
 
 def _of_groups(case: Case) -> Iterator[str]:
-    """Where a spread or a sum is 0 by which something is divided."""
+    """Where a divisor, such as a spread or a sum, is 0."""
     given, options = case.tensors, case.options
     size = options.get("group_size") if "ddof" in options else None
     if isinstance(size, int) and "rewards" in given and len(given["rewards"]) % size == 0:

@@ -1,4 +1,4 @@
-"""Every contract by its name: those of this package, and those that modules from outside hold."""
+"""Every contract by name: those of this package, and those of modules from outside."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _HELD: dict[str, tuple[Contract, ...]] = {}
 def load(module: str) -> tuple[str, ...]:
     """Load a module from outside with its definitions, claims and contracts.
 
-    A module holds a contract if one of its names stands for it, or for the tuple of contracts that a family returns.
-    Afterwards `check`, `conforms` and the commands know its contracts by their names.
+    A module holds a contract if one of its variables is the contract, or the tuple of contracts that a family returns.
+    Afterwards `check`, `conforms` and the commands know its contracts by name.
 
     Arguments:
         module: as Python imports it, such as "mypackage.losses".
 
     Returns: the ids of its definitions and claims. `contracts_of` gives its contracts.
 
-    Raises: CannotLoad, in one line, for a module that cannot be imported or holds nothing, and for a contract whose
-        name is taken.
+    Raises: CannotLoad, in one line, for a module that cannot be imported or has neither claims nor contracts, and for a
+        contract whose name is taken.
     """
     return outside.load(module, _holds_contracts)
 
@@ -60,9 +60,9 @@ def module_of(contract: str) -> str:
 
 
 def contract_named(name: str) -> Contract:
-    """The contract of that name; installed packages are asked for one that nothing loaded has.
+    """The contract of that name; if no loaded module has it, those of installed packages are loaded.
 
-    Raises: ValueError, which names the nearest.
+    Raises: ValueError, which names the nearest contracts.
     """
     if not isinstance(name, str):
         raise ValueError(f"contract: got {_shown(name)}, expected a contract or its name, such as 'ppo'")
@@ -70,7 +70,7 @@ def contract_named(name: str) -> Contract:
         try:
             load_installed()
         except CannotLoad as failure:
-            raise ValueError(f"contract: got {name!r}, which is none of this package's; {failure}") from None
+            raise ValueError(f"contract: got {name!r}, which is not a contract of this package; {failure}") from None
     known = every_contract()
     if name in known:
         return known[name]
@@ -81,14 +81,14 @@ def contract_named(name: str) -> Contract:
 
 
 def _shown(got: object) -> str:
-    """What came in place of a name; a family returns a tuple, which is the likeliest."""
+    """What came in place of a name; most likely it is the tuple that a family returns."""
     if isinstance(got, tuple) and got and all(isinstance(one, Contract) for one in got):
-        return f"a tuple of {len(got)}: take one of {', '.join(one.name for one in got)} out of it"
+        return f"a tuple of the contracts {', '.join(one.name for one in got)}"
     return f"a {type(got).__name__}"
 
 
 def _holds_contracts(module: str) -> bool:
-    """Enter the contracts of an imported module; whether it holds any."""
+    """Enter the contracts of an imported module; return whether it holds any."""
     held = {id(contract): contract for contract in _found_in(module)}.values()
     ours = {id(contract) for contract in CONTRACTS.values()}
     own = tuple(contract for contract in held if id(contract) not in ours)
@@ -97,7 +97,7 @@ def _holds_contracts(module: str) -> bool:
         other = taken.setdefault(contract.name, contract)
         if other is not contract:
             whose = "this package" if contract.name in CONTRACTS else module_of(contract.name) or module
-            raise CannotLoad(f"{module}: the contract {contract.name!r} is one of {whose}, too: choose another name")
+            raise CannotLoad(f"{module}: the contract {contract.name!r} already exists in {whose}: choose another name")
         try:
             refuse_unfounded(contract)
         except WrongContract as wrong:

@@ -102,7 +102,7 @@ class Judgement:
         return "not known" if self.finding("value").status == "not run" else "right"
 
     def fails(self, on: FailOn = "formula and robustness") -> bool:
-        """Whether the function is rejected: for a wrong formula, for what it does not survive, or also for notes."""
+        """Whether the function is rejected: for a wrong formula, for robustness findings, or also for notes."""
         known(on)
         if on == "formula":
             return self.formula != "right"
@@ -115,7 +115,7 @@ class Judgement:
         return (found for found in self._with_status("failed") if found[1].verdict == verdict)
 
     def deciding(self, on: FailOn = "formula and robustness") -> list[tuple[Finding, Departure]]:
-        """What the function is rejected for, that about the formula first; empty if it is not rejected."""
+        """What the function is rejected for, the formula first; empty if it is not rejected."""
         if not self.fails(on):
             return []
         by_verdict = {verdict: list(self.departures(verdict)) for verdict in VERDICTS}
@@ -148,7 +148,7 @@ class Judgement:
         return self.contract
 
     def __str__(self) -> str:
-        """A line for each thing that is wrong, noted or not run, and the verdicts; counterexamples are in findings."""
+        """A line for each property that failed, was noted or was not run, and the verdicts, without counterexamples."""
         wrong = [(kind, *found) for kind in VERDICTS for found in self.departures(kind)]
         noted = [("noted", *found) for found in self._with_status("noted")]
         lines = [f"{kind}, {finding.name}: {departure.text}" for kind, finding, departure in (*wrong, *noted)]
@@ -175,7 +175,7 @@ class Report(Judgement):
     """The result of `check`.
 
     Arguments:
-        habits: those that the function was judged with.
+        habits: the habits that the function was judged with.
     """
 
     habits: tuple[Habit, ...] = ()

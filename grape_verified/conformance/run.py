@@ -109,8 +109,8 @@ def run_property(subject: Subject, prop: Property, examples: int) -> Finding:
 def _violations(subject: Subject, prop: Property, examples: int) -> tuple[list[tuple[Violation, Words]], int]:
     """Different violations, each with what its input needs, and the number of inputs that the first search tried.
 
-    Where the first is of an input that is not ordinary, the second is looked for among ordinary ones, so that what is
-    met more often does not decide about the formula.
+    If the first needs an input that is not ordinary, the search for the second is among ordinary inputs, so that the
+    verdict on the formula does not depend on what is drawn more often.
     """
     found: list[tuple[Violation, Words]] = []
     leave_out, kinds, tried, only_ordinary = list(subject.dropped), set[str](), 0, False
@@ -182,7 +182,7 @@ def _departure(subject: Subject, prop: Property, violation: Violation) -> Depart
 
 
 def _needs(subject: Subject, violation: Violation, case: Case) -> tuple[str, ...]:
-    """What an input, or a call, has beside a plain one."""
+    """How an input, or a call, differs from a plain one."""
     called = (violation.setting.words,) if violation.setting else ()
     return (*called, *shown(beside_plain(subject, case)))
 
@@ -232,7 +232,7 @@ class _Search:
         return None
 
     def on_purpose(self) -> Violation | None:
-        """The smallest violation on the inputs that are tried on purpose, beside the others."""
+        """The smallest violation on the fixed inputs that are tried on purpose."""
         self.most = ALL
         with same_numbers():
             for one in self.prop.on_purpose(self.space):

@@ -1,9 +1,10 @@
 """The search for the options and habits with which a contract gives what a function returns.
 
-The reference is the oracle. A state gives every option that the function does not take a value, and each habit one or
-none. The search climbs: it takes a change that explains more single inputs, then one that explains more whole batches
-and leaves the single ones explained, until there is none. A number that is in no list is found by solving the oracle
-for it. A wrong turn costs a result, never its truth: what is found is compared everywhere, and then checked.
+The reference is the oracle. A state assigns a value to every option that the function does not take, and one or none
+to each habit. The search climbs: it takes a change that explains more single inputs, or, if there is none, one that
+explains more whole batches and keeps the single inputs explained; it ends when no change helps. If a number is in no
+list, the search solves the oracle for it. A wrong turn may miss a result but never gives a false one, because what is
+found is compared on all inputs and then checked.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from grape_verified.conformance.oracle import EXACT, Answer, Arithmetic, Target
 from grape_verified.conformance.probes import Probe, with_options
 from grape_verified.conformance.subject import Subject
 
-#: Values of options that are common in the field, beside those of the contracts.
+#: Values of options that are common in the field, in addition to those of the contracts.
 COMMON: Mapping[str, Sequence[Any]] = {
     "clip_low": (0.2, 0.1, 0.3, 3e-4, 1.0),
     "clip_high": (0.2, 0.28, 0.3, 0.1, 4e-4),
@@ -35,19 +36,20 @@ COMMON: Mapping[str, Sequence[Any]] = {
     "clip": (0.2, 0.5),
 }
 
-#: The digits with which a number that was solved for is tried, the fewest first.
+#: The numbers of digits to which a solution is rounded, the fewest first.
 DIGITS = (1, 2, 3, 4, 6, 8, 12)
 
-#: Inputs that come first, on which few options matter: a state that explains none of them is far off.
+#: The number of first inputs, on which few options matter: a state that explains none of them is far off.
 PLAIN = 6
 
-#: Steps of the solver, and inputs for which it is run.
+#: The steps of the solver, and the number of inputs that it is run on.
 STEPS, SOLVED = 12, 4
 
-#: With no more changes than that, pairs of them are tried in every contract; with habits, numbers beside changes too.
+#: With no more changes of options than this, pairs are tried in every contract; with no more changes of options and
+#: habits, numbers are also solved for after each change.
 FEW = 15
 
-#: Pairs of changes that are tried where no single one helps.
+#: The most pairs of changes that are tried if no single change helps.
 PAIRS = 400
 
 Choices = tuple[tuple[str, Any], ...]
@@ -55,7 +57,7 @@ Choices = tuple[tuple[str, Any], ...]
 
 @dataclass(frozen=True)
 class State:
-    """Values of the options that a function does not take, and habits by their names."""
+    """Values of the options that a function does not take, and its habits by name."""
 
     options: Choices
     habits: Choices = ()
@@ -66,7 +68,7 @@ class State:
         return dict(self.options)
 
     def changed(self, name: str, value: Any, *, habit: bool) -> State:
-        """The same with one other value; None for a habit that it does not have."""
+        """The state with one value changed; None removes a habit."""
         if not habit:
             return State(tuple((n, value if n == name else v) for n, v in self.options), self.habits)
         others = [(n, v) for n, v in self.habits if n != name]
@@ -76,18 +78,18 @@ class State:
 
 @dataclass(frozen=True)
 class Change:
-    """One other value of an option or habit."""
+    """Another value of one option or habit."""
 
     name: str
     value: Any
     habit: bool = False
 
     def of(self, state: State) -> State:
-        """The state with it."""
+        """The state with this change."""
         return state.changed(self.name, self.value, habit=self.habit)
 
 
-#: How many numbers a state explains: of ordinary single inputs, of unusual ones, and the same of whole batches.
+#: How many values and gradients a state explains: of ordinary single inputs, of unusual ones, then of whole batches.
 Score = tuple[int, ...]
 
 
@@ -97,8 +99,8 @@ class Search:
 
     Arguments:
         subject: the function, read as an implementation of the contract.
-        probes: the inputs with its results.
-        contract_with: the contract with some habits.
+        probes: the inputs with the function's results.
+        contract_with: makes the contract with some habits.
         habits: the values of each habit.
         strict: whether to compare as exactly as the dtype of the function allows.
     """
@@ -118,21 +120,21 @@ class Search:
         return State(tuple((name, value) for name, value in usual.items() if name not in self.subject.offered))
 
     def consistent(self, state: State) -> State:
-        """The state with options that have no effect at their defaults."""
+        """The state with every option that has no effect reset to its default."""
         fitted = self.subject.contract.fit(self.subject.contract.defaults(state.as_options), [])
         return State(tuple((name, fitted[name]) for name, _ in state.options), state.habits)
 
     # -- comparison -----------------------------------------------------------------------------------------------
 
     def explains(self, state: State, probe: Probe) -> tuple[bool, ...]:
-        """Whether the value of an input is what the oracle gives, and whether its gradients are too."""
+        """Whether the oracle gives the value at an input, and whether it gives the gradients too."""
         key = (state, id(probe), self.strict)
         if key not in self._known:
             self._known[key] = self._compared(state, probe)
         return self._known[key]
 
     def answer(self, state: State, probe: Probe, arithmetic: Arithmetic = EXACT) -> Answer | None:
-        """What the oracle gives; None where it gives nothing."""
+        """What the oracle gives; None where it gives no answer."""
         case = with_options(self.subject, probe.case, state.as_options, probe.taken)
         try:
             return self._contract(state).oracle(case, arithmetic)
@@ -173,7 +175,7 @@ class Search:
         return [probe for probe in self.probes if probe.kind == kind and bool(probe.unusual) == unusual]
 
     def score(self, state: State, kinds: Sequence[str] = ("single", "whole"), least: Score = ()) -> Score:
-        """How much a state explains, input by input; it ends where it is less than the least that is of interest."""
+        """How much a state explains; counting stops once the score is below `least`."""
         found: list[int] = []
         for kind in kinds:
             found += (self._explained(state, self.of_kind(kind, unusual=unusual)) for unusual in (False, True))
@@ -192,11 +194,11 @@ class Search:
     # -- climbing -------------------------------------------------------------------------------------------------
 
     def climbed(self, state: State, kinds: Sequence[str], *, pairs: bool = True) -> tuple[State, Score]:
-        """The best state that is reached from one, and its score."""
+        """The best state reached from a given one, and its score."""
         state = self.consistent(state)
         score = self.score(state, kinds)
         every = self.changes(state)
-        ratios = "old_logps" in self.subject.contract.tensors  # then inputs tell options apart one by one
+        ratios = "old_logps" in self.subject.contract.tensors  # then single inputs tell options apart, one by one
         few, fewer = not ratios and len([x for x in every if not x.habit]) <= FEW, not ratios and len(every) <= FEW
         while score != self.possible(kinds):
             steps = [self._single_changes, self._solved]
@@ -210,7 +212,7 @@ class Search:
     def _best(
         self, states: Iterable[State], kinds: Sequence[str], score: Score, before: State
     ) -> tuple[State, Score] | None:
-        """The best of some states, if it is better than before."""
+        """The best of some states, if it is better than the state before."""
         best: tuple[State, Score] | None = None
         missing = self._missing(before, kinds)
         for state in dict.fromkeys(map(self.consistent, states)):
@@ -223,7 +225,7 @@ class Search:
         return best
 
     def _missing(self, state: State, kinds: Sequence[str]) -> list[Probe]:
-        """The inputs of which a better state explains some: the first ones, if the state explains none of these."""
+        """Inputs of which a better state must explain some: the first ones, if the state explains none of them."""
         called = [probe for probe in self.probes if probe.kind in kinds and probe.outcome]
         plain = [probe for probe in called if not probe.unusual][:PLAIN]
         if not any(self.explains(state, probe)[0] for probe in plain):
@@ -267,7 +269,7 @@ class Search:
     # -- numbers that are in no list ------------------------------------------------------------------------------
 
     def _solved(self, state: State) -> Iterator[State]:
-        """States in which a number is such that an input is explained by it."""
+        """States with a number solved for such that an input is explained."""
         changes = self.changes(state)
         missing = [p for p in self.probes if p.outcome and not p.unusual and not all(self.explains(state, p))]
         missing = [probe for probe in missing if len(probe.values) == 1 and math.isfinite(probe.values[0])]
@@ -281,7 +283,7 @@ class Search:
                         yield Change(name, value).of(base)
 
     def _changed_and_solved(self, state: State) -> Iterator[State]:
-        """The same after each other change: numbers that every input depends on are found together."""
+        """The same after each change, for numbers that every input depends on together."""
         for change in self.changes(state):
             yield from self._solved(change.of(state))
 
@@ -303,7 +305,7 @@ class Search:
             return self._middle(Change(name, x).of(base), probe)
 
         found = _secant(of, float(now), probe.values[0])
-        if found is None:  # as a divisor
+        if found is None:  # it may be a divisor
             inverse = _secant(lambda y: of(1 / y) if y else None, 1 / now, probe.values[0])
             if not inverse:
                 return None
@@ -336,12 +338,12 @@ def _all_accepted(targets: Sequence[Target], got: Sequence[float]) -> bool:
 
 
 def _number(target: Target) -> str:
-    """The middle of a ball in ten digits, by which the numbers of two states are told apart."""
+    """The midpoint of a ball to ten digits, which tells the numbers of two states apart."""
     return f"{float(target.ball.mid()):.10g}"
 
 
 def _secant(of: Callable[[float], float | None], start: float, wanted: float) -> float | None:
-    """Where a function is the wanted number; None if that is not found in a few steps."""
+    """Where a function takes the wanted value, by the secant method; None if not found in a few steps."""
     a, b = start, 1.25 * start
     at_a, at_b = of(a), of(b)
     for _ in range(STEPS):

@@ -30,16 +30,16 @@ def conforms(
     examples: int | None = None,
     fail_on: FailOn = "formula and robustness",
 ) -> Report:
-    """Assert that a function keeps a contract.
+    """Assert that a function satisfies a contract.
 
     Arguments:
-        function, contract, options, habits, bind: those of `check`.
-        examples: the number of inputs for each property; by default what pytest was asked for, or 200.
-        fail_on: what a function is rejected for; "all": also for what is only noted.
+        function, contract, options, habits, bind: as for `check`.
+        examples: the number of inputs for each property; by default the number that pytest is given, or 200.
+        fail_on: what a function is rejected for; "all" includes notes.
 
     Returns: the report on a function that is not rejected.
 
-    Raises: AssertionError with both verdicts and, for everything that decides, a sentence and Python code to paste.
+    Raises: AssertionError with both verdicts and, for each deciding finding, a sentence and Python code to paste.
         ValueError as `check` does, and for an unknown `fail_on`.
     """
     __tracebackhide__ = True  # pytest shows the line of the test

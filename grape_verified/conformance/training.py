@@ -37,7 +37,7 @@ class Way:
         setting: its words for a sentence, and its lines for a script.
         expected: the call that gives what is expected, as in "1.0 from the same function in a plain call".
         refusable: whether an error is a refusal, not a fault.
-        scale: the gradient from above, beside the usual one.
+        scale: the upstream gradient, relative to the usual one.
         given: the input that a plain call has, if the context changes its numbers.
     """
 

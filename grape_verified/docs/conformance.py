@@ -11,12 +11,12 @@ from grape_verified.conformance.report import Verdict
 from grape_verified.docs.markdown import folded, page, table
 
 INTRO = """
-Functions of trainers, called as their trainers call them, and checked against the contracts of this package. *Formula*
-says whether a function is the loss of its contract where numbers are ordinary and every row has tokens. *Robustness*
-counts what it does not withstand: numbers that are masked or extreme, rows and batches without tokens, the contexts of
-training. *Habits* are named conventions in which trainers differ; a function is judged with its habits. What a trainer
-never passes to its function may still be among the inputs, so a finding is not always a fault of a training run.
-[Check your own loss](../guide/check.md) explains the words, and how to check any other function.
+These functions of trainers are called as their trainers call them, and checked against the contracts of this package.
+*Formula* says whether a function is the loss of its contract where numbers are ordinary and every row has tokens.
+*Robustness* counts what it does not withstand: masked or extreme numbers, rows and batches without tokens, the contexts
+of training. *Habits* are named conventions in which trainers differ; a function is judged with its habits. The inputs
+may include what a trainer never passes to its function, so a finding does not always mean a fault in a training run.
+[Check your own loss](../guide/check.md) explains these terms and how to check any other function.
 """.strip()
 
 HEAD = ("function", "contract", "formula", "robustness", "habits")
@@ -32,7 +32,7 @@ def runs(folder: Path) -> dict[str, Run]:
 
 
 def conformance_page(found: dict[str, Run]) -> str:
-    """All profiles, each with its run or the word that there is none."""
+    """All profiles, each with its recorded run or the statement that there is none."""
     sections = ["# Trainers", INTRO]
     for name in PROFILES:
         sections += _sections(profile_named(name), found.get(name))
@@ -58,7 +58,7 @@ def _commands(profile: Profile, version: str, examples: str) -> str:
 
 
 def anchor(run: Run, row: Row) -> str:
-    """Where the findings of a function stand on the page."""
+    """The anchor of a function's findings on the page."""
     return f"{run.profile}-{'-'.join(row.name.replace(',', '').lower().split())}"
 
 
@@ -75,7 +75,7 @@ def _findings(run: Run, row: Row) -> str:
     held = [f"`{name}={value!r}`" for name, value in row.options.items()]
     setting = f", called with `{row.setting}`" if "=" in row.setting else f", {row.setting}" if row.setting else ""
     lines = [f"`{row.symbol.replace(':', '.')}`{setting}."]
-    lines += [f"Options held: {', '.join(held)}."] if held else []
+    lines += [f"Options fixed: {', '.join(held)}."] if held else []
     lines += [f"Not run: {row.reason}."] if row.reason else []
     verdicts: tuple[Verdict, ...] = ("formula", "robustness")
     shown = [" ".join(lines), *(text for verdict in verdicts for text in _of(row, verdict))]
@@ -92,5 +92,5 @@ def _of(row: Row, verdict: Verdict) -> Iterable[str]:
 
 
 def _plain(text: str) -> str:
-    """A sentence in which Markdown sees no mark."""
+    """A sentence with the marks of Markdown escaped."""
     return "".join(f"\\{letter}" if letter in "\\`*_[]<>|$#" else letter for letter in text)

@@ -1,7 +1,7 @@
-"""Habits: conventions in which implementations of one loss differ, each stated as what takes the place of a definition.
+"""Habits: conventions in which implementations of one loss differ, each stated as a definition in place of another.
 
-A habit is no error. Contracts read the spec with the habits of a function in place, so that everything else about it is
-judged as before.
+A habit is not an error. A contract reads the spec with the habits of a function in place, so that everything else about
+the function is judged as before.
 """
 
 from sympy import Max, Min, exp, sqrt
@@ -44,7 +44,7 @@ log_ratio_clamp = define(
 
 sequence_log_ratio_cap = define(
     "habit.sequence_log_ratio_cap",
-    "Likelihood ratio of a sequence with the mean log-ratio limited from above, in place of the ratio of GSPO.",
+    "Likelihood ratio of a sequence with the mean log-ratio capped, in place of the ratio of GSPO.",
     (row, logps, old_logps, mask, log_ratio_cap),
     exp(Min(log_ratio_mean, log_ratio_cap)),
     tex=r"s_{{{row}}}^{{\le {log_ratio_cap}}}",
@@ -62,7 +62,7 @@ always_dual_clip = define(
 
 one_clip = define(
     "habit.one_clip",
-    "The clipped surrogate with one ε for both sides, in place of the one with two.",
+    "The clipped surrogate with one ε for both sides, in place of one for each side.",
     (rho, advantage, clip_low),
     clipped_surrogate(clip_high=clip_low),
     tex=r"L_{{\mathrm{{one}}}}({rho})",
@@ -71,7 +71,7 @@ one_clip = define(
 
 one_clip_weight = define(
     "habit.one_clip.weight",
-    "The weight of CISPO with one ε for both sides, in place of the one with two.",
+    "The weight of CISPO with one ε for both sides, in place of one for each side.",
     (rho, clip_low),
     clip(rho, lower_edge, 1 + clip_low),
     tex=r"w_{{\mathrm{{one}}}}({rho})",
@@ -91,7 +91,7 @@ epsilon_cap = define(
 
 rows_with_tokens = define(
     "habit.empty_rows.left_out",
-    "Number of sequences with a token that counts, in place of the number of all; 1 if there is none.",
+    "Number of sequences with a token that counts, in place of the number of all sequences; 1 if there are none.",
     (mask,),
     Max(1, sum_over(Min(1, sum_over(mask[i, t], t)), i)),
     tex=r"N_{{\mathrm{{seq}}}}^{{+}}",
@@ -102,7 +102,7 @@ count_eps = symbol("count_eps", Positive, "number added to a count of tokens", t
 
 widened_count = define(
     "habit.denominator_eps",
-    "Number of tokens that count plus a small number, in place of at least 1.",
+    "Number of tokens that count plus a small number, in place of a lower bound of 1.",
     (mask, count_eps),
     sum_over(mask[i, t], i, t) + count_eps,
     tex=r"N^{{+{count_eps}}}",
@@ -111,7 +111,7 @@ widened_count = define(
 
 widened_row_count = define(
     "habit.denominator_eps.row",
-    "Number of tokens of a sequence that count plus a small number, in place of at least 1.",
+    "Number of tokens of a sequence that count plus a small number, in place of a lower bound of 1.",
     (i, mask, count_eps),
     sum_over(mask[i, t], t) + count_eps,
     tex=r"n_{{{i}}}^{{+{count_eps}}}",
@@ -120,7 +120,7 @@ widened_row_count = define(
 
 padded_width = define(
     "habit.fixed_length.padded_width",
-    "The sum over a sequence divided by the width of the batch, padding included, in place of one fixed length.",
+    "The sum over a sequence divided by the padded width of the batch, in place of one fixed length.",
     (per_token, mask, denominator),
     sum_over(mask[i, t] * per_token[i, t], i, t) / (denominator * T),
     convention=True,
@@ -128,8 +128,8 @@ padded_width = define(
 
 weight_by_length = define(
     "habit.sequence_weight.length",
-    "Objective of a sequence of GSPO weighted by its number of tokens, in place of the same weight for all; the "
-    "denominator is then the number of tokens.",
+    "GSPO's objective of a sequence, weighted by its number of tokens, in place of the same weight for all sequences; "
+    "the denominator is then the number of tokens.",
     (row, logps, old_logps, mask, advantage, clip_low, clip_high),
     sum_over(mask[row, t], t) * sequence_objective(),
     tex=r"J^{{n}}_{{{row}}}",
@@ -151,7 +151,7 @@ kl_clamp = define(
 
 k3_clamp = define(
     "habit.k3_clamp",
-    "The estimate k3 clamped on both sides, in place of k3, whatever is done to the other estimates.",
+    "The estimate k3 clamped on both sides, in place of k3; the other estimates stay as they are.",
     (logp, ref_logp, kl_cap),
     clip(k3(), -kl_cap, kl_cap),
     tex=r"k_{{3}}^{{\pm {kl_cap}}}",
@@ -187,7 +187,7 @@ kl_straight_through = define(
 
 masked_kl = define(
     "habit.masked_kl.kept",
-    "Reward of a token with the penalty at every token, in place of those that count.",
+    "Reward of a token with the penalty at every token, in place of only the tokens that count.",
     (t, rewards, penalty, last, kl_coef),
     last[t] * rewards - kl_coef * penalty[t],
     tex=r"r_{{{t}}}^{{\mathrm{{all}}}}",
@@ -198,7 +198,7 @@ masked_kl = define(
 
 fewer = define(
     "habit.ddof",
-    "Divisor of a variance: the number of values less 0 or 1.",
+    "Divisor of a variance: the number of values minus 0 or 1.",
     (G, ddof),
     G - ddof,
     tex=r"N_{{{ddof}}}",
@@ -210,20 +210,20 @@ group_of_one = 1 - Min(1, G - 1)
 
 inside_root = define(
     "habit.eps_inside_root",
-    "A deviation over the root of the variance plus ε, in place of the standard deviation plus ε; 0 if all rewards are "
-    "equal.",
+    "A deviation divided by the standard deviation, with ε added to the variance under the square root, in place of ε "
+    "added to the standard deviation; 0 if all rewards are equal.",
     (deviation, squares, divisor, eps),
     cases((deviation, varies), (0, True)) / cases((sqrt(squares / divisor + eps), varies), (1, True)),
     tex=r"A^{{\mathrm{{root}}}}({deviation})",
     convention=True,
 )
 
-lowest_std = symbol("lowest_std", Positive, "bound below which no standard deviation falls", tex=r"\sigma_{\min}")
+lowest_std = symbol("lowest_std", Positive, "lower bound on the standard deviation", tex=r"\sigma_{\min}")
 
 std_floor = define(
     "habit.std_floor",
-    "A deviation over the standard deviation, which does not fall below a bound and to which nothing is added; 0 if "
-    "all rewards are equal.",
+    "A deviation divided by the standard deviation, with a lower bound on the latter in place of an added ε; 0 if all "
+    "rewards are equal.",
     (deviation, squares, divisor, lowest_std),
     cases((deviation, varies), (0, True)) / cases((Max(sqrt(squares / divisor), lowest_std), varies), (1, True)),
     tex=r"A_{{\ge {lowest_std}}}({deviation})",
@@ -261,18 +261,18 @@ raw_reward_scaled = define(
 
 eps_on_std = define(
     "habit.eps_on_std",
-    "A whitened number with ε added to the standard deviation, in place of the variance under the root.",
+    "A whitened number with ε added to the standard deviation, in place of the variance under the square root.",
     (number, centre, spread, eps),
     (number - centre) / (sqrt(spread) + eps),
     tex="w^{{+}}",
     convention=True,
 )
 
-lowest_variance = symbol("lowest_variance", Positive, "bound below which no variance falls", tex=r"v_{\min}")
+lowest_variance = symbol("lowest_variance", Positive, "lower bound on the variance", tex=r"v_{\min}")
 
 variance_floor = define(
     "habit.variance_floor",
-    "A whitened number with a variance that does not fall below a bound and to which nothing is added.",
+    "A whitened number with a lower bound on the variance in place of an added ε.",
     (number, centre, spread, lowest_variance),
     (number - centre) / sqrt(Max(spread, lowest_variance)),
     tex=r"w_{{\ge {lowest_variance}}}",

@@ -428,14 +428,14 @@ def test_a_habit_has_a_name_a_value_and_words():
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        (["no_such"], "got 'no_such', expected some of those of ppo: dual_clip=3, one_clip, log_ratio_clamp=20, "),
+        (["no_such"], "got 'no_such', expected some of the habits of ppo: dual_clip=3, one_clip, log_ratio_clamp=20, "),
         (["log_ratio_clamp=20", "log_ratio_clamp=10"], "got log_ratio_clamp=20 and log_ratio_clamp=10, expected one"),
         (["log_ratio_clamp=-1"], "got 'log_ratio_clamp=-1', expected a number that is positive"),
         (["log_ratio_clamp=wide"], "got 'log_ratio_clamp=wide', expected a number that is positive"),
         (["log_ratio_clamp=inf"], "got 'log_ratio_clamp=inf', expected a number that is positive"),
         (["dual_clip=1"], "got 'dual_clip=1', expected a number that is greater than 1"),
-        (["log_ratio_clamp"], "got 'log_ratio_clamp', expected some of those of ppo: "),
-        (["empty_rows=counted"], "got 'empty_rows=counted', expected some of those of ppo: "),
+        (["log_ratio_clamp"], "got 'log_ratio_clamp', expected some of the habits of ppo: "),
+        (["empty_rows=counted"], "got 'empty_rows=counted', expected some of the habits of ppo: "),
     ],
 )
 def test_what_is_no_habit_is_said_in_a_line(asked, sentence):
@@ -460,10 +460,10 @@ def test_the_command_line_takes_habits():
 
 
 def test_an_option_that_a_habit_holds_cannot_be_given():
-    with pytest.raises(ValueError, match="options: got 'dual_clip', which the habit dual_clip=3 holds"):
+    with pytest.raises(ValueError, match="options: got 'dual_clip', which the habit dual_clip=3 fixes"):
         check(clamped(), "ppo", habits=["dual_clip=3"], options={"dual_clip": 2.0})
 
 
 def test_a_contract_takes_habits_once():
-    with pytest.raises(ValueError, match="habits: ppo has dual_clip=3, expected none before"):
+    with pytest.raises(ValueError, match="habits: ppo already has dual_clip=3, expected a contract without habits"):
         CONTRACTS["ppo"].with_habits(["dual_clip"]).with_habits(["log_ratio_clamp=20"])

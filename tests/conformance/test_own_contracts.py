@@ -80,17 +80,17 @@ def test_list_and_show(folder):
     assert call("list", "contracts", "--from", "squares")[1].split("\n")[1].split()[:2] == ["squares_k2", "penalty"]
     assert json.loads(call("show", "squares_k2", "--from", "squares", "--json")[1]) == row
     out = call("show", "squares_k2", "--from", "squares")[1]
-    assert out.startswith("squares_k2  The contract of penalty, of the module squares.\n")
+    assert out.startswith("squares_k2  The contract of penalty, from the module squares.\n")
     assert "differentiated: logps; constant: ref_logps, mask\n" in out
     assert "  denominator: None; 7, 2.5, 1\n" in out
-    assert call("show", "ppo")[1].startswith("ppo  The contract of ppo_loss, of this package.\n")
+    assert call("show", "ppo")[1].startswith("ppo  The contract of ppo_loss, from this package.\n")
 
 
 def test_a_module_without_contracts_has_none_to_list(folder):
     put("squares")
     status, out, err = call("list", "contracts", "--from", "squares")
     assert (status, out) == (2, "")
-    assert err.endswith("grape-verified: --from: squares: no contract is held there\n")
+    assert err.endswith("grape-verified: --from: squares: no contract is declared there\n")
 
 
 # -- verify -----------------------------------------------------------------------------------------------------------
@@ -173,7 +173,9 @@ def test_an_installed_package_that_is_broken_is_named(folder, monkeypatch):
     put("squares", "1 / 0")
     sys.path.insert(0, str(folder))
     monkeypatch.setattr(outside, "entry_points", lambda group: [EntryPoint("mine", "squares", group)])
-    with pytest.raises(ValueError, match=r"got 'pppo', which is none of this package's; the claims of the .* mine: "):
+    with pytest.raises(
+        ValueError, match=r"got 'pppo', which is not a contract of this package; the claims of .* mine: "
+    ):
         check(print, "pppo")
 
 
@@ -182,7 +184,7 @@ def test_a_tuple_of_contracts_is_no_contract(folder):
     sys.path.insert(0, str(folder))
     load("squares")
     squares = sys.modules["squares"]
-    with pytest.raises(ValueError, match="contract: got a tuple of 1: take one of squares_k2 out of it, expected a"):
+    with pytest.raises(ValueError, match="contract: got a tuple of the contracts squares_k2, expected a c"):
         check(squares.penalty, squares.held)
     with pytest.raises(ValueError, match="contract: got a NoneType, expected a contract or its name, such as 'ppo'"):
         check(squares.penalty, None)
@@ -193,7 +195,7 @@ def test_a_tuple_of_contracts_is_no_contract(folder):
 
 def test_a_name_of_ours_is_refused(folder):
     put("squares", HELD.replace("NAME_k2", "dpo"))
-    line = "squares: the contract 'dpo' is one of this package, too: choose another name"
+    line = "squares: the contract 'dpo' already exists in this package: choose another name"
     assert call("check", "squares:penalty", "--as", "dpo", "--from", "squares") == (
         2,
         "",
@@ -207,7 +209,7 @@ def test_a_name_of_two_modules_is_refused(folder):
     put("squares", HELD)
     put("cubes", HELD.replace("NAME", "squares"))
     status, out, err = call("verify", "--from", "squares", "--from", "cubes")
-    line = "cubes: the contract 'squares_k2' is one of squares, too: choose another name"
+    line = "cubes: the contract 'squares_k2' already exists in squares: choose another name"
     assert (status, out, err) == (2, "", f"grape-verified: --from: {line}\n")
 
 

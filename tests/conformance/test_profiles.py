@@ -115,7 +115,7 @@ def test_another_release_is_said_in_a_line_and_recorded(installed, monkeypatch):
     monkeypatch.setattr(command, "profile_named", lambda name: older)
     _, out, err = call("check", "--profile", "trainer", "--examples", "5", "--json")
     assert err.splitlines() == [
-        "grape-verified: of-a-trainer 1.2.3 is installed, and the profile was written for 1.1.*"
+        "grape-verified: of-a-trainer 1.2.3 is installed, but the profile was written for 1.1.*"
     ]
     record = json.loads(out)
     assert (record["versions"]["of-a-trainer"], record["release"]) == ("1.2.3", "1.1")
@@ -135,9 +135,9 @@ def test_a_trainer_that_is_not_installed_is_a_line_with_the_command():
     ("arguments", "line"),
     [
         (["--profile", "nemo"], "profile: got 'nemo', expected one of trl, verl, openrlhf, torchtune, torchrl, liger"),
-        (["--profile", "trl", "m:f"], "--profile: got it beside a function or its options, expected it alone"),
+        (["--profile", "trl", "m:f"], "--profile: got it together with a function or its options, expected it alone"),
         (["--profile", "trl", "--option", "clip_low=0.1"],
-         "--profile: got it beside a function or its options, expected it alone"),
+         "--profile: got it together with a function or its options, expected it alone"),
         ([], "check: expected MODULE:FUNCTION and --as CONTRACT, or --profile TRAINER"),
         (["m:f"], "check: expected MODULE:FUNCTION and --as CONTRACT, or --profile TRAINER"),
     ],

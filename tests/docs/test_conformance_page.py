@@ -34,7 +34,7 @@ def test_each_function_has_its_verdicts_habits_and_smallest_counterexamples():
     details = shown.split('id="trl-dpo-wrong"')[1].split("</details>")[0]
     assert details.index("- formula, value: the loss is 1.0") < details.index("```python\nimport torch\n```")
     assert details.index("- robustness, masked values") < details.index("```python\nm = 1\n```")
-    assert "Options held: `dual_clip=3.0`." in shown
+    assert "Options fixed: `dual_clip=3.0`." in shown
     assert "$ pip install 'trl==1.16.0'\n$ grape-verified check --profile trl --examples 60" in shown
 
 

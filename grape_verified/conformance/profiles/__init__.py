@@ -1,7 +1,7 @@
-"""Profiles of trainers: which of their functions is which contract, and how it is called.
+"""Profiles of trainers: which contract each of their functions implements, and how it is called.
 
-Each profile is a module of this package. It calls the trainer's own functions and holds none of their code. A trainer
-is imported when its profile is run.
+Each profile is a module of this package. It calls the trainer's own functions and contains none of their code. A
+trainer is imported when its profile is run.
 """
 
 from grape_verified.conformance.profiles.profile import PROFILES, Entry, NotInstalled, Profile, profile_named

@@ -1,4 +1,4 @@
-"""Liger: the losses of its chunked heads, called on log-probabilities, and the heads in whole, on a CPU."""
+"""Liger: the losses of its chunked heads, called on log-probabilities, and a whole head, on a CPU."""
 
 from __future__ import annotations
 

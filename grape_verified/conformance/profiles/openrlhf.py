@@ -1,6 +1,6 @@
-"""openrlhf: its losses are modules with options, made for each call.
+"""openrlhf: its losses are modules with options, built for each call.
 
-Its package imports deepspeed and flash_attn, which install only beside a CUDA compiler and which no loss uses.
+The package imports deepspeed and flash_attn, which no loss uses and which can be installed only with a CUDA compiler.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def kl_shaped_rewards(rewards, logps, ref_logps, mask, *, kl_coef=0.1, estimator
 
 
 def log_probs_from_logits(logits, targets, *, temperature=1.0):
-    """On logits that are no leaf, as a model returns them: they are divided in place."""
+    """The logits are not a leaf, like those of a model, because the function divides them in place."""
     from openrlhf.models.utils import log_probs_from_logits
 
     return log_probs_from_logits(logits.clone(), targets, temperature)

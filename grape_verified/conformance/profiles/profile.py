@@ -17,7 +17,7 @@ PROFILES = ("trl", "verl", "openrlhf", "torchtune", "torchrl", "liger")
 
 
 class NotInstalled(Exception):
-    """A trainer that is not installed, with the command that installs it."""
+    """The trainer is not installed; the message has the command that installs it."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class Entry:
     """One function of a trainer, as an implementation of a contract.
 
     Arguments:
-        name: what it is called in the profile.
+        name: its name in the profile.
         symbol: MODULE:NAME of the trainer's function.
         contract: the contract that it is checked against.
-        function: calls the trainer's function with the contract's tensors; None where it is called as it is.
-        setting: how it is called, for a reader.
+        function: calls the trainer's function with the contract's tensors; None to call it directly.
+        setting: how it is called, in words.
         options: values of the contract's options that it hard-codes, or that the setting fixes.
         habits: the conventions that it is judged with.
-        bind: parameters whose names do not say what they are.
+        bind: what the parameters are whose names do not say it.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Profile:
         package: its name in the package registry.
         release: the release that the profile was written for.
         entries: its functions.
-        unused: modules that it imports and that no function of the profile uses.
+        unused: modules that it imports but no function of the profile uses.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Profile:
     def target(self, entry: Entry) -> Callable[..., Any]:
         """The function to check. The trainer is imported, with empty modules for unused ones that are not installed.
 
-        Raises: what the import raises; AttributeError for a symbol that there is not.
+        Raises: what the import raises; AttributeError for a symbol that does not exist.
         """
         absent = [name for name in self.unused if not _is_there(name)]
         sys.modules.update({name: _Empty(name) for name in absent})
@@ -89,10 +89,10 @@ class Profile:
         return entry.function or theirs
 
     def outside(self, version: str) -> str:
-        """That a version is not of the profile's release, in a sentence; empty if it is."""
+        """A sentence if a version is not of the profile's release; empty if it is."""
         if version == self.release or version.startswith(f"{self.release}."):
             return ""
-        return f"{self.package} {version} is installed, and the profile was written for {self.release}.*"
+        return f"{self.package} {version} is installed, but the profile was written for {self.release}.*"
 
 
 class _Empty(ModuleType):
@@ -110,7 +110,7 @@ class _Empty(ModuleType):
 def _is_there(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # the package that it would lie in
+    except ModuleNotFoundError:  # its package is not installed
         return False
 
 

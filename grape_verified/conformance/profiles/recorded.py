@@ -1,4 +1,4 @@
-"""Runs of profiles, as they are recorded: what each function was checked as, and what was found."""
+"""Recorded runs of profiles: what each function was checked as, and what was found."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from grape_verified.conformance.checking import EXAMPLES, check
 from grape_verified.conformance.profiles.profile import Entry, Profile
 from grape_verified.conformance.report import VERDICTS, FailOn, Report, Verdict
 
-#: Raised whenever a record gets, loses or renames a field.
+#: Increased whenever a record gains, loses or renames a field.
 SCHEMA = 1
 
 
 class NotARun(ValueError):
-    """The file is no recorded run of this version."""
+    """The file is not a recorded run of this version."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Found:
     """One thing that is wrong with a function.
 
     Arguments:
-        verdict, property, text, where, counterexample: those of the report.
+        verdict, property, text, where, counterexample: as in the report.
     """
 
     verdict: Verdict
@@ -45,10 +45,10 @@ class Row:
     """One function of a trainer in a run.
 
     Arguments:
-        name, symbol, setting, contract, options: those of the profile's entry.
+        name, symbol, setting, contract, options: as in the profile's entry.
         habits: the conventions that it was judged with.
         formula: whether it is the loss of its contract.
-        findings: what is wrong, that about the formula first.
+        findings: what is wrong, findings on the formula first.
         reason: why it was not run.
     """
 
@@ -63,19 +63,19 @@ class Row:
     reason: str = ""
 
     def of(self, verdict: Verdict) -> tuple[Found, ...]:
-        """What is wrong in one respect."""
+        """The findings of one verdict."""
         return tuple(found for found in self.findings if found.verdict == verdict)
 
     @property
     def robustness(self) -> str:
-        """How many things it does not survive, in words."""
+        """The number of robustness findings, in words."""
         if self.formula == "not run":
             return "not run"
         count = len(self.of("robustness"))
         return "1 finding" if count == 1 else f"{count} findings" if count else "no findings"
 
     def fails(self, on: FailOn) -> bool:
-        """Whether it is rejected; notes are not recorded."""
+        """Whether it is rejected; notes do not count, as they are not recorded."""
         if on == "robustness":
             return bool(self.of("robustness")) or self.formula == "not run"
         return self.formula != "right" or (on != "formula" and bool(self.findings))
@@ -86,12 +86,12 @@ class Run:
     """A run of a profile.
 
     Arguments:
-        schema: that of the record.
-        profile, package, release: those of the profile.
-        versions: of the trainer, torch and this package.
-        date: of the run.
+        schema: the version of the record's fields.
+        profile, package, release: as in the profile.
+        versions: the versions of the trainer, torch and this package.
+        date: the date of the run.
         examples: the number of inputs for each property.
-        functions: what was found.
+        functions: what was found, function by function.
     """
 
     schema: int
@@ -120,7 +120,7 @@ def run(profile: Profile, examples: int = EXAMPLES, at: Callable[[Entry], None] 
     Arguments:
         profile: a trainer.
         examples: the number of inputs for each property.
-        at: is told each entry before it is checked.
+        at: called with each entry before it is checked.
 
     Raises: NotInstalled.
     """
@@ -135,7 +135,7 @@ def run(profile: Profile, examples: int = EXAMPLES, at: Callable[[Entry], None] 
 
 
 def _row(profile: Profile, entry: Entry, examples: int) -> Row:
-    """What is found about a function; what cannot be imported is not run."""
+    """What is found about a function; one that cannot be imported is not run."""
     try:
         target = profile.target(entry)
     except Exception as failure:

@@ -1,4 +1,4 @@
-"""torchrl: GRPOLoss and its kin read a policy's distribution, for which log-probabilities stand in."""
+"""torchrl: GRPOLoss and similar losses read a policy's distribution; a stand-in gives them log-probabilities."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Policy:
 
 
 def _group_loss(name: str, logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor, **settings: Any) -> Any:
-    """The output of a loss on tokens of which only the log-probabilities matter."""
+    """The output of a loss on tokens; only their log-probabilities matter."""
     from tensordict import TensorDict
     from torchrl.objectives import llm
 
@@ -61,7 +61,7 @@ def kl_estimate(logps, ref_logps):
 
 
 def gae(rewards, values, mask, *, discount=1.0, lam=0.95):
-    """The tokens of a row that count are one trajectory; 0 where masked."""
+    """Advantages and returns; the counted tokens of a row form one trajectory; 0 where masked."""
     from torchrl.objectives.value.functional import generalized_advantage_estimate
 
     found = torch.zeros(2, *values.shape, dtype=values.dtype)

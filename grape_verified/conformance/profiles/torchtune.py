@@ -1,6 +1,6 @@
-"""torchtune: its losses are modules with options, made for each call.
+"""torchtune: its losses are modules with options, built for each call.
 
-Its recipes set log-probabilities to 1 and values to 0 where masked, before they call a loss; so do these calls.
+Before calling a loss, its recipes set log-probabilities to 1 and values to 0 where masked; these calls do the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def _filled(mask: Tensor, tensor: Tensor, number: float) -> Tensor:
 
 
 def ppo(logps, old_logps, advantages, mask, *, clip_eps=0.2):
-    """The policy's part of PPOLoss: its value part has the weight 0."""
+    """The policy part of PPOLoss; the value part has weight 0."""
     from torchtune.rlhf.loss import PPOLoss
 
     none, policies = torch.zeros_like(logps.detach()), [_filled(mask, x, 1.0) for x in (old_logps, logps)]
@@ -25,7 +25,7 @@ def ppo(logps, old_logps, advantages, mask, *, clip_eps=0.2):
 
 
 def value(values, returns, mask, *, old_values, clip):
-    """The value's part of PPOLoss: where both policies agree and advantages are 0, the policy's part is 0."""
+    """The value part of PPOLoss; with equal policies and advantages of 0, the policy part is 0."""
     from torchtune.rlhf.loss import PPOLoss
 
     none, critic = torch.zeros_like(returns), [_filled(mask, x, 0.0) for x in (old_values, values, returns)]
@@ -48,9 +48,9 @@ def kl_shaped_rewards(rewards, logps, ref_logps, mask, *, kl_coef=0.1):
 
 
 def gae(rewards, values, mask, *, discount=1.0, lam=0.95):
-    """The returns, and the advantages before they are whitened: the returns less the values; 0 where masked.
+    """The advantages before whitening, which are the returns minus the values, and the returns; 0 where masked.
 
-    Its recipe pads at the end, so the tokens that count are moved to the front, and the results back.
+    Its recipe pads at the end, so the tokens that count are moved to the front, and the results are moved back.
     """
     from torchtune.rlhf import estimate_advantages
 

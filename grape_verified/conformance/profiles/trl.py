@@ -1,4 +1,4 @@
-"""trl: losses inside of trainers, called with a stand-in for the trainer that holds only what the loss reads."""
+"""trl: losses inside trainers, called with a stand-in for the trainer that has only what the loss reads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _group_loss(
     kl_times_ratio: bool = False,
     **settings: Any,
 ) -> Tensor:
-    """The loss of GRPOTrainer on log-probabilities that are given in place of a model's."""
+    """The loss of GRPOTrainer on given log-probabilities, in place of a model's."""
     from trl.trainer.grpo_trainer import GRPOTrainer
 
     counted = mask.long()  # as the trainer makes it
@@ -67,7 +67,7 @@ def _group_loss(
 
 
 def _one_process() -> SimpleNamespace:
-    """What a loss asks of an accelerator, in a single process."""
+    """What a loss needs of an accelerator, in a single process."""
     same = {name: lambda tensor, **named: tensor for name in ("gather", "gather_for_metrics", "reduce")}
     return SimpleNamespace(num_processes=1, device="cpu", parallelism_config=None, **same)
 

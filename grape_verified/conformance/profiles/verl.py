@@ -1,4 +1,4 @@
-"""verl: policy losses take its ActorConfig, and every loss the mode of its aggregation."""
+"""verl: policy losses take an ActorConfig, and every loss takes its aggregation mode."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from grape_verified.conformance.profiles.profile import Entry, Profile
 
-#: What verl calls the aggregations. It divides by the tokens or the sequences of the global batch, if it is told them.
+#: verl's names of the aggregations, and its arguments for the numbers of tokens or sequences in the global batch.
 MODES = {
     "token_mean": ("token-mean", "batch_num_tokens"),
     "sequence_mean": ("seq-mean-token-mean", "global_batch_size"),
@@ -37,7 +37,7 @@ def _policy_loss(
     max_length: int | None,
     **settings: Any,
 ) -> Tensor:
-    """A policy loss by the name that it is registered under."""
+    """A policy loss, by its registered name."""
     from verl.trainer.ppo.core_algos import get_policy_loss_fn
     from verl.workers.config import ActorConfig
 
@@ -108,9 +108,9 @@ def kl_penalty_straight_through(logps, ref_logps):
 
 
 def gae(rewards, values, mask, *, discount=1.0, lam=0.95):
-    """The returns, and the advantages before they are whitened: the returns less the values; 0 where masked.
+    """The advantages before whitening, which are the returns minus the values, and the returns; 0 where masked.
 
-    Whitening raises at one token, so two rows of ones are added, whose results are left out.
+    Whitening a single token raises an error, so two rows of ones are added and their results left out.
     """
     from verl.trainer.ppo.core_algos import compute_gae_advantage_return
 
@@ -127,7 +127,7 @@ def whiten(values, mask, *, shift_mean=True):
 
 
 def _outcome(rewards: Tensor, group_size: int, name: str, **settings: Any) -> Tensor:
-    """The advantages of responses of one token, whose groups are told by an index."""
+    """The advantages of responses of one token; an index gives the group of each."""
     from verl.trainer.ppo.core_algos import get_adv_estimator_fn
 
     groups = [place // group_size for place in range(len(rewards))]
