@@ -44,7 +44,9 @@ LEFT_OUT = (
 
 def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="also run the tests marked full, and more examples of each")
-    parser.addoption("--every-claim", action="store_true", help="put false statements of every claim before Coq: hours")
+    parser.addoption(
+        "--nightly", action="store_true", help="with --full: every false statement before Coq, and more: hours"
+    )
     parser.addoption("--examples", type=int, metavar="N", help="inputs for each property of a kernel (20; --full: 120)")
 
 

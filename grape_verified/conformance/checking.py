@@ -50,8 +50,9 @@ def check(
 
     Returns: a report. It includes the function's faults, which are never raised.
 
-    Raises: ValueError for an unknown contract, option, habit or parameter, an invalid value of an option, two values of
-        a habit, or if `examples` is less than one.
+    Raises:
+        ValueError: for an unknown contract, option, habit or parameter, an invalid value of an option, two values of a
+            habit, or if `examples` is less than one.
     """
     bound = with_habits(contract, habits)
     held = checked_options(bound, options or {})

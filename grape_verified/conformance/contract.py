@@ -213,8 +213,9 @@ class Contract:
     def with_habits(self, asked: Iterable[Habit | str]) -> Contract:
         """The same contract for a function with these habits, such as "log_ratio_clamp=20".
 
-        Raises: ValueError for a habit that the contract does not have, for two of one name, for an invalid number,
-            or if the contract already has habits.
+        Raises:
+            ValueError: for a habit that the contract does not have, for two of one name, for an invalid number, or if
+                the contract already has habits.
         """
         found = habits.chosen(self, asked)
         held = {name: Option(value, ()) for name, value in habits.options_held(self, found).items()}

@@ -89,9 +89,10 @@ def token_loss(
 
     Returns: one or two contracts, which `check` takes.
 
-    Raises: WrongContract, a ValueError of one line: for an unknown definition, a symbol that is neither a tensor nor an
-        option, an option that the function does not have, and the like. The result of `build` is examined when an input
-        is made.
+    Raises:
+        WrongContract: a ValueError of one line, for an unknown definition, a symbol that is neither a tensor nor an
+            option, an option that the function does not have, and the like. The result of `build` is examined when an
+            input is made.
 
     Examples:
         >>> import torch

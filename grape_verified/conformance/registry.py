@@ -30,8 +30,9 @@ def load(module: str) -> tuple[str, ...]:
 
     Returns: the ids of its definitions and claims. `contracts_of` gives its contracts.
 
-    Raises: CannotLoad, in one line, for a module that cannot be imported or has neither claims nor contracts, and for a
-        contract whose name is taken.
+    Raises:
+        CannotLoad: in one line, for a module that cannot be imported or has neither claims nor contracts, and for a
+            contract whose name is taken.
     """
     return outside.load(module, _holds_contracts)
 

@@ -39,8 +39,9 @@ def conforms(
 
     Returns: the report on a function that is not rejected.
 
-    Raises: AssertionError with both verdicts and, for each deciding finding, a sentence and Python code to paste.
-        ValueError as `check` does, and for an unknown `fail_on`.
+    Raises:
+        AssertionError: with both verdicts and, for each deciding finding, a sentence and Python code to paste.
+        ValueError: as `check` does, and for an unknown `fail_on`.
     """
     __tracebackhide__ = True  # pytest shows the line of the test
     try:

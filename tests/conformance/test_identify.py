@@ -1,7 +1,6 @@
 """`identify` names the loss of a function written in another style, and calls no wrong function one that fits."""
 
 import json
-from time import process_time
 
 import pytest
 import torch
@@ -12,9 +11,6 @@ from grape_verified.conformance import check, identify
 
 from . import strangers, strangers_later, table
 
-#: Seconds of one core that no identification may take.
-SECONDS = 20.0
-
 
 @pytest.mark.parametrize("one", strangers.FEW, ids=lambda one: one.id)
 def test_a_stranger_is_named(one):
@@ -22,13 +18,18 @@ def test_a_stranger_is_named(one):
     assert one.is_named_by(found), (found.variety, found.ties, found.departure)
 
 
+def pytest_generate_tests(metafunc):
+    """One in five of the losses that take long in all; all of them with --nightly."""
+    for argument, losses in (("stranger", [*strangers.ALL, *strangers_later.ALL]), ("planted", planted_errors())):
+        if argument in metafunc.fixturenames:
+            chosen = losses if metafunc.config.option.nightly else losses[::5]
+            metafunc.parametrize(argument, chosen, ids=lambda one: one.id)
+
+
 @pytest.mark.full("most losses that identify has to name")
-@pytest.mark.parametrize("one", [*strangers.ALL, *strangers_later.ALL], ids=lambda one: one.id)
-def test_every_stranger_is_named(one):
-    start = process_time()
-    found = identify(one.function, examples=20)
-    assert one.is_named_by(found), (found.variety, found.ties, found.departure)
-    assert process_time() - start < SECONDS
+def test_every_stranger_is_named(stranger):
+    found = identify(stranger.function, examples=20)
+    assert stranger.is_named_by(found), (found.variety, found.ties, found.departure)
 
 
 def planted_errors():
@@ -56,9 +57,8 @@ def test_a_planted_error_is_no_perfect_fit(one):
 
 
 @pytest.mark.full("most losses that identify has to name")
-@pytest.mark.parametrize("one", planted_errors(), ids=lambda one: one.id)
-def test_no_planted_error_is_a_perfect_fit(one):
-    assert never_a_perfect_fit(one, 200)
+def test_no_planted_error_is_a_perfect_fit(planted):
+    assert never_a_perfect_fit(planted, 200)
 
 
 def test_what_fits_is_what_check_says():
