@@ -548,11 +548,11 @@ def test_check_of_what_is_not_there_is_one_line(folder, target, line):
     assert err == f"grape-verified: {line.format(module=folder)}\n"
 
 
-def test_check_as_an_unknown_contract_names_them_all(folder):
+def test_check_as_an_unknown_contract_names_the_nearest(folder):
     status, _, err = call("check", f"{folder}:good", "--as", "pppo")
     assert status == 2
     assert err.startswith("grape-verified: contract: got 'pppo'")
-    assert "expected one of sft, sft_per_token, " in err
+    assert "expected the name of a contract; the nearest: ppo" in err
 
 
 def test_check_refuses_an_option_that_the_contract_does_not_have(folder):

@@ -80,7 +80,8 @@ one_clip_weight = define(
 
 epsilon_cap = define(
     "habit.cispo_cap.epsilon",
-    "The weight of CISPO with ε′ itself as its cap and no lower clip, in place of 1 + ε′ and 1 − ε.",
+    "The weight of CISPO with the upper clip range itself as its cap and no lower clip, in place of 1 plus the upper "
+    "and 1 minus the lower clip range.",
     (rho, clip_high),
     Min(rho, clip_high),
     tex=r"w_{{{clip_high}}}({rho})",

@@ -54,3 +54,15 @@ def _varied(expr: sp.Basic) -> set[Any]:
             variable = node.variable
             found.add(variable.base if isinstance(variable, sp.Indexed) else variable)
     return found
+
+
+def printed_as(node: Apply) -> tuple[Any, ...]:
+    """What a definition is printed as: its template, and the arguments that are in it."""
+    tex, pairs = node.definition.tex, zip(node.definition.of, node.arguments, strict=True)
+    return tex, *(argument for parameter, argument in pairs if f"{{{DECLARATIONS[parameter].name}}}" in tex)
+
+
+def written_length(node: Apply) -> tuple[int, str]:
+    """How long a definition is when it is written out."""
+    text = str(unfold(node))
+    return len(text), text

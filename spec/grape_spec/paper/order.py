@@ -1,4 +1,4 @@
-"""The order of the field: of the factors of a product and of the terms of a sum, which SymPy sorts by other rules."""
+"""The order of the field: of factors, of terms and of the ends of a clip, which SymPy sorts by other rules."""
 
 from __future__ import annotations
 
@@ -123,3 +123,20 @@ def ordered(factors: Iterable[sp.Expr]) -> list[sp.Expr]:
     return sorted(
         factors, key=lambda f: (not f.is_number, rank(f), f.is_Add, _declared_at(f), isinstance(f, Apply), _in_words(f))
     )
+
+
+def clipped(expr: sp.Min) -> tuple[Any, Any, Any] | None:
+    """What is clipped and its two ends, if a minimum is a clip."""
+    if len(expr.args) != 2:
+        return None
+    for inner, high in (expr.args, expr.args[::-1]):
+        if isinstance(inner, sp.Max) and len(inner.args) == 2 and not isinstance(high, sp.Max):
+            first, second = inner.args
+            x, low = (first, second) if _end_like(second, high) > _end_like(first, high) else (second, first)
+            return x, low, high
+    return None
+
+
+def _end_like(thing: sp.Expr, high: sp.Expr) -> tuple[int, bool]:
+    """How much something looks like the lower end that belongs to an upper end."""
+    return -len((high - thing).free_symbols | (high - thing).atoms(Apply)), isinstance(thing, sp.Add)

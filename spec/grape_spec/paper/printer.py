@@ -23,11 +23,10 @@ from grape_spec.language.expressions import (
     occurring,
     substitute,
     symbols_of,
-    unfold,
 )
 from grape_spec.language.symbols import DECLARATIONS, declared_name, size_of_axis
-from grape_spec.paper.arguments import given_values, hidden
-from grape_spec.paper.order import counts, is_index, ordered, rank, terms_in_order
+from grape_spec.paper.arguments import given_values, hidden, printed_as, written_length
+from grape_spec.paper.order import clipped, counts, is_index, ordered, rank, terms_in_order
 from grape_spec.paper.texts import (
     ADD,
     ATOM,
@@ -108,8 +107,8 @@ class Printer:
             new = {node for node in waiting.pop().atoms(Apply) if self.unfolds(node)} - seen
             seen |= new
             for node in (node for node in new if node.definition.tex):
-                shortest = found.setdefault(_letter(node), node)
-                found[_letter(node)] = min(shortest, node, key=_length)
+                shortest = found.setdefault(printed_as(node), node)
+                found[printed_as(node)] = min(shortest, node, key=written_length)
             waiting += [node.unfold() for node in new]
         return found
 
@@ -497,7 +496,7 @@ class Printer:
         plain = self._filled(expr)
         if not all(tex in plain for tex in within):
             plain = subscripted(plain, ",".join(within))
-        keeps = self.plainest.get(_letter(expr), expr) == expr
+        keeps = self.plainest.get(printed_as(expr), expr) == expr
         for tex in (plain, with_tilde(plain)) if keeps else (with_tilde(plain), plain):
             if tex not in self.taken and self.standing.setdefault(tex, expr) == expr:
                 self.glyphs[expr], self.bodies[tex] = tex, (expr.unfold(), tuple(self.bound))
@@ -590,36 +589,7 @@ def _is_breakable(factor: sp.Expr) -> bool:
     return isinstance(factor, sp.Add | sp.Sum | Diff | sp.Piecewise)
 
 
-def _letter(node: Apply) -> tuple[Any, ...]:
-    """What a definition is printed as: its template, and the arguments that are in it."""
-    tex, pairs = node.definition.tex, zip(node.definition.of, node.arguments, strict=True)
-    return tex, *(argument for parameter, argument in pairs if f"{{{DECLARATIONS[parameter].name}}}" in tex)
-
-
-def _length(node: Apply) -> tuple[int, str]:
-    """How long a definition is when it is written out."""
-    text = str(unfold(node))
-    return len(text), text
-
-
 def _innermost(expr: Any) -> Any:
     while isinstance(expr, Diff):
         expr = expr.expr
     return expr
-
-
-def clipped(expr: sp.Min) -> tuple[Any, Any, Any] | None:
-    """What is clipped and its two ends, if a minimum is a clip."""
-    if len(expr.args) != 2:
-        return None
-    for inner, high in (expr.args, expr.args[::-1]):
-        if isinstance(inner, sp.Max) and len(inner.args) == 2 and not isinstance(high, sp.Max):
-            first, second = inner.args
-            x, low = (first, second) if _end_like(second, high) > _end_like(first, high) else (second, first)
-            return x, low, high
-    return None
-
-
-def _end_like(thing: sp.Expr, high: sp.Expr) -> tuple[int, bool]:
-    """How much something looks like the lower end that belongs to an upper end."""
-    return -len((high - thing).free_symbols | (high - thing).atoms(Apply)), isinstance(thing, sp.Add)
