@@ -417,7 +417,7 @@ def overflowing_logps(logits, targets, *, temperature=1.0):
 # -- breaking one property and no other -------------------------------------------------------------------------------
 
 
-@wrong("ppo", must=("padding",), may=("value", "gradient"))
+@wrong("ppo", must=("value", "gradient", "padding"))
 def wrong_when_wide(logps, old_logps, advantages, mask):
     """Wrong for more columns than are drawn at random, so only after padding and on the large inputs."""
     return correct_ppo(logps, old_logps, advantages, mask) * (2 if logps.shape[1] > 6 else 1)
