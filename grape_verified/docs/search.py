@@ -31,8 +31,9 @@ UNSEARCHED = (
 #: Pages that only list what has a page of its own: they are found by their titles.
 LISTS = ("claims/", "graph/", "definitions/symbols/")
 
-#: What the texts of the index are left without: blocks of code, and formulas on lines of their own.
-_LEFT_OUT = re.compile(r"<pre>.*?</pre>|\\\[.*?\\\]", re.DOTALL)
+#: What the texts of the index are left without: blocks of code, formulas on lines of their own, and long decimals.
+#: Nobody looks for these, and of many words of digits the search may make one that no page has, and break off there.
+_LEFT_OUT = re.compile(r"<pre>.*?</pre>|\\\[.*?\\\]|\d*\.\d{6,}(?:e[+-]?\d+)?", re.DOTALL)
 
 #: Spellings that differ in American English; the pages are written in British English.
 _AMERICAN = (

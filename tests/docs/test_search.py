@@ -109,6 +109,11 @@ def test_what_readers_type_is_found(find, query):
 
 
 @full
+def test_a_number_does_not_break_the_search_off(find):
+    assert [number for number in map(str, (*range(10), 10, 100, 1000)) if not find(number)] == []
+
+
+@full
 def test_every_id_leads_to_what_bears_it(find):
     assert not {id: find(id)[:3] for id in (*CLAIMS, *DEFINITIONS) if rank(find, id, address_of(id)) >= FIRST}
 
