@@ -199,10 +199,7 @@ def list_claims(names: Names = None, modules: From = None, as_json: Json = False
     """
     if names == ["contracts"]:
         load(modules)
-        held = shown_contracts.chosen(modules)
-        _list_contracts(
-            held or refuse(f"--from: {', '.join(modules or ())}: no contract is declared there"), as_json=as_json
-        )
+        _list_contracts(shown_contracts.chosen(modules), as_json=as_json)
         return
     chosen, seen = selected(named_claims(names, modules)), read_ledger(ledger)
     rows = [(claim, verdicts(claim, seen)) for claim in chosen]
