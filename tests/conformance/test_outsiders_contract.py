@@ -78,7 +78,7 @@ def test_the_examples_of_the_families_run():
     assert tried.attempted >= 20
     for family in (token_loss, sequence_loss, pair_loss, estimator):
         assert "Examples:\n" in family.__doc__
-        assert "Raises: " in family.__doc__
+        assert "Raises:" in family.__doc__
 
 
 def test_their_own_loss_is_accepted(damped):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from math import inf
 from pathlib import Path
-from signal import SIGINT, pthread_kill
+from signal import SIGINT, default_int_handler, pthread_kill, signal
 from threading import Timer, main_thread
 from threading import enumerate as threads
 
@@ -69,7 +69,9 @@ def interrupted(monkeypatch):
         return answer
 
     monkeypatch.setattr(Session, "ask", ask)
-    return answers
+    handler = signal(SIGINT, default_int_handler)  # a shell starts what runs behind it with interrupts ignored
+    yield answers
+    signal(SIGINT, handler)
 
 
 def refused(*arguments, ledger):
