@@ -40,6 +40,11 @@ def is_traced() -> bool:
     return torch._C._is_tracing() or torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
 
 
+def is_recorded() -> bool:
+    """Whether torch.jit or make_fx records operations: the derivative will be that of the values."""
+    return is_traced() and not torch.compiler.is_compiling()
+
+
 def values_are_readable(tensor: Tensor) -> bool:
     """Whether the values of a tensor can be read: not while operations are recorded, and not if it has none."""
     return not is_traced() and has_values(tensor)
@@ -105,7 +110,7 @@ def with_values_(x: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
     other users. torch.func and forward-mode derivatives would see it, so they get a function with that derivative. A
     trace (torch.jit, make_fx) cannot hold it: there the derivative is that of the values.
     """
-    if is_traced() and not torch.compiler.is_compiling():
+    if is_recorded():
         return of(x)
     with torch.no_grad():
         values = of(x)
@@ -139,6 +144,37 @@ class _WithValues(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: Tensor | None) -> Tensor:
         return tangent.clone()
+
+
+def with_slope(x: Tensor, values: Tensor, slope: Tensor) -> Tensor:
+    """Constant values whose derivative in x is a given slope, which is differentiated in turn.
+
+    For a derivative that autograd would compute as a difference of large terms. A trace cannot hold it.
+    """
+    return _WithSlope.apply(x, values, slope)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _WithSlope(torch.autograd.Function):
+    """`values` with derivative `slope` in x, in every mode."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, values: Tensor, slope: Tensor) -> Tensor:
+        return values.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[2])
+        ctx.save_for_forward(inputs[2])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return grad * ctx.saved_tensors[0], None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Tensor | None) -> Tensor:
+        return tangent * ctx.saved_tensors[0]
 
 
 def saturate_(x: Tensor, low: float | None = None, high: float | None = None) -> Tensor:

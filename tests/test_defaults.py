@@ -12,7 +12,7 @@ GSPO_CLIP = {"clip_low": 3e-4, "clip_high": 4e-4}  # arXiv:2507.18071, section 5
 CISPO_CLIP = {"clip_low": 1.0, "clip_high": 4.0}
 SAPO = {"temperature_pos": 1.0, "temperature_neg": 1.05}  # arXiv:2511.20347
 BETA = {"beta": 0.1}  # arXiv:2305.18290, appendix B
-KL = {"ref_logps": None, "kl_coef": 0.0, "kl_estimator": "k3"}
+KL = {"ref_logps": None, "kl_coef": 0.0, "kl_estimator": "k3", "kl_ratio": "absent"}
 REWARD = {"item_mask": None, "confidence": "group", "categories": None, "normalisation": "mean"}
 ADVANTAGE = {"baseline": "leave_one_out", "scale": "none", "ddof": 1, "eps": 1e-6}
 IPO = BETA | {"log_ratio": "sum", "chosen_lengths": None, "rejected_lengths": None}
@@ -50,8 +50,8 @@ DEFAULTS = {
     "linear_token_logps": {
         "bias": None, "temperature": 1.0, "mask": None, "with_entropy": False, "tile": None, "group": None,
     },
-    "ppo_loss": CLIP | {"dual_clip": None, "aggregation": "token_mean"} | REDUCED,
-    "ppo_per_token": CLIP | {"dual_clip": None},
+    "ppo_loss": CLIP | KL | {"dual_clip": None, "aggregation": "token_mean"} | REDUCED,
+    "ppo_per_token": CLIP | KL | {"dual_clip": None},
     "reinforce_loss": {"aggregation": "sequence_sum"} | REDUCED,
     "rejection_sampling_loss": {
         "group_size": None, "keep": "best", "threshold": None, "aggregation": "token_mean",

@@ -18,9 +18,6 @@ from grape_verified.numerics import SMALL
 DIFFERENTIATED = [name for name, contract in CONTRACTS.items() if contract.wrt]
 LOSSES = [name for name, contract in CONTRACTS.items() if contract.reduced and name != "aggregate"]
 
-#: Their gradient is by definition not that of their value: a weight is a constant.
-NOT_A_DERIVATIVE = {"cispo", "cispo_per_token"}
-
 
 def first(name):
     """The call with the most numbers."""
@@ -41,9 +38,11 @@ def off_the_kinks(call):
     return exact.with_tensors(**near, **{n: moved[n] + waves[n] for n in moved})
 
 
-@pytest.mark.parametrize("name", [name for name in DIFFERENTIATED if name not in NOT_A_DERIVATIVE])
-def test_the_gradient_is_that_of_the_value(name):
+@pytest.mark.parametrize("name", DIFFERENTIATED)
+def test_the_gradient_is_that_of_the_value_unless_a_weight_is_held_constant(name):
     for call in map(off_the_kinks, calls(name)):
+        if call.constants:
+            continue
         leaves = [call.tensors[n].clone().requires_grad_() for n in call.wrt]
 
         def value(*given, call=call):

@@ -38,6 +38,7 @@ class Call:
         unmasked: tensors that do not lie along the mask, though they may have its shape.
         numbers: values of each option that is a number.
         parts: the number of independent parts of the batch, such as groups.
+        constants: whether a weight in it is held constant, so that its gradient is not the derivative of its value.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Call:
     unmasked: tuple[str, ...] = ()
     numbers: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     parts: int = 1
+    constants: bool = False
 
     def __call__(self, tensors: Mapping[str, Tensor], **options: Any) -> Tensor:
         """The result of the function for these tensors; options replace those of the call."""
@@ -146,6 +148,7 @@ def call_of(subject: Subject, case: Case) -> Call:
         {n: tuple(v for v in (o.default, *o.others) if is_number(v)) for n, o in contract.options.items()
          if n in subject.offered},
         contract.parts(case),
+        contract.constants(case.options),
     )  # fmt: skip
 
 

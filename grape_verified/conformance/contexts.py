@@ -59,6 +59,10 @@ def _no_gradient(call: Call) -> str:
     return "" if call.wrt else "nothing is differentiated"
 
 
+def _no_derivative(call: Call) -> str:
+    return "its weights are constants" if call.constants else _no_gradient(call)
+
+
 def _no_tensor(call: Call) -> str:
     return "" if call.tensors else "takes no tensor"
 
@@ -131,8 +135,7 @@ CONTEXTS: tuple[Context, ...] = (
     Context("create_graph", "A backward pass with create_graph.", ways.with_graph, _no_gradient, refused=_HEAD,
             roundings=16, because=_AGAIN),
     Context("second derivative", "The derivative of the gradient, beside differences of it in fp64.",
-            ways.second_derivative, _no_gradient, refused=_HEAD,
-            exempt=dict.fromkeys(("cispo", "cispo_per_token"), "its weights are constants")),
+            ways.second_derivative, _no_derivative, refused=_HEAD),
     Context("checkpoint", "Gradient checkpointing, non-reentrant.", ways.checkpointed, _no_gradient),
     Context("checkpoint reentrant", "Gradient checkpointing, reentrant.", ways.checkpointed_reentrant, _no_gradient),
     *(

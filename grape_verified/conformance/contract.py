@@ -123,6 +123,8 @@ class Contract:
         close: the tensors whose numbers may be moved close together.
         longest: the columns of the longest rows that are tried.
         habits: the habits that its oracle judges a function with.
+        constants: whether, with some options, a weight in the value is held constant: the gradient is then not the
+            derivative of the value.
     """
 
     name: str
@@ -152,6 +154,7 @@ class Contract:
     close: tuple[str, ...] = ()
     longest: int = strategies.LONGEST
     habits: tuple[Habit, ...] = ()
+    constants: Callable[[Options], bool] = lambda options: False
 
     def __post_init__(self) -> None:
         """Each option needs a byte that chooses its value."""

@@ -60,6 +60,7 @@ def contract_of(
     found = options_of(kernel, options, reduction)
     if term is not None:
         mistakes.refuse_term(term, tensors, found, wrt)
+        more["constants"] = lambda options: bool(formula_of(term, options).constants)
     tensors, wrt = tuple(tensors), tuple(wrt)
     if masked or with_mask:
         by_keyword = [tensor for tensor in tensors if tensor in more.get("by_keyword", {})]
@@ -122,7 +123,11 @@ def extras_of(kinks: bool, samples: Expectation | None) -> tuple[str, ...]:
 
 def formula_at(term: ByOptions | None, case: Case) -> Formula:
     assert term is not None
-    return term if isinstance(term, Formula) else term(case.options)
+    return formula_of(term, case.options)
+
+
+def formula_of(term: ByOptions, options: Options) -> Formula:
+    return term if isinstance(term, Formula) else term(options)
 
 
 def masked_too(build: Build) -> Build:

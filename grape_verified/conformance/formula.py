@@ -94,7 +94,7 @@ class Formula:
     def _at(self, numbers: Mapping[str, Read], case: Case, arithmetic: Arithmetic, known: Mapping[str, arb]) -> Term:
         """The term at these values of the symbols."""
         given: dict[str, Any] = {name: self._ball(name, x, arithmetic) for name, x in numbers.items()} | dict(known)
-        for symbol, id in (*self.inner.items(), *self.constants.items()):
+        for symbol, id in (*self.constants.items(), *self.inner.items()):
             given[symbol] = evaluate(definition(id), given, hull=True)
         sign = -1 if self.objective else 1
 

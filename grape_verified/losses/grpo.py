@@ -12,19 +12,15 @@ from torch import Tensor
 
 from grape_verified.aggregation import check_reduction
 from grape_verified.arguments import (
-    NON_NEGATIVE,
     Aggregation,
-    Estimator,
     check_alike,
     check_denominator,
-    check_like,
-    check_number,
     check_one_per_sequence,
     counted_tokens,
 )
-from grape_verified.kl import check_estimator, estimate
+from grape_verified.losses.kl_term import KLRatio, LossEstimator
 from grape_verified.losses.output import LossOutput, SequenceLossOutput, mean_of_rows
-from grape_verified.losses.ppo import check_clip, clipped_surrogate
+from grape_verified.losses.ppo import check_clip, clipped_surrogate, ppo_loss, ppo_per_token
 from grape_verified.losses.ratio import RatioTokens, counted_ratio_tokens, ratio_metrics, ratio_output, ratio_tokens
 from grape_verified.numerics import bounded, difference, only, saturate_
 
@@ -47,33 +43,32 @@ def grpo_per_token(
     *,
     ref_logps: Float[Tensor, "batch time"] | None = None,
     kl_coef: float = 0.0,
-    kl_estimator: Estimator = "k3",
+    kl_estimator: LossEstimator = "k3",
+    kl_ratio: KLRatio = "absent",
     clip_low: float = 0.2,
     clip_high: float = 0.2,
 ) -> Float[Tensor, "batch time"]:
-    """GRPO's loss of each token, PPO's clipped loss plus a KL penalty.
+    """GRPO's loss of each token: `ppo_per_token` with a KL penalty, by default without the ratio.
 
         −min(ρA, clip(ρ, 1−ε, 1+ε′)·A) + β·k        ρ = exp(logp − old_logp)
 
-    k estimates KL(policy‖reference) as in `kl_estimate`; by default it is k3 = expm1(d) − d, d = ref_logp − logp, with
-    slope 1 − exp(d) in logp. The ratio does not weight it. With β = 0, ref_logps and kl_estimator have no effect.
+    k estimates KL(policy‖reference); by default it is k3 = expm1(d) − d, d = ref_logp − logp, with slope 1 − exp(d) in
+    logp: in expectation, the gradient of KL(reference‖policy), and that on policy only. Choose kl_ratio="attached" for
+    the gradient of KL(policy‖reference), on policy and off.
 
     Arguments:
         logps: (batch, time).
         old_logps: (batch, time), under the old policy, which sampled the tokens; a constant.
         advantages: (batch, time), or (batch,) for one per sequence; constants.
-        ref_logps: (batch, time), under the frozen reference; a constant; required where β > 0.
-        kl_coef: β ≥ 0.
-        kl_estimator: "k1", "k2" or "k3".
-        clip_low: ε in [0, 1].
-        clip_high: ε′ ≥ 0.
+        ref_logps, kl_coef, kl_estimator, kl_ratio, clip_low, clip_high: as in `ppo_per_token`.
 
     Returns: (batch, time).
 
-    Error: |error| ≤ 4·u·((|logp − old_logp| + 1)·|first term| + β·(|d| + 2)·(exp(d) + |d| + 1)) for k3, where neither
-    exponential saturates or underflows.
+    Error: with d = ref_logp − logp and k3, where neither exponential saturates or underflows, |error| ≤ 4·u·((|logp −
+    old_logp| + 1)·|first term| + β·(|d| + 2)·(exp(d) + |d| + 1)); with the ratio on the penalty, the second term times
+    ρ·(|logp − old_logp| + 1).
 
-    Claims: ppo.clip.gradient, grpo.gradient.
+    Claims: ppo.clip.gradient, grpo.gradient, grpo.kl_ratio.gradient.
 
     Sources: Shao et al., arXiv:2402.03300, equations 3 and 4.
 
@@ -84,14 +79,10 @@ def grpo_per_token(
         >>> grpo_per_token(logps, logps, torch.tensor([1.0]), ref_logps=ref_logps, kl_coef=0.1)
         tensor([[-1.0000, -0.9632]])
     """
-    clip, beta = check_clip(clip_low, clip_high), check_kl_penalty(ref_logps, kl_coef, kl_estimator)
-    tokens = ratio_tokens(logps, old_logps, advantages)
-    if ref_logps is not None:
-        check_like("ref_logps", ref_logps, "logps", logps)
-    per_token, _ = clipped_surrogate(tokens, clip)
-    if ref_logps is None or beta == 0:
-        return per_token
-    return per_token + saturate_(beta * estimate(logps, ref_logps, kl_estimator))
+    return ppo_per_token(
+        logps, old_logps, advantages, clip_low=clip_low, clip_high=clip_high,
+        ref_logps=ref_logps, kl_coef=kl_coef, kl_estimator=kl_estimator, kl_ratio=kl_ratio,
+    )  # fmt: skip
 
 
 def grpo_loss(
@@ -102,7 +93,8 @@ def grpo_loss(
     *,
     ref_logps: Float[Tensor, "batch time"] | None = None,
     kl_coef: float = 0.0,
-    kl_estimator: Estimator = "k3",
+    kl_estimator: LossEstimator = "k3",
+    kl_ratio: KLRatio = "absent",
     clip_low: float = 0.2,
     clip_high: float = 0.2,
     aggregation: Aggregation = "sequence_mean",
@@ -118,11 +110,10 @@ def grpo_loss(
         old_logps: (batch, time), under the old policy, which sampled the tokens; a constant.
         advantages: (batch, time), or (batch,) for one per sequence, as from `group_advantages`; constants.
         mask: (batch, time).
-        ref_logps, kl_coef, kl_estimator, clip_low, clip_high: as in `grpo_per_token`.
+        ref_logps, kl_coef, kl_estimator, kl_ratio, clip_low, clip_high: as in `ppo_per_token`.
         aggregation, denominator, max_length: as in `aggregate` (`aggregation` is its `mode`).
 
-    Returns: LossOutput(loss, per_token, metrics). Metrics: those of `ppo_loss` and, with ref_logps,
-        kl: mean of k over the counted tokens of this call.
+    Returns: LossOutput(loss, per_token, metrics), as `ppo_loss`.
 
     Error: the aggregate of the bounds of `grpo_per_token`, and that of `aggregate`.
 
@@ -139,18 +130,11 @@ def grpo_loss(
         >>> grpo_loss(logps, logps, advantages, mask, ref_logps=ref_logps, kl_coef=0.1).loss
         tensor(0.0092)
     """
-    clip, beta = check_clip(clip_low, clip_high), check_kl_penalty(ref_logps, kl_coef, kl_estimator)
-    reduction = check_reduction("aggregation", aggregation, denominator, max_length)
-    tokens = counted_ratio_tokens(logps, old_logps, advantages, mask)
-    if ref_logps is not None:
-        check_like("ref_logps", ref_logps, "logps", logps)
-    per_token, clipped = clipped_surrogate(tokens, clip)
-    if ref_logps is None:
-        return ratio_output(per_token, tokens, reduction, clip_fraction=clipped)
-    assert tokens.counted is not None
-    divergence = estimate(logps, ref_logps, kl_estimator, tokens.counted)
-    per_token = per_token + saturate_(beta * divergence) if beta else per_token
-    return ratio_output(per_token, tokens, reduction, clip_fraction=clipped, kl=divergence)
+    return ppo_loss(
+        logps, old_logps, advantages, mask, clip_low=clip_low, clip_high=clip_high,
+        ref_logps=ref_logps, kl_coef=kl_coef, kl_estimator=kl_estimator, kl_ratio=kl_ratio,
+        aggregation=aggregation, denominator=denominator, max_length=max_length,
+    )  # fmt: skip
 
 
 def dapo_loss(
@@ -410,15 +394,6 @@ def gspo_loss(
     per_sequence, metrics = surrogates.squeeze(1), ratio_metrics(sequences, nonempty, clip_fraction=clipped)
     del metrics["approx_kl"]
     return SequenceLossOutput(mean_of_rows(per_sequence, denominator), per_sequence, metrics)
-
-
-def check_kl_penalty(ref_logps: Tensor | None, kl_coef: float, kl_estimator: str) -> float:
-    """Check the options of a KL penalty, and that it has a reference unless its coefficient is 0; return that."""
-    check_estimator("kl_estimator", kl_estimator)
-    beta = check_number("kl_coef", kl_coef, NON_NEGATIVE)
-    if ref_logps is None and beta != 0:
-        raise ValueError(f"ref_logps: got None, expected a tensor with kl_coef {kl_coef}, which uses it")
-    return beta
 
 
 def _sequences(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> tuple[RatioTokens, Tensor]:

@@ -24,6 +24,7 @@ from grape_verified.arguments import (
     counted_tokens,
 )
 from grape_verified.kl import check_estimator, estimate
+from grape_verified.losses.kl_term import KLRatio, LossEstimator, check_kl_term, with_penalty
 from grape_verified.losses.output import LossOutput, means_over
 from grape_verified.losses.ratio import RatioTokens, counted_ratio_tokens, ratio_output, ratio_tokens
 from grape_verified.numerics import difference, is_traced, only, saturate_, select, with_values_
@@ -46,13 +47,30 @@ def ppo_per_token(
     clip_low: float = 0.2,
     clip_high: float = 0.2,
     dual_clip: float | None = None,
+    ref_logps: Float[Tensor, "batch time"] | None = None,
+    kl_coef: float = 0.0,
+    kl_estimator: LossEstimator = "k3",
+    kl_ratio: KLRatio = "absent",
 ) -> Float[Tensor, "batch time"]:
-    """PPO's clipped loss of each token.
+    """PPO's clipped loss of each token, with an optional KL penalty.
 
         −min(ρA, clip(ρ, 1−ε, 1+ε′)·A)                      ρ = exp(logp − old_logp)
         −max(min(ρA, clip(ρ, 1−ε, 1+ε′)·A), cA) where A < 0, with `dual_clip` c
+        + β·k                                               with `kl_coef` β
 
     Exactly at a kink, where ρ equals 1+ε′, 1−ε or c, the slope in logp is the unclipped one, −ρA.
+
+    k estimates KL(policy‖reference), as in `kl_estimate`. By `kl_ratio`, the ratio does not weight it ("absent"), is a
+    constant weight ("detached"), or is differentiated, too ("attached"). The expected gradient of the penalty:
+
+                 attached         detached         absent, on policy    absent, off policy
+        k1       ∇KL(π‖ref)       0                0                    −∇KL(old‖π)
+        k2       ∇E[k2]           ∇KL(π‖ref)       ∇KL(π‖ref)           of no divergence
+        k3       ∇KL(π‖ref)       ∇KL(ref‖π)       ∇KL(ref‖π)           of no divergence
+        k1+, k3+ refused          ∇KL(π‖ref)       ∇KL(π‖ref)           of no divergence
+
+    k1+ and k3+ have the value of k1 and k3 and the slope of k2. The clip does not apply to the penalty. With β = 0,
+    ref_logps only adds a metric to the loss.
 
     Arguments:
         logps: (batch, time).
@@ -61,15 +79,22 @@ def ppo_per_token(
         clip_low: ε in [0, 1].
         clip_high: ε′ ≥ 0.
         dual_clip: c > 1, or None for no dual clip.
+        ref_logps: (batch, time), under the frozen reference; a constant; required where β > 0.
+        kl_coef: β ≥ 0.
+        kl_estimator: "k1", "k2", "k3", "k1+" or "k3+".
+        kl_ratio: "absent", "detached" or "attached".
 
     Returns: (batch, time).
 
     Error: |error| ≤ 4·u·(|logp − old_logp| + 1)·|value|, where nothing saturates or underflows (theorem
-    ppo_per_token_error, for an exponential within 1 ulp).
+    ppo_per_token_error, for an exponential within 1 ulp); with a penalty, that of `grpo_per_token`.
 
-    Claims: ppo.clip.sign_form, ppo.clip.gradient, ppo.clip.kink, ppo.dual_clip.bound, ppo.dual_clip.gradient.
+    Claims: ppo.clip.sign_form, ppo.clip.gradient, ppo.clip.kink, ppo.dual_clip.bound, ppo.dual_clip.gradient,
+    kl.attached.slope, kl.attached.gradient, kl.detached.gradient, kl.unweighted.gradient,
+    kl.straight_through.gradient, kl.attached.sequence.
 
-    Sources: Schulman et al., arXiv:1707.06347, equation 7; dual clip: Ye et al., arXiv:1912.09729.
+    Sources: Schulman et al., arXiv:1707.06347, equation 7; dual clip: Ye et al., arXiv:1912.09729; the ratio on the
+    penalty: DeepSeek-AI, arXiv:2512.02556 (not checked against the source).
 
     Examples:
         >>> import torch
@@ -79,7 +104,9 @@ def ppo_per_token(
         tensor([[-1.2000, -0.0000]])
     """
     clip = check_clip(clip_low, clip_high, dual_clip)
-    return clipped_surrogate(ratio_tokens(logps, old_logps, advantages), clip)[0]
+    penalty = check_kl_term(ref_logps, kl_coef, kl_estimator, kl_ratio)
+    tokens = ratio_tokens(logps, old_logps, advantages)
+    return with_penalty(clipped_surrogate(tokens, clip)[0], logps, tokens, penalty)[0]
 
 
 def ppo_loss(
@@ -91,26 +118,32 @@ def ppo_loss(
     clip_low: float = 0.2,
     clip_high: float = 0.2,
     dual_clip: float | None = None,
+    ref_logps: Float[Tensor, "batch time"] | None = None,
+    kl_coef: float = 0.0,
+    kl_estimator: LossEstimator = "k3",
+    kl_ratio: KLRatio = "absent",
     aggregation: Aggregation = "token_mean",
     denominator: float | Shaped[Tensor, ""] | None = None,
     max_length: int | None = None,
 ) -> LossOutput:
     """PPO's policy loss: `ppo_per_token`, aggregated over the tokens that count.
 
-    There is no dual clip by default, and the log-ratio is never clamped.
+    There is no dual clip and no KL penalty by default, and the log-ratio is never clamped. The penalty is inside the
+    aggregate, under the same mask and denominator.
 
     Arguments:
         logps: (batch, time).
         old_logps: (batch, time), under the old policy, which sampled the tokens; a constant.
         advantages: (batch, time), or (batch,) for one per sequence; constants.
         mask: (batch, time).
-        clip_low, clip_high, dual_clip: as in `ppo_per_token`.
+        clip_low, clip_high, dual_clip, ref_logps, kl_coef, kl_estimator, kl_ratio: as in `ppo_per_token`.
         aggregation, denominator, max_length: as in `aggregate` (`aggregation` is its `mode`).
 
     Returns: LossOutput(loss, per_token, metrics). Metrics, each a mean over the counted tokens of this call:
         clip_fraction: 1 where clipping sets the slope to 0 (A > 0 and ρ > 1+ε′; A < 0 and ρ < 1−ε or ρ > c), else 0.
         ratio_mean: ρ.
         approx_kl: expm1(d) − d with d = logp − old_logp, an estimate of KL(old‖new) from samples of old.
+        kl: k, not weighted by the ratio; only with ref_logps.
 
     Error: the aggregate of the bounds of `ppo_per_token`, and that of `aggregate`.
 
@@ -128,10 +161,12 @@ def ppo_loss(
         (-0.5, [[-0.25, -0.25, 0.0]])
     """
     clip = check_clip(clip_low, clip_high, dual_clip)
+    penalty = check_kl_term(ref_logps, kl_coef, kl_estimator, kl_ratio)
     reduction = check_reduction("aggregation", aggregation, denominator, max_length)
     tokens = counted_ratio_tokens(logps, old_logps, advantages, mask)
     per_token, clipped = clipped_surrogate(tokens, clip)
-    return ratio_output(per_token, tokens, reduction, clip_fraction=clipped)
+    per_token, divergence = with_penalty(per_token, logps, tokens, penalty)
+    return ratio_output(per_token, tokens, reduction, clip_fraction=clipped, **divergence)
 
 
 class Clip(NamedTuple):

@@ -37,6 +37,31 @@ def token_by_token(
     return SimpleNamespace(loss=total / (denominator or len(logps)))
 
 
+@correct("grpo_per_token")
+def penalty_by_its_slope(
+    logps, old_logps, advantages, *, ref_logps=None, kl_coef=0.0, kl_estimator="k3", kl_ratio="absent"
+):
+    """The penalty as a constant, plus a line of its slope that is 0 in value."""
+    dtype = torch.promote_types(logps.dtype, torch.float32)
+    gains = (advantages[:, None].expand_as(logps) if advantages.ndim == 1 else advantages).to(dtype)
+    policy, old = logps.to(dtype), old_logps.to(dtype)
+    loss = -_clipped(_safe_exp(policy - old), gains)
+    if ref_logps is None or kl_coef == 0:
+        return loss
+    at, reference = policy.detach(), ref_logps.to(dtype)
+    x, ratio = at - reference, 1.0 if kl_ratio == "absent" else _safe_exp(at - old)
+    to_reference = _safe_exp(-x) if kl_ratio == "absent" else _safe_exp(reference - old)  # the ratio times exp(−x)
+    k2 = ratio * x * x / 2
+    close = ratio * ((-x).expm1() + x)
+    value = {"k1": ratio * x, "k2": k2, "k3": torch.where(x.abs() < 1, close, to_reference - ratio * (1 - x))}
+    slope = {"k1": ratio * torch.ones_like(x), "k2": ratio * x, "k3": ratio - to_reference}
+    chosen = value[kl_estimator[:2]]
+    slope = ratio * x if kl_estimator.endswith("+") else slope[kl_estimator]
+    slope = slope + chosen if kl_ratio == "attached" else slope
+    slope = ratio * x if (kl_estimator, kl_ratio) == ("k3", "attached") else slope
+    return loss + kl_coef * (chosen + slope * (policy - at))
+
+
 @correct("gspo")
 def sequence_by_sequence(logps, old_logps, advantages, mask, *, clip_low=3e-4, clip_high=4e-4, denominator=None):
     """GSPO, one sequence at a time, each in its region."""
@@ -107,14 +132,15 @@ def _sequence_mean(x, keep):
     return (x.sum(1) / keep.sum(1).clamp(min=1)).mean()
 
 
-def _grpo(surrogate=_clipped, divergence=_k3, sign=1, reduce=_sequence_mean):
-    """GRPO from its parts."""
+def _grpo(surrogate=_clipped, divergence=_k3, sign=1, reduce=_sequence_mean, weight=None):
+    """GRPO from its parts; a weight, a function of ratio and mask, multiplies the penalty."""
 
     def grpo(logps, old_logps, advantages, mask, *, ref_logps=None, kl_coef=0.0):
         logps, old_logps, gains, keep = _tokens(logps, old_logps, advantages, mask)
         losses = -surrogate(_safe_exp(logps - old_logps), gains)
         if ref_logps is not None:
-            losses = losses + sign * kl_coef * divergence(logps, torch.where(keep, ref_logps.to(logps), 0))
+            penalty = kl_coef * divergence(logps, torch.where(keep, ref_logps.to(logps), 0))
+            losses = losses + sign * penalty * (weight(_safe_exp(logps - old_logps), keep) if weight else 1)
         return reduce(torch.where(keep, losses, 0), keep)
 
     return grpo
@@ -154,6 +180,33 @@ def divergence_outside_the_mask(logps, old_logps, advantages, mask, *, ref_logps
     if ref_logps is None:
         return loss
     return loss + kl_coef * _k3(logps.to(loss.dtype), ref_logps.to(loss.dtype)).mean()
+
+
+# -- GRPO with the ratio on its penalty: one mistake each -------------------------------------------------------------
+
+ATTACHED = {"kl_coef": 0.1, "kl_ratio": "attached"}
+DETACHED = {"kl_coef": 0.1, "kl_ratio": "detached"}
+
+# Products of a ratio and an exponential that leave the range are none of these mistakes.
+ratio_held_constant = wrong("grpo", must=("gradient",), may=KINKED, options=ATTACHED)(
+    _grpo(weight=lambda ratio, keep: ratio.detach())
+)
+ratio_left_out = wrong("grpo", must=("value", "gradient"), may=KINKED, options=ATTACHED)(_grpo())
+ratio_clipped = wrong("grpo", must=("value", "gradient"), may=KINKED, options=ATTACHED)(
+    _grpo(weight=lambda ratio, keep: ratio.clamp(0.8, 1.2))
+)
+ratio_of_the_sequence = wrong("grpo", must=("value", "gradient"), may=KINKED, options=ATTACHED)(
+    _grpo(weight=lambda ratio, keep: (ratio.log().sum(1, True) / keep.sum(1, keepdim=True).clamp(min=1)).exp())
+)
+ratio_inverted = wrong("grpo", must=("value", "gradient"), may=KINKED, options=DETACHED)(
+    _grpo(weight=lambda ratio, keep: 1 / ratio.detach())
+)
+ratio_differentiated = wrong("grpo", must=("gradient",), may=KINKED, options=DETACHED)(
+    _grpo(weight=lambda ratio, keep: ratio)
+)
+straight_through_of_nothing = wrong(
+    "grpo", must=("gradient",), may=KINKED, options={"kl_coef": 0.1, "kl_estimator": "k3+"}
+)(_grpo())
 
 
 # -- DAPO and Dr. GRPO: one mistake each ------------------------------------------------------------------------------

@@ -74,12 +74,16 @@ def sequence_scales(case, answer):
 
 @bound("grpo_per_token", 4, "4·u·((|logp − old_logp| + 1)·|first term| + β·(|d| + 2)·(exp(d) + |d| + 1))")
 def grpo_scales(case, answer):
-    """The scale of the first term, and of the KL penalty for k3."""
+    """The scale of the first term and of a penalty k3, the latter times ρ·(|logp − old_logp| + 1) if weighted."""
     first = ratio_scales(case, CONTRACTS["grpo_per_token"].oracle(case.with_options(kl_coef=0.0), EXACT))
-    x = (case.tensors["ref_logps"].double() - case.tensors["logps"].double()).flatten().tolist()
-    coefficient = case.options["kl_coef"]
-    second = [coefficient * (abs(d) + 2) * (math.exp(d) + abs(d) + 1) for d in x]
-    return [math.inf if case.options["kl_estimator"] != "k3" else a + b for a, b in zip(first, second, strict=True)]
+    if case.options["kl_estimator"] != "k3":
+        return [math.inf] * len(first)
+    logps, old_logps, ref_logps = (case.tensors[n].double() for n in ("logps", "old_logps", "ref_logps"))
+    d, spread = (ref_logps - logps), (logps - old_logps)
+    second = case.options["kl_coef"] * (d.abs() + 2) * (d.exp() + d.abs() + 1)
+    if case.options["kl_ratio"] != "absent":
+        second = second * spread.exp() * (spread.abs() + 1)
+    return [a + b for a, b in zip(first, second.flatten().tolist(), strict=True)]
 
 
 @bound("token_logps", 4, "4·u·(|log π(y)| + H + 1)")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -91,15 +92,38 @@ def penalised(options: Options) -> Formula:
     """The objective of one token: the clipped surrogate minus the KL penalty."""
     if options["kl_coef"] == 0:
         return CLIPPED
-    estimator = options["kl_estimator"]
+    estimator, ratio = options["kl_estimator"], options["kl_ratio"]
+    term, constants, part = _penalty(estimator, ratio)
     return replace(
         CLIPPED,
         value="grpo.token_objective",
-        slope=("grpo.gradient", f"one token, {estimator}"),
-        inner={"kl_term": f"kl.{estimator}"},
+        slope=("grpo.gradient" if ratio == "absent" and not constants else "grpo.kl_ratio.gradient", part),
+        inner={"kl_term": term},
+        constants=constants,
         absolute=("logp", "old_logp", "ref_logp", "clip_low", "clip_high"),
         log_ratios=(LogRatio("logp", "old_logp", cut="old_logp"), LogRatio("ref_logp", "logp", cut="ref_logp")),
+        slope_scale=_cancelling if term == "kl.k3.attached" else None,
     )
+
+
+def _cancelling(numbers: Mapping[str, Any]) -> float:
+    """The size of the slopes of the ratio and of k3, most of which cancels; autograd computes them one by one."""
+    x = numbers["logp"] - numbers["ref_logp"]
+    ratio, exponential = (math.exp(min(power, 700.0)) for power in (numbers["logp"] - numbers["old_logp"], -x))
+    size: float = numbers["kl_coef"] * ratio * (exponential + abs(x) + 1)
+    return size
+
+
+def _penalty(estimator: str, ratio: str) -> tuple[str, dict[str, str], str]:
+    """The definition of the penalty, what is constant in it, and the part that states the slope of the objective."""
+    weight = {"kl_weight": "ppo.ratio"} if ratio == "detached" else {}
+    suffix = "" if ratio == "absent" else f".{ratio}"
+    if estimator.endswith("+"):
+        excess = {"kl_excess": f"kl.{estimator[:2]}.excess"}
+        return f"kl.straight_through{suffix}", excess | weight, f"one token, straight through{suffix.replace('.', ' ')}"
+    if ratio == "absent":
+        return f"kl.{estimator}", {}, f"one token, {estimator}"
+    return f"kl.{estimator}{suffix}", weight, f"one token, {estimator} {ratio}"
 
 
 def token_tensors(plan: Blueprint) -> dict[str, Tensor]:
@@ -116,9 +140,11 @@ def token_tensors(plan: Blueprint) -> dict[str, Tensor]:
 
 
 def fit_kl_penalty(options: dict[str, Any], varied: Sequence[str]) -> dict[str, Any]:
-    """Without a coefficient the estimator has no effect."""
+    """Without a coefficient the other options have no effect; an attached ratio takes no straight-through estimate."""
     if options["kl_coef"] == 0:
-        options["kl_estimator"] = "k3"
+        options |= {"kl_estimator": "k3", "kl_ratio": "absent"}
+    if options["kl_ratio"] == "attached":
+        options["kl_estimator"] = options["kl_estimator"].removesuffix("+")
     return fit_reduction(options, varied)
 
 
@@ -140,6 +166,12 @@ GSPO = Formula(
     objective=True,
 )
 
+KL: dict[str, Any] = {
+    "kl_coef": (0.1, 1.0, 0.04),
+    "kl_estimator": ("k1", "k2", "k3", "k1+", "k3+"),
+    "kl_ratio": ("absent", "detached", "attached"),
+}
+
 CONTRACTS = (
     *estimator(
         "group_advantages",
@@ -157,7 +189,7 @@ CONTRACTS = (
         term=penalised,
         tensors=(*TOKEN, "ref_logps"),
         build=token_tensors,
-        options=CLIPPING | {"kl_coef": (0.1, 1.0, 0.04), "kl_estimator": ("k1", "k2", "k3")},
+        options=CLIPPING | KL,
         kinks=True,
         by_keyword={"ref_logps": "kl_coef"},
         fit=fit_kl_penalty,

@@ -34,6 +34,11 @@ def grpo(logps, old_logps, advantages, mask, *, ref_logps=None, kl_coef=0.0, cli
     return _group_loss("grpo", logps, old_logps, advantages, mask, **given)
 
 
+def grpo_kl_times_ratio(logps, old_logps, advantages, mask, *, ref_logps=None, kl_coef=0.0):
+    given = {"ref_per_token_logps": ref_logps, "beta": kl_coef, "use_bias_correction_kl": True}
+    return _group_loss("grpo", logps, old_logps, advantages, mask, **given)
+
+
 def bnpo(logps, old_logps, advantages, mask, *, clip_low=0.2, clip_high=0.2):
     return _group_loss("bnpo", logps, old_logps, advantages, mask, epsilon_low=clip_low, epsilon_high=clip_high)
 
@@ -105,6 +110,14 @@ PROFILE = Profile(
     "0.8",
     (
         Entry("grpo", GROUP_LOSS, "grpo", grpo, "loss_type='grpo'"),
+        Entry(
+            "grpo, KL times ratio",
+            GROUP_LOSS,
+            "grpo",
+            grpo_kl_times_ratio,
+            "loss_type='grpo', beta=0.04, use_bias_correction_kl=True",
+            {"kl_coef": 0.04, "kl_ratio": "attached"},
+        ),
         Entry("bnpo", GROUP_LOSS, "grpo", bnpo, "loss_type='bnpo'", {"aggregation": "token_mean"}),
         Entry("dr_grpo", GROUP_LOSS, "dr_grpo", dr_grpo, "loss_type='dr_grpo'"),
         Entry("dapo", GROUP_LOSS, "dapo", dapo, "loss_type='dapo'"),

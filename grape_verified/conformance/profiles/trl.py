@@ -218,7 +218,7 @@ PROFILE = Profile(
     (
         Entry("grpo", GROUP_LOSS, "grpo", grpo, "loss_type='grpo', use_bias_correction_kl=False"),
         Entry("grpo, default KL", GROUP_LOSS, "grpo", grpo_kl_times_ratio, "loss_type='grpo', beta=0.04",
-              {"kl_coef": 0.04}),
+              {"kl_coef": 0.04, "kl_ratio": "attached"}),
         Entry("bnpo", GROUP_LOSS, "grpo", bnpo, "loss_type='bnpo'", {"aggregation": "token_mean"}),
         Entry("dr_grpo", GROUP_LOSS, "dr_grpo", dr_grpo, "loss_type='dr_grpo'"),
         Entry("dapo", GROUP_LOSS, "dapo", dapo, "loss_type='dapo'"),
