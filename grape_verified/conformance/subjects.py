@@ -47,6 +47,7 @@ SUBJECTS = {
         Subject("ppo", "PPO", "ppo", ("losses.ppo",)),
         Subject("grpo", "GRPO", "grpo", ("losses.grpo",)),
         Subject("sapo", "SAPO", "grpo", ("losses.sapo",)),
+        Subject("importance", "Off policy", "off_policy", ()),
         Subject("dpo", "DPO", "dpo", ("losses.dpo",)),
         Subject("reward", "Reward models", "dpo", ("losses.reward",)),
         Subject("grape", "GRAPE", "grape", ("losses.grape",)),

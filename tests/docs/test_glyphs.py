@@ -32,12 +32,15 @@ SAME = {
         {"logp", "logps", "response_logp", "response_logps"},
         {"old_logp", "old_logps", "old_response_logps"},
         {"ref_logp", "ref_logps"},
+        {"trainer_logp", "trainer_logps"},
+        {"sampler_logp", "sampler_logps"},
         {"chosen", "chosen_logp"},
         {"rejected", "rejected_logp"},
         {"head.log_probability", "policy.log_softmax"},
     ],
     "a definition, and the variable that its value is put in for": [
         {"ppo.ratio", "ρ"},
+        {"importance.ratio", "importance.sequence_ratio", "omega"},
         {"dpo.margin", "margin"},
         {"dpo.log_ratio_margin", "log_ratio_difference"},
         {"grape.trust", "trust", "grape.batch_trust"},
@@ -56,6 +59,9 @@ SAME = {
         {"new_next_token", "new_second"},
         {"reference", "ref_next_token"},
         {"first_token", "response_token", "token_prob"},
+        {"sampler", "sampler_next_token", "importance.narrowed"},
+        {"p", "trainer_token"},
+        {"q", "sampler_token"},
     ],
     "logits": [{"logits", "row_logits", "token_logits", "bigram", "head.logit"}],
     "entropy of the next token": [{"head.entropy", "policy.entropy"}],
@@ -82,6 +88,7 @@ SAME = {
     "expected reward": [
         {"reinforce.expected_reward", "reinforce.objective"},
         {"trpo.expected_reward", "trpo.two_token_return"},
+        {"reinforce.objective", "trpo.expected_reward"},
     ],
     "gain by the old advantages": [{"trpo.expected_surrogate", "trpo.local_return", "trpo.surrogate_sum"}],
     "a loss, and the same at a smoothing of 0 or a weight of 1": [
@@ -89,6 +96,7 @@ SAME = {
         {"sft.token_loss", "rejection.token_loss"},
     ],
     "1 where a token counts": [{"mask", "counts", "counting", "kept"}],
+    "1 where a weight is kept": [{"kept_outcome", "kept_token", "keep_token", "kept_next"}],
     "1 for what belongs to a part": [{"part", "token_part"}],
     "sum over the vocabulary, and over a part of it": [
         {"head.exp_sum", "head.shard_sum"},
@@ -116,6 +124,9 @@ SAME = {
 KNOWN = {
     # J_T(j): the recursions over T begin at the length of a response, which is T, and end at 0.
     "claims/reinforce.policy_gradient": {("T", "left")},
+    "claims/importance.sequence.product": {("T", "left")},
+    "definitions/importance": {("T", "left")},
+    "chapters/off_policy": {("T", "left")},
     "chapters/policy": {("T", "left")},
     "chapters/reinforce": {("T", "left")},
     # Best of n: x is the point of a tangent, and the depth of its recursions counts samples, not tokens.

@@ -18,7 +18,7 @@ _NAMES = {
     r"\log": "log", r"\exp": "exp", r"\min": "min", r"\max": "max", r"\,": " ", r"\ ": " ", r"\quad": "\t",
     r"\nu": "ν", r"\xi": "ξ", r"\Gamma": "Γ", r"\Lambda": "Λ", r"\lvert": "|", r"\rvert": "|",
     r"\neg": "¬", r"\left": "", r"\right": "", r"\Bigl": "", r"\Bigr": "", r"\Biggl": "", r"\Biggr": "", r"\!": "",
-    r"\pm": "±",
+    r"\pm": "±", r"\chi": "χ", r"\Pi": "Π",
 }  # fmt: skip
 _UPPER = dict(zip("0123456789+-nkKTNi", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿᵏᴷᵀᴺⁱ", strict=True))
 _LOWER = dict(zip("0123456789aehijklmnoprstuvx", "₀₁₂₃₄₅₆₇₈₉ₐₑₕᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓ", strict=True))
