@@ -119,7 +119,9 @@ class Target:
         return not self.ball.is_finite() and self.ball is not ANY_NUMBER
 
     def accepts(self, got: float) -> bool:
-        """Whether a number that a function returned is right."""
+        """Whether a number that a function returned is right; no number is where the spec gives no value."""
+        if self.is_undefined:
+            return False
         if not math.isfinite(got) and not (self.may_overflow and self.least is not None):
             return False
         if self.least is None:

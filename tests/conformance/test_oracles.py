@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from grape_verified.conformance import CONTRACTS
-from grape_verified.conformance.oracle import EXACT
-from grape_verified.conformance.strategies import Case
+from grape_verified.conformance.drawing import drawn
+from grape_verified.conformance.oracle import ANY_NUMBER, EXACT, Arithmetic
+from grape_verified.conformance.regions import unusual
+from grape_verified.conformance.strategies import Case, Regime
 
 from .bounds import middle
 
@@ -137,3 +139,41 @@ def test_the_oracle_of_a_head_by_hand():
     of_entropy = {name: [middle(x) for x in found] for name, found in answer.gradients([0.0, 1.0, 0.0, 0.0]).items()}
     assert of_entropy["bias"] == pytest.approx([-3 / 32 * log3, 3 / 32 * log3, 0], rel=1e-14)
     assert of_entropy["temperature"] == pytest.approx([3 / 32 * log3**2, 0], rel=1e-14)
+
+
+# -- every contract at every value of every option --------------------------------------------------------------------
+
+
+def targets_at(contract, held, regime):
+    """Inputs at fixed options, each with the targets of its numbers and of its gradients."""
+    space = contract.space(regime, (), contract.fit(contract.defaults(held), list(held)), contract.variants)
+    for case in map(space.case, drawn(space.size, 6)):
+        answer = contract.oracle(case, Arithmetic.of(torch.float64, torch.float64, strict=False))
+        gradients = answer.gradients([1.0] * len(answer.values))
+        yield case, [*answer.values, *(target for found in gradients.values() for target in found)]
+
+
+@pytest.mark.parametrize("contract", CONTRACTS.values(), ids=lambda contract: contract.name)
+def test_what_is_compared_has_an_end(contract):
+    """A target with no end accepts nothing, or is the one that lets the limits of the range decide."""
+    values = [{name: value} for name, option in contract.options.items() for value in (option.default, *option.others)]
+    for held in ({}, *values):
+        for numbers in ("ordinary", "extreme"):
+            for _, targets in targets_at(contract, held, Regime(vary_options=False, numbers=numbers)):
+                ends = [target.ball.is_finite() for target in targets]
+                endless = [target for target, end in zip(targets, ends, strict=True) if not end]
+                accepting = [target for target in endless if any(target.accepts(x) for x in (0.0, 7.0, -7.0))]
+                assert all(target.ball is ANY_NUMBER for target in accepting), held
+                assert numbers == "extreme" or not accepting, held
+
+
+@pytest.mark.parametrize("contract", CONTRACTS.values(), ids=lambda contract: contract.name)
+def test_no_value_of_an_option_leaves_nothing_to_compare(contract):
+    """On an ordinary input every number is compared, and none of them accepts two numbers that are far apart."""
+    values = [{name: value} for name, option in contract.options.items() for value in (option.default, *option.others)]
+    for held in ({}, *values):
+        every, alone = targets_at(contract, held, Regime(vary_options=False)), held == {"group_size": 1}
+        judged = [targets for case, targets in every if targets and (alone or not any(unusual(case)))]
+        assert judged, held
+        assert not any(target.is_undefined for targets in judged for target in targets), held
+        assert not any(target.accepts(7.0) and target.accepts(-7.0) for targets in judged for target in targets), held

@@ -1,15 +1,19 @@
 """A report tells a wrong formula from what does not survive training, and one failure does not hide another."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
+from flint import arb
 
 import grape_verified
-from grape_verified.conformance import CONTRACTS, check, run
-from grape_verified.conformance.oracle import ANY_NUMBER, Target
+from grape_verified.conformance import CONTRACTS, check, properties, run
+from grape_verified.conformance.oracle import ANY_NUMBER, Answer, Target
 from grape_verified.conformance.properties import PROPERTIES
 from grape_verified.conformance.regions import beside_plain, lies_in, needed, shown, unusual
 from grape_verified.conformance.strategies import Case
-from grape_verified.conformance.subject import Violation, read
+from grape_verified.conformance.subject import Violation, _is_right, read
 
 from . import planted, planted_sft
 from .table import OF_THE_FORMULA
@@ -120,6 +124,31 @@ def test_only_a_ball_without_a_value_is_undefined():
     assert not Target(ANY_NUMBER).is_undefined
     for ball in (ANY_NUMBER / 0, ANY_NUMBER * 2, ANY_NUMBER - ANY_NUMBER):
         assert Target(ball).is_undefined
+
+
+#: Balls without a value: 0/0, and balls without an end.
+WITHOUT_A_VALUE = (arb("nan"), arb(0, "inf"), arb(1) / arb(0, 1))
+
+
+@pytest.mark.parametrize("ball", WITHOUT_A_VALUE, ids=("nan", "radius inf", "quotient"))
+def test_no_number_is_right_where_the_spec_gives_no_value(ball):
+    assert Target(ball).is_undefined
+    assert not any(Target(ball).accepts(number) for number in (0.0, 7.0, -1e300, math.inf, math.nan))
+
+
+def test_an_expectation_without_a_value_is_counted_and_proves_nothing(monkeypatch):
+    subject = read(CONTRACTS["reinforce"].function, CONTRACTS["reinforce"], {})
+    assert run.run_property(subject, PROPERTIES["expectation"], 5).undefined == 0
+    monkeypatch.setattr(properties, "expected_gradient", lambda *_: [Target(arb("nan"))] * 9)
+    monkeypatch.setattr(properties, "zip", lambda a, b, strict: zip(a, b, strict=False), raising=False)
+    assert run.run_property(subject, PROPERTIES["expectation"], 5).undefined > 0
+
+
+def test_a_form_is_not_right_where_the_spec_gives_no_value():
+    no_value = Answer([Target(arb("nan"))], lambda weights: {})
+    nothing = replace(CONTRACTS["sft"], oracle=lambda case, arithmetic: no_value)
+    subject = read(lambda logps, mask: logps.sum() * 0 + 7, nothing, {})
+    assert not _is_right(subject, nothing.probe({}, nothing.variants[0]))
 
 
 def test_our_kernels_are_compared_everywhere_at_their_defaults():
