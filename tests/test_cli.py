@@ -399,6 +399,7 @@ def test_check_rejects_with_a_counterexample_to_paste(folder):
     ("target", "arguments", "status", "said"),
     [
         ("Clipped()", (), 0, "accepted"),
+        (".py:Clipped()", (), 0, "accepted"),
         ("Clipped(clip_eps=0.2)", (), 0, "accepted"),
         ("Clipped(0.3)", (), 1, "Formula: wrong"),
         ("Clipped(0.3)", ("--option", "clip_low=0.3", "--option", "clip_high=0.3"), 0, "accepted"),
@@ -409,7 +410,8 @@ def test_check_rejects_with_a_counterexample_to_paste(folder):
     ],
 )
 def test_check_takes_what_a_stranger_has(folder, target, arguments, status, said):
-    found, out, err = call("check", f"{folder}:{target}", "--as", "ppo", "--examples", "20", *arguments)
+    path = f"{folder}{target}" if target.startswith(".py:") else f"{folder}:{target}"
+    found, out, err = call("check", path, "--as", "ppo", "--examples", "20", *arguments)
     assert (found, err) == (status, ""), out
     assert said in " ".join(out.split())
 
@@ -539,6 +541,8 @@ def test_a_file_that_is_no_ledger_is_refused(folder, text):
         ("no_such_module:f", "cannot import no_such_module: ModuleNotFoundError: No module named 'no_such_module'"),
         ("{module}:nothing", "the module {module} has no nothing"),
         ("{module}:number", "{module}:number is a int, expected a function"),
+        ("no_such_file.py:f", "there is no file no_such_file.py"),
+        ("/dev/no.py:f", "there is no file /dev/no.py"),
         ("justaname", "got 'justaname', expected MODULE:FUNCTION, such as mypackage.losses:my_loss"),
     ],
 )
@@ -546,6 +550,29 @@ def test_check_of_what_is_not_there_is_one_line(folder, target, line):
     status, out, err = call("check", target.format(module=folder), "--as", "ppo")
     assert (status, out) == (2, "")
     assert err == f"grape-verified: {line.format(module=folder)}\n"
+
+
+LEAVES = "import os\nos._exit(0)\n"
+LEAVES_WHEN_MADE = "import os\nclass Made:\n    def __init__(self):\n        os._exit(0)\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "command"),
+    [
+        (LEAVES, ("check", "leaver:f", "--as", "ppo")),
+        (LEAVES, ("identify", "leaver.py:f")),
+        (LEAVES, ("list", "--from", "leaver")),
+        (LEAVES_WHEN_MADE, ("check", "leaver:Made()", "--as", "ppo")),
+    ],
+)
+def test_a_module_that_ends_the_process_is_said_and_is_no_success(tmp_path, module, command):
+    (tmp_path / "leaver.py").write_text(module)
+    run = subprocess.run(
+        [sys.executable, "-m", "grape_verified", *command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 2
+    assert "SystemExit: os._exit(0)" in run.stderr or "leaver: os._exit(0)" in run.stderr
+    assert run.stderr.count("\n") == 1
 
 
 def test_check_as_an_unknown_contract_names_the_nearest(folder):

@@ -17,6 +17,7 @@ from grape_spec.outside import CannotLoad
 
 from grape_verified.cli.target import output_to_stderr
 from grape_verified.conformance import registry
+from grape_verified.conformance.guard import guarded
 from grape_verified.conformance.ledger import Ledger, NotALedger, read, write
 from grape_verified.conformance.verification import claims_named
 
@@ -144,7 +145,7 @@ def load(modules: list[str] | None) -> set[str]:
     """
     if modules:
         sys.path.insert(0, str(Path.cwd()))
-    with output_to_stderr():
+    with output_to_stderr(), guarded():
         try:
             registry.load_installed()
         except CannotLoad as failure:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
+from grape_verified.conformance.guard import guarded
+
 
 class WrongCall(Exception):
     """What is wrong with the call, in one line."""
@@ -18,15 +20,20 @@ class WrongCall(Exception):
 def imported(target: str) -> Callable[..., Any]:
     """What is found at MODULE:FUNCTION, looked up from the current folder; a class or a factory may be called there.
 
+    A module may also be given as a file in the current folder or below it.
+
     Raises: WrongCall.
     """
     module_name, _, name = target.partition(":")
     if not module_name or not name:
         raise WrongCall(f"got {target!r}, expected MODULE:FUNCTION, such as mypackage.losses:my_loss")
     steps = _steps(name, target)
+    if module_name.endswith(".py"):
+        module_name = _module_in(module_name)
     sys.path.insert(0, os.getcwd())
     try:
-        found = importlib.import_module(module_name)
+        with guarded():
+            found = importlib.import_module(module_name)
     except KeyboardInterrupt:
         raise
     except BaseException as failure:  # a module of the user may raise anything
@@ -43,6 +50,17 @@ def imported(target: str) -> Callable[..., Any]:
     if not callable(found):
         raise WrongCall(f"{target} is a {type(found).__name__}, expected a function")
     return found
+
+
+def _module_in(file: str) -> str:
+    """The name by which a file of Python can be imported from the current folder."""
+    path = os.path.relpath(file)
+    parts = path.removesuffix(".py").split(os.sep)
+    if not os.path.isfile(path):
+        raise WrongCall(f"there is no file {file}")
+    if not all(part.isidentifier() for part in parts):
+        raise WrongCall(f"got {file}, expected a file in the current folder or below it, with names of Python modules")
+    return ".".join(parts)
 
 
 #: A step to the target: the name of an attribute, or the arguments of a call.
@@ -75,7 +93,8 @@ def _made(found: Any, call: tuple[list[Any], dict[str, Any]], target: str) -> An
     """What a class or a factory makes of its arguments."""
     by_position, by_name = call
     try:
-        return found(*by_position, **by_name)
+        with guarded():
+            return found(*by_position, **by_name)
     except KeyboardInterrupt:
         raise
     except BaseException as failure:

@@ -62,12 +62,22 @@ def check(
         try:
             subject = read(function, bound, held, strict=strict, bound=bind)
         except Violation as violation:
-            subject = Subject(function, bound, held, Binding(in_order=bound.by_position))
+            subject = _as_called(function, bound, held, bind)
             found = unreadable(subject, violation, bound.properties)
         else:
             found = run(subject, bound.properties, examples)
     not_offered = tuple(name for name in bound.options if name not in subject.offered)
     return Report(bound.name, name_of(function), subject.offered, not_offered, found, bound.habits)
+
+
+def _as_called(
+    function: Callable[..., Any], contract: Contract, held: Mapping[str, Any], bound: Mapping[str, str] | None
+) -> Subject:
+    """How a function was called that cannot be called, so that a counterexample shows that call."""
+    try:
+        return by_signature(function, contract, held, bound)
+    except Violation:
+        return Subject(function, contract, held, Binding(in_order=contract.by_position))
 
 
 def with_habits(contract: str | Contract, habits: Iterable[Habit | str] = ()) -> Contract:

@@ -204,6 +204,21 @@ def test_every_kind_of_counterexample_runs_and_shows_what_was_got(function, cont
     assert got in capsys.readouterr().out
 
 
+def only_its_own_clip(old_log_prob, log_prob, advantages, response_mask, cliprange=0.3):
+    """In an order of its own, and no other clip than its own."""
+    if cliprange != 0.3:
+        raise ValueError(f"cliprange is {cliprange}")
+    return grape_verified.ppo_loss(log_prob, old_log_prob, advantages, response_mask).loss
+
+
+def test_the_script_of_a_function_that_cannot_be_called_calls_it_so():
+    finding = check(only_its_own_clip, "ppo", examples=5).finding("signature")
+    assert finding.text == "raised ValueError: cliprange is 0.2"
+    assert "only_its_own_clip(old_logps, logps, advantages, mask, cliprange=0.2)\n" in finding.counterexample
+    with pytest.raises(ValueError, match=r"cliprange is 0\.2"):
+        exec(finding.counterexample, {"only_its_own_clip": only_its_own_clip})
+
+
 def test_a_function_that_can_be_imported_is_imported():
     report = check(grape_verified.ppo_per_token, "ppo_per_token", examples=1, options={"clip_high": 0.3})
     assert report.accepted
