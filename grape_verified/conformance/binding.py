@@ -34,8 +34,8 @@ SYNONYMS: Mapping[str, Sequence[str]] = MappingProxyType(
         "ref_logps": (
             *(f"{ref}_{name}" for ref in _REFERENCE for name in ("logps", *_LOGPS)),
             *(f"{name}_{ref}" for ref in _REFERENCE for name in ("logps", *_LOGPS)),
-            *(f"{name}_base" for name in _LOGPS),
-            *(f"base_{name}" for name in _LOGPS),
+            *(f"{name}_base" for name in ("logps", *_LOGPS)),
+            *(f"base_{name}" for name in ("logps", *_LOGPS)),
             "target_log_prob",
             "ref", "reference",
         ),
@@ -143,6 +143,8 @@ def bind(signature: inspect.Signature, contract: Contract, asked: Mapping[str, s
     if any(p.kind is Parameter.VAR_POSITIONAL for p in signature.parameters.values()):
         return Binding(_by_name(named, contract, asked, ()), required, anything=anything)
     found = _by_name(named, contract, asked, required)
+    others = [n for n, theirs in found.items() if theirs not in asked and _in_other_words(n, named[theirs], contract)]
+    found = {ours: theirs for ours, theirs in found.items() if ours not in others}
     _by_position(found, named, required)
     tied = _tied(found, named, contract)
     always = (n for n in contract.by_keyword if n in found and named[found[n]].default is Parameter.empty)
@@ -169,6 +171,14 @@ def _by_name(
             raise NotBound(f"its parameters {' and '.join(others)} both mean {ours}; say which with --bind NAME={ours}")
         found[ours] = others[0]
     return found
+
+
+def _in_other_words(name: str, parameter: Parameter, contract: Contract) -> bool:
+    """Whether the default of a parameter is a word, but none of those that the contract has for the option."""
+    if name not in contract.options or not isinstance(parameter.default, str):
+        return False
+    option = contract.options[name]
+    return parameter.default not in (option.default, *option.others)
 
 
 def _refuse_unknown(names: Sequence[str], known: Sequence[str], asked: Mapping[str, str]) -> None:

@@ -15,7 +15,7 @@ from grape_verified.conformance.contracts import of_subject
 from grape_verified.conformance.counterexample import render
 from grape_verified.conformance.guard import guarded
 from grape_verified.conformance.habits import KNOWN, habits_of
-from grape_verified.conformance.probes import Probe, probes, with_options
+from grape_verified.conformance.probes import KINDS, Probe, probes, with_options
 from grape_verified.conformance.registry import every_contract
 from grape_verified.conformance.report import Departure, Report
 from grape_verified.conformance.search import Choices, Search, State
@@ -218,13 +218,12 @@ class Found:
         return self.search.subject.contract.name
 
     def climbed(self, *, pairs: bool) -> Found:
-        """The same after trying whole batches too, then once more as exactly as the function's dtype allows."""
-        kinds = ("single", "whole")
-        found = replace(self, state=self.search.climbed(self.state, kinds, pairs=pairs)[0])
+        """The same after trying all inputs, then once more as exactly as the function's dtype allows."""
+        found = replace(self, state=self.search.climbed(self.state, KINDS, pairs=pairs)[0])
         if not found.complete or found.is_exact:
             return found
         exactly = replace(self.search, strict=True)
-        again = replace(found, state=exactly.climbed(found.state, kinds, pairs=False)[0])
+        again = replace(found, state=exactly.climbed(found.state, KINDS, pairs=False)[0])
         return again if again.is_exact else found
 
     @property
@@ -353,6 +352,8 @@ def _judged(
     """The best state, checked; only the check makes it fit."""
     best = found[0]
     explained, tried = best.explained
+    if not explained:  # what was changed explains nothing
+        best = replace(best, state=best.search.start)
     so_far = Identification(name_of(function), "none", best.variety, (), explained, tried)
     if not best.complete:
         return replace(so_far, departure=_departure(best))
@@ -389,7 +390,7 @@ def _ties(best: Found, others: Sequence[Found]) -> Iterator[Tie]:
     """What cannot be told apart from the best: other contracts, and the same contract with other options and habits."""
     for other in others:
         if other.complete and other.explains == best.explains:
-            yield Tie(other.variety, "the same on every input")
+            yield Tie(other.variety, _where_the_same(best, other))
     search, score = best.search, best.search.score(best.state)
     for change in search.changes(best.state):
         state = search.consistent(change.of(best.state))
@@ -398,6 +399,13 @@ def _ties(best: Found, others: Sequence[Found]) -> Iterator[Tie]:
         tied, why = replace(best, state=state), _why_tied(search, best.state, state)
         if why and tied.explains == best.explains:
             yield Tie(tied.variety, why)
+
+
+def _where_the_same(best: Found, other: Found) -> str:
+    """On which inputs another contract is the same: it may lack options that the function takes."""
+    left, known = other.search.subject.binding.left, best.search.subject.binding.left
+    more = " and ".join(name for name in left if name not in known)
+    return f"the same on every input, without {more}" if more else "the same on every input"
 
 
 def _why_tied(search: Search, state: State, other: State) -> str:

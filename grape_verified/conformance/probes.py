@@ -3,7 +3,7 @@
 There are three kinds, used in this order. *Single* inputs have one token or one row, so that the reduction does not
 matter and each shows one thing: one side of a clip, a log-ratio of 25 or 100, a penalty. *Whole* batches tell
 reductions apart: uneven lengths, rows without tokens, groups of equal and of nearly equal rewards. *Wired* inputs set
-an option that the function takes to another value.
+an option that the function takes to another value; if that brings in a tensor, single inputs show what it does.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ from grape_verified.conformance.regions import unusual
 from grape_verified.conformance.strategies import WIDTH, Blueprint, Case, Regime, Variant
 from grape_verified.conformance.subject import Outcome, Subject, Violation
 
+#: Draws the tensors of an input, given its numbers of rows and columns.
+Draw = Callable[..., dict[str, Tensor]]
+
 Kind = Literal["single", "whole", "wired"]
+KINDS: tuple[Kind, ...] = ("single", "whole", "wired")
 
 #: Log-ratios within every clip range, beyond one end of the usual ones, and beyond every guard; and advantages.
 NEAR, FAR = (0.04, -0.04), (0.13, -0.13, 0.24, 0.4, -0.4, 1.3, -1.3, 3.0, -3.0, 7.0, -7.0)
@@ -95,9 +99,18 @@ def probes(subject: Subject, variant: Variant) -> list[Probe]:
     for step, taken in enumerate(_other_values(subject)):
         options = subject.contract.fit({**usual, **taken}, list(taken))
         draw = _drawer(subject.contract, options, variant, seed=1 + step)
-        cases = [Case(draw(rows, columns), options, variant) for rows, columns in WIRED]
-        found += (_called(subject, case, "wired", taken) for case in cases)
+        tensors = [draw(rows, columns) for rows, columns in WIRED]
+        tensors += _brought_in(subject.contract, taken, draw)
+        called = (_called(subject, Case(each, options, variant), "wired", taken) for each in tensors)
+        found += (probe for probe in called if probe.outcome)  # a value that is refused tells nothing; check reports it
     return found
+
+
+def _brought_in(contract: Contract, taken: Mapping[str, Any], draw: Draw) -> Iterator[dict[str, Tensor]]:
+    """Single inputs for the first value of an option that brings in a tensor, such as a penalty its reference."""
+    asking = {name: contract.options[name].others[0] for name in contract.by_keyword.values() if name}
+    if taken and taken.items() <= asking.items():
+        yield from _far_apart(contract, lambda: draw(1, 1, mask=[bytes(WIDTH)]))
 
 
 def with_options(subject: Subject, case: Case, options: Mapping[str, Any], taken: Mapping[str, Any]) -> Case:
@@ -127,9 +140,6 @@ def _other_values(subject: Subject) -> Iterator[dict[str, Any]]:
 
 
 # -- the tensors ------------------------------------------------------------------------------------------------------
-
-
-Draw = Callable[..., dict[str, Tensor]]
 
 
 def _drawer(contract: Contract, options: Mapping[str, Any], variant: Variant, seed: int = 0) -> Draw:

@@ -19,7 +19,7 @@ from typing import Any
 from grape_verified.conformance.checking import checked_options
 from grape_verified.conformance.contract import Contract
 from grape_verified.conformance.oracle import EXACT, Answer, Arithmetic, Target
-from grape_verified.conformance.probes import Probe, with_options
+from grape_verified.conformance.probes import KINDS, Probe, with_options
 from grape_verified.conformance.subject import Subject
 
 #: Values of options that are common in the field, in addition to those of the contracts.
@@ -89,7 +89,7 @@ class Change:
         return state.changed(self.name, self.value, habit=self.habit)
 
 
-#: How many values and gradients a state explains: of ordinary single inputs, of unusual ones, then of whole batches.
+#: How many values and gradients a state explains: of ordinary single inputs, of unusual ones, then of other kinds.
 Score = tuple[int, ...]
 
 
@@ -120,9 +120,20 @@ class Search:
         return State(tuple((name, value) for name, value in usual.items() if name not in self.subject.offered))
 
     def consistent(self, state: State) -> State:
-        """The state with every option that has no effect reset to its default."""
-        fitted = self.subject.contract.fit(self.subject.contract.defaults(state.as_options), [])
-        return State(tuple((name, fitted[name]) for name, _ in state.options), state.habits)
+        """The state with every option reset to its default that has no effect, whatever the function is given."""
+        contract, usual = self.subject.contract, self.subject.contract.defaults(state.as_options)
+        fitted = [contract.fit({**usual, **taken}, list(taken)) for taken in self._taken]
+        options = ((name, value, [each[name] for each in fitted]) for name, value in state.options)
+        return State(tuple((name, value if value in fits else fits[0]) for name, value, fits in options), state.habits)
+
+    @cached_property
+    def _taken(self) -> list[Mapping[str, Any]]:
+        """The values of options that the function is given: first none, then each other value."""
+        every: list[Mapping[str, Any]] = [{}]
+        for probe in self.probes:
+            if probe.taken not in every:
+                every.append(probe.taken)
+        return every
 
     # -- comparison -----------------------------------------------------------------------------------------------
 
@@ -174,7 +185,7 @@ class Search:
         """The inputs of a kind."""
         return [probe for probe in self.probes if probe.kind == kind and bool(probe.unusual) == unusual]
 
-    def score(self, state: State, kinds: Sequence[str] = ("single", "whole"), least: Score = ()) -> Score:
+    def score(self, state: State, kinds: Sequence[str] = KINDS, least: Score = ()) -> Score:
         """How much a state explains; counting stops once the score is below `least`."""
         found: list[int] = []
         for kind in kinds:
@@ -186,7 +197,7 @@ class Search:
     def _explained(self, state: State, probes: Sequence[Probe]) -> int:
         return sum(sum(self.explains(state, probe)) for probe in probes)
 
-    def possible(self, kinds: Sequence[str] = ("single", "whole")) -> Score:
+    def possible(self, kinds: Sequence[str] = KINDS) -> Score:
         """The score of a state that explains everything."""
         parts = 1 + bool(self.subject.contract.wrt)
         return tuple(parts * len(self.of_kind(kind, unusual=unusual)) for kind in kinds for unusual in (False, True))
@@ -311,9 +322,9 @@ class Search:
                 return None
             found = 1 / inverse
         for value in [round(found)] if whole else [float(f"{found:.{digits}g}") for digits in DIGITS]:
-            state = Change(name, value).of(base)
-            if math.isclose(value, found, rel_tol=1e-4) and self.explains(self.consistent(state), probe)[0]:
-                return value if self._allowed(name, value) else None
+            state = self.consistent(Change(name, value).of(base))
+            if math.isclose(value, found, rel_tol=1e-4) and self.explains(state, probe)[0]:
+                return value if self._allowed(state) else None
         return None
 
     def _middle(self, state: State, probe: Probe) -> float | None:
@@ -322,10 +333,12 @@ class Search:
             return None
         return float(answer.values[0].ball.mid())
 
-    def _allowed(self, name: str, value: Any) -> bool:
+    def _allowed(self, state: State) -> bool:
+        """Whether the contract takes the options of a state."""
+        contract, usual = self.subject.contract, self.subject.contract.defaults({})
+        fitted = contract.fit(contract.defaults(state.as_options), [name for name, _ in state.options])
         try:
-            fitted = self.subject.contract.fit({**self.subject.contract.defaults({}), name: value}, [])
-            checked_options(self.subject.contract, {name: value} if fitted[name] == value else {})
+            checked_options(contract, {name: value for name, value in fitted.items() if value != usual[name]})
         except ValueError:
             return False
         return True

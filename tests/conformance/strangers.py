@@ -396,6 +396,44 @@ def each_token(logps, old_logps, advantages):
     return -torch.min(ratio * advantages, ratio.clamp(0.8, 1.28) * advantages)
 
 
+@stranger("grpo", kl_estimator="k1")
+def penalty_k1(per_token_logps, old_per_token_logps, advantages, completion_mask, ref_per_token_logps, beta=0.1):
+    """The coefficient is an argument and the estimator is not."""
+    return clipped_with(per_token_logps - ref_per_token_logps, beta)(
+        per_token_logps, old_per_token_logps, advantages, completion_mask
+    )
+
+
+@stranger("grpo", kl_estimator="k2")
+def penalty_k2(logp, logp_old, adv, mask, logp_ref, kl_coef=0.0):
+    return clipped_with((logp - logp_ref) ** 2 / 2, kl_coef)(logp, logp_old, adv, mask)
+
+
+def clipped_with(kl, beta):
+    """GRPO with a penalty."""
+
+    def loss(logps, old_logps, advantages, mask):
+        gains = advantages[:, None] if advantages.ndim == 1 else advantages
+        ratio = (logps - old_logps).exp()
+        each = beta * kl - torch.min(ratio * gains, ratio.clamp(0.8, 1.2) * gains)
+        return ((each * mask).sum(1) / mask.sum(1).clamp(min=1)).mean()
+
+    return loss
+
+
+@stranger("grpo", aggregation="sequence_mean")
+def in_words_of_its_own(logps, old_logps, advantages, mask, aggregation="each_sequence"):
+    """The name of an option with other values."""
+    gains = advantages[:, None] if advantages.ndim == 1 else advantages
+    ratio = (logps - old_logps).exp()
+    each = -torch.min(ratio * gains, ratio.clamp(0.8, 1.2) * gains) * mask
+    if aggregation == "each_sequence":
+        return (each.sum(1) / mask.sum(1).clamp(min=1)).mean()
+    if aggregation == "all_tokens":
+        return each.sum() / mask.sum().clamp(min=1)
+    raise ValueError(aggregation)
+
+
 #: Those of the default tier.
 FEW = [one for one in ALL if one.function in (token_ppo, minimax, leave_one_out)]
 
@@ -406,3 +444,9 @@ FEW = [one for one in ALL if one.function in (token_ppo, minimax, leave_one_out)
 def without_minimum(logps, old_logps, advantages, mask):
     ratio = (logps - old_logps).exp()
     return -masked_mean(ratio.clamp(0.8, 1.2) * advantages, mask)
+
+
+def penalty_of_the_reverse(logp, logp_old, adv, mask, logp_ref, kl_coef=0.0):
+    """k3 at the reciprocal of its ratio."""
+    x = logp - logp_ref
+    return clipped_with(x.exp() - x - 1, kl_coef)(logp, logp_old, adv, mask)

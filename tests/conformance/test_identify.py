@@ -6,6 +6,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from grape_verified import ppo_loss
 from grape_verified.cli import app
 from grape_verified.conformance import check, identify
 
@@ -77,6 +78,65 @@ def test_a_wrong_function_fits_nothing_and_departs_on_an_input():
     namespace = {"without_minimum": strangers.without_minimum}
     exec(compile(found.departure.counterexample, "counterexample", "exec"), namespace)
     assert f"the loss is {namespace['result'].item()!r}, the spec gives" in found.departure.text
+
+
+def test_an_estimator_behind_an_option_that_is_taken_is_named_without_ties():
+    found = identify(strangers.penalty_k2, among=["grpo"], examples=20)
+    assert found.variety.options == {"kl_estimator": "k2"}
+    assert found.fits
+    assert not found.ties
+
+
+def test_a_penalty_that_is_wrong_behind_an_option_fits_nothing():
+    found = identify(strangers.penalty_of_the_reverse, among=["grpo"], examples=20)
+    assert not found.fits
+    assert "kl_coef=" in found.departure.counterexample
+
+
+def test_the_nearest_loss_has_options_that_it_may_have():
+    """The wrong sign is no length of −1, and what explains nothing is no change."""
+
+    def wrong_sign(logprobs, adv, mask):
+        gains = adv[:, None] if adv.ndim == 1 else adv
+        return (logprobs * gains * mask).sum() / mask.sum().clamp(min=1)
+
+    def swapped(pi_chosen_logps, pi_rejected_logps, ref_chosen_logps, ref_rejected_logps, beta=0.1):
+        away = (pi_chosen_logps - pi_rejected_logps) - (ref_rejected_logps - ref_chosen_logps)
+        return torch.nn.functional.softplus(-beta * away).mean()
+
+    for function, family in ((wrong_sign, "reinforce"), (swapped, "dpo")):
+        found = identify(function, among=[family], examples=5)
+        assert not found.fits
+        assert found.variety.options.get("max_length", 1) > 0
+        assert found.explained or not found.variety.options
+
+
+def test_a_value_of_an_option_that_is_refused_hides_nothing():
+    def refuses(logps, old_logps, advantages, mask, clip_low=0.2, clip_high=0.2):
+        if clip_low >= 1:
+            raise ValueError("clip_low must be below 1")
+        return ppo_loss(logps, old_logps, advantages, mask, clip_low=clip_low, clip_high=clip_high).loss
+
+    found = identify(refuses, among=["ppo"], examples=20)
+    assert (found.fit, found.variety.contract) == ("formula right", "ppo")
+    assert "raised ValueError: clip_low must be below 1" in found.report.finding("repeatable").text
+
+
+def test_words_of_its_own_are_left_and_said():
+    found = identify(strangers.in_words_of_its_own, among=["grpo"], examples=20)
+    assert (found.variety.contract, found.variety.options) == ("grpo", {})
+    assert "Left at their own defaults: aggregation." in found.report.finding("signature").text
+
+
+def test_a_tie_says_what_the_other_contract_does_not_take():
+    def takes(logps, old_logps, advantages, mask, clip_low=0.2, clip_high=0.2, aggregation="token_mean"):
+        options = {"clip_low": clip_low, "clip_high": clip_high, "aggregation": aggregation}
+        return ppo_loss(logps, old_logps, advantages, mask, **options).loss
+
+    found = identify(takes, among=["ppo", "dapo"], examples=20)
+    assert [(tie.variety.contract, tie.why) for tie in found.ties] == [
+        ("dapo", "the same on every input, without aggregation")
+    ]
 
 
 def test_an_error_that_only_a_check_finds_is_no_fit(monkeypatch):
