@@ -68,14 +68,20 @@ def normal(contract, options, habits):
 ALL: list[Stranger] = []
 
 
-def stranger(contract, *habits, **options):
-    """Enter a function."""
+def entering(losses):
+    """A decorator that enters a function into a list, with what it is."""
 
-    def enter(function):
-        ALL.append(Stranger(function, contract, options, habits))
-        return function
+    def stranger(contract, *habits, **options):
+        def enter(function):
+            losses.append(Stranger(function, contract, options, habits))
+            return function
 
-    return enter
+        return enter
+
+    return stranger
+
+
+stranger = entering(ALL)
 
 
 # -- writers: the clipped surrogate with everything that may be chosen ------------------------------------------------

@@ -5,19 +5,11 @@ import math
 import torch
 from torch.nn.functional import logsigmoid, softplus
 
-from .strangers import Stranger
+from .strangers import Stranger, entering
 
 ALL: list[Stranger] = []
 
-
-def stranger(contract, *habits, **options):
-    """Enter a function."""
-
-    def enter(function):
-        ALL.append(Stranger(function, contract, options, habits))
-        return function
-
-    return enter
+stranger = entering(ALL)
 
 
 @stranger("ppo", clip_low=0.17, clip_high=0.23)
