@@ -14,24 +14,25 @@ from random import Random
 
 from grape_verified.conformance.strategies import NEARLY_EQUAL, NOISE, OPTIONS, WIDTH, Drawn, Space
 
-#: Columns of rows of medium length, rows of a large batch, and bytes of a tensor in a row.
+#: The columns of a row of medium length, the rows of a large batch, and the bytes that each tensor has in a row.
 MIDDLE, MANY, BYTES = 12, 40, 131
 
-#: The first bytes of masks: all tokens, the first, the last, 40 of them, and those given by the other bytes.
+#: First bytes of a mask: every token counts, only the first, only the last, the first 40, or as the other bytes say.
 EVERY, FIRST, LAST, FORTY, CHOSEN = 0, 6, 7, 201, 3
 
-#: Simple numbers of each pool, and three of them whose pairs are tried: in a pool of extreme numbers both signs.
+#: Places of simple numbers in a pool, and three of which all pairs are tried; extreme pools have both signs there.
 SIMPLE, CORNERS = range(5), (0, 1, 4)
 
 
 def large(space: Space) -> Iterator[Drawn]:
-    """Long rows of uneven lengths; rows whose first or last token is masked, or the only one; many short rows."""
+    """Long rows of uneven lengths, then rows of few tokens."""
     lengths = (EVERY, FIRST, FORTY) if _is_masked(space) else (EVERY,)
     yield replace(_filled(space, space.longest, [bytes([length]) for length in lengths], dtype=1), large=True)
     yield from _of_few_tokens(space)
 
 
 def _of_few_tokens(space: Space) -> Iterator[Drawn]:
+    """Rows whose first or last token is masked, with one in which only the last counts; many rows of one token."""
     if _is_masked(space):
         but_one = [bytes([CHOSEN]) + bytes(255 * (t == masked) for t in range(MIDDLE)) for masked in (0, MIDDLE - 1)]
         yield _filled(space, MIDDLE, [*but_one, bytes([LAST])], dtype=0)
@@ -39,7 +40,7 @@ def _of_few_tokens(space: Space) -> Iterator[Drawn]:
 
 
 def large_with_options(space: Space) -> Iterator[Drawn]:
-    """The latter, each with other values of all options."""
+    """Rows of few tokens, each time with other values of all options."""
     for choice, one in enumerate(_of_few_tokens(space), start=1):
         yield replace(one, shared=bytes([choice] * OPTIONS) + one.shared[OPTIONS:])
 
@@ -51,9 +52,9 @@ def nearly_equal(space: Space) -> Iterator[Drawn]:
 
 
 def extreme(space: Space) -> Iterator[Drawn]:
-    """Inputs of one token in fp32: three numbers for each tensor, every two of them together."""
+    """Inputs of one token in fp32: three numbers for each tensor, and every pair of them for any two tensors."""
     directions = [d for d in product(range(3), repeat=3) if next(filter(None, d), 0) == 1]
-    directions.sort(key=lambda d: sum(map(bool, d)))  # up to three tensors vary by themselves
+    directions.sort(key=lambda d: sum(map(bool, d)))  # so that the first three tensors take every triple
     varied = [name for name in space.names if not name.startswith(("mask", "item_mask", "forbidden"))]
     for at in product(range(3), repeat=min(3, len(varied))):
         chosen = {
@@ -89,12 +90,12 @@ def _filled(space: Space, columns: int, masks: Sequence[bytes], dtype: int) -> D
 #: Numbers of rows or columns that are tried in place of more.
 FEWER = (1, 2, 3, 4, 6, 9, 17, 33, 65)
 
-#: Of so few rows each may be left out.
+#: Where there are at most this many rows, each is left out in turn.
 FEW = 4
 
 
 def smaller(one: Drawn, tensors: int) -> Iterator[Drawn]:
-    """The same with less of something, what is cheapest to try first."""
+    """The same with less of something; the largest cuts come first."""
     rows, columns = len(one.rows), one.columns
     yield from (replace(one, rows=one.rows[:fewer]) for fewer in (*FEWER, rows - 1) if 0 < fewer < rows)
     yield from (replace(one, columns=fewer) for fewer in (*FEWER, columns - 1) if 0 < fewer < columns)
@@ -110,7 +111,7 @@ def smaller(one: Drawn, tensors: int) -> Iterator[Drawn]:
 
 
 def other_numbers(one: Drawn, tensors: int) -> Iterator[Drawn]:
-    """The same with each of the first numbers of a pool in one tensor, or two tensors with the first two."""
+    """The same with one simple number throughout a tensor, or with one of the two simplest throughout each of two."""
     for tensor in range(tensors):
         yield from (_plain(one, tensor, tensors, byte) for byte in SIMPLE)
     for first, second in combinations(range(tensors), 2):
@@ -119,7 +120,7 @@ def other_numbers(one: Drawn, tensors: int) -> Iterator[Drawn]:
 
 
 def _plain(one: Drawn, tensor: int, tensors: int, byte: int = 0) -> Drawn:
-    """The same with equal numbers in one tensor, the first of their pool; those of a mask count every token."""
+    """The same with one number throughout a tensor, by default the first of its pool: a mask counts all."""
     width = len(one.rows[0]) // tensors
     start, end = tensor * width, (tensor + 1) * width
     return replace(one, rows=tuple(row[:start] + bytes([byte] * width) + row[end:] for row in one.rows))

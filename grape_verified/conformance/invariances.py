@@ -1,4 +1,4 @@
-"""Changes of an input that do not change what a function returns: of the function compared with itself."""
+"""Changes of an input that must not change what a function returns; the function is compared with itself."""
 
 from __future__ import annotations
 

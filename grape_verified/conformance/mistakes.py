@@ -22,7 +22,7 @@ from grape_verified.conformance.strategies import Blueprint, Case
 
 Build = Callable[[Blueprint], Mapping[str, Tensor]]
 
-#: The shape that a plan requires, the call that makes it, and the names of the tensors that must have it.
+#: The shape that a plan requires, the call that makes a tensor of it, and the names of the tensors that must have it.
 Shape = tuple[Callable[[Blueprint], tuple[int, ...]], str, Collection[str]]
 
 
@@ -159,14 +159,14 @@ def _refuse_symbols(formula: Formula, tensors: Collection[str], options: Mapping
             )
     for tensor in wrt:
         if formula.slope is None and tensor not in read.values():
-            raise WrongContract(f"wrt: {formula.value} does not depend on {tensor}, which no symbol stands for")
+            raise WrongContract(f"wrt: {formula.value} does not depend on {tensor}: leave it out of wrt")
 
 
 # -- what is built -------------------------------------------------------------------------------------------------
 
 
 def checked(build: Build, tensors: Collection[str], shape: Shape | None) -> Build:
-    """The function that makes tensors, with its result in the contract's order, or refused if it cannot be an input."""
+    """The same function with its tensors in the contract's order; a result that cannot be an input is refused."""
     if not callable(build):
         raise WrongContract(f"build: got a {type(build).__name__}, expected a function from a plan to tensors")
 
@@ -213,7 +213,7 @@ def by_pair(names: Collection[str]) -> Shape:
     return lambda plan: (len(plan.rows),), "plan.numbers(name, pool)", names
 
 
-# -- the value by the spec -----------------------------------------------------------------------------------------
+# -- the value that the spec gives ------------------------------------------------------------------------------------
 
 
 def readable(oracle: Oracle) -> Oracle:
@@ -238,12 +238,12 @@ def _undefined() -> Iterator[None]:
         yield
     except Undefined as failure:
         raise WrongContract(
-            f"the formula has no value on an input that build makes: {failure}: make other numbers"
+            f"the formula has no value on an input that build makes: {failure}: choose other numbers"
         ) from failure
 
 
 def refuse_unfounded(contract: Contract) -> None:
-    """Refuse a contract that has no plain input, or no value there.
+    """Refuse a contract that cannot make its simplest input, or whose formula has no value there.
 
     Raises: WrongContract, naming the contract.
     """

@@ -196,7 +196,7 @@ MISTAKES = {
     ),
     "a formula that divides by 0": (
         lambda: checked(term=of_quotients(), build=built(logps=lambda x, plan: 0 * x)),
-        "the formula has no value on an input that build makes: a division by zero: make other numbers",
+        "the formula has no value on an input that build makes: a division by zero: choose other numbers",
     ),
     "a formula with the logarithm of 0": (
         lambda: checked(term=of_logarithms(), build=built(logps=lambda x, plan: 0 * x)),
