@@ -1,4 +1,4 @@
-"""The command line: verify, list, show, cite, check, contexts, docs."""
+"""The command line: verify, certify, list, show, cite, check, identify, contexts, docs."""
 
 from grape_verified.cli.commands import app
 

@@ -82,9 +82,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Names = Annotated[list[str] | None, typer.Argument(help="Claim ids, or families such as ppo. Default: everything.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="ID", help="Claim ids, or families such as ppo. Default: everything."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
-LedgerPath = Annotated[Path, typer.Option("--ledger", help="The ledger file.")]
+LedgerPath = Annotated[Path, typer.Option("--ledger", metavar="FILE", help="The ledger file.")]
 From = Annotated[
     list[str] | None,
     typer.Option(
@@ -93,8 +96,17 @@ From = Annotated[
         help="Load a module of claims and contracts; repeatable. Without names, only its own are used.",
     ),
 ]
-Id = Annotated[
+FromOf = Annotated[
+    list[str] | None,
+    typer.Option("--from", metavar="MODULE", help="Load a module of claims and contracts too; repeatable."),
+]
+Id = Annotated[str, typer.Argument(metavar="ID", help="Id of a claim or definition, such as ppo.clip.gradient.")]
+IdOrContract = Annotated[
     str, typer.Argument(metavar="ID", help="Id of a claim or definition, such as ppo.clip.gradient, or a contract.")
+]
+Bind = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PARAMETER=NAME", help="Say which tensor or option a parameter is; repeatable."),
 ]
 
 
@@ -112,8 +124,12 @@ def verify(
     modules: From = None,
     as_json: Json = False,
     ledger: LedgerPath = LEDGER,
-    examples: Annotated[int, typer.Option(min=1, help="Inputs per kernel property.")] = verification.EXAMPLES,
-    smt2: Annotated[Path | None, typer.Option(help="Write every SMT query to this folder, as SMT-LIB.")] = None,
+    examples: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Inputs per kernel property.")
+    ] = verification.EXAMPLES,
+    smt2: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write every SMT query to this folder, as SMT-LIB.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run everything again, unchanged or not.")] = False,
 ) -> None:
     """Prove the claims, check the kernels and record the evidence.
@@ -156,13 +172,15 @@ def verify(
 def certify(
     names: Names = None,
     modules: From = None,
-    out: Annotated[Path | None, typer.Option(help="Write the certified theorems to this folder, as .v files.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write the certified theorems to this folder, as .v files.")
+    ] = None,
     as_json: Json = False,
     ledger: LedgerPath = LEDGER,
 ) -> None:
-    """Have Coq certify the claims, part by part, and add the certificates to the ledger.
+    """Have Coq certify the claims, part by part.
 
-    Parts whose text has not changed since are not run again.
+    The certificates are added to the ledger. Parts whose text has not changed since are not run again.
     """
     chosen = selected(named_claims(names, modules))
     seen = read_ledger(ledger)
@@ -193,9 +211,10 @@ def certify(
 
 @app.command(name="list")
 def list_claims(names: Names = None, modules: From = None, as_json: Json = False, ledger: LedgerPath = LEDGER) -> None:
-    """List claims with their status in the ledger: proved, certified by Coq, measured on kernels, or not run.
+    """List claims with their status in the ledger.
 
-    `list contracts` lists the contracts that `check` knows.
+    Each is proved, certified by Coq, measured on kernels, or not run. `list contracts` lists the contracts that `check`
+    knows.
     """
     if names == ["contracts"]:
         load(modules)
@@ -218,13 +237,17 @@ def _list_contracts(chosen: list[Contract], *, as_json: bool) -> None:
 
 @app.command()
 def show(
-    id: Id,
-    modules: From = None,
+    id: IdOrContract,
+    modules: FromOf = None,
     latex: Annotated[bool, typer.Option("--latex", help="Print the statements in LaTeX.")] = False,
     as_json: Json = False,
     ledger: LedgerPath = LEDGER,
 ) -> None:
-    """Show a claim with its proof and evidence, a definition with what depends on it, or a contract."""
+    """Show a claim, a definition or a contract.
+
+    A claim comes with its proof and evidence, a definition with what depends on it, a contract with its options and
+    habits.
+    """
     load(modules)
     if id in every_contract():
         _show_contract(every_contract()[id], as_json=as_json)
@@ -276,7 +299,7 @@ def _show_definition(entry: Definition, *, latex: bool, as_json: bool) -> None:
 
 
 @app.command()
-def cite(id: Id, modules: From = None, as_json: Json = False) -> None:
+def cite(id: Id, modules: FromOf = None, as_json: Json = False) -> None:
     """Print BibTeX for a claim or definition and for its source."""
     entry = entry_named(id, modules)
     entries = bibtex(entry, __version__, module=outside.module_of(id))
@@ -290,31 +313,47 @@ def cite(id: Id, modules: From = None, as_json: Json = False) -> None:
 def check(
     target: Annotated[str | None, typer.Argument(metavar="MODULE:FUNCTION", help="The function to check.")] = None,
     contract: Annotated[
-        str | None, typer.Option("--as", help=f"Contract to check against: {', '.join(CONTRACTS)}.")
+        str | None, typer.Option("--as", metavar="CONTRACT", help=f"Contract to check against: {', '.join(CONTRACTS)}.")
     ] = None,
-    modules: From = None,
+    modules: FromOf = None,
     profile: Annotated[
         str | None, typer.Option(metavar="TRAINER", help=f"Check the functions of a trainer: {', '.join(PROFILES)}.")
     ] = None,
-    option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Fix an option's value.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Fix an option's value; repeatable.")
+    ] = None,
     habit: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Judge with a habit, such as log_ratio_clamp=20.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Judge with a habit, such as log_ratio_clamp=20; repeatable. `show CONTRACT` lists them.",
+        ),
     ] = None,
-    bind: Annotated[
-        list[str] | None, typer.Option(metavar="PARAMETER=NAME", help="Say which tensor or option a parameter is.")
-    ] = None,
-    examples: Annotated[int, typer.Option(min=1, help="Inputs per property; twice as many for options.")] = 200,
-    strict: Annotated[bool, typer.Option("--strict", help="Also require what our own kernels guarantee.")] = False,
+    bind: Bind = None,
+    examples: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Inputs per property; twice as many for options.")
+    ] = 200,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Notes are failures. Also require fp64 precision in fp64, and no overflow."),
+    ] = False,
     fail_on: Annotated[FailOn, typer.Option(help="What counts as failure; all: notes too.")] = "formula and robustness",
     as_json: Json = False,
 ) -> None:
-    """Check any function against a contract, property by property: is its formula right, is it robust in training?"""
+    """Check any function against a contract, property by property.
+
+    Is its formula right, and is it robust in training? Exit status: 0 if nothing failed, 1 if something did, 2 if the
+    command was called wrongly.
+    """
     if profile is not None:
         if target or contract or modules or option or habit or bind or strict:
             refuse("--profile: got it together with a function or its options, expected it alone")
         check_profile(profile, examples, fail_on, as_json=as_json)
     if target is None or contract is None:
-        refuse("check: expected MODULE:FUNCTION and --as CONTRACT, or --profile TRAINER")
+        refuse(
+            "check: expected MODULE:FUNCTION and --as CONTRACT, or --profile TRAINER; if you do not know the contract, "
+            "run identify"
+        )
     try:
         load(modules)
         options = dict(map(parsed_option, option or ()))
@@ -346,14 +385,16 @@ def identify(
     among: Annotated[
         str, typer.Option(metavar="NAME,…", help="Only these contracts or families, such as ppo,grpo.")
     ] = "",
-    modules: From = None,
-    bind: Annotated[
-        list[str] | None, typer.Option(metavar="PARAMETER=NAME", help="Say which tensor or option a parameter is.")
-    ] = None,
-    examples: Annotated[int, typer.Option(min=1, help="Inputs per property of the final check.")] = 200,
+    modules: FromOf = None,
+    bind: Bind = None,
+    examples: Annotated[int, typer.Option(min=1, metavar="N", help="Inputs per property of the final check.")] = 200,
     as_json: Json = False,
 ) -> None:
-    """Find out which loss a function is: its contract, its options and its habits, and how well it fits."""
+    """Find out which loss a function is.
+
+    Prints its contract, options and habits, and how well it fits. Exit status: 0 if it fits, 1 if it does not, 2 if the
+    command was called wrongly.
+    """
     try:
         load(modules)
         bound = dict(map(parsed_binding, bind or ()))
@@ -373,11 +414,16 @@ def identify(
 
 @app.command(name="contexts")
 def show_contexts(
-    names: Annotated[list[str] | None, typer.Argument(help="Contracts or functions. Default: everything.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Contracts or functions. Default: everything.")
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="Also compile with inductor.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Call every public function in every training context, and compare with a plain call."""
+    """Call every public function in every training context.
+
+    Each result is compared with that of a plain call.
+    """
     try:
         cells = contexts.table(tuple(names or ()), full=full)
     except ValueError as unknown:
@@ -398,12 +444,12 @@ def _print_json(data: object) -> None:
 docs_app = typer.Typer(help="Build or serve the documentation, from a checkout.", no_args_is_help=True)
 app.add_typer(docs_app, name="docs")
 
-Config = Annotated[Path, typer.Option("--config", help="The configuration file of mkdocs.")]
+Config = Annotated[Path, typer.Option("--config", metavar="FILE", help="The configuration file of mkdocs.")]
 
 
 @docs_app.command(name="build")
 def docs_build(
-    site_dir: Annotated[Path, typer.Option(help="Output folder.")] = Path("site"),
+    site_dir: Annotated[Path, typer.Option(metavar="FOLDER", help="Output folder.")] = Path("site"),
     config: Config = MKDOCS,
     ledger: LedgerPath = LEDGER,
 ) -> None:

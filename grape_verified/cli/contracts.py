@@ -7,6 +7,7 @@ from typing import Any
 
 from grape_verified.cli.given import refuse
 from grape_verified.conformance.contract import Contract
+from grape_verified.conformance.habits import habits_of
 from grape_verified.conformance.registry import contracts_of, every_contract, module_of
 
 
@@ -27,6 +28,7 @@ def as_dict(contract: Contract) -> dict[str, Any]:
         "tensors": contract.tensors,
         "differentiated": contract.wrt,
         "options": {name: [option.default, *option.others] for name, option in contract.options.items()},
+        "habits": [str(habit) for habit in habits_of(contract)],
         "properties": contract.properties,
         "rests_on": contract.rests_on,
     }
@@ -46,6 +48,8 @@ def in_words(contract: Contract) -> Iterator[str]:
     yield f"\ntensors: {', '.join(contract.tensors)}"
     yield f"differentiated: {', '.join(contract.wrt) or 'none'}; constant: {', '.join(constant) or 'none'}"
     yield from _options(shown["options"])
+    if shown["habits"]:
+        yield f"\nhabits: {', '.join(shown['habits'])}"
     yield f"\nproperties: {', '.join(contract.properties)}"
     yield f"\nrests on: {', '.join(contract.rests_on)}"
 

@@ -162,10 +162,11 @@ def print_report(report: Report, options: Mapping[str, Any], fail_on: FailOn) ->
         more = f" (and {len(others)} more)" if finding.status == "failed" and others else ""
         table.add_row(finding.name, _coloured(finding.status), str(finding.examples or ""), escape(finding.text + more))
     out.print(table)
-    for kind in VERDICTS:
-        for finding, departure in report.departures(kind):
-            out.print(f"\n[bold]{kind}, {finding.name}[/]: {escape(departure.text)}", soft_wrap=True)
-            print(departure.counterexample)  # unwrapped, so that it can be pasted
+    told = [(kind, *found) for kind in VERDICTS for found in report.departures(kind)]
+    told += [("noted", *found) for found in report.notes()] if fail_on == "all" else []
+    for kind, finding, departure in told:
+        out.print(f"\n[bold]{kind}, {finding.name}[/]: {escape(departure.text)}", soft_wrap=True)
+        print(departure.counterexample)  # unwrapped, so that it can be pasted
     undefined = sum(finding.undefined for finding in report.properties)
     if undefined:
         out.print(f"\nNot compared, as the spec gives them no value: {undefined} numbers.")
@@ -196,7 +197,7 @@ def print_identification(found: Identification, target: str) -> None:
         return
     out.print(f"{name} is {found.variety.in_words()}.", markup=False, soft_wrap=True)
     if found.variety.takes:
-        out.print(f"It takes {', '.join(found.variety.takes)}.", markup=False, soft_wrap=True)
+        out.print(f"Its options: {', '.join(found.variety.takes)}.", markup=False, soft_wrap=True)
     for tie in found.ties:
         out.print(f"Cannot be told apart from {tie.variety.in_words()} ({tie.why}).", markup=False, soft_wrap=True)
     assert found.report is not None

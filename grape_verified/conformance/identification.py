@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from grape_verified.conformance.checking import EXAMPLES, check, checked_number
@@ -153,7 +154,10 @@ def _chosen(among: Sequence[str]) -> list[Contract]:
     every = every_contract()
     unknown = [name for name in among if name not in every and name not in SUBJECTS]
     if unknown:
-        raise ValueError(f"among: got {unknown[0]!r}, expected some of {', '.join({**SUBJECTS, **every})}")
+        known = {**SUBJECTS, **every}
+        near = get_close_matches(unknown[0], known, n=3)
+        expected = f"contracts or families; the nearest: {', '.join(near)}" if near else f"some of {', '.join(known)}"
+        raise ValueError(f"among: got {unknown[0]!r}, expected {expected}")
     families = {contract.name for name in among if name in SUBJECTS for contract in of_subject(name)}
     return [contract for name, contract in every.items() if not among or name in families or name in among]
 

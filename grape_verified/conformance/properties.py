@@ -172,7 +172,7 @@ def empty_batch(subject: Subject, case: Case) -> None:
     outcome = subject(case, ones_for(subject, case))
     for place, number in enumerate(outcome.value.flatten().tolist()):
         if number != 0:
-            raise wrong(case, f"{noun_of(subject)}{place_in(outcome.value, place)}", number, "0, as no token counts")
+            raise wrong(case, f"{noun_of(subject)}{place_in(outcome.value, place)}", number, "0")
     if not subject.contract.wrt:
         return
     if outcome.gradients is None:
@@ -182,7 +182,7 @@ def empty_batch(subject: Subject, case: Case) -> None:
     for name, found in outcome.gradients.items():
         for place, number in enumerate(found.flatten().tolist()):
             if number != 0:
-                raise wrong(case, f"gradient in {name}{place_in(found, place)}", number, "0, as no token counts")
+                raise wrong(case, f"gradient in {name}{place_in(found, place)}", number, "0")
 
 
 def inputs_untouched(subject: Subject, case: Case) -> None:

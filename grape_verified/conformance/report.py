@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -122,24 +123,30 @@ class Judgement:
         if on in VERDICTS and by_verdict[on]:
             return by_verdict[on]
         every = [found for verdict in VERDICTS for found in by_verdict[verdict]]  # also what left the formula unknown
-        return [*every, *self._with_status("noted")] if on == "all" else every
+        return [*every, *self.notes()] if on == "all" else every
+
+    def notes(self) -> Iterator[tuple[Finding, Departure]]:
+        """What departs from a convention, each with the property that it was found by."""
+        return self._with_status("noted")
 
     def _with_status(self, status: str) -> Iterator[tuple[Finding, Departure]]:
         chosen = (finding for finding in self.properties if finding.status == status)
         return ((finding, departure) for finding in chosen for departure in finding.departures)
 
     def in_words(self, on: FailOn = "formula and robustness") -> str:
-        """Whether it is rejected, and the two verdicts."""
+        """Whether it is rejected, the two verdicts, and the notes where they count."""
         outcome = "rejected" if self.fails(on) else "accepted"
-        return f"{self.function} as {self.judged_as}: {outcome}. {self.verdicts_in_words()}"
+        noted = self.named("noted") if on == "all" else ()
+        notes = f" Notes: {', '.join(noted)}." if noted else ""
+        return f"{self.function} as {self.judged_as}: {outcome}. {self.verdicts_in_words()}{notes}"
 
     def verdicts_in_words(self) -> str:
         """The two verdicts, each with the properties that decide it."""
-        wrong, weak = (list(dict.fromkeys(found.name for found, _ in self.departures(kind))) for kind in VERDICTS)
+        wrong, weak = (Counter(found.name for found, _ in self.departures(kind)) for kind in VERDICTS)
         formula = f"{self.formula} ({', '.join(wrong)})" if wrong else self.formula
-        count = sum(1 for _ in self.departures("robustness"))
-        findings = "1 finding" if count == 1 else f"{count} findings"
-        robustness = f"{findings} ({', '.join(weak)})" if weak else "no findings"
+        findings = "1 finding" if weak.total() == 1 else f"{weak.total()} findings"
+        names = ", ".join(name if count == 1 else f"{name} ×{count}" for name, count in weak.items())
+        robustness = f"{findings} ({names})" if weak else "no findings"
         return f"Formula: {formula}. Robustness: {robustness}."
 
     @property
@@ -150,7 +157,7 @@ class Judgement:
     def __str__(self) -> str:
         """A line for each property that failed, was noted or was not run, and the verdicts, without counterexamples."""
         wrong = [(kind, *found) for kind in VERDICTS for found in self.departures(kind)]
-        noted = [("noted", *found) for found in self._with_status("noted")]
+        noted = [("noted", *found) for found in self.notes()]
         lines = [f"{kind}, {finding.name}: {departure.text}" for kind, finding, departure in (*wrong, *noted)]
         left = [
             f"not run, {finding.name}: {finding.text}" for finding in self.properties if finding.status == "not run"

@@ -140,3 +140,32 @@ def test_inputs_are_short_decimals():
     numbers = [x for case in cases if case.dtype == torch.float64 for x in case.tensors["logps"].flatten().tolist()]
     assert len(numbers) > 50
     assert all(len(repr(x)) < 17 for x in numbers), max(map(repr, numbers), key=len)
+
+
+def larger_of_the_two(logps, old_logps, advantages, mask):
+    """PPO with a maximum for the minimum, 0/0 without tokens."""
+    gains = advantages[:, None] if advantages.ndim == 1 else advantages
+    ratio = (logps - old_logps).exp()
+    return -(torch.max(ratio * gains, ratio.clamp(0.8, 1.2) * gains) * mask).sum() / mask.sum()
+
+
+def test_findings_are_counted_by_what_found_them():
+    """What is named adds up to the number before it."""
+    many = check(larger_of_the_two, "ppo", examples=20)
+    for one in (many, check(planted.half_precision, "ppo", examples=5)):
+        told = re.search(r"Robustness: (?:(\d+) findings? \((.*)\)|no findings)\.$", one.in_words())
+        names = [name.partition(" ×") for name in (told[2] or "").split(", ") if name]
+        assert sum(int(times or 1) for _, _, times in names) == int(told[1] or 0)
+    assert " ×" in many.in_words(), "nothing is found twice"
+
+
+def test_what_is_expected_is_said_once():
+    """A finding has the place in front of it or the reason behind it, not both."""
+    finding = check(larger_of_the_two, "ppo", examples=5).finding("empty batch")
+    assert finding.text == "where no token counts, the loss is nan, expected 0"
+
+
+def test_notes_are_named_where_they_count():
+    report = check(planted.half_precision, "ppo", examples=5)
+    assert report.in_words("all").endswith("Robustness: no findings. Notes: constants, dtype.")
+    assert report.in_words().endswith("Robustness: no findings.")

@@ -160,7 +160,8 @@ def test_a_function_that_is_no_loss():
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"among": ["pppo"]}, "among: got 'pppo', expected some of sft, "),
+        ({"among": ["pppo"]}, "among: got 'pppo', expected contracts or families; the nearest: ppo"),
+        ({"among": ["xyz"]}, "among: got 'xyz', expected some of sft, "),
         ({"examples": 0}, "examples: got 0"),
         ({"bind": {"nothing": "logps"}}, "bind: got the parameter 'nothing'"),
     ],
