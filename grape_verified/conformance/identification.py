@@ -152,14 +152,15 @@ def identify(
 def _chosen(among: Sequence[str]) -> list[Contract]:
     """The contracts of some families, by the names of their subjects, or by their own names."""
     every = every_contract()
-    unknown = [name for name in among if name not in every and name not in SUBJECTS]
-    if unknown:
-        known = {**SUBJECTS, **every}
-        near = get_close_matches(unknown[0], known, n=3)
-        expected = f"contracts or families; the nearest: {', '.join(near)}" if near else f"some of {', '.join(known)}"
-        raise ValueError(f"among: got {unknown[0]!r}, expected {expected}")
-    families = {contract.name for name in among if name in SUBJECTS for contract in of_subject(name)}
-    return [contract for name, contract in every.items() if not among or name in families or name in among]
+    families = {name: {one.name for one in of_subject(name)} for name in SUBJECTS if of_subject(name)}
+    known = {**families, **every}
+    for name in among:
+        if name not in known:
+            near = ", ".join(get_close_matches(name, known, n=3))
+            expected = f"contracts or families; the nearest: {near}" if near else f"some of {', '.join(known)}"
+            raise ValueError(f"among: got {name!r}, expected {expected}")
+    meant = {*among}.union(*(families.get(name, ()) for name in among))
+    return [contract for name, contract in every.items() if not among or name in meant]
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------

@@ -161,6 +161,7 @@ def test_a_function_that_is_no_loss():
     ("given", "says"),
     [
         ({"among": ["pppo"]}, "among: got 'pppo', expected contracts or families; the nearest: ppo"),
+        ({"among": ["habit"]}, "among: got 'habit', expected "),
         ({"among": ["xyz"]}, "among: got 'xyz', expected some of sft, "),
         ({"examples": 0}, "examples: got 0"),
         ({"bind": {"nothing": "logps"}}, "bind: got the parameter 'nothing'"),
