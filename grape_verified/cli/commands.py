@@ -34,6 +34,7 @@ from rich.console import Console
 
 from grape_verified import __version__
 from grape_verified.cli import contracts as shown_contracts
+from grape_verified.cli import parameters as asked
 from grape_verified.cli import progress, tables
 from grape_verified.cli.given import (
     FAILS,
@@ -55,21 +56,18 @@ from grape_verified.cli.profile import check_profile
 from grape_verified.cli.target import WrongCall, imported, output_to_stderr
 from grape_verified.cli.target import binding as parsed_binding
 from grape_verified.cli.target import option as parsed_option
-from grape_verified.conformance import CONTRACTS, contexts, verification
 from grape_verified.conformance import check as check_function
+from grape_verified.conformance import contexts, verification
 from grape_verified.conformance import identify as identify_function
 from grape_verified.conformance.contract import Contract
 from grape_verified.conformance.ledger import Ledger, NotALedger
 from grape_verified.conformance.mistakes import WrongContract
-from grape_verified.conformance.profiles import PROFILES, NotARun
+from grape_verified.conformance.profiles import NotARun
 from grape_verified.conformance.registry import every_contract
 from grape_verified.conformance.report import FailOn
 from grape_verified.docs.derivations import BrokenDerivation, as_dict
 from grape_verified.docs.mathematics import BrokenMathematics
 from grape_verified.docs.verdicts import verdicts
-
-#: The ledger that `verify` writes, and that `list` and `show` read.
-LEDGER = Path("grape-verified-ledger.json")
 
 #: The default configuration of the documentation.
 MKDOCS = Path("mkdocs.yml")
@@ -82,33 +80,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Names = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="ID", help="Claim ids, or families such as ppo. Default: everything."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
-LedgerPath = Annotated[Path, typer.Option("--ledger", metavar="FILE", help="The ledger file.")]
-From = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--from",
-        metavar="MODULE",
-        help="Load a module of claims and contracts; repeatable. Without names, only its own are used.",
-    ),
-]
-FromOf = Annotated[
-    list[str] | None,
-    typer.Option("--from", metavar="MODULE", help="Load a module of claims and contracts too; repeatable."),
-]
-Id = Annotated[str, typer.Argument(metavar="ID", help="Id of a claim or definition, such as ppo.clip.gradient.")]
-IdOrContract = Annotated[
-    str, typer.Argument(metavar="ID", help="Id of a claim or definition, such as ppo.clip.gradient, or a contract.")
-]
-Bind = Annotated[
-    list[str] | None,
-    typer.Option(metavar="PARAMETER=NAME", help="Say which tensor or option a parameter is; repeatable."),
-]
-
 
 @app.callback(invoke_without_command=True)
 def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
@@ -120,10 +91,10 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
 
 @app.command()
 def verify(
-    names: Names = None,
-    modules: From = None,
-    as_json: Json = False,
-    ledger: LedgerPath = LEDGER,
+    names: asked.Names = None,
+    modules: asked.From = None,
+    as_json: asked.Json = False,
+    ledger: asked.LedgerPath = asked.LEDGER,
     examples: Annotated[
         int, typer.Option(min=1, metavar="N", help="Inputs per kernel property.")
     ] = verification.EXAMPLES,
@@ -170,13 +141,13 @@ def verify(
 
 @app.command()
 def certify(
-    names: Names = None,
-    modules: From = None,
+    names: asked.Names = None,
+    modules: asked.From = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write the certified theorems to this folder, as .v files.")
     ] = None,
-    as_json: Json = False,
-    ledger: LedgerPath = LEDGER,
+    as_json: asked.Json = False,
+    ledger: asked.LedgerPath = asked.LEDGER,
 ) -> None:
     """Have Coq certify the claims, part by part.
 
@@ -210,7 +181,12 @@ def certify(
 
 
 @app.command(name="list")
-def list_claims(names: Names = None, modules: From = None, as_json: Json = False, ledger: LedgerPath = LEDGER) -> None:
+def list_claims(
+    names: asked.Names = None,
+    modules: asked.From = None,
+    as_json: asked.Json = False,
+    ledger: asked.LedgerPath = asked.LEDGER,
+) -> None:
     """List claims with their status in the ledger.
 
     Each is proved, certified by Coq, measured on kernels, or not run. `list contracts` lists the contracts that `check`
@@ -237,11 +213,11 @@ def _list_contracts(chosen: list[Contract], *, as_json: bool) -> None:
 
 @app.command()
 def show(
-    id: IdOrContract,
-    modules: FromOf = None,
+    id: asked.IdOrContract,
+    modules: asked.FromOf = None,
     latex: Annotated[bool, typer.Option("--latex", help="Print the statements in LaTeX.")] = False,
-    as_json: Json = False,
-    ledger: LedgerPath = LEDGER,
+    as_json: asked.Json = False,
+    ledger: asked.LedgerPath = asked.LEDGER,
 ) -> None:
     """Show a claim, a definition or a contract.
 
@@ -299,7 +275,7 @@ def _show_definition(entry: Definition, *, latex: bool, as_json: bool) -> None:
 
 
 @app.command()
-def cite(id: Id, modules: FromOf = None, as_json: Json = False) -> None:
+def cite(id: asked.Id, modules: asked.FromOf = None, as_json: asked.Json = False) -> None:
     """Print BibTeX for a claim or definition and for its source."""
     entry = entry_named(id, modules)
     entries = bibtex(entry, __version__, module=outside.module_of(id))
@@ -311,34 +287,17 @@ def cite(id: Id, modules: FromOf = None, as_json: Json = False) -> None:
 
 @app.command()
 def check(
-    target: Annotated[str | None, typer.Argument(metavar="MODULE:FUNCTION", help="The function to check.")] = None,
-    contract: Annotated[
-        str | None, typer.Option("--as", metavar="CONTRACT", help=f"Contract to check against: {', '.join(CONTRACTS)}.")
-    ] = None,
-    modules: FromOf = None,
-    profile: Annotated[
-        str | None, typer.Option(metavar="TRAINER", help=f"Check the functions of a trainer: {', '.join(PROFILES)}.")
-    ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Fix an option's value; repeatable.")
-    ] = None,
-    habit: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE",
-            help="Judge with a habit, such as log_ratio_clamp=20; repeatable. `show CONTRACT` lists them.",
-        ),
-    ] = None,
-    bind: Bind = None,
-    examples: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Inputs per property; twice as many for options.")
-    ] = 200,
-    strict: Annotated[
-        bool,
-        typer.Option("--strict", help="Notes are failures. Also require fp64 precision in fp64, and no overflow."),
-    ] = False,
+    target: asked.CheckTarget = None,
+    contract: asked.As = None,
+    modules: asked.FromOf = None,
+    profile: asked.Trainer = None,
+    option: asked.Fixed = None,
+    habit: asked.Judged = None,
+    bind: asked.Bind = None,
+    examples: asked.Examples = 200,
+    strict: asked.Strict = False,
     fail_on: Annotated[FailOn, typer.Option(help="What counts as failure; all: notes too.")] = "formula and robustness",
-    as_json: Json = False,
+    as_json: asked.Json = False,
 ) -> None:
     """Check any function against a contract, property by property.
 
@@ -381,14 +340,12 @@ def check(
 
 @app.command()
 def identify(
-    target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="The function to identify.")],
-    among: Annotated[
-        str, typer.Option(metavar="NAME,…", help="Only these contracts or families, such as ppo,grpo.")
-    ] = "",
-    modules: FromOf = None,
-    bind: Bind = None,
+    target: asked.IdentifyTarget,
+    among: asked.Among = "",
+    modules: asked.FromOf = None,
+    bind: asked.Bind = None,
     examples: Annotated[int, typer.Option(min=1, metavar="N", help="Inputs per property of the final check.")] = 200,
-    as_json: Json = False,
+    as_json: asked.Json = False,
 ) -> None:
     """Find out which loss a function is.
 
@@ -418,7 +375,7 @@ def show_contexts(
         list[str] | None, typer.Argument(metavar="NAME", help="Contracts or functions. Default: everything.")
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Also compile with inductor.")] = False,
-    as_json: Json = False,
+    as_json: asked.Json = False,
 ) -> None:
     """Call every public function in every training context.
 
@@ -451,7 +408,7 @@ Config = Annotated[Path, typer.Option("--config", metavar="FILE", help="The conf
 def docs_build(
     site_dir: Annotated[Path, typer.Option(metavar="FOLDER", help="Output folder.")] = Path("site"),
     config: Config = MKDOCS,
-    ledger: LedgerPath = LEDGER,
+    ledger: asked.LedgerPath = asked.LEDGER,
 ) -> None:
     """Write the generated pages and build the site.
 
@@ -462,7 +419,7 @@ def docs_build(
 
 
 @docs_app.command(name="serve")
-def docs_serve(config: Config = MKDOCS, ledger: LedgerPath = LEDGER) -> None:
+def docs_serve(config: Config = MKDOCS, ledger: asked.LedgerPath = asked.LEDGER) -> None:
     """Write the generated pages and serve the site locally."""
     with _errors_in_a_line():
         _site(config).serve(config, ledger)
