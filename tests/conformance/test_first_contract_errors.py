@@ -200,11 +200,11 @@ MISTAKES = {
     ),
     "a formula with the logarithm of 0": (
         lambda: checked(term=of_logarithms(), build=built(logps=lambda x, plan: 0 * x)),
-        "the contract k2_penalty: the formula has no value on an input that build makes: the logarithm of 0: make",
+        "the contract k2_penalty: the formula has no value on an input that build makes: the logarithm of 0: choose",
     ),
     "a formula with the logarithm of 0 now and then": (
         lambda: checked(term=of_logarithms(), build=built(logps=lambda x, plan: (x + 2).clamp(min=0))),
-        "the formula has no value on an input that build makes: the logarithm of 0: make other",
+        "the formula has no value on an input that build makes: the logarithm of 0: choose other",
     ),
 }  # fmt: skip
 
