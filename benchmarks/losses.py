@@ -82,6 +82,8 @@ def batch(shape: Shape, advantages: str, device: str, seed: int, dtype: torch.dt
         **pairs,
         **references,
     }
+    for name in ("chosen_lengths", "rejected_lengths"):
+        found[name] = torch.randint(1, 100, (sequences,), generator=draw, device=device)
     return {name: x.requires_grad_(name in DIFFERENTIATED) for name, x in found.items()}
 
 

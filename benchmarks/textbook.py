@@ -24,6 +24,7 @@ SAPO_TEMPERATURES = torch.tensor(1.0, dtype=torch.float64), torch.tensor(1.05, d
 KL_COEF = 0.04
 VALUE_CLIP = 0.2
 BETA = 0.1
+SIMPO_BETA, SIMPO_TARGET = 2.0, 0.5
 FLIP_PROBABILITY = 0.1
 GROUP = 8
 MAX_LENGTH = 4096
@@ -187,6 +188,22 @@ def ipo(chosen_logps: Tensor, rejected_logps: Tensor, ref_chosen_logps: Tensor, 
     """The squared distance of the margin from 1/(2β)."""
     margin = margins(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
     return (margin - 1 / (2 * BETA)).square().mean()
+
+
+@row(kind="hinge")
+def preference(
+    chosen_logps: Tensor, rejected_logps: Tensor, ref_chosen_logps: Tensor, ref_rejected_logps: Tensor
+) -> Tensor:
+    """max(0, 1 − m)."""
+    margin = BETA * margins(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
+    return (1 - margin).relu().mean()
+
+
+@row()
+def simpo(chosen_logps: Tensor, rejected_logps: Tensor, chosen_lengths: Tensor, rejected_lengths: Tensor) -> Tensor:
+    """−log σ of the margin by means, less a target."""
+    margin = SIMPO_BETA * (chosen_logps / chosen_lengths - rejected_logps / rejected_lengths)
+    return -logsigmoid(margin - SIMPO_TARGET).mean()
 
 
 @row()

@@ -31,12 +31,26 @@ from grape_verified.logprobs import from_hidden, from_logits, fused_loss
 from grape_verified.logprobs.from_hidden import *
 from grape_verified.logprobs.from_logits import *
 from grape_verified.logprobs.fused_loss import *
-from grape_verified.losses import dpo, grape, grpo, output, ppo, reinforce, rejection, reward, sapo, sft, trpo
+from grape_verified.losses import (
+    dpo,
+    grape,
+    grpo,
+    output,
+    ppo,
+    preference,
+    reinforce,
+    rejection,
+    reward,
+    sapo,
+    sft,
+    trpo,
+)
 from grape_verified.losses.dpo import *
 from grape_verified.losses.grape import *
 from grape_verified.losses.grpo import *
 from grape_verified.losses.output import *
 from grape_verified.losses.ppo import *
+from grape_verified.losses.preference import *
 from grape_verified.losses.reinforce import *
 from grape_verified.losses.rejection import *
 from grape_verified.losses.reward import *
@@ -63,6 +77,7 @@ __all__ += grape.__all__
 __all__ += grpo.__all__
 __all__ += output.__all__
 __all__ += ppo.__all__
+__all__ += preference.__all__
 __all__ += reinforce.__all__
 __all__ += rejection.__all__
 __all__ += reward.__all__

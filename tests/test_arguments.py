@@ -31,6 +31,8 @@ from grape_verified import (
     kl_estimate,
     ppo_loss,
     ppo_per_token,
+    preference_loss,
+    preference_per_pair,
     reinforce_loss,
     reinforce_per_token,
     rejection_sampling_loss,
@@ -38,6 +40,8 @@ from grape_verified import (
     robust_dpo_per_pair,
     sft_loss,
     sft_per_token,
+    simpo_loss,
+    simpo_per_pair,
     threshold_weights,
     token_entropies,
     token_logps,
@@ -89,6 +93,10 @@ def cispo(logps=TOKENS, old_logps=TOKENS, advantages=ROW, mask=MASK, **options):
 
 def robust(**options):
     return robust_dpo_loss(ROW, ROW, ROW, ROW, **options)
+
+
+def preference(**options):
+    return preference_loss(ROW, ROW, ROW, ROW, **({"kind": "hinge"} | options))
 
 
 def ipo(**options):
@@ -418,6 +426,53 @@ BAD = [
         "chosen_lengths: got dtype torch.bool, expected an integer or a floating-point dtype",
     ),
     (lambda: ipo_per_pair(ROW, ROW, ROW, TOKENS), ValueError, "ref_rejected_logps: got shape (2, 4), expected (2,)"),
+    # functions of a margin
+    (lambda: preference(kind="exp"), ValueError, "kind: got 'exp', expected one of 'sigmoid', 'hinge', 'ipo', "),
+    (lambda: preference(kind=None), TypeError, "kind: got NoneType, expected one of 'sigmoid', 'hinge', 'ipo', "),
+    (lambda: preference(beta=0), ValueError, f"beta: got 0, {POSITIVE}"),
+    (lambda: preference(target_margin=math.inf), ValueError, "target_margin: got inf, expected a finite number"),
+    (lambda: preference(target_margin=None), TypeError, "target_margin: got NoneType, expected a finite number"),
+    (
+        lambda: preference(label_smoothing=0.1),
+        ValueError,
+        "label_smoothing: got 0.1, expected 0 with kind 'hinge', which does not use it",
+    ),
+    (
+        lambda: preference(kind="exo"),
+        ValueError,
+        "label_smoothing: got 0.0, expected a number in (0, 0.5) with kind 'exo', which divides by it",
+    ),
+    (
+        lambda: preference(kind="exo", label_smoothing=0.5),
+        ValueError,
+        "label_smoothing: got 0.5, expected a number in [0, 0.5)",
+    ),
+    (
+        lambda: preference(chosen_lengths=ROW),
+        ValueError,
+        "chosen_lengths: got a value, expected None with log_ratio 'sum', which does not use it",
+    ),
+    (lambda: preference(log_ratio="mean"), TypeError, "chosen_lengths: got None, expected a tensor, which log_ratio"),
+    (lambda: preference(denominator=0), ValueError, f"denominator: got 0, {DENOMINATOR}"),
+    (
+        lambda: preference_per_pair(ROW, ROW, ROW, kind="hinge"),
+        TypeError,
+        "ref_rejected_logps: got None, expected a tensor, as the other response has a reference",
+    ),
+    (
+        lambda: preference_per_pair(ROW, ROW, ref_rejected_logps=ROW, kind="hinge"),
+        TypeError,
+        "ref_chosen_logps: got None, expected a tensor, as the other response has a reference",
+    ),
+    (lambda: preference_per_pair(ROW, TOKENS, kind="ipo"), ValueError, "rejected_logps: got shape (2, 4), expected"),
+    (lambda: simpo_loss(ROW, ROW, None, ROW + 1), TypeError, "chosen_lengths: got NoneType, expected a tensor"),
+    (
+        lambda: simpo_loss(ROW, ROW, ROW + 1, ROW),
+        ValueError,
+        "rejected_lengths: got the value 0.0, expected finite lengths >= 1",
+    ),
+    (lambda: simpo_loss(ROW.long(), ROW, ROW + 1, ROW + 1), TypeError, "chosen_logps: got dtype torch.int64, expected"),
+    (lambda: simpo_per_pair(ROW, ROW, ROW + 1, ROW + 1, beta=-1), ValueError, f"beta: got -1, {POSITIVE}"),
     # SFT
     (lambda: sft_per_token([[0.0]]), TypeError, "logps: got list, expected a tensor"),
     (lambda: sft_per_token(ROW), ValueError, "logps: got shape (2,), expected shape (batch, time)"),

@@ -16,6 +16,10 @@ KL = {"ref_logps": None, "kl_coef": 0.0, "kl_estimator": "k3", "kl_ratio": "abse
 REWARD = {"item_mask": None, "confidence": "group", "categories": None, "normalisation": "mean"}
 ADVANTAGE = {"baseline": "leave_one_out", "scale": "none", "ddof": 1, "eps": 1e-6}
 IPO = BETA | {"log_ratio": "sum", "chosen_lengths": None, "rejected_lengths": None}
+PREFERENCE = IPO | {
+    "ref_chosen_logps": None, "ref_rejected_logps": None, "target_margin": 0.0, "label_smoothing": 0.0,
+}  # fmt: skip
+SIMPO = {"beta": 2.0, "target_margin": 0.5}  # the lower ends of what arXiv:2405.14734 is cited with
 
 DEFAULTS = {
     "adaptive_kl_coef": {"clip": 0.2},
@@ -52,6 +56,8 @@ DEFAULTS = {
     },
     "ppo_loss": CLIP | KL | {"dual_clip": None, "aggregation": "token_mean"} | REDUCED,
     "ppo_per_token": CLIP | KL | {"dual_clip": None},
+    "preference_loss": PREFERENCE | {"denominator": None},
+    "preference_per_pair": PREFERENCE,
     "reinforce_loss": {"aggregation": "sequence_sum"} | REDUCED,
     "rejection_sampling_loss": {
         "group_size": None, "keep": "best", "threshold": None, "aggregation": "token_mean",
@@ -61,6 +67,8 @@ DEFAULTS = {
     "sapo_loss": SAPO | {"aggregation": "sequence_mean"} | REDUCED,
     "sapo_per_token": SAPO,
     "sft_loss": {"aggregation": "token_mean"} | REDUCED,
+    "simpo_loss": SIMPO | {"denominator": None},
+    "simpo_per_pair": SIMPO,
     "token_entropies": {"temperature": 1.0, "mask": None},
     "token_logps": {"temperature": 1.0, "mask": None},
     "trpo_loss": {"aggregation": "token_mean"} | REDUCED,

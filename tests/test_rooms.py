@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 LOSSES = ROOT / "grape_verified" / "losses"
 NATURAL_GRADIENT = ROOT / "grape_verified" / "natural_gradient"
 SPEC = ROOT / "spec" / "grape_spec"
-SHARED = {"__init__", "kl_term", "output", "ratio"}
+SHARED = {"__init__", "kl_term", "output", "pairs", "ratio"}
 METHODS = [path.stem for path in sorted(LOSSES.glob("*.py")) if path.stem not in SHARED]
 LONGEST, LONGEST_FILE = 40, 450
 

@@ -49,6 +49,7 @@ SUBJECTS = {
         Subject("sapo", "SAPO", "grpo", ("losses.sapo",)),
         Subject("importance", "Off policy", "off_policy", ()),
         Subject("dpo", "DPO", "dpo", ("losses.dpo",)),
+        Subject("preference", "Preferences", "preferences", ("losses.preference",)),
         Subject("reward", "Reward models", "dpo", ("losses.reward",)),
         Subject("grape", "GRAPE", "grape", ("losses.grape",)),
         Subject("policy", "Policies and log-probabilities", "policy", ("logprobs.from_logits",)),

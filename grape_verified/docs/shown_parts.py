@@ -63,6 +63,7 @@ SHOWN = {
     "importance.truncation.monotone": ("a higher cap", "below the true mean", "a cap that no ratio exceeds"),
     "kl.k3.nonnegative": ("bound", "zero where they agree", "positive where they do not"),
     "kl.nonnegative": ("bound", "zero where they agree", "positive if they differ on one outcome"),
+    "preference.exo.slope": ("in the margin", "target", "falling below", "rising above", "never negative"),
     "reinforce.leave_one_out.unbiased": ("mean of the others", "mean of all"),
     "reinforce.policy_gradient": (
         "one token",

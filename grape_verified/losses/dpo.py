@@ -4,31 +4,23 @@ R. Rafailov et al., Direct Preference Optimization: Your Language Model is Secre
 Variants: robust DPO (S. R. Chowdhury et al., arXiv:2403.00409), IPO (M. G. Azar et al., arXiv:2310.12036).
 """
 
-from typing import Literal, get_args
-
-import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from grape_verified.arguments import (
-    BELOW_HALF,
-    LARGEST,
-    POSITIVE,
-    check_alike,
-    check_choice,
-    check_denominator,
-    check_number,
-    check_same_shape,
-    check_tensor,
-    check_values,
+from grape_verified.arguments import BELOW_HALF, POSITIVE, check_denominator, check_number
+from grape_verified.losses.output import PairLossOutput, mean_of_rows
+from grape_verified.losses.pairs import (
+    LogRatio,
+    by_length,
+    check_log_ratio,
+    pair_log_ratios,
+    pair_margins,
+    pair_metrics,
 )
-from grape_verified.losses.output import PairLossOutput, mean_of_rows, means_over_rows
-from grape_verified.numerics import compute_dtype, difference, saturate_, savable
+from grape_verified.numerics import saturate_
 
 __all__ = ["dpo_loss", "dpo_per_pair", "ipo_loss", "ipo_per_pair", "robust_dpo_loss", "robust_dpo_per_pair"]
-
-LogRatio = Literal["sum", "mean"]
 
 
 def dpo_per_pair(
@@ -67,8 +59,8 @@ def dpo_per_pair(
     """
     beta = check_number("beta", beta, POSITIVE)
     smoothing = check_number("label_smoothing", label_smoothing, BELOW_HALF)
-    log_ratios = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
-    return _smoothed(_margins(log_ratios, beta), smoothing)
+    log_ratios = pair_log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
+    return smoothed(pair_margins(log_ratios, beta), smoothing)
 
 
 def dpo_loss(
@@ -110,9 +102,9 @@ def dpo_loss(
     beta = check_number("beta", beta, POSITIVE)
     smoothing = check_number("label_smoothing", label_smoothing, BELOW_HALF)
     denominator = check_denominator(denominator)
-    log_ratios = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
-    per_pair = _smoothed(_margins(log_ratios, beta), smoothing)
-    return PairLossOutput(mean_of_rows(per_pair, denominator), per_pair, _metrics(log_ratios, beta))
+    log_ratios = pair_log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
+    per_pair = smoothed(pair_margins(log_ratios, beta), smoothing)
+    return PairLossOutput(mean_of_rows(per_pair, denominator), per_pair, pair_metrics(log_ratios, beta))
 
 
 def robust_dpo_per_pair(
@@ -151,7 +143,7 @@ def robust_dpo_per_pair(
     """
     beta = check_number("beta", beta, POSITIVE)
     flipped = check_number("flip_probability", flip_probability, BELOW_HALF)
-    log_ratios = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
+    log_ratios = pair_log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
     return _robust(log_ratios, beta, flipped)
 
 
@@ -190,9 +182,9 @@ def robust_dpo_loss(
     beta = check_number("beta", beta, POSITIVE)
     flipped = check_number("flip_probability", flip_probability, BELOW_HALF)
     denominator = check_denominator(denominator)
-    log_ratios = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
+    log_ratios = pair_log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
     per_pair = _robust(log_ratios, beta, flipped)
-    return PairLossOutput(mean_of_rows(per_pair, denominator), per_pair, _metrics(log_ratios, beta))
+    return PairLossOutput(mean_of_rows(per_pair, denominator), per_pair, pair_metrics(log_ratios, beta))
 
 
 def ipo_per_pair(
@@ -237,8 +229,8 @@ def ipo_per_pair(
     """
     beta = check_number("beta", beta, POSITIVE)
     check_log_ratio(log_ratio, chosen_lengths, rejected_lengths)
-    log_ratios = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
-    return _ipo(_by_length(log_ratios, chosen_lengths, rejected_lengths), beta)
+    log_ratios = pair_log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
+    return _ipo(by_length(log_ratios, chosen_lengths, rejected_lengths), beta)
 
 
 def ipo_loss(
@@ -278,89 +270,23 @@ def ipo_loss(
     """
     beta, denominator = check_number("beta", beta, POSITIVE), check_denominator(denominator)
     check_log_ratio(log_ratio, chosen_lengths, rejected_lengths)
-    log_ratios = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
-    log_ratios = _by_length(log_ratios, chosen_lengths, rejected_lengths)
+    log_ratios = pair_log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
+    log_ratios = by_length(log_ratios, chosen_lengths, rejected_lengths)
     per_pair = _ipo(log_ratios, beta)
-    return PairLossOutput(mean_of_rows(per_pair, denominator), per_pair, _metrics(log_ratios, beta))
+    return PairLossOutput(mean_of_rows(per_pair, denominator), per_pair, pair_metrics(log_ratios, beta))
 
 
-def _log_ratios(
-    chosen_logps: Tensor, rejected_logps: Tensor, ref_chosen_logps: Tensor, ref_rejected_logps: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Check the pairs; return the log-ratio of policy to reference, l − l^ref, of both responses.
-
-    They are subtracted first, and in the compute dtype: both are large and nearly equal, so their difference is nearly
-    exact, while the difference of the policy's two sums would round the margin away.
-    """
-    check_alike(
-        "(batch,)", chosen_logps=chosen_logps, rejected_logps=rejected_logps,
-        ref_chosen_logps=ref_chosen_logps, ref_rejected_logps=ref_rejected_logps,
-    )  # fmt: skip
-    dtype = compute_dtype(chosen_logps, rejected_logps)
-    chosen = difference(chosen_logps.to(dtype), ref_chosen_logps)
-    return chosen, difference(rejected_logps.to(dtype), ref_rejected_logps)
-
-
-def _margins(log_ratios: tuple[Tensor, Tensor], beta: float) -> Tensor:
-    """β times the difference of the log-ratios."""
-    chosen, rejected = log_ratios
-    return saturate_(beta * (chosen - rejected))
-
-
-def _smoothed(margins: Tensor, smoothing: float) -> Tensor:
+def smoothed(margins: Tensor, smoothing: float) -> Tensor:
+    """−(1−ε)·log σ(m) − ε·log σ(−m)."""
     return -(1 - smoothing) * logsigmoid(margins) - smoothing * logsigmoid(-margins)
 
 
 def _robust(log_ratios: tuple[Tensor, Tensor], beta: float, flipped: float) -> Tensor:
     """As L(−m) = L(m) + m, the loss is L(m) − ε·m/(1−2ε), which subtracts no large numbers."""
-    margins = _margins(log_ratios, beta)
+    margins = pair_margins(log_ratios, beta)
     return saturate_(-logsigmoid(margins) - flipped / (1 - 2 * flipped) * margins)
 
 
 def _ipo(log_ratios: tuple[Tensor, Tensor], beta: float) -> Tensor:
     chosen, rejected = log_ratios
     return saturate_((chosen - rejected - 1 / (2 * beta)).square())
-
-
-def check_log_ratio(log_ratio: str, chosen_lengths: Tensor | None, rejected_lengths: Tensor | None) -> None:
-    """Check how a log-ratio is reduced over tokens, and that lengths are given exactly where they are used."""
-    check_choice("log_ratio", log_ratio, get_args(LogRatio))
-    for name, lengths in {"chosen_lengths": chosen_lengths, "rejected_lengths": rejected_lengths}.items():
-        if log_ratio == "sum" and lengths is not None:
-            raise ValueError(f"{name}: got a value, expected None with log_ratio 'sum', which does not use it")
-        if log_ratio == "mean" and lengths is None:
-            raise TypeError(f"{name}: got None, expected a tensor, which log_ratio 'mean' needs")
-        if lengths is not None:
-            check_tensor(name, lengths)
-
-
-def _by_length(
-    log_ratios: tuple[Tensor, Tensor], chosen_lengths: Tensor | None, rejected_lengths: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Both log-ratios, divided by the lengths if they are given."""
-    chosen, rejected = log_ratios
-    if chosen_lengths is None or rejected_lengths is None:
-        return chosen, rejected
-    return (
-        chosen / _lengths("chosen_lengths", chosen_lengths, chosen),
-        rejected / _lengths("rejected_lengths", rejected_lengths, rejected),
-    )
-
-
-def _lengths(name: str, lengths: Tensor, like: Tensor) -> Tensor:
-    """Check the lengths of responses; return them in the dtype of the log-ratios that they divide."""
-    if lengths.is_complex() or lengths.dtype == torch.bool:
-        raise TypeError(f"{name}: got dtype {lengths.dtype}, expected an integer or a floating-point dtype")
-    check_same_shape(name, lengths, "chosen_logps", like)
-    wide = lengths.to(torch.float64)
-    check_values(name, lengths, (wide >= 1) & (wide <= LARGEST), "finite lengths >= 1")
-    return savable(lengths.detach()).to(like.dtype)
-
-
-@torch.no_grad()
-def _metrics(log_ratios: tuple[Tensor, Tensor], beta: float) -> dict[str, Tensor]:
-    """The metrics that `dpo_loss` defines."""
-    margins = _margins(log_ratios, beta)
-    chosen, rejected = (saturate_(beta * x) for x in log_ratios)
-    accuracy = (margins > 0).to(margins.dtype)
-    return means_over_rows(accuracy=accuracy, margin=margins, chosen_reward=chosen, rejected_reward=rejected)

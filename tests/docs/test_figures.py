@@ -32,7 +32,7 @@ CSS = (DOCS / "assets" / "figures.css").read_text(encoding="utf-8")
 EXPECTED = {
     "ppo_clip", "dual_clip", "kl_estimators", "kl_directions", "aggregation_weights", "group_advantages", "gae_weights",
     "dpo_slope", "grape_weights", "best_of_n", "confident_token", "logit_rounding", "grpo_length", "trpo_step",
-    "clip_weights", "ratio_weights", "binary_advantage", "prompt_weight",
+    "clip_weights", "ratio_weights", "binary_advantage", "prompt_weight", "preference_slope",
 }  # fmt: skip
 
 

@@ -31,7 +31,7 @@ def plain(lines):
     found = []
     for text in lines:
         line = re.sub(r"\d{4}-\d\d-\d\dT\S+(?=:)|\d+\.\d+|\d+(?= ms)", "#", text)
-        counts = line.startswith(("simpo.", "simpo_loss  simpo"))
+        counts = line.startswith(("simpo.", "simpo_loss  my_simpo"))
         found.append(" ".join((re.sub(r"\d+/\d+|\d+", "#", line) if counts else line).split()))
     return found
 

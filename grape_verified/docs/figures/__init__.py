@@ -6,12 +6,24 @@ the code does: slopes come from autograd, weights from one-hot inputs.
 
 from html import escape
 
-from grape_verified.docs.figures import advantage, aggregation, dpo, grape, grpo, kl, numerics, ppo, rejection, trpo
+from grape_verified.docs.figures import (
+    advantage,
+    aggregation,
+    dpo,
+    grape,
+    grpo,
+    kl,
+    numerics,
+    ppo,
+    preferences,
+    rejection,
+    trpo,
+)
 from grape_verified.docs.figures.figure import Figure, Slider
 from grape_verified.docs.markdown import address_of
 from grape_verified.docs.reference import page_of
 
-CHAPTERS = (ppo, kl, aggregation, advantage, dpo, grape, rejection, numerics, grpo, trpo)
+CHAPTERS = (ppo, kl, aggregation, advantage, dpo, preferences, grape, rejection, numerics, grpo, trpo)
 FIGURES = {figure.name: figure for chapter in CHAPTERS for figure in chapter.FIGURES}
 
 #: The root of the site as seen from a chapter: figures are HTML, whose links mkdocs leaves alone.
