@@ -23,9 +23,10 @@ What holds for every function, unless its docstring says otherwise:
   The message names the argument, what was given and what was expected. Values are not checked while a compiler traces.
 """
 
-from grape_verified import advantage, aggregation, kl
+from grape_verified import advantage, aggregation, importance, kl
 from grape_verified.advantage import *
 from grape_verified.aggregation import *
+from grape_verified.importance import *
 from grape_verified.kl import *
 from grape_verified.logprobs import from_hidden, from_logits, fused_loss
 from grape_verified.logprobs.from_hidden import *
@@ -68,6 +69,7 @@ __version__ = "0.1.0"
 __all__ = ["__version__"]
 __all__ += advantage.__all__
 __all__ += aggregation.__all__
+__all__ += importance.__all__
 __all__ += kl.__all__
 __all__ += from_hidden.__all__
 __all__ += from_logits.__all__

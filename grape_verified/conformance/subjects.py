@@ -47,7 +47,7 @@ SUBJECTS = {
         Subject("ppo", "PPO", "ppo", ("losses.ppo",)),
         Subject("grpo", "GRPO", "grpo", ("losses.grpo",)),
         Subject("sapo", "SAPO", "grpo", ("losses.sapo",)),
-        Subject("importance", "Off policy", "off_policy", ()),
+        Subject("importance", "Off policy", "off_policy", ("importance",)),
         Subject("dpo", "DPO", "dpo", ("losses.dpo",)),
         Subject("preference", "Preferences", "preferences", ("losses.preference",)),
         Subject("reward", "Reward models", "dpo", ("losses.reward",)),

@@ -53,7 +53,7 @@ SHOWN = {
     "importance.effective_sample_size": ("above", "below", "equal weights"),
     "importance.effective_sample_size.bound": ("second moment",),
     "importance.sequence.product": (
-        "product",
+        "quotient of the probabilities",
         "no token that counts",
         "responses of T tokens",
         "all responses of at most T tokens",

@@ -43,14 +43,11 @@ from grape_spec.policy import P, T, V, a, after, end, j, k, left, logits, next_t
 from grape_spec.policy_improvement import expected_reward, prefix_reward
 from grape_spec.proof.rules import (
     algebra,
-    chain,
     fact,
     finite_sum,
     induction,
     over_depth,
-    rewrite,
     smt,
-    step,
     termwise,
 )
 from grape_spec.reinforce import baseline, policy_gradient, token_reward
@@ -84,7 +81,7 @@ truncated = define(
     "Truncated weight: the ratio, or the nearer end of the range [C_min, C] where it is outside.",
     (omega, low, high),
     clip(omega, low, high),
-    tex=r"\mathrm{{clip}}({omega}, {weight_low}, {weight_high})",
+    tex=r"w_{{\mathrm{{trunc}}}}({omega}, {weight_low}, {weight_high})",
     source=IONIDES,
 )
 
@@ -92,8 +89,8 @@ excess = define(
     "importance.excess",
     "What a cap takes off a ratio.",
     (omega, high),
-    Max(omega - high, 0),
-    tex=r"({omega} - {weight_high})^{{+}}",
+    omega - truncated(omega, 0, high),
+    tex=r"\Delta({omega}, {weight_high})",
 )
 
 masked = define(
@@ -101,7 +98,7 @@ masked = define(
     "Masked weight: the ratio, or 0 where it is outside the range [C_min, C], whose ends belong to it.",
     (omega, low, high),
     cases((omega, And(low <= omega, omega <= high)), (0, True)),
-    tex=r"{omega} \, 1\{{{weight_low} \le {omega} \le {weight_high}\}}",
+    tex=r"w_{{\mathrm{{mask}}}}({omega}, {weight_low}, {weight_high})",
     source=ICEPOP,
 )
 
@@ -174,20 +171,10 @@ claim(
     TRUNCATION,
     "A cap C takes off what the ratio has above it, and the bias is the expectation of that under the sampler; a ratio "
     "that does not reach the cap loses nothing.",
-    holds(equals(capped, omega - excess()), name="a weight", by=smt()),
+    holds(equals(excess(), Max(omega - high, 0)), name="what is taken off", by=smt()),
     holds(equals(capped, omega), name="below the cap", assuming=[at_most(omega, high)], by=smt()),
     holds(equals(capped, high), name="above the cap", assuming=[at_least(omega, high)], by=smt()),
-    holds(
-        equals(mean(at(of_outcome)), true_mean - mean(excess(of_outcome))),
-        name="bias",
-        by=chain(
-            step(
-                mean(of_outcome - excess(of_outcome)),
-                by=rewrite(TRUNCATION, part="a weight", omega=of_outcome),
-            ),
-            step(true_mean - mean(excess(of_outcome)), by=finite_sum()),
-        ),
-    ),
+    holds(equals(mean(at(of_outcome)), true_mean - mean(excess(of_outcome))), name="bias", by=finite_sum()),
     source=IONIDES,
     wrong=[
         wrong("no bias", equals(mean(at(of_outcome)), true_mean)),
@@ -368,17 +355,7 @@ claim(
             "left: log(softmax(a)) → log(softmax(a)) + 1": "true: the ratio is e times as large, and the mean still 0",
         },
     ),
-    holds(
-        equals(sampled(capped_token * score), -sampled(excess(of_token) * score)),
-        name="truncated",
-        by=chain(
-            step(
-                sampled((of_token - excess(of_token)) * score),
-                by=rewrite(TRUNCATION, part="a weight", omega=of_token),
-            ),
-            step(-sampled(excess(of_token) * score), by=finite_sum()),
-        ),
-    ),
+    holds(equals(sampled(capped_token * score), -sampled(excess(of_token) * score)), name="truncated", by=finite_sum()),
     holds(
         equals(sampled(kept_token[a] * of_token * score), Diff(kept_mass, logits[k])),
         name="masked",
@@ -516,8 +493,12 @@ weighted_reward = recursive(
     tex=r"E_{{{left}}}({j}, {weight_so_far})",
 )
 
-of_token_of_row = importance_ratio(trainer_logps[row, t], sampler_logps[row, t])
 all_count, none_counts = Lambda((i, t), 1), Lambda((i, t), 0)
+all_of_response = sequence_ratio(
+    trainer_logps=Lambda((i, t), log(trainer_token[y, t])),
+    sampler_logps=Lambda((i, t), log(sampler_token[y, t])),
+    mask=all_count,
+)
 elsewhere = Lambda((i, t), sampler_logps[i, t] + (1 - mask[i, t]) * weight_so_far)
 
 PRODUCT = "importance.sequence.product"
@@ -526,17 +507,22 @@ claim(
     PRODUCT,
     "The importance ratio of a response is the product of the ratios of its tokens; weighted by it, the responses of a "
     "sampler give the expected reward of the trainer's policy, for responses of any length.",
-    holds(
-        equals(log(product_over(of_token_of_row, t)), sum_over(log(of_token_of_row), t)),
-        name="sum of logarithms",
-        by=induction(T),
+    *(
+        holds(
+            equals(log(product_over(probability[y, t], t)), sum_over(log(probability[y, t]), t)),
+            name=f"log-probability under the {name}",
+            by=induction(T),
+        )
+        for name, probability in (("trainer", trainer_token), ("sampler", sampler_token))
     ),
     holds(
-        equals(log(product_over(of_token_of_row, t)), log(sequence_ratio(mask=all_count))),
-        name="product",
-        by=chain(
-            step(sum_over(log(of_token_of_row), t), by=rewrite(PRODUCT, part="sum of logarithms")),
-            step(log(sequence_ratio(mask=all_count)), by=finite_sum()),
+        equals(log(product_over(trainer_token[y, t], t) / product_over(sampler_token[y, t], t)), log(all_of_response)),
+        name="quotient of the probabilities",
+        by=smt(
+            given=[
+                fact(PRODUCT, part="log-probability under the trainer"),
+                fact(PRODUCT, part="log-probability under the sampler"),
+            ]
         ),
     ),
     holds(equals(sequence_ratio(mask=none_counts), 1), name="no token that counts", by=finite_sum()),
@@ -570,6 +556,6 @@ claim(
             "tokens that do not count change it, too",
             equals(sequence_ratio(mask=none_counts), sequence_ratio(mask=all_count)),
         ),
-        wrong("the sum of the ratios", equals(sequence_ratio(mask=all_count), sum_over(of_token_of_row, t))),
+        wrong("the sum of the ratios", equals(all_of_response, sum_over(exp(token_log_ratio), t))),
     ],
 )
