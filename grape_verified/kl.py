@@ -130,7 +130,7 @@ class _CategoricalKL(torch.autograd.Function):
 
     @staticmethod
     def forward(logits: Tensor, other_logits: Tensor) -> Tensor:
-        logps, other_logps = _log_softmaxes(logits, other_logits)
+        logps, other_logps = log_softmaxes(logits, other_logits)
         log_ratios = logps - other_logps
         probabilities, others = logps.exp(), other_logps.exp()
         near = probabilities * ((-log_ratios).expm1() + log_ratios)
@@ -148,8 +148,8 @@ class _CategoricalKL(torch.autograd.Function):
 
         KL is computed as the mean of the same log-ratios, so that a common offset cancels.
         """
-        logits, other_logits = (_without_idle(x, grad) for x in ctx.saved_tensors)
-        logps, other_logps = _log_softmaxes(logits, other_logits)
+        logits, other_logits = (without_idle(x, grad) for x in ctx.saved_tensors)
+        logps, other_logps = log_softmaxes(logits, other_logits)
         log_ratios, probabilities, others = logps - other_logps, logps.exp(), other_logps.exp()
         mean = (probabilities * log_ratios).sum(-1, keepdim=True)
         slopes = grad.unsqueeze(-1) * probabilities * (log_ratios - mean)
@@ -157,13 +157,13 @@ class _CategoricalKL(torch.autograd.Function):
         return slopes.to(logits.dtype), other_slopes.to(other_logits.dtype)
 
 
-def _without_idle(logits: Tensor, grad: Tensor) -> Tensor:
+def without_idle(logits: Tensor, grad: Tensor) -> Tensor:
     """Logits, with 0 at positions without a distribution whose upstream gradient is 0, because 0 · NaN is not 0."""
     nowhere = ~logits.amax(-1).isfinite()  # amax propagates NaN
     return logits.masked_fill(((grad == 0) & nowhere).unsqueeze(-1), 0)
 
 
-def _log_softmaxes(logits: Tensor, other_logits: Tensor) -> tuple[Tensor, Tensor]:
+def log_softmaxes(logits: Tensor, other_logits: Tensor) -> tuple[Tensor, Tensor]:
     """log π_v and log q_v in the compute dtype, finite for forbidden tokens, with an exponential of 0."""
     dtype = compute_dtype(logits, other_logits)
     least = -value_limit(dtype)

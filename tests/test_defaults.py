@@ -52,6 +52,7 @@ DEFAULTS = {
     "ipo_per_pair": IPO,
     "kl_estimate": {"estimator": "k3"},
     "kl_shaped_rewards": {"estimator": "k1"},
+    "jensen_shannon": {"mixing": 0.5},
     "linear_token_logps": {
         "bias": None, "temperature": 1.0, "mask": None, "with_entropy": False, "tile": None, "group": None,
     },

@@ -43,7 +43,7 @@ old = family(
     tex=r"\pi_{\mathrm{old}}",
 )
 weight = symbol("kl_weight", Positive, "weight of the estimate at the token, a constant", tex="w")
-excess = symbol("kl_excess", Real, "the estimate minus k₂, a constant", tex="e")
+excess = symbol("kl_excess", Real, "the estimate minus k2, a constant", tex="e")
 
 # The three ways in which a ratio weights an estimate, and an estimate with the slope of k2.
 
@@ -72,7 +72,7 @@ detached = {
 
 straight_through = define(
     "kl.straight_through",
-    "k₂ plus a constant: the slope of k₂, whatever the value.",
+    "k2 plus a constant: the slope of k2, whatever the value.",
     (logp, ref_logp, excess),
     k2() + excess,
     tex="k_2 + {kl_excess}",
@@ -80,7 +80,7 @@ straight_through = define(
 
 straight_through_detached = define(
     "kl.straight_through.detached",
-    "k₂ plus a constant, times a weight that is not differentiated.",
+    "k2 plus a constant, times a weight that is not differentiated.",
     (logp, ref_logp, excess, weight),
     weight * straight_through(),
     tex="{kl_weight} (k_2 + {kl_excess})",
@@ -89,7 +89,7 @@ straight_through_detached = define(
 left_over = {
     name: define(
         f"kl.{name}.excess",
-        f"What k{name[1]} exceeds k₂ by; added to k₂ as a constant, it gives the value of k{name[1]}.",
+        f"What k{name[1]} exceeds k2 by; added to k2 as a constant, it gives the value of k{name[1]}.",
         (logp, ref_logp),
         estimator() - k2(),
         tex=f"k_{name[1]} - k_2",
@@ -104,8 +104,8 @@ slopes = {"k1": 1, "k2": x, "k3": 1 - exp(-x)}
 
 claim(
     "kl.attached.slope",
-    "Differentiated with its ratio, k₃ has slope ρ(logp − ref): its own slope cancels against that of the ratio, and "
-    "the slope of k₂ is left.",
+    "Differentiated with its ratio, k3 has slope ρ(logp − ref): its own slope cancels against that of the ratio, and "
+    "the slope of k2 is left.",
     *(
         holds(equals(Diff(attached[name](), logp), slope), name=name, by=algebra())
         for name, slope in attached_slopes.items()
@@ -147,7 +147,7 @@ to_reverse, to_forward = Diff(reverse(), logits[k]), Diff(forward(), logits[k])
 claim(
     "kl.attached.gradient",
     "With the ratio differentiated, an estimate in a loss has the gradient of its own expectation under the policy, "
-    "whatever the old policy is: that of the reverse KL for k₁ and k₃, and not for k₂. On policy the ratio is 1, and "
+    "whatever the old policy is: that of the reverse KL for k1 and k3, and not for k2. On policy the ratio is 1, and "
     "this still holds: the ratio is no factor that may be left out there.",
     *(
         holds(
@@ -175,7 +175,7 @@ claim(
 claim(
     "kl.detached.gradient",
     "With the ratio as a constant, an estimate in a loss has the gradient that it has on policy, whatever the old "
-    "policy is: none for k₁, that of the reverse KL for k₂, and that of the forward KL for k₃.",
+    "policy is: none for k1, that of the reverse KL for k2, and that of the forward KL for k3.",
     *(
         holds(equals(Diff(detached[name](), logp), weight * slope), name=f"slope of {name}", by=algebra())
         for name, slope in slopes.items()
@@ -192,7 +192,7 @@ claim(
 
 claim(
     "kl.unweighted.gradient",
-    "Without the ratio, off policy, no estimate in a loss follows a divergence from the reference. k₁ has the gradient "
+    "Without the ratio, off policy, no estimate in a loss follows a divergence from the reference. k1 has the gradient "
     "of −KL(old‖π): it drives the policy away from the old policy, and the reference has no part in it.",
     holds(equals(without["k1"], old[k] - softmax(k)), name="k1", by=finite_sum()),
     holds(
@@ -223,8 +223,8 @@ claim(
 claim(
     "kl.weighted_reward.gradient",
     "In the reward or the advantage an estimate is a constant that weights the score. Times the ratio, it has the "
-    "gradient of its mean less its gradient as a loss: that of the reverse KL for k₁, and of the reverse minus the "
-    "forward KL for k₃.",
+    "gradient of its mean less its gradient as a loss: that of the reverse KL for k1, and of the reverse minus the "
+    "forward KL for k3.",
     holds(equals(as_reward["k1"], to_reverse), name="k1", by=finite_sum()),
     holds(equals(as_reward["k2"], Diff(mean["k2"], logits[k]) - to_reverse), name="k2", by=finite_sum()),
     holds(equals(as_reward["k3"], to_reverse - to_forward), name="k3", by=finite_sum()),
@@ -240,7 +240,7 @@ claim(
 
 claim(
     "kl.straight_through.gradient",
-    "An estimate with the value of k₁ or k₃ and the slope of k₂, as from a straight-through construction, has the "
+    "An estimate with the value of k1 or k3 and the slope of k2, as from a straight-through construction, has the "
     "gradient of the reverse KL on policy. It must not be multiplied by a differentiated ratio: the value then has a "
     "slope of its own again.",
     *(

@@ -58,7 +58,7 @@ def samples(words: Vocabulary, logps: Tensor, variant: Variant) -> dict[str, Ten
 
 
 @dataclass(frozen=True)
-class _Position:
+class Position:
     """The logits of one position, π's and q's. An entry of −inf has probability 0: it is left out of the vocabulary."""
 
     logits: dict[int, arb]
@@ -67,7 +67,7 @@ class _Position:
     scale: float
 
     @classmethod
-    def of(cls, rows: tuple[Sequence[float], Sequence[float]], arithmetic: Arithmetic) -> _Position:
+    def of(cls, rows: tuple[Sequence[float], Sequence[float]], arithmetic: Arithmetic) -> Position:
         """Read one position. Scale: the largest log-probability, and 1."""
         allowed = [{v: z for v, z in enumerate(row) if z != -math.inf} for row in rows]
         scale = 1 + sum(max(row.values()) - min(row.values()) + math.log(len(row)) for row in allowed)
@@ -76,16 +76,16 @@ class _Position:
 
     def divergence(self) -> Any:
         """The arguments of the divergence and of its gradient in π's logits."""
-        others = _probabilities(self.other)
+        others = probabilities(self.other)
         return {"logits": list(self.logits.values()), "reference": [others[v] for v in self.logits]}
 
     def turned(self) -> Any:
         """The arguments of its gradient in q's logits, which is that of the forward divergence of π from q."""
-        own = _probabilities(self.logits)
+        own = probabilities(self.logits)
         return {"logits": list(self.other.values()), "reference": [own.get(v, arb(0)) for v in self.other]}
 
 
-def _probabilities(logits: Mapping[int, arb]) -> dict[int, arb]:
+def probabilities(logits: Mapping[int, arb]) -> dict[int, arb]:
     given = {"logits": list(logits.values())}
     softmax = definition("policy.softmax")
     return {v: evaluate(softmax, {**given, "a": a}) for a, v in enumerate(logits, start=1)}
@@ -95,17 +95,17 @@ def _probabilities(logits: Mapping[int, arb]) -> dict[int, arb]:
 def categorical_kl(case: Case, arithmetic: Arithmetic) -> Answer:
     """Divergences, kl.reverse, with the gradients of both directions."""
     pairs = zip(*(case.tensors[name].flatten(0, -2).tolist() for name in ("logits", "other_logits")), strict=True)
-    positions = [_Position.of(pair, arithmetic) for pair in pairs]
+    positions = [Position.of(pair, arithmetic) for pair in pairs]
     reverse, forward = right_hand_side("kl.reverse.gradient"), right_hand_side("kl.forward.gradient")
 
     def gradients(cotangents: Sequence[float]) -> dict[str, list[Target]]:
         weighted = list(zip(positions, cotangents, strict=True))
         return {
             "logits": [
-                x for at, c in weighted for x in _slopes(at, at.logits, reverse, at.divergence(), c, arithmetic)
+                x for at, c in weighted for x in slopes_of(at, at.logits, reverse, at.divergence(), c, arithmetic)
             ],
             "other_logits": [
-                x for at, c in weighted for x in _slopes(at, at.other, forward, at.turned(), c, arithmetic)
+                x for at, c in weighted for x in slopes_of(at, at.other, forward, at.turned(), c, arithmetic)
             ],
         }
 
@@ -113,8 +113,8 @@ def categorical_kl(case: Case, arithmetic: Arithmetic) -> Answer:
     return Answer([Target(value) for value in values], gradients)
 
 
-def _slopes(
-    at: _Position, allowed: Mapping[int, arb], rhs: Any, given: Any, cotangent: float, arithmetic: Arithmetic
+def slopes_of(
+    at: Position, allowed: Mapping[int, arb], rhs: Any, given: Any, cotangent: float, arithmetic: Arithmetic
 ) -> list[Target]:
     """Cotangent × the derivative in each logit, 0 for those that are left out."""
     targets = [Target(arb(0))] * at.size
