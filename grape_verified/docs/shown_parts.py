@@ -41,6 +41,11 @@ SHOWN = {
         "of the objective",
         "of the mean over the sequences of a batch",
     ),
+    "grpo.kl_ratio.gradient": (
+        "one token, k3 attached",
+        "one token, k3 detached",
+        "one token, straight through",
+    ),
     "grpo.length_weight": (
         "token_mean",
         "sequence_mean",

@@ -174,7 +174,7 @@ distillation = define(
         + (1 - mixing) * softmax(v) * (log(softmax(v)) - log(mixed(v))),
         v,
     ),
-    tex=r"\mathrm{{JS}}_{{{mixing}}}({teacher} \Vert \pi)",
+    tex=r"D_{{\mathrm{{JS}}}}",
     source=AGARWAL,
 )
 

@@ -42,8 +42,8 @@ old = family(
     text="probability of each token under the old policy, which sampled it",
     tex=r"\pi_{\mathrm{old}}",
 )
-weight = symbol("kl_weight", Positive, "weight of the estimate at the token, a constant", tex="w")
-excess = symbol("kl_excess", Real, "the estimate minus k2, a constant", tex="e")
+weight = symbol("kl_weight", Positive, "weight of the estimate at the token, a constant", tex=r"\bar{\rho}")
+excess = symbol("kl_excess", Real, "the estimate minus k2, a constant", tex=r"\Delta")
 
 # The three ways in which a ratio weights an estimate, and an estimate with the slope of k2.
 
@@ -53,7 +53,7 @@ attached = {
         f"k{name[1]} times the ratio of policy to old policy, which is differentiated, too.",
         (logp, old_logp, ref_logp),
         ratio() * estimator(),
-        tex=rf"\rho\,k_{name[1]}",
+        tex=rf"k_{name[1]}^{{{{\mathrm{{{{att}}}}}}}}",
         source=DEEPSEEK,
     )
     for name, estimator in estimators.items()
@@ -65,7 +65,7 @@ detached = {
         f"k{name[1]} times a weight that is not differentiated, such as the ratio of policy to old policy.",
         (logp, ref_logp, weight),
         weight * estimator(),
-        tex=rf"{{kl_weight}}\,k_{name[1]}",
+        tex=rf"k_{name[1]}^{{{{\mathrm{{{{det}}}}}}}}",
     )
     for name, estimator in estimators.items()
 }
@@ -75,7 +75,7 @@ straight_through = define(
     "k2 plus a constant: the slope of k2, whatever the value.",
     (logp, ref_logp, excess),
     k2() + excess,
-    tex="k_2 + {kl_excess}",
+    tex=r"k_+",
 )
 
 straight_through_detached = define(
@@ -83,7 +83,7 @@ straight_through_detached = define(
     "k2 plus a constant, times a weight that is not differentiated.",
     (logp, ref_logp, excess, weight),
     weight * straight_through(),
-    tex="{kl_weight} (k_2 + {kl_excess})",
+    tex=r"k_+^{{\mathrm{{det}}}}",
 )
 
 left_over = {
@@ -92,7 +92,7 @@ left_over = {
         f"What k{name[1]} exceeds k2 by; added to k2 as a constant, it gives the value of k{name[1]}.",
         (logp, ref_logp),
         estimator() - k2(),
-        tex=f"k_{name[1]} - k_2",
+        tex=rf"\Delta_{name[1]}",
     )
     for name, estimator in estimators.items()
     if name != "k2"
@@ -193,7 +193,8 @@ claim(
 claim(
     "kl.unweighted.gradient",
     "Without the ratio, off policy, no estimate in a loss follows a divergence from the reference. k1 has the gradient "
-    "of −KL(old‖π): it drives the policy away from the old policy, and the reference has no part in it.",
+    "of minus the divergence of the old policy from the new: it drives the policy away from the old one, and the "
+    "reference has no part in it.",
     holds(equals(without["k1"], old[k] - softmax(k)), name="k1", by=finite_sum()),
     holds(
         equals(without["k1"], -Diff(forward(reference=old), logits[k])),
@@ -283,14 +284,14 @@ claim(
 # Sequences: one ratio for all the tokens of a response.
 
 response_prob = function(
-    "response_prob", SmoothPositive, "probability of response y as a function of the parameter", tex="p"
+    "response_prob", SmoothPositive, "probability of response y as a function of the parameter", tex="f"
 )
 old_response = family(
     "old_response_prob",
     Simplex,
     n,
     text="probability of each response under the old policy, which sampled it",
-    tex=r"p_{\mathrm{old}}",
+    tex=r"f_{\mathrm{old}}",
 )
 penalties = function(
     "penalties", Smooth, "sum of the estimates over the tokens of response y, as a function of the parameter", tex="K"
