@@ -4,6 +4,7 @@ The sampler is the policy that drew the tokens, as its own program computes it; 
 one, as the trainer computes it.
 """
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -18,9 +19,9 @@ from grape_verified.arguments import (
     check_number,
     counted_tokens,
 )
-from grape_verified.numerics import compute_dtype, only
+from grape_verified.numerics import compute_dtype, exp_limit, only, value_limit
 
-__all__ = ["importance_weights"]
+__all__ = ["importance_metrics", "importance_weights"]
 
 Level = Literal["token", "sequence"]
 Outside = Literal["truncate", "mask"]
@@ -91,6 +92,79 @@ def importance_weights(
     else:
         weights = ratios.masked_fill((ratios < low) | (ratios > high), 0)
     return only(weights.expand(old_logps.shape).contiguous(), counted)
+
+
+@torch.no_grad()
+def importance_metrics(
+    old_logps: Float[Tensor, "batch time"],
+    sampler_logps: Float[Tensor, "batch time"],
+    mask: Shaped[Tensor, "batch time"],
+    *,
+    level: Level = "token",
+    low: float = 0.0,
+    high: float = 2.0,
+) -> dict[str, Float[Tensor, ""]]:
+    """How far the old policy is from its sampler, from the importance ratios ω of the samples.
+
+        ratio_mean        the mean of ω; its expectation is 1, if the sampler can draw what the old policy can
+        chi_squared       the mean of (ω − 1)²; its expectation is the variance of ω, χ²(old‖sampler)
+        mismatch_kl       the mean of ω − 1 − log ω, never negative; its expectation is KL(sampler‖old)
+        effective_share   (Σω)² / (n Σω²), the effective sample size over n; from 1/n to 1
+        outside           the share of ω outside [low, high], which `importance_weights` truncates or masks
+
+    The means are over the counted tokens of this call, or over its sequences that have any; all are 0 if there are
+    none. In a mean, a log-ratio above 36 counts as 36 (346 in fp64), so that no square overflows.
+
+    Arguments:
+        old_logps, sampler_logps, mask, level, low, high: as in `importance_weights`.
+
+    Returns: 0-d tensors by name, as above.
+
+    Error: |error| ≤ 8·u·(E + log₂ n + 4)·s over n samples, with E the largest n·S of `importance_weights` and the scale
+    s: the value of ratio_mean and of effective_share, the mean of (ω + 1)² for chi_squared, and that of ω + 1 + |log ω|
+    for mismatch_kl; where no log-ratio is above 36.
+
+    Claims: importance.chi_squared, importance.effective_sample_size, importance.effective_sample_size.bound,
+    kl.k3.unbiased, kl.k3.nonnegative.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import importance_metrics
+        >>> old_logps = torch.tensor([[0.5, 1.5, 4.0]]).log()
+        >>> found = importance_metrics(old_logps, torch.zeros(1, 3), torch.tensor([[1, 1, 1]]))
+        >>> {name: round(x.item(), 4) for name, x in found.items()}
+        {'ratio_mean': 2.0, 'chi_squared': 3.1667, 'mismatch_kl': 0.6338, 'effective_share': 0.6486, 'outside': 0.3333}
+    """
+    check_choice("level", level, get_args(Level))
+    low, high = check_range(low, high)
+    check_alike("(batch, time)", old_logps=old_logps, sampler_logps=sampler_logps)
+    counted = counted_tokens(mask, "old_logps", old_logps)
+    logs = log_ratios(old_logps, sampler_logps, counted, level)
+    samples = counted if level == "token" else counted.any(1, keepdim=True)
+    number = samples.sum().to(logs.dtype)
+    ratios, limit = logs.exp(), value_limit(logs.dtype)
+    logs = logs.clamp(-limit, limit)
+    capped = logs.clamp(max=exp_limit(logs.dtype) / 2)
+    change = capped.expm1()
+
+    def mean(x: Tensor) -> Tensor:
+        return only(x, samples).sum() / number.clamp(min=1)
+
+    return {
+        "ratio_mean": mean(change + 1),
+        "chi_squared": mean(change.square()),
+        "mismatch_kl": mean(change - capped),
+        "effective_share": _effective_size(logs, samples) / number.clamp(min=1),
+        "outside": mean(((ratios < low) | (ratios > high)).to(logs.dtype)),
+    }
+
+
+def _effective_size(logs: Tensor, samples: Tensor) -> Tensor:
+    """(Σω)² / Σω², 0 without samples; relative to the largest ω, so that they neither overflow nor all vanish."""
+    if not logs.numel():
+        return logs.new_zeros(())
+    ratios = only((logs - logs.masked_fill(~samples, -math.inf).amax()).exp(), samples)
+    return ratios.sum().square() / ratios.square().sum().clamp(min=1)
 
 
 def check_range(low: float, high: float) -> tuple[float, float]:

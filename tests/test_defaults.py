@@ -47,6 +47,7 @@ DEFAULTS = {
     "grpo_per_token": KL | CLIP,
     "gspo_loss": GSPO_CLIP | {"denominator": None},
     "gspo_per_sequence": GSPO_CLIP,
+    "importance_metrics": {"level": "token", "low": 0.0, "high": 2.0},
     "importance_weights": {"level": "token", "low": 0.0, "high": 2.0, "outside": "truncate"},
     "ipo_loss": IPO | {"denominator": None},
     "ipo_per_pair": IPO,

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from grape_verified import importance_weights
+from grape_verified import importance_metrics, importance_weights
 
 INF, NAN = math.inf, math.nan
 LARGEST = torch.finfo(torch.float32).max
@@ -118,6 +118,100 @@ def test_a_batch_without_tokens(shape, level):
     assert importance_weights(empty, empty, empty, level=level).shape == shape
 
 
+def metrics_of(*ratios, mask=None, **options):
+    """The metrics of one sequence, given the ratio of each of its tokens."""
+    logs = torch.tensor([ratios], dtype=torch.float64).log()
+    keep = torch.ones_like(logs) if mask is None else torch.tensor([mask])
+    found = importance_metrics(logs, torch.zeros_like(logs), keep, **options)
+    return {name: x.item() for name, x in found.items()}
+
+
+def test_metrics_by_hand():
+    assert metrics_of(0.5, 1.5, 4.0) == pytest.approx(
+        {
+            "ratio_mean": 2.0,
+            "chi_squared": (0.25 + 0.25 + 9) / 3,
+            "mismatch_kl": 1 - math.log(3) / 3,
+            "effective_share": 36 / (3 * 18.5),
+            "outside": 1 / 3,
+        }
+    )
+    assert metrics_of(0.5, 1.5, 4.0, low=0.75, high=1.5)["outside"] == pytest.approx(2 / 3)
+    assert metrics_of(2.0, 9.0, 0.5, mask=[1, 0, 1]) == pytest.approx(
+        {"ratio_mean": 1.25, "chi_squared": 0.625, "mismatch_kl": 0.25, "effective_share": 6.25 / 8.5, "outside": 0.0}
+    )
+
+
+def test_metrics_of_sequences_leave_out_those_without_tokens():
+    logs = torch.tensor([[0.5, 3.0], [2.0, 2.0], [7.0, 7.0]], dtype=torch.float64).log()
+    mask = torch.tensor([[1, 0], [1, 1], [0, 0]])
+    found = importance_metrics(logs, 0 * logs, mask, level="sequence", high=3.0)
+    assert found["ratio_mean"].item() == pytest.approx((0.5 + 4) / 2)
+    assert found["chi_squared"].item() == pytest.approx((0.25 + 9) / 2)
+    assert found["mismatch_kl"].item() == pytest.approx((4.5 - 2 - math.log(2)) / 2)
+    assert found["effective_share"].item() == pytest.approx(4.5**2 / (2 * 16.25))
+    assert found["outside"].item() == pytest.approx(0.5)
+
+
+def test_metrics_on_policy():
+    assert metrics_of(1.0, 1.0, 1.0) == {
+        "ratio_mean": 1.0, "chi_squared": 0.0, "mismatch_kl": 0.0, "effective_share": 1.0, "outside": 0.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("shift", [-300.0, -100.0, 0.0, 100.0, 300.0])
+def test_the_effective_share_does_not_depend_on_a_common_factor(shift):
+    logs = torch.tensor([[0.5, 1.5, 4.0]]).log() + shift
+    found = importance_metrics(logs, 0 * logs, ONES)
+    torch.testing.assert_close(found["effective_share"].item(), 36 / (3 * 18.5), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("old_logp", [-1.0, LARGEST, INF, -LARGEST])
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_metrics_are_finite_for_every_ratio(old_logp, level):
+    found = importance_metrics(torch.tensor([[old_logp, -1.0, -1.0]]), -ONES, ONES, level=level)
+    assert all(x.isfinite() for x in found.values())
+    assert found["mismatch_kl"] >= 0
+    assert 0 <= found["effective_share"] <= 1.0001
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("level", ["token", "sequence"])
+@pytest.mark.parametrize("spread", [1e-3, 0.3, 1.0])
+def test_metrics_keep_the_bound_of_the_docstring(dtype, level, spread):
+    generator = torch.Generator().manual_seed(0)
+    sampler_logps = -torch.rand(8, 40, generator=generator) * 5
+    old_logps = (sampler_logps + spread * torch.randn(8, 40, generator=generator)).to(dtype)
+    sampler_logps, mask = sampler_logps.to(dtype), torch.rand(8, 40, generator=generator) < 0.7
+    found = importance_metrics(old_logps, sampler_logps, mask, level=level)
+    logs = (old_logps.double() - sampler_logps.double()) * mask
+    reach = (mask.sum(1) * logs.abs().sum(1)).max() if level == "sequence" else logs.abs().max()
+    logs = logs.sum(1) if level == "sequence" else logs[mask]
+    ratios, unit = logs.exp(), torch.finfo(torch.float32).eps / 2
+    mean, share = ratios.mean(), ratios.sum() ** 2 / (len(logs) * ratios.square().sum())
+    exact = {
+        "ratio_mean": (mean, mean),
+        "chi_squared": ((ratios - 1).square().mean(), (ratios + 1).square().mean()),
+        "mismatch_kl": ((logs.expm1() - logs).mean(), (ratios + 1 + logs.abs()).mean()),
+        "effective_share": (share, share),
+    }
+    for name, (value, scale) in exact.items():
+        bound = 8 * unit * (reach + math.log2(len(logs)) + 4) * scale
+        assert abs(found[name] - value) <= bound, name
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (0, 3), (2, 0)])
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_metrics_without_tokens_are_0(shape, level):
+    found = importance_metrics(torch.full(shape, NAN), torch.ones(shape), torch.zeros(shape), level=level)
+    assert [x.item() for x in found.values()] == [0.0] * 5
+
+
+def test_a_missing_log_probability_shows_in_the_metrics():
+    found = importance_metrics(torch.tensor([[NAN, -1.0, -1.0]]), -ONES, ONES)
+    assert all(found[name].isnan() for name in ("ratio_mean", "chi_squared", "mismatch_kl", "effective_share"))
+
+
 ERRORS = [
     ({"level": "group"}, ValueError, "level: got 'group', expected one of 'token', 'sequence'"),
     ({"outside": "clip"}, ValueError, "outside: got 'clip', expected one of 'truncate', 'mask'"),
@@ -135,6 +229,9 @@ ERRORS = [
 def test_wrong_options(options, error, text):
     with pytest.raises(error, match=f"^{text}$"):
         importance_weights(ONES, ONES, ONES, **options)
+    if "outside" not in options:
+        with pytest.raises(error, match=f"^{text}$"):
+            importance_metrics(ONES, ONES, ONES, **options)
 
 
 def test_wrong_tensors():

@@ -54,6 +54,7 @@ TESTS = {
 } | {
     "grape_verified.advantage": ("tests/test_advantage.py",),
     "grape_verified.aggregation": ("tests/test_aggregation.py",),
+    "grape_verified.importance": ("tests/test_importance.py",),
     "grape_verified.kl": ("tests/test_kl.py",),
     "grape_verified.numerics": ("tests/test_numerics.py", "tests/logprobs"),
     "grape_verified.losses.ppo": (
