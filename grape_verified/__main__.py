@@ -12,11 +12,12 @@ def main() -> None:
     if sys.argv[1:2] == ["verify"] and "forkserver" in get_all_start_methods():
         start_server()
     try:
-        from grape_verified.cli import app
+        from grape_verified.cli import app, watched
     except ModuleNotFoundError as missing:
         raise SystemExit(
             f"grape-verified: the package {missing.name} is not installed: run pip install 'grape-verified[verify]'"
         ) from None
+    watched.may_fork = True
     app()
 
 

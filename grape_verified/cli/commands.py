@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
@@ -30,7 +30,6 @@ from grape_spec.paper.check import WrongFormula
 from grape_spec.proof.codec import to_json
 from grape_spec.proof.examine import write_queries
 from grape_spec.references import bibtex
-from rich.console import Console
 
 from grape_verified import __version__
 from grape_verified.cli import contracts as shown_contracts
@@ -53,18 +52,21 @@ from grape_verified.cli.given import (
     writing,
 )
 from grape_verified.cli.profile import check_profile
-from grape_verified.cli.target import WrongCall, imported, output_to_stderr
+from grape_verified.cli.target import WrongCall, imported
 from grape_verified.cli.target import binding as parsed_binding
 from grape_verified.cli.target import option as parsed_option
-from grape_verified.conformance import check as check_function
+from grape_verified.cli.watched import Ended, Tell, watched
 from grape_verified.conformance import contexts, verification
 from grape_verified.conformance import identify as identify_function
+from grape_verified.conformance.checking import checked
 from grape_verified.conformance.contract import Contract
+from grape_verified.conformance.identification import Identification
 from grape_verified.conformance.ledger import Ledger, NotALedger
 from grape_verified.conformance.mistakes import WrongContract
 from grape_verified.conformance.profiles import NotARun
 from grape_verified.conformance.registry import every_contract
-from grape_verified.conformance.report import FailOn
+from grape_verified.conformance.report import FailOn, Report
+from grape_verified.conformance.subject import name_of
 from grape_verified.docs.derivations import BrokenDerivation, as_dict
 from grape_verified.docs.mathematics import BrokenMathematics
 from grape_verified.docs.verdicts import verdicts
@@ -314,21 +316,26 @@ def check(
             "run identify"
         )
     try:
-        load(modules)
         options = dict(map(parsed_option, option or ()))
         bound = dict(map(parsed_binding, bind or ()))
-        with output_to_stderr():
-            function = imported(target)
-            with Console(stderr=True).status(f"checking {target} as {contract}"):
-                report = check_function(
-                    function,
-                    contract,
-                    examples=examples,
-                    options=options,
-                    habits=habit or (),
-                    bind=bound,
-                    strict=strict,
-                )
+
+        def work(tell: Tell) -> Report:
+            load(modules)
+            return checked(
+                imported(target),
+                contract,
+                examples=examples,
+                options=options,
+                habits=habit or (),
+                bind=bound,
+                strict=strict,
+                seen=tell,
+            )
+
+        so_far: list[Report] = []
+        report = watched(work, f"checking {target} as {contract}", so_far.append)
+        if isinstance(report, Ended):
+            report = so_far[-1].broken_off(report.sentence) if so_far else refuse(_ended_by_import(target, report))
     except (WrongCall, ValueError) as wrong:
         refuse(str(wrong))
     if as_json:
@@ -353,13 +360,19 @@ def identify(
     command was called wrongly.
     """
     try:
-        load(modules)
         bound = dict(map(parsed_binding, bind or ()))
         names = [name for name in among.split(",") if name]
-        with output_to_stderr():
+
+        def work(tell: Tell) -> Identification:
+            load(modules)
             function = imported(target)
-            with Console(stderr=True).status(f"identifying {target}") as status:
-                found = identify_function(function, among=names, bind=bound, examples=examples, progress=status.update)
+            tell(Identification(name_of(function), "broken off"))
+            return identify_function(function, among=names, bind=bound, examples=examples, progress=tell)
+
+        begun: list[Identification] = []
+        found = watched(work, f"identifying {target}", begun.append)
+        if isinstance(found, Ended):
+            found = replace(begun[-1], broken_off=found.sentence) if begun else refuse(_ended_by_import(target, found))
     except (WrongCall, ValueError) as wrong:
         refuse(str(wrong))
     if as_json:
@@ -390,6 +403,10 @@ def show_contexts(
     else:
         print("\n".join(contexts.lines(cells)))
     raise typer.Exit(FAILS if any(cell.status == "WRONG" for cell in cells) else HOLDS)
+
+
+def _ended_by_import(target: str, end: Ended) -> str:
+    return f"cannot import {target}: {end.sentence}"
 
 
 def _print_json(data: object) -> None:

@@ -179,6 +179,9 @@ def print_report(report: Report, options: Mapping[str, Any], fail_on: FailOn) ->
 def print_identification(found: Identification, target: str) -> None:
     """Which loss a function is, or how it differs from the nearest."""
     out, name = _out(), found.function
+    if found.broken_off:
+        out.print(f"{name} cannot be identified: {found.broken_off}.", markup=False, soft_wrap=True)
+        return
     if found.variety is None:
         refused = dict(found.refused or {})
         out.print(f"{name} cannot be called as any of the contracts:", markup=False)

@@ -11,6 +11,8 @@ from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from grape_verified.conformance.guard import guarded
+from grape_verified.conformance.printing import Printed, bounded, in_a_line
+from grape_verified.conformance.state import Changes
 
 
 class WrongCall(Exception):
@@ -20,10 +22,15 @@ class WrongCall(Exception):
 def imported(target: str) -> Callable[..., Any]:
     """What is found at MODULE:FUNCTION, looked up from the current folder; a class or a factory may be called there.
 
-    A module may also be given as a file in the current folder or below it.
+    A module may also be given as a file in the current folder or below it. What is printed meanwhile is bounded.
 
     Raises: WrongCall.
     """
+    with bounded(Printed(), Changes()):
+        return _imported(target)
+
+
+def _imported(target: str) -> Callable[..., Any]:
     module_name, _, name = target.partition(":")
     if not module_name or not name:
         raise WrongCall(f"got {target!r}, expected MODULE:FUNCTION, such as mypackage.losses:my_loss")
@@ -37,12 +44,10 @@ def imported(target: str) -> Callable[..., Any]:
     except KeyboardInterrupt:
         raise
     except BaseException as failure:  # a module of the user may raise anything
-        raise WrongCall(f"cannot import {module_name}: {_in_a_line(failure)}") from failure
+        raise WrongCall(f"cannot import {module_name}: {in_a_line(failure)}") from failure
     for step in steps:
         if isinstance(step, str):
-            if not hasattr(found, step):
-                raise WrongCall(f"the module {module_name} has no {name}")
-            found = getattr(found, step)
+            found = _attribute(found, step, f"the module {module_name} has no {name}")
         else:
             found = _made(found, step, target)
     if isinstance(found, type):
@@ -89,6 +94,18 @@ def _steps(name: str, target: str) -> list[Step]:
     return [node.id, *reversed(steps)]
 
 
+def _attribute(found: Any, step: str, missing: str) -> Any:
+    """An attribute, which may run code of the user."""
+    try:
+        return getattr(found, step)
+    except AttributeError:
+        raise WrongCall(missing) from None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as failure:
+        raise WrongCall(f"{missing}: {in_a_line(failure)}") from failure
+
+
 def _made(found: Any, call: tuple[list[Any], dict[str, Any]], target: str) -> Any:
     """What a class or a factory makes of its arguments."""
     by_position, by_name = call
@@ -98,12 +115,7 @@ def _made(found: Any, call: tuple[list[Any], dict[str, Any]], target: str) -> An
     except KeyboardInterrupt:
         raise
     except BaseException as failure:
-        raise WrongCall(f"cannot make {target}: {_in_a_line(failure)}") from failure
-
-
-def _in_a_line(failure: BaseException) -> str:
-    reason = str(failure).strip().split("\n")[0]
-    return f"{type(failure).__name__}: {reason}"
+        raise WrongCall(f"cannot make {target}: {in_a_line(failure)}") from failure
 
 
 def option(text: str) -> tuple[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from grape_verified.conformance.binding import Binding
@@ -13,7 +13,7 @@ from grape_verified.conformance.habits import Habit
 from grape_verified.conformance.mistakes import refuse_unfounded
 from grape_verified.conformance.oracle import EXACT
 from grape_verified.conformance.registry import contract_named
-from grape_verified.conformance.report import Report
+from grape_verified.conformance.report import Finding, Report
 from grape_verified.conformance.run import run, unreadable
 from grape_verified.conformance.strategies import Case
 from grape_verified.conformance.subject import Subject, Violation, by_signature, name_of, read
@@ -54,20 +54,41 @@ def check(
         ValueError: for an unknown contract, option, habit or parameter, an invalid value of an option, two values of a
             habit, or if `examples` is less than one.
     """
+    return checked(function, contract, examples=examples, options=options, habits=habits, bind=bind, strict=strict)
+
+
+def checked(
+    function: Callable[..., Any],
+    contract: str | Contract,
+    *,
+    examples: int = EXAMPLES,
+    options: Mapping[str, Any] | None = None,
+    habits: Iterable[Habit | str] = (),
+    bind: Mapping[str, str] | None = None,
+    strict: bool = False,
+    seen: Callable[[Report], None] = lambda report: None,
+) -> Report:
+    """As `check`; ``seen`` is called with the report so far, before anything is called and after each property."""
     bound = with_habits(contract, habits)
     held = checked_options(bound, options or {})
     checked_number(examples)
+    subject = Subject(function, bound, held, Binding(in_order=bound.by_position))
+
+    def report(found: Sequence[Finding]) -> Report:
+        pending = tuple(Finding(name, "not run", "") for name in bound.properties[len(found) :])
+        not_offered = tuple(name for name in bound.options if name not in subject.offered)
+        every = (*found, *pending)
+        return Report(bound.name, name_of(function), subject.offered, not_offered, every, bound.habits)
+
+    seen(report(()))
     with warnings.catch_warnings(), guarded():
         warnings.simplefilter("ignore")
         try:
             subject = read(function, bound, held, strict=strict, bound=bind)
         except Violation as violation:
             subject = _as_called(function, bound, held, bind)
-            found = unreadable(subject, violation, bound.properties)
-        else:
-            found = run(subject, bound.properties, examples)
-    not_offered = tuple(name for name in bound.options if name not in subject.offered)
-    return Report(bound.name, name_of(function), subject.offered, not_offered, found, bound.habits)
+            return report(unreadable(subject, violation, bound.properties))
+        return report(run(subject, bound.properties, examples, lambda found: seen(report(found))))
 
 
 def _as_called(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import random
 import signal
@@ -17,20 +18,23 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
+from grape_verified.conformance import state
+from grape_verified.conformance.printing import NotAnError, Printed, bounded
+from grape_verified.conformance.state import Changes
+
 #: Seconds that one call may take.
 LIMIT = 20.0
 
-#: Global state that a function must leave as it was: how to read it, and how to restore it.
-_STATE: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
-    "the default dtype": (torch.get_default_dtype, torch.set_default_dtype),
-    "the number of threads": (torch.get_num_threads, torch.set_num_threads),
-    "whether gradients are computed": (torch.is_grad_enabled, torch.set_grad_enabled),
-    "the seed": (torch.initial_seed, torch.manual_seed),
-}
+#: Seconds until a call that did not stop when it took too long is told again.
+AGAIN = 1.0
 
 
 class TookTooLong(Exception):
     """A call took longer than it may."""
+
+
+class _Stop(BaseException):
+    """Stops a call that takes too long. Not an Exception, so that less catches it."""
 
 
 class _Rang(BaseException):
@@ -44,14 +48,18 @@ class _Alarm:
     Arguments:
         handler: what was to be called.
         due, interval: when, by `monotonic`, and every how many seconds after that; never if `due` is None.
+        raised: what the handler raised.
     """
 
     handler: Callable[[int, FrameType | None], object]
     due: float | None
     interval: float
+    raised: BaseException | None = None
 
-    def set(self, limit: float | None = None) -> None:
+    def set(self, limit: float) -> None:
         """Go off when the one that was set before is due, or after the limit of a call."""
+        if signal.getsignal(signal.SIGALRM) != self.rings:  # the function set its own
+            signal.signal(signal.SIGALRM, self.rings)
         waits = [limit] if limit else []
         if self.due is not None:
             waits.append(max(self.due - monotonic(), 1e-6))
@@ -60,13 +68,25 @@ class _Alarm:
     def rings(self, number: int, frame: FrameType | None) -> None:
         """Call the handler if it is due; else the current call takes too long."""
         if self.due is None or monotonic() < self.due:
-            raise TookTooLong(f"a call took more than {LIMIT:g} seconds")
+            signal.setitimer(signal.ITIMER_REAL, AGAIN)
+            raise _Stop
         self.due = monotonic() + self.interval if self.interval else None
         try:
             self.handler(number, frame)
         except BaseException as raised:
+            self.raised = raised
             raise _Rang from raised
 
+
+#: When the current call will have taken too long, by `monotonic`; 0 between calls. Children that are forked share it,
+#: so that a process can see what its child is at.
+DUE = memoryview(mmap.mmap(-1, 8)).cast("d")
+
+#: What the function has printed in the check that runs.
+_PRINTED: ContextVar[Printed] = ContextVar("_PRINTED", default=Printed())  # noqa: B039
+
+#: Ends this process, whatever has become of `os._exit`.
+_leave = os._exit
 
 #: The alarm of the check that runs; None where calls cannot be stopped.
 _ALARM: ContextVar[_Alarm | None] = ContextVar("_ALARM", default=None)
@@ -76,10 +96,12 @@ _ALARM: ContextVar[_Alarm | None] = ContextVar("_ALARM", default=None)
 def guarded() -> Iterator[None]:
     """Within: `os._exit` raises SystemExit, `call` stops what takes too long, and random numbers may be drawn.
 
-    Afterwards the random numbers of torch go on as if none had been. Only the main thread can be interrupted, and not
+    Afterwards random numbers go on as if none had been. Only the main thread can be interrupted, and not
     on Windows.
     """
-    process, leave, numbers = os.getpid(), os._exit, torch.get_rng_state()
+    process, leave = os.getpid(), os._exit
+    numbers, ours, of_numpy = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    printed = _PRINTED.set(Printed())
 
     def stay(status: int) -> NoReturn:
         if os.getpid() != process:  # a child that was forked within ends as it should
@@ -90,11 +112,12 @@ def guarded() -> Iterator[None]:
     try:
         with _own_alarm():
             yield
-    except _Rang as rang:
-        raise rang.__cause__ or rang from None
     finally:
         os._exit = leave
+        _PRINTED.reset(printed)
         torch.set_rng_state(numbers)
+        random.setstate(ours)
+        np.random.set_state(of_numpy)
 
 
 @contextmanager
@@ -113,6 +136,10 @@ def _own_alarm() -> Iterator[None]:
     kept = _ALARM.set(alarm)
     try:
         yield
+    except BaseException:
+        if alarm.raised:  # and not what was made of it on the way
+            raise alarm.raised from None
+        raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         _ALARM.reset(kept)
@@ -134,18 +161,36 @@ def same_numbers() -> Iterator[None]:
         np.random.set_state(of_numpy)
 
 
-def call(function: Callable[[], Any], changes: set[str]) -> Any:
-    """The result of a function. Global state is as it was before; what had been changed is added to the changes."""
-    before = [read() for read, _ in _STATE.values()]
-    alarm = _ALARM.get()
-    if alarm:
-        alarm.set(LIMIT)
+def call(function: Callable[[], Any], changes: Changes) -> Any:
+    """The result of a function. Global state is as it was before; what had been changed is added to the changes.
+
+    Raises:
+        TookTooLong: if it takes longer than the limit, even if it returns then.
+        NotAnError: for what it raises that is no Exception, other than KeyboardInterrupt.
+    """
+    process, before, alarm, within = os.getpid(), state.read(), _ALARM.get(), DUE[0]
+    _starts(alarm, LIMIT)
     try:
-        return function()
+        with bounded(_PRINTED.get(), changes):
+            found = function()
+    except (Exception, KeyboardInterrupt, _Rang):
+        raise
+    except BaseException as error:
+        if not isinstance(error, _Stop):
+            raise NotAnError from error
     finally:
-        if alarm:
-            alarm.set()
-        for (name, (read, write)), value in zip(_STATE.items(), before, strict=True):
-            if read() != value:
-                changes.add(f"{name} from {value} to {read()}")
-                write(value)
+        if os.getpid() != process:  # a child that was forked within does not go on as this process
+            _leave(0)
+        late = monotonic() > DUE[0]
+        _starts(alarm, LIMIT if within else 0.0)  # a call that this one is part of goes on
+        state.restore(before, changes)
+        if late:
+            raise TookTooLong(f"a call took more than {LIMIT:g} seconds") from None
+    return found
+
+
+def _starts(alarm: _Alarm | None, limit: float) -> None:
+    """From now on, what runs may take this many seconds; 0 for any number."""
+    DUE[0] = monotonic() + limit if limit else 0.0
+    if alarm:
+        alarm.set(limit)

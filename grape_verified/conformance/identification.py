@@ -37,8 +37,8 @@ NEAR = 0.7
 OTHER_NUMBERS = (2.0, 4.0, 5.0, 15.0, 30.0, 50.0)
 
 #: How well a function fits: it is accepted; its formula is right, but there are robustness findings; it differs from
-#: the nearest contract; it cannot be called as any contract.
-Fit = Literal["accepted", "formula right", "none", "not called"]
+#: the nearest contract; it cannot be called as any contract; it took too long or ended the process.
+Fit = Literal["accepted", "formula right", "none", "not called", "broken off"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ class Identification:
         report: the report of `check` with these options and habits.
         departure: the first input on which the function differs from the nearest variety, if it does not fit.
         refused: for each contract, why the function cannot be called as it, if that is so for all of them.
+        broken_off: what the function did that broke the search off.
     """
 
     function: str
@@ -102,6 +103,7 @@ class Identification:
     report: Report | None = None
     departure: Departure | None = None
     refused: Mapping[str, str] | None = None
+    broken_off: str = ""
 
     @property
     def fits(self) -> bool:
@@ -143,7 +145,12 @@ def identify(
     with warnings.catch_warnings(), guarded():
         warnings.simplefilter("ignore")
         readings, refused = _readings(function, contracts, bind or {}, progress)
-        found = _searched(readings, progress)
+        try:
+            found = _searched(readings, progress)
+        except Violation as violation:
+            if not violation.took_too_long:
+                raise
+            return Identification(name_of(function), "broken off", broken_off=violation.sentence)
     if not found:
         return Identification(name_of(function), "not called", refused=refused)
     return _judged(function, found, bind or {}, examples, progress)

@@ -133,7 +133,8 @@ def expectation(subject: Subject, case: Case) -> None:
     if not results.requires_grad:
         raise Violation(f"the {noun_of(subject)} has no gradient with respect to the log-probabilities", case)
     weights = logps.detach().exp()
-    (got,) = torch.autograd.grad((weights * results).sum(), logits)
+    found = subject.gradients((weights * results).sum(), [logits], None)[0]
+    got = torch.zeros_like(logits) if found is None else found
     arithmetic = Arithmetic.of(results.dtype, case.dtype, strict=subject.strict)
     targets = expected_gradient(how.gradient(case.options), words, samples[0], arithmetic)
     for place, (number, target) in enumerate(zip(got.tolist(), targets, strict=True)):
@@ -189,15 +190,17 @@ def inputs_untouched(subject: Subject, case: Case) -> None:
     """Neither the function nor its backward pass modifies the arguments, nor global state."""
     tensors = {name: tensor.clone() for name, tensor in case.tensors.items()}
     subject.call(case, tensors)
-    if subject.changes:
-        raise Violation(f"the function changes {' and '.join(sorted(subject.changes))}", case)
+    if told := subject.changes.told():
+        raise Violation(f"the function changes {' and '.join(told)}", case)
     _unchanged(case, tensors, "the function")
     leaves = [tensors[name].requires_grad_() for name in subject.contract.wrt]
     result = subject.call(case, tensors)
     if not leaves or not result.requires_grad:
         return
     try:
-        torch.autograd.grad(result, leaves, torch.ones_like(result), allow_unused=True)
+        subject.gradients(result, leaves, torch.ones_like(result))
+    except Violation:
+        raise
     except Exception:  # the property "gradient" reports what cannot be differentiated
         return
     _unchanged(case, tensors, "the backward pass of the function")
@@ -226,12 +229,16 @@ def constants(subject: Subject, case: Case) -> None:
         )
     weights = noise(case, COTANGENTS, result.shape).to(result.dtype)
     try:
-        found = torch.autograd.grad(result, list(held.values()), weights, allow_unused=True)
+        found = subject.gradients(result, list(held.values()), weights)
+    except Violation:
+        raise
     except Exception:  # what cannot be differentiated passes no gradient on
         return
     for name, gradient in zip(held, found, strict=True):
-        reached = () if gradient is None else (~(gradient.abs() <= rounding_size(gradient))).flatten().nonzero()
-        if gradient is not None and len(reached):
+        if gradient is None:
+            continue
+        reached = (~(gradient.abs() <= rounding_size(gradient))).flatten().nonzero()
+        if len(reached):
             where, number = place_in(gradient, int(reached[0])), gradient.flatten()[reached[0]].item()
             what = f"a gradient of {number!r} reaches {name}{where}, which the spec holds constant"
             raise Violation(what, case, cotangents=weights, leaves=[name])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from grape_verified.conformance.habits import Habit
@@ -21,6 +21,10 @@ def known(on: str) -> None:
     """Refuse what no function can be rejected for."""
     if on not in get_args(FailOn):
         raise ValueError(f"fail_on: got {on!r}, expected one of {', '.join(get_args(FailOn))}")
+
+
+#: Why nothing more was tried: the function takes too long, or it ended the process.
+TOO_LONG, ENDED = "the function takes too long", "the function ended the process"
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,13 @@ class Finding:
     undefined: int = 0
 
     @property
+    def broke_off(self) -> bool:
+        """Whether the function took too long or ended the process, before this property or at it."""
+        if self.status == "not run":
+            return self.text in (TOO_LONG, ENDED)
+        return "TookTooLong" in self.text or self.text.startswith(ENDED)
+
+    @property
     def counterexample(self) -> str:
         """Python code with the smallest input found on which the function does not have it; empty if there is none."""
         return next((departure.counterexample for departure in self.departures), "")
@@ -98,13 +109,23 @@ class Judgement:
     @property
     def formula(self) -> Literal["right", "wrong", "not known"]:
         """Whether it is the loss of its contract, where numbers are ordinary and every row has tokens."""
+        if not self.called:
+            return "not known"
         if any(self.departures("formula")):
             return "wrong"
-        return "not known" if self.finding("value").status == "not run" else "right"
+        broken_off = any(finding.broke_off for finding in self.properties if finding.name in ("value", "gradient"))
+        return "not known" if broken_off or self.finding("value").status == "not run" else "right"
+
+    @property
+    def called(self) -> bool:
+        """Whether the function could be called, so that anything was tried."""
+        return any(finding.status != "not run" for finding in self.properties if finding.name != "signature")
 
     def fails(self, on: FailOn = "formula and robustness") -> bool:
         """Whether the function is rejected: for a wrong formula, for robustness findings, or also for notes."""
         known(on)
+        if not self.called:
+            return True
         if on == "formula":
             return self.formula != "right"
         if on == "robustness":
@@ -146,7 +167,7 @@ class Judgement:
         formula = f"{self.formula} ({', '.join(wrong)})" if wrong else self.formula
         findings = "1 finding" if weak.total() == 1 else f"{weak.total()} findings"
         names = ", ".join(name if count == 1 else f"{name} ×{count}" for name, count in weak.items())
-        robustness = f"{findings} ({names})" if weak else "no findings"
+        robustness = f"{findings} ({names})" if weak else "no findings" if self.called else "not known"
         return f"Formula: {formula}. Robustness: {robustness}."
 
     @property
@@ -191,3 +212,11 @@ class Report(Judgement):
     def judged_as(self) -> str:
         """The contract, and the habits in words."""
         return ", ".join([self.contract, *(habit.words for habit in self.habits)])
+
+    def broken_off(self, sentence: str) -> Report:
+        """What was found before the function broke the check off, at the first property without a finding."""
+        done = [finding for finding in self.properties if finding.status != "not run" or finding.text]
+        last, *rest = self.properties[len(done) :]
+        broken = Finding(last.name, "failed", sentence, 1, "robustness", (Departure(sentence, "robustness"),))
+        why = ENDED if sentence.startswith(ENDED) else TOO_LONG
+        return replace(self, properties=(*done, broken, *(Finding(one.name, "not run", why) for one in rest)))

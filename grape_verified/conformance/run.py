@@ -15,7 +15,7 @@ from grape_verified.conformance.drawing import drawn, run_on
 from grape_verified.conformance.guard import same_numbers
 from grape_verified.conformance.properties import PROPERTIES, Property
 from grape_verified.conformance.regions import Words, awkward, beside_plain, lies_in, needed, shown, unusual
-from grape_verified.conformance.report import VERDICTS, Departure, Finding, Verdict
+from grape_verified.conformance.report import TOO_LONG, VERDICTS, Departure, Finding, Verdict
 from grape_verified.conformance.strategies import Case, Drawn, Variant
 from grape_verified.conformance.subject import Subject, Violation
 
@@ -39,8 +39,16 @@ DRAWN_FOR_EACH = 4
 NOT_CALLED, NOT_REPEATABLE = "the function cannot be called", "the function is not repeatable"
 
 
-def run(subject: Subject, names: Sequence[str], examples: int) -> tuple[Finding, ...]:
-    """The findings on some properties, in that order; once one makes the rest meaningless, they are not run."""
+def run(
+    subject: Subject,
+    names: Sequence[str],
+    examples: int,
+    seen: Callable[[Sequence[Finding]], None] = lambda found: None,
+) -> tuple[Finding, ...]:
+    """The findings on some properties, in that order; once one makes the rest meaningless, they are not run.
+
+    ``seen`` is called with the findings so far, after each.
+    """
     found: list[Finding] = []
     for name in names:
         blocked = next(filter(None, map(_blocks, found)), "")
@@ -54,13 +62,14 @@ def run(subject: Subject, names: Sequence[str], examples: int) -> tuple[Finding,
             usual = subject.contract.defaults(subject.held)  # later properties would fail on the same option
             subject = replace(subject, held=usual)
         subject = replace(subject, dropped=(*subject.dropped, *_raising(found[-1])))
+        seen(found)
     return tuple(found)
 
 
 def _blocks(finding: Finding) -> str:
     """Why nothing is tried after a finding; an error that needs more than a plain input stops nothing else."""
     if "TookTooLong" in finding.text:
-        return "the function takes too long"
+        return TOO_LONG
     if finding.status != "failed" or finding.name != "repeatable":
         return ""
     raised = finding.text.startswith("raised ")

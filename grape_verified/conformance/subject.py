@@ -18,6 +18,8 @@ from torch import Tensor
 from grape_verified.conformance import guard
 from grape_verified.conformance.binding import Binding, NotBound, bind
 from grape_verified.conformance.oracle import Arithmetic
+from grape_verified.conformance.printing import in_a_line
+from grape_verified.conformance.state import Changes
 from grape_verified.conformance.strategies import Case, Variant
 
 if TYPE_CHECKING:
@@ -138,7 +140,7 @@ class Subject:
     strict: bool = False
     dropped: tuple[frozenset[str], ...] = ()
     undefined: Counter[str] = field(default_factory=Counter, compare=False)
-    changes: set[str] = field(default_factory=set, compare=False)
+    changes: Changes = field(default_factory=Changes, compare=False)
     refusals: dict[str, Violation] = field(default_factory=dict, compare=False)
 
     def keywords(self, case: Case) -> dict[str, Any]:
@@ -162,21 +164,32 @@ class Subject:
             return Outcome(value, None, f"has no gradient with respect to {' and '.join(self.contract.wrt)}")
         weights = None if cotangents is None else cotangents.to(result.dtype)
         try:
-            found = torch.autograd.grad(result, leaves, weights, allow_unused=True)
+            found = self.gradients(result, leaves, weights)
+        except Violation as violation:
+            violation.case = case
+            raise
         except Exception as error:
-            return Outcome(value, None, f"cannot be differentiated: {_describe(error)}")
+            return Outcome(value, None, f"cannot be differentiated: {in_a_line(error)}")
         gradients = (torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, leaves, strict=True))
         return Outcome(value, dict(zip(self.contract.wrt, gradients, strict=True)))
 
+    def gradients(self, result: Tensor, leaves: Sequence[Tensor], weights: Tensor | None) -> tuple[Tensor | None, ...]:
+        """The gradients of a result; Violation if the backward pass takes too long, else it may raise any Exception."""
+        try:
+            found: tuple[Tensor | None, ...] = guard.call(
+                lambda: torch.autograd.grad(result, leaves, weights, allow_unused=True), self.changes
+            )
+        except guard.TookTooLong as error:
+            raise Violation(f"raised {in_a_line(error)}, in the backward pass") from error
+        return found
+
     def call(self, case: Case, tensors: Mapping[str, Tensor]) -> Tensor:
         """The tensor that the function returns, alone or among others; several outputs are stacked last."""
-        return self._tensor_in(self._returned(case, tensors), case)
+        return self._tensor_in(self._returned(case, tensors), case)[0]
 
     def accessor_of(self, case: Case) -> str:
         """How to get from the function's result to the tensor, or nothing."""
-        returned = self._returned(case, case.tensors)
-        self._tensor_in(returned, case)
-        return "" if self.contract.outputs else inside(returned)[1]
+        return self._tensor_in(self._returned(case, case.tensors), case)[1]
 
     def by_keyword(self, case: Case) -> list[str]:
         """The tensors that are passed by keyword: out of its own order, asked for by options, and always required."""
@@ -190,23 +203,28 @@ class Subject:
         by_keyword = {self.binding.parameter(name): tensors[name] for name in self.by_keyword(case)}
         by_position = [tensors[name] for name in self.binding.in_order]
         keywords = self.keywords(case)
-        try:
-            return guard.call(lambda: self.function(*by_position, **by_keyword, **keywords), self.changes)
-        except Violation:
-            raise
-        except (Exception, SystemExit) as error:
-            raise Violation(f"raised {_describe(error)}", case) from error
+        return self._guarded(lambda: self.function(*by_position, **by_keyword, **keywords), case)
 
-    def _tensor_in(self, returned: Any, case: Case) -> Tensor:
-        """The tensor in the result, checked against the kind and shape that the contract gives."""
+    def _guarded(self, call: Callable[[], Any], case: Case) -> Any:
+        """The result of a call of what is not ours; what it raises is a violation."""
         try:
-            value = self._stacked(returned, case) if self.contract.outputs else inside(returned)[0]
+            return guard.call(call, self.changes)
         except Violation:
             raise
-        except (Exception, SystemExit) as error:
-            raise Violation(f"raised {_describe(error)}", case) from error
+        except Exception as error:
+            raise Violation(f"raised {in_a_line(error)}", case) from error
+
+    def _tensor_in(self, returned: Any, case: Case) -> tuple[Tensor, str]:
+        """The tensor in the result, checked against the kind and shape that the contract gives, and how to get there.
+
+        A result may run code of its own.
+        """
+        found = (lambda: (self._stacked(returned, case), "")) if self.contract.outputs else (lambda: inside(returned))
+        value, accessor = (returned, "") if type(returned) is Tensor else self._guarded(found, case)
         if not isinstance(value, Tensor):
             raise Violation(f"returned {_kind(returned)}, expected {EXPECTED}", case)
+        if value.layout is not torch.strided:
+            raise Violation(f"returned a tensor of layout {value.layout}, expected {torch.strided}", case)
         expected = self.contract.shape_of_result(case)
         if tuple(value.shape) != expected:
             raise Violation(f"returned a tensor of shape {tuple(value.shape)}, expected {expected}", case)
@@ -214,7 +232,7 @@ class Subject:
             raise Violation("returned a tensor on the device meta, which holds no numbers", case)
         if not value.is_floating_point():
             raise Violation(f"returned a tensor of dtype {value.dtype}, expected a floating-point dtype", case)
-        return value
+        return value, accessor
 
     def _stacked(self, returned: Any, case: Case) -> Tensor:
         names = self.contract.outputs
@@ -317,7 +335,7 @@ def by_signature(
         raise Violation(f"got {type(function).__name__}, expected a function to be called as {call}")
     try:
         signature = inspect.signature(function.forward if isinstance(function, torch.nn.Module) else function)
-    except (TypeError, ValueError):  # a builtin without a readable signature
+    except Exception:  # a builtin without a readable signature, or an object that raises anything
         return Subject(function, contract, held, Binding(in_order=positional))
     try:
         binding = bind(signature, contract, bound or {})
@@ -336,7 +354,8 @@ def by_signature(
     except TypeError as error:
         raise Violation(f"it cannot be called as {call}: {error}") from None
     parameters = {name: signature.parameters.get(binding.parameter(name)) for name in offered}
-    defaults = {name: p.default for name, p in parameters.items() if p and p.default is not inspect.Parameter.empty}
+    given = {name: p.default for name, p in parameters.items() if p and p.default is not inspect.Parameter.empty}
+    defaults = {name: default if isinstance(default, PLAIN) else Opaque.of(default) for name, default in given.items()}
     takes = tuple(name for name in contract.forced_options if _takes(signature, name))
     return replace(subject, defaults=defaults, takes=takes)
 
@@ -387,8 +406,11 @@ def _in_form(case: Case, form: Variant) -> Case:
 
 def name_of(function: object) -> str:
     """The name of a function in sentences."""
-    name = getattr(function, "__name__", type(function).__name__)
-    return name if name.isidentifier() else "function"
+    try:
+        name = function.__name__  # type: ignore[attr-defined]
+    except Exception:  # an object may do anything where it has no such attribute
+        name = type(function).__name__
+    return name if isinstance(name, str) and name.isidentifier() else "function"
 
 
 def _takes(signature: inspect.Signature, name: str) -> bool:
@@ -399,13 +421,29 @@ def _takes(signature: inspect.Signature, name: str) -> bool:
     return parameter is not None and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
 
 
+#: Types of defaults that can be compared with the values of options; comparing others may do anything.
+PLAIN = (bool, int, float, str, type(None))
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """A default that is like no value of an option, and how it is shown."""
+
+    text: str
+
+    @classmethod
+    def of(cls, default: Any) -> Opaque:
+        try:
+            return cls(repr(default).split("\n", 1)[0])
+        except Exception:
+            return cls(f"a {type(default).__name__}")
+
+    def __repr__(self) -> str:
+        return self.text
+
+
 def _same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and bool(a == b)
-
-
-def _describe(error: BaseException) -> str:
-    first = str(error).strip().split("\n", 1)[0]
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def _kind(value: Any) -> str:

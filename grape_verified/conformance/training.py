@@ -18,6 +18,8 @@ from grape_verified.conformance import guard
 from grape_verified.conformance.calls import Call, call_of
 from grape_verified.conformance.comparison import compare
 from grape_verified.conformance.contexts import CONTEXTS
+from grape_verified.conformance.printing import in_a_line
+from grape_verified.conformance.state import Changes
 from grape_verified.conformance.strategies import Case
 from grape_verified.conformance.subject import Outcome, Setting, Subject, Violation
 from grape_verified.conformance.ways import REFUSAL, Pairs, Seen, plain, quiet, upstream_of
@@ -58,6 +60,8 @@ class Way:
         try:
             self._compare(subject, case, call, context.pairs(call.mapped(torch.clone)))
         except Violation as violation:
+            if violation.took_too_long:
+                raise
             if (usual := _usual(call)) is None:  # other properties report what a plain call does not survive
                 return
             violation.sentence = f"{self.setting.words}, {violation.sentence}"
@@ -95,10 +99,10 @@ class Way:
                 yield from guard.call(lambda: list(pairs), subject.changes)
         except Violation:
             raise
-        except (Exception, SystemExit) as error:
-            first = (str(error).strip().splitlines() or [""])[0]
-            raised = Violation(f"raised {type(error).__name__}: {first}", case)
-            if not self.refusable:
+        except Exception as error:
+            raised = Violation(f"raised {in_a_line(error)}", case)
+            raised.__cause__ = error
+            if not self.refusable or raised.took_too_long:
                 raise raised from error
             raised.sentence, raised.setting = f"{self.setting.words}, {raised.sentence}", self.setting
             meant = REFUSAL.match(str(error))  # it says what was got and what was expected
@@ -110,8 +114,9 @@ def _usual(call: Call) -> Seen | None:
     """The result of a plain call, if it has one."""
     try:
         with quiet():
-            return plain(call.mapped(torch.clone))
-    except (Exception, SystemExit):
+            seen: Seen = guard.call(lambda: plain(call.mapped(torch.clone)), Changes())
+            return seen
+    except Exception:
         return None
 
 

@@ -67,17 +67,22 @@ class Row:
         return tuple(found for found in self.findings if found.verdict == verdict)
 
     @property
+    def called(self) -> bool:
+        """Whether the function could be called; if not, that is what is found about its formula."""
+        return self.formula != "not known" or not self.of("formula")
+
+    @property
     def robustness(self) -> str:
         """The number of robustness findings, in words."""
-        if self.formula == "not run":
-            return "not run"
+        if self.formula == "not run" or not self.called:
+            return self.formula
         count = len(self.of("robustness"))
         return "1 finding" if count == 1 else f"{count} findings" if count else "no findings"
 
     def fails(self, on: FailOn) -> bool:
         """Whether it is rejected; notes do not count, as they are not recorded."""
         if on == "robustness":
-            return bool(self.of("robustness")) or self.formula == "not run"
+            return bool(self.of("robustness")) or self.formula == "not run" or not self.called
         return self.formula != "right" or (on != "formula" and bool(self.findings))
 
 
