@@ -45,8 +45,8 @@ def importance_weights(
         outside    truncate   the nearer end of the range
                    mask       0; an ω at an end is kept
 
-    Multiply the loss of each token by its weight before it is reduced. A token of weight 0 still counts in the
-    denominator, so that the parts of a batch add up.
+    Multiply the advantage of each token by its weight: that is a weight on its policy loss, and on no KL penalty. A
+    token of weight 0 still counts in the denominator, so that the parts of a batch add up.
 
     The sum is exponentiated, and no product is formed, so nothing overflows: an ω beyond the range of the dtype is
     above `high`. Log-probabilities may be −inf. Under the sampler, which cannot have drawn such a token: ω = +inf, so
@@ -68,7 +68,7 @@ def importance_weights(
 
     Claims: importance.unbiased, importance.truncation.bias, importance.truncation.second_moment,
     importance.truncation.monotone, importance.masked.mean, importance.masked.denominator, importance.baseline,
-    importance.sequence.product.
+    importance.sequence.product, importance.weighted_loss.
 
     Sources: E. L. Ionides, Truncated Importance Sampling, 2008; Ling Team, arXiv:2510.18855 (neither was compared).
 

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+import grape_verified
 from grape_verified import importance_metrics, importance_weights
 
 INF, NAN = math.inf, math.nan
@@ -116,6 +117,34 @@ def test_the_result_is_a_constant_in_the_wider_dtype():
 def test_a_batch_without_tokens(shape, level):
     empty = torch.zeros(shape)
     assert importance_weights(empty, empty, empty, level=level).shape == shape
+
+
+POLICY_LOSSES = {
+    "reinforce": (lambda logps, old, gains: grape_verified.reinforce_per_token(logps, gains), {}),
+    "trpo": (grape_verified.trpo_per_token, {}),
+    "ppo": (grape_verified.ppo_per_token, {}),
+    "ppo with the dual clip": (grape_verified.ppo_per_token, {"dual_clip": 3.0}),
+    "grpo": (grape_verified.grpo_per_token, {}),
+    "cispo": (grape_verified.cispo_per_token, {}),
+    "sapo": (grape_verified.sapo_per_token, {}),
+}
+
+
+@pytest.mark.parametrize("name", POLICY_LOSSES)
+def test_a_weight_is_a_factor_of_the_loss_of_a_token_or_of_its_advantage(name):
+    """`importance.weighted_loss`, in value and slope."""
+    loss, options = POLICY_LOSSES[name]
+    generator = torch.Generator().manual_seed(0)
+    old_logps, noise, gains = torch.randn(3, 40, 50, generator=generator, dtype=torch.float64).unbind()
+    weights = importance_weights(old_logps, old_logps - noise.flip(0), torch.ones(40, 50), outside="mask")
+    assert 0.1 < (weights == 0).double().mean() < 0.5
+    found = []
+    for outer, inner in ((weights, 1), (1, weights)):
+        logps = (old_logps + noise).requires_grad_()
+        per_token = outer * loss(logps, old_logps, inner * gains, **options)
+        found.append((per_token, *torch.autograd.grad(per_token.sum(), logps)))
+    for on_loss, on_advantage in zip(*found, strict=True):
+        torch.testing.assert_close(on_loss, on_advantage)
 
 
 def metrics_of(*ratios, mask=None, **options):

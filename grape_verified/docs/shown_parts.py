@@ -64,6 +64,7 @@ SHOWN = {
         "all responses of at most T tokens",
     ),
     "importance.sequence.tensorises": ("two independent tokens", "no less than a power", "no more than a power"),
+    "importance.weighted_loss": ("PPO", "dual clip", "REINFORCE", "CISPO", "SAPO"),
     "importance.top_p": ("ratio", "mean", "what is missing", "responses of at most T tokens"),
     "importance.truncation.monotone": ("a higher cap", "below the true mean", "a cap that no ratio exceeds"),
     "kl.k3.nonnegative": ("bound", "zero where they agree", "positive where they do not"),
