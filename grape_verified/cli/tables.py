@@ -21,7 +21,7 @@ from rich.table import Table
 from grape_verified.conformance.identification import Identification, Variety
 from grape_verified.conformance.ledger import KernelRecord, Ledger, Summary
 from grape_verified.conformance.profiles import Run
-from grape_verified.conformance.report import VERDICTS, FailOn, Report
+from grape_verified.conformance.report import VERDICTS, Departure, FailOn, Finding, Report
 from grape_verified.docs.derivations import heading, verdict
 from grape_verified.docs.reference import contracts_about
 from grape_verified.docs.verdicts import Verdicts, kernel_verdict, verdicts
@@ -162,8 +162,11 @@ def print_report(report: Report, options: Mapping[str, Any], fail_on: FailOn) ->
         more = f" (and {len(others)} more)" if finding.status == "failed" and others else ""
         table.add_row(finding.name, _coloured(finding.status), str(finding.examples or ""), escape(finding.text + more))
     out.print(table)
-    told = [(kind, *found) for kind in VERDICTS for found in report.departures(kind)]
-    told += [("noted", *found) for found in report.notes()] if fail_on == "all" else []
+    told: list[tuple[str, Finding, Departure]] = [
+        (kind, *found) for kind in VERDICTS for found in report.departures(kind)
+    ]
+    if fail_on == "all":
+        told += [("noted", *found) for found in report.notes()]
     for kind, finding, departure in told:
         out.print(f"\n[bold]{kind}, {finding.name}[/]: {escape(departure.text)}", soft_wrap=True)
         print(departure.counterexample)  # unwrapped, so that it can be pasted
