@@ -188,10 +188,27 @@ def test_metrics_on_policy():
     }  # fmt: skip
 
 
+def test_metrics_of_one_sample():
+    assert metrics_of(4.0) == pytest.approx(
+        {"ratio_mean": 4, "chi_squared": 9, "mismatch_kl": 3 - math.log(4), "effective_share": 1, "outside": 1}
+    )
+
+
+def test_a_log_ratio_counts_as_no_more_than_half_of_what_exp_takes():
+    found = importance_metrics(torch.tensor([[50.0]]), torch.zeros(1, 1), ONES[:, :1])
+    assert found["ratio_mean"].item() == pytest.approx(math.sqrt(LARGEST * 2.0**-24), rel=1e-4)
+    assert found["chi_squared"].item() == pytest.approx(LARGEST * 2.0**-24, rel=1e-4)
+
+
+def test_metrics_are_constants():
+    logps = torch.zeros(1, 3, requires_grad=True)
+    assert not any(x.requires_grad for x in importance_metrics(logps, logps, ONES).values())
+
+
 @pytest.mark.parametrize("shift", [-300.0, -100.0, 0.0, 100.0, 300.0])
 def test_the_effective_share_does_not_depend_on_a_common_factor(shift):
-    logs = torch.tensor([[0.5, 1.5, 4.0]]).log() + shift
-    found = importance_metrics(logs, 0 * logs, ONES)
+    logs, mask = torch.tensor([[0.5, 1.5, 4.0, 1.0]]).log() + shift, torch.tensor([[1, 1, 1, 0]])
+    found = importance_metrics(logs, 0 * logs, mask)
     torch.testing.assert_close(found["effective_share"].item(), 36 / (3 * 18.5), rtol=1e-4, atol=0)
 
 
@@ -263,12 +280,13 @@ def test_wrong_options(options, error, text):
             importance_metrics(ONES, ONES, ONES, **options)
 
 
-def test_wrong_tensors():
+@pytest.mark.parametrize("function", [importance_weights, importance_metrics])
+def test_wrong_tensors(function):
     with pytest.raises(
         ValueError, match=r"^sampler_logps: got shape \(3, 1\), expected \(1, 3\), the shape of old_logps$"
     ):
-        importance_weights(ONES, ONES.T, ONES)
+        function(ONES, ONES.T, ONES)
     with pytest.raises(ValueError, match=r"^old_logps: got shape \(3,\), expected shape \(batch, time\)$"):
-        importance_weights(ONES[0], ONES[0], ONES[0])
+        function(ONES[0], ONES[0], ONES[0])
     with pytest.raises(ValueError, match=r"^mask: got the value 0.5, expected only 0 and 1$"):
-        importance_weights(ONES, ONES, ONES / 2)
+        function(ONES, ONES, ONES / 2)
