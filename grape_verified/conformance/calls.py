@@ -282,6 +282,20 @@ def _coefficient_calls() -> list[Call]:
     ]
 
 
+def _apart(tensors: Mapping[str, Tensor], **options: Any) -> Tensor:
+    found = grape_verified.importance_metrics(**tensors, **options)
+    return torch.stack(list(found.values()))
+
+
+def _metrics_calls() -> list[Call]:
+    mask = _head()["mask"]
+    tensors = {"old_logps": _random(*mask.shape), "sampler_logps": _random(*mask.shape, seed=3), "mask": mask}
+    return [
+        Call("importance_metrics", _apart, tensors, (), {"level": level}, numbers={"high": (2.0,)})
+        for level in ("token", "sequence")
+    ]
+
+
 _WITHOUT_CONTRACT: Mapping[str, Callable[[], list[Call]]] = {
     "fused_linear_loss": _fused,
     "fisher_vector_product": _fisher_calls,
@@ -289,4 +303,5 @@ _WITHOUT_CONTRACT: Mapping[str, Callable[[], list[Call]]] = {
     "trpo_step": _step_calls,
     "aggregation_denominator": _denominator_calls,
     "adaptive_kl_coef": _coefficient_calls,
+    "importance_metrics": _metrics_calls,
 }
