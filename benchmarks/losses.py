@@ -62,7 +62,7 @@ def batch(shape: Shape, advantages: str, device: str, seed: int, dtype: torch.dt
 
     sequences, prompts = shape.batch, shape.batch // textbook.GROUP
     logps, values, returns = -normal(*shape).abs(), normal(*shape), normal(*shape)
-    pairs = {name: 10 * normal(sequences) for name in ("chosen_logps", "rejected_logps")}
+    pairs = {name: -10 * normal(sequences).abs() for name in ("chosen_logps", "rejected_logps")}
     references = {f"ref_{name}": sums + normal(sequences) for name, sums in pairs.items()}
     found = {
         "logps": logps,

@@ -26,6 +26,9 @@ from grape_verified.conformance.strategies import Case
 #: A slope: a definition by its id, or the right-hand side of a claim by its id and the name of the part.
 Slope = str | tuple[str, str]
 
+#: The size of the terms that a number is a difference of.
+Scale = float | Callable[[Mapping[str, Any]], float] | None
+
 #: The value of a symbol: a number, or a table with one for each token.
 Read = float | list[list[float]]
 
@@ -66,7 +69,7 @@ class Formula:
         objective: whether the value is to be maximised, so that the loss is its negative.
         log_ratios: log-ratios that a function may limit where their exponential leaves the range.
         scale, slope_scale: the size of the terms that a value or a slope is a difference of, given the numbers that
-            were read; None if the balls around them cover all cancellation.
+            were read, the latter perhaps by tensor; None if the balls around them cover all cancellation.
     """
 
     value: str
@@ -78,8 +81,8 @@ class Formula:
     exact: Sequence[str] = ()
     objective: bool = False
     log_ratios: Sequence[LogRatio] = ()
-    scale: float | Callable[[Mapping[str, Any]], float] | None = None
-    slope_scale: float | Callable[[Mapping[str, Any]], float] | None = None
+    scale: Scale = None
+    slope_scale: Scale | Mapping[str, Scale] = None
 
     def term(self, case: Case, arithmetic: Arithmetic, i: int, t: int = 0, **given: arb) -> Term:
         """The term of a token, of pair i, or of sequence i with its slope at t; given symbols are not read."""
@@ -98,7 +101,7 @@ class Formula:
             given[symbol] = evaluate(definition(id), given, hull=True)
         sign = -1 if self.objective else 1
 
-        def rounded(x: arb, scale: float | Callable[[Mapping[str, Any]], float] | None) -> arb:
+        def rounded(x: arb, scale: Scale) -> arb:
             size = scale(numbers) if callable(scale) else scale
             return x if size is None else arithmetic.rounded(x, size)
 
@@ -113,7 +116,8 @@ class Formula:
                     found = evaluate(self._derivative(tensor), given, hull=True)
                 if arithmetic.any_branch:
                     found = found.union(evaluate(self._derivative(tensor), given, hull=True))
-            return sign * rounded(found, self.slope_scale)
+            scale = self.slope_scale[tensor] if isinstance(self.slope_scale, Mapping) else self.slope_scale
+            return sign * rounded(found, scale)
 
         return Term(sign * rounded(evaluate(definition(self.value), given, hull=True), self.scale), slope)
 

@@ -73,6 +73,15 @@ def _lengths(name: str, lengths: Tensor, like: Tensor) -> Tensor:
     return savable(lengths.detach()).to(like.dtype)
 
 
+def pair_means(
+    chosen_logps: Tensor, rejected_logps: Tensor, chosen_lengths: Tensor, rejected_lengths: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Check pairs and their lengths; return the mean log-probabilities of the tokens of both responses."""
+    check_tensor("chosen_lengths", chosen_lengths)
+    check_tensor("rejected_lengths", rejected_lengths)
+    return by_length(pair_logps(chosen_logps, rejected_logps), chosen_lengths, rejected_lengths)
+
+
 def pair_margins(log_ratios: tuple[Tensor, Tensor], beta: float, target: float = 0.0) -> Tensor:
     """β times the difference of the log-ratios, minus a target."""
     chosen, rejected = log_ratios

@@ -19,7 +19,6 @@ from grape_verified.arguments import (
     check_choice,
     check_denominator,
     check_number,
-    check_tensor,
 )
 from grape_verified.losses.dpo import smoothed
 from grape_verified.losses.output import PairLossOutput, mean_of_rows
@@ -30,6 +29,7 @@ from grape_verified.losses.pairs import (
     pair_log_ratios,
     pair_logps,
     pair_margins,
+    pair_means,
     pair_metrics,
 )
 from grape_verified.numerics import exp_limit, saturate_
@@ -186,7 +186,7 @@ def simpo_per_pair(
         tensor([0.4741])
     """
     options = _checked("sigmoid", beta, target_margin, 0.0)
-    scores = _means(chosen_logps, rejected_logps, chosen_lengths, rejected_lengths)
+    scores = pair_means(chosen_logps, rejected_logps, chosen_lengths, rejected_lengths)
     return _of_margins(scores, "sigmoid", *options)
 
 
@@ -225,7 +225,7 @@ def simpo_loss(
         (tensor(0.4741), tensor(1.))
     """
     options, denominator = _checked("sigmoid", beta, target_margin, 0.0), check_denominator(denominator)
-    scores = _means(chosen_logps, rejected_logps, chosen_lengths, rejected_lengths)
+    scores = pair_means(chosen_logps, rejected_logps, chosen_lengths, rejected_lengths)
     return _output(scores, "sigmoid", options, denominator)
 
 
@@ -252,15 +252,6 @@ def _scores(
     assert ref_chosen_logps is not None
     assert ref_rejected_logps is not None
     return pair_log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
-
-
-def _means(
-    chosen_logps: Tensor, rejected_logps: Tensor, chosen_lengths: Tensor, rejected_lengths: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The mean log-probabilities of the tokens of both responses."""
-    check_tensor("chosen_lengths", chosen_lengths)
-    check_tensor("rejected_lengths", rejected_lengths)
-    return by_length(pair_logps(chosen_logps, rejected_logps), chosen_lengths, rejected_lengths)
 
 
 def _output(
