@@ -25,6 +25,7 @@ KL_COEF = 0.04
 VALUE_CLIP = 0.2
 BETA = 0.1
 SIMPO_BETA, SIMPO_TARGET = 2.0, 0.5
+ODDS_WEIGHT = 0.1
 FLIP_PROBABILITY = 0.1
 GROUP = 8
 MAX_LENGTH = 4096
@@ -204,6 +205,14 @@ def simpo(chosen_logps: Tensor, rejected_logps: Tensor, chosen_lengths: Tensor, 
     """−log σ of the margin by means, less a target."""
     margin = SIMPO_BETA * (chosen_logps / chosen_lengths - rejected_logps / rejected_lengths)
     return -logsigmoid(margin - SIMPO_TARGET).mean()
+
+
+@row()
+def orpo(chosen_logps: Tensor, rejected_logps: Tensor, chosen_lengths: Tensor, rejected_lengths: Tensor) -> Tensor:
+    """−log P_w − λ·log σ(o_w − o_l)."""
+    chosen, rejected = (chosen_logps / chosen_lengths, rejected_logps / rejected_lengths)
+    odds = (chosen - (1 - chosen.exp()).log()) - (rejected - (1 - rejected.exp()).log())
+    return (-chosen - ODDS_WEIGHT * logsigmoid(odds)).mean()
 
 
 @row()

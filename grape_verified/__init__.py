@@ -37,6 +37,7 @@ from grape_verified.losses import (
     dpo,
     grape,
     grpo,
+    orpo,
     output,
     ppo,
     preference,
@@ -50,6 +51,7 @@ from grape_verified.losses import (
 from grape_verified.losses.dpo import *
 from grape_verified.losses.grape import *
 from grape_verified.losses.grpo import *
+from grape_verified.losses.orpo import *
 from grape_verified.losses.output import *
 from grape_verified.losses.ppo import *
 from grape_verified.losses.preference import *
@@ -79,6 +81,7 @@ __all__ += fused_loss.__all__
 __all__ += dpo.__all__
 __all__ += grape.__all__
 __all__ += grpo.__all__
+__all__ += orpo.__all__
 __all__ += output.__all__
 __all__ += ppo.__all__
 __all__ += preference.__all__

@@ -29,6 +29,8 @@ from grape_verified import (
     ipo_loss,
     ipo_per_pair,
     kl_estimate,
+    orpo_loss,
+    orpo_per_pair,
     ppo_loss,
     ppo_per_token,
     preference_loss,
@@ -473,6 +475,10 @@ BAD = [
     ),
     (lambda: simpo_loss(ROW.long(), ROW, ROW + 1, ROW + 1), TypeError, "chosen_logps: got dtype torch.int64, expected"),
     (lambda: simpo_per_pair(ROW, ROW, ROW + 1, ROW + 1, beta=-1), ValueError, f"beta: got -1, {POSITIVE}"),
+    # ORPO
+    (lambda: orpo_loss(ROW, ROW, None, ROW + 1), TypeError, "chosen_lengths: got NoneType, expected a tensor"),
+    (lambda: orpo_loss(ROW, ROW, ROW + 1, ROW + 1, odds_weight=0), ValueError, f"odds_weight: got 0, {POSITIVE}"),
+    (lambda: orpo_per_pair(ROW, TOKENS, ROW + 1, ROW + 1), ValueError, "rejected_logps: got shape (2, 4), expected"),
     # SFT
     (lambda: sft_per_token([[0.0]]), TypeError, "logps: got list, expected a tensor"),
     (lambda: sft_per_token(ROW), ValueError, "logps: got shape (2,), expected shape (batch, time)"),

@@ -20,6 +20,7 @@ PREFERENCE = IPO | {
     "ref_chosen_logps": None, "ref_rejected_logps": None, "target_margin": 0.0, "label_smoothing": 0.0,
 }  # fmt: skip
 SIMPO = {"beta": 2.0, "target_margin": 0.5}  # the lower ends of what arXiv:2405.14734 is cited with
+ORPO = {"odds_weight": 0.1}  # λ of arXiv:2403.07691 in its trainers
 
 DEFAULTS = {
     "adaptive_kl_coef": {"clip": 0.2},
@@ -57,6 +58,8 @@ DEFAULTS = {
     "linear_token_logps": {
         "bias": None, "temperature": 1.0, "mask": None, "with_entropy": False, "tile": None, "group": None,
     },
+    "orpo_loss": ORPO | {"denominator": None},
+    "orpo_per_pair": ORPO,
     "ppo_loss": CLIP | KL | {"dual_clip": None, "aggregation": "token_mean"} | REDUCED,
     "ppo_per_token": CLIP | KL | {"dual_clip": None},
     "preference_loss": PREFERENCE | {"denominator": None},

@@ -75,6 +75,7 @@ SYNONYMS: Mapping[str, Sequence[str]] = MappingProxyType(
         "denominator": ("num_items_in_batch",),
         "temperature_pos": ("sapo_temperature_pos", "tau_pos"),
         "temperature_neg": ("sapo_temperature_neg", "tau_neg"),
+        "odds_weight": ("beta", "orpo_beta"),
         "beta": ("kl_beta", "dpo_beta"),
         "discount": ("gamma",),
         "lam": ("lambda_", "lmbda", "gae_lambda", "gae_lam", "lambd"),

@@ -50,6 +50,7 @@ SUBJECTS = {
         Subject("importance", "Off policy", "off_policy", ("importance",)),
         Subject("dpo", "DPO", "dpo", ("losses.dpo",)),
         Subject("preference", "Preferences", "preferences", ("losses.preference",)),
+        Subject("orpo", "ORPO", "preferences", ("losses.orpo",)),
         Subject("reward", "Reward models", "dpo", ("losses.reward",)),
         Subject("grape", "GRAPE", "grape", ("losses.grape",)),
         Subject("policy", "Policies and log-probabilities", "policy", ("logprobs.from_logits",)),
