@@ -261,7 +261,10 @@ claim(
     holds(equals(margin(**flat), -target_margin), name="equal log-ratios of tokens, by means", by=algebra()),
     wrong=[
         wrong("with one strength", equals(margin(rejected_length=chosen_length), by_sum)),
-        wrong("with βn for different lengths, too", equals(margin(beta=beta * chosen_length), by_sum)),
+        wrong(
+            "with βn for different lengths, too",
+            equals(margin(beta=beta * chosen_length), dpo_margin() - target_margin),
+        ),
         wrong("sums do not see the lengths either", equals(dpo_margin(**flat), 0)),
     ],
 )
