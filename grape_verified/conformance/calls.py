@@ -283,7 +283,8 @@ def _coefficient_calls() -> list[Call]:
 
 
 def _apart(tensors: Mapping[str, Tensor], **options: Any) -> Tensor:
-    found = grape_verified.importance_metrics(**tensors, **options)
+    given = (tensors[name] for name in ("old_logps", "sampler_logps", "mask"))
+    found = grape_verified.importance_metrics(*given, **options)  # type: ignore[arg-type]
     return torch.stack(list(found.values()))
 
 
