@@ -19,7 +19,7 @@ settings.load_profile("the same examples every time")
 
 
 #: Inputs for each property of a kernel, in the default tier and in the full one.
-EXAMPLES = {False: 20, True: 120}
+EXAMPLES = {False: 20, True: 80}
 
 #: What the default tier leaves out: the words that a test marked `full` is marked with.
 LEFT_OUT = (
@@ -47,7 +47,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--nightly", action="store_true", help="with --full: every false statement before Coq, and more: hours"
     )
-    parser.addoption("--examples", type=int, metavar="N", help="inputs for each property of a kernel (20; --full: 120)")
+    parser.addoption("--examples", type=int, metavar="N", help="inputs for each property of a kernel (20; --full: 80)")
 
 
 def pytest_configure(config):
