@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 import torch
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, softplus
 
 from grape_verified.conformance import CONTRACTS
 
@@ -342,6 +342,25 @@ def smoothed_preference(policy_chosen_logps, policy_rejected_logps, reference_ch
 def squared_preference(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta=0.1):
     logits = chosen_logps - ref_chosen_logps - rejected_logps + ref_rejected_logps
     return (logits - 1 / (2 * beta)) ** 2
+
+
+@stranger("preference", beta=0.2)
+def calibrated(policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps):
+    chosen = policy_chosen_logps - reference_chosen_logps
+    return torch.relu(1 - 0.2 * (chosen - (policy_rejected_logps - reference_rejected_logps))).mean()
+
+
+@stranger("simpo", beta=2.5, target_margin=1.0)
+def mean_margin(chosen_logps, rejected_logps, chosen_lengths, rejected_lengths):
+    chosen, rejected = chosen_logps / chosen_lengths, rejected_logps / rejected_lengths
+    return softplus(1.0 - 2.5 * (chosen - rejected)).mean()
+
+
+@stranger("orpo", odds_weight=0.2)
+def odds_ratio(chosen_logps, rejected_logps, chosen_lengths, rejected_lengths):
+    chosen, rejected = chosen_logps / chosen_lengths, rejected_logps / rejected_lengths
+    log_odds = torch.log(torch.expm1(-rejected)) - torch.log(torch.expm1(-chosen))
+    return -(chosen + 0.2 * logsigmoid(log_odds)).mean()
 
 
 @stranger("bradley_terry")

@@ -63,6 +63,14 @@ def test_everything_is_finite_at_every_probability(logp, other):
     assert (rejected.grad >= 0).all()
 
 
+def test_a_tie_is_not_ranked_as_labelled():
+    logps = torch.tensor([-3.0])
+    metrics = orpo_loss(logps, 2 * logps, torch.tensor([4]), torch.tensor([8])).metrics
+    assert metrics["accuracy"].item() == metrics["log_odds_ratio"].item() == 0
+    close = torch.tensor([math.log(0.5)]), torch.tensor([math.log(0.4)])
+    assert orpo_loss(*close, torch.ones(1), torch.ones(1)).metrics["accuracy"].item() == 1
+
+
 def test_micro_batches_with_the_global_denominator_add_up():
     pairs = [
         torch.tensor(x, dtype=torch.float64) for x in ([-3.0, -9.0, -4.0], [-4.0, -5.0, -4.0], [1, 2, 3], [3, 1, 9])

@@ -66,6 +66,7 @@ TESTS = {
         *(f"tests/losses/test_{name}_loss.py" for name in ("sft", "dpo", "reinforce")),
         *_METRICS,
     ),
+    "grape_verified.losses.pairs": tuple(f"tests/losses/test_{name}_loss.py" for name in ("dpo", "preference", "orpo")),
     "grape_verified.losses.ratio": (
         *(f"tests/losses/test_{name}_loss.py" for name in ("ppo", "trpo", "grpo")),
         *_METRICS,
