@@ -52,6 +52,7 @@ from grape_verified.cli.given import (
     writing,
 )
 from grape_verified.cli.profile import check_profile
+from grape_verified.cli.tables import print_json
 from grape_verified.cli.target import WrongCall, imported
 from grape_verified.cli.target import binding as parsed_binding
 from grape_verified.cli.target import option as parsed_option
@@ -59,7 +60,6 @@ from grape_verified.cli.watched import Ended, Tell, watched
 from grape_verified.conformance import contexts, verification
 from grape_verified.conformance import identify as identify_function
 from grape_verified.conformance.checking import checked
-from grape_verified.conformance.contract import Contract
 from grape_verified.conformance.identification import Identification
 from grape_verified.conformance.ledger import Ledger, NotALedger
 from grape_verified.conformance.mistakes import WrongContract
@@ -135,7 +135,7 @@ def verify(
         refuse(str(wrong))
     write_ledger(complete(run), ledger)
     if as_json:
-        _print_json(to_json(run))
+        print_json(to_json(run))
     else:
         tables.print_run(run, ledger)
     raise typer.Exit(HOLDS if run.holds else FAILS)
@@ -176,7 +176,7 @@ def certify(
         with writing("--out", out):
             write_subjects(theorems_of(complete.certificates), out)
     if as_json:
-        _print_json(to_json(records))
+        print_json(to_json(records))
     else:
         tables.print_certificates(records, ledger)
     raise typer.Exit(HOLDS if all(record.status == CERTIFIED for record in records) else FAILS)
@@ -196,21 +196,14 @@ def list_claims(
     """
     if names == ["contracts"]:
         load(modules)
-        _list_contracts(shown_contracts.chosen(modules), as_json=as_json)
+        shown_contracts.print_all(shown_contracts.chosen(modules), as_json=as_json)
         return
     chosen, seen = selected(named_claims(names, modules)), read_ledger(ledger)
     rows = [(claim, verdicts(claim, seen)) for claim in chosen]
     if as_json:
-        _print_json([{"id": claim.id, **found._asdict(), "text": claim.text} for claim, found in rows])
+        print_json([{"id": claim.id, **found._asdict(), "text": claim.text} for claim, found in rows])
     else:
         tables.print_verdicts(rows)
-
-
-def _list_contracts(chosen: list[Contract], *, as_json: bool) -> None:
-    if as_json:
-        _print_json([shown_contracts.as_dict(contract) for contract in chosen])
-    else:
-        tables.print_contracts(map(shown_contracts.in_a_line, chosen))
 
 
 @app.command()
@@ -228,7 +221,7 @@ def show(
     """
     load(modules)
     if id in every_contract():
-        _show_contract(every_contract()[id], as_json=as_json)
+        shown_contracts.print_one(every_contract()[id], as_json=as_json)
         return
     entry = entry_named(id, modules)
     if isinstance(entry, Definition):
@@ -239,7 +232,7 @@ def show(
         coq = [_in_coq(entry, part, seen) for part in entry.parts]
         found, evidence = verdicts(entry, seen)._asdict(), to_json(seen.by_id.get(entry.id))
         derived = [shown for part in entry.parts if (shown := as_dict(entry, part))]
-        _print_json(
+        print_json(
             {**render.as_dict(entry), "derivations": derived, "verdicts": found, "evidence": evidence, "coq": coq}
         )
     elif latex:
@@ -247,13 +240,6 @@ def show(
             print(render.latex_assuming(part.statement, part.assuming))
     else:
         tables.print_claim(entry, seen)
-
-
-def _show_contract(contract: Contract, *, as_json: bool) -> None:
-    if as_json:
-        _print_json(shown_contracts.as_dict(contract))
-    else:
-        print("\n".join(shown_contracts.in_words(contract)))
 
 
 def _in_coq(claim: Claim, part: Part, seen: Ledger) -> dict[str, object]:
@@ -269,7 +255,7 @@ def _in_coq(claim: Claim, part: Part, seen: Ledger) -> dict[str, object]:
 def _show_definition(entry: Definition, *, latex: bool, as_json: bool) -> None:
     shown = render.definition_as_dict(entry)
     if as_json:
-        _print_json(shown)
+        print_json(shown)
     elif latex:
         print(shown["latex"])
     else:
@@ -282,7 +268,7 @@ def cite(id: asked.Id, modules: asked.FromOf = None, as_json: asked.Json = False
     entry = entry_named(id, modules)
     entries = bibtex(entry, __version__, module=outside.module_of(id))
     if as_json:
-        _print_json({"id": id, "bibtex": entries})
+        print_json({"id": id, "bibtex": entries})
     else:
         print(entries)
 
@@ -339,7 +325,7 @@ def check(
     except (WrongCall, ValueError) as wrong:
         refuse(str(wrong))
     if as_json:
-        _print_json(report.as_dict())
+        print_json(report.as_dict())
     else:
         tables.print_report(report, options, fail_on)
     raise typer.Exit(FAILS if report.fails(fail_on) else HOLDS)
@@ -376,7 +362,7 @@ def identify(
     except (WrongCall, ValueError) as wrong:
         refuse(str(wrong))
     if as_json:
-        _print_json(found.as_dict())
+        print_json(found.as_dict())
     else:
         tables.print_identification(found, target)
     raise typer.Exit(HOLDS if found.fits else FAILS)
@@ -407,10 +393,6 @@ def show_contexts(
 
 def _ended_by_import(target: str, end: Ended) -> str:
     return f"cannot import {target}: {end.sentence}"
-
-
-def _print_json(data: object) -> None:
-    print(json.dumps(data, ensure_ascii=False))
 
 
 # -- the documentation ------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from grape_verified.cli.given import refuse
+from grape_verified.cli.tables import print_contracts, print_json
 from grape_verified.conformance.contract import Contract
 from grape_verified.conformance.habits import habits_of
 from grape_verified.conformance.registry import contracts_of, every_contract, module_of
@@ -59,3 +60,19 @@ def _options(options: Mapping[str, list[Any]]) -> Iterator[str]:
         yield "\noptions, each with its default and the other values that are tried"
     for name, (default, *others) in options.items():
         yield f"  {name}: {default!r}" + (f"; {', '.join(map(repr, others))}" if others else "")
+
+
+def print_all(chosen: Sequence[Contract], *, as_json: bool) -> None:
+    """Print contracts, a line each."""
+    if as_json:
+        print_json([as_dict(contract) for contract in chosen])
+    else:
+        print_contracts(map(in_a_line, chosen))
+
+
+def print_one(contract: Contract, *, as_json: bool) -> None:
+    """Print a contract with all that it asks for."""
+    if as_json:
+        print_json(as_dict(contract))
+    else:
+        print("\n".join(in_words(contract)))

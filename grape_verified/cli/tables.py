@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -426,3 +427,8 @@ def _second(record: ClaimRecord) -> str:
         if second.opinion != "agrees":
             lines.append(f"  {name + ': ' if name else ''}{second.opinion}: {second.detail}")
     return "\n".join(lines)
+
+
+def print_json(data: object) -> None:
+    """Print data as JSON, in one line."""
+    print(json.dumps(data, ensure_ascii=False))

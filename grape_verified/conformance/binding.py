@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import Parameter
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from grape_verified.conformance.contract import Contract
@@ -224,3 +224,29 @@ def _leading(found: Mapping[str, str], named: Mapping[str, Parameter], required:
             break
         leading.append(tensors[name])
     return tuple(leading)
+
+
+#: Types of defaults that can be compared with the values of options; comparing others may do anything.
+PLAIN = (bool, int, float, str, type(None))
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """A default that is like no value of an option, and how it is shown."""
+
+    text: str
+
+    @classmethod
+    def of(cls, default: Any) -> Opaque:
+        try:
+            return cls(repr(default).split("\n", 1)[0])
+        except Exception:
+            return cls(f"a {type(default).__name__}")
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def shown_default(default: object) -> object:
+    """A default that can be compared with the values of an option, or else one that is like none of them."""
+    return default if isinstance(default, PLAIN) else Opaque.of(default)

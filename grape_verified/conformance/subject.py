@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from grape_verified.conformance import guard
-from grape_verified.conformance.binding import Binding, NotBound, bind
+from grape_verified.conformance.binding import Binding, NotBound, bind, shown_default
 from grape_verified.conformance.oracle import Arithmetic
 from grape_verified.conformance.printing import in_a_line
 from grape_verified.conformance.state import Changes
@@ -355,7 +355,7 @@ def by_signature(
         raise Violation(f"it cannot be called as {call}: {error}") from None
     parameters = {name: signature.parameters.get(binding.parameter(name)) for name in offered}
     given = {name: p.default for name, p in parameters.items() if p and p.default is not inspect.Parameter.empty}
-    defaults = {name: default if isinstance(default, PLAIN) else Opaque.of(default) for name, default in given.items()}
+    defaults = {name: shown_default(default) for name, default in given.items()}
     takes = tuple(name for name in contract.forced_options if _takes(signature, name))
     return replace(subject, defaults=defaults, takes=takes)
 
@@ -419,27 +419,6 @@ def _takes(signature: inspect.Signature, name: str) -> bool:
         return True
     parameter = signature.parameters.get(name)
     return parameter is not None and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-
-
-#: Types of defaults that can be compared with the values of options; comparing others may do anything.
-PLAIN = (bool, int, float, str, type(None))
-
-
-@dataclass(frozen=True)
-class Opaque:
-    """A default that is like no value of an option, and how it is shown."""
-
-    text: str
-
-    @classmethod
-    def of(cls, default: Any) -> Opaque:
-        try:
-            return cls(repr(default).split("\n", 1)[0])
-        except Exception:
-            return cls(f"a {type(default).__name__}")
-
-    def __repr__(self) -> str:
-        return self.text
 
 
 def _same(a: Any, b: Any) -> bool:
