@@ -162,3 +162,13 @@ def test_dpo_with_a_target_is_the_sigmoid_with_a_target():
     chosen, zero = column(1.5), column(0.0)
     loss = preference_per_pair(chosen, zero, zero, zero, kind="sigmoid", beta=1.0, target_margin=0.5)
     torch.testing.assert_close(loss, dpo_per_pair(chosen - 0.5, zero, zero, zero, beta=1.0))
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_target_of_ipo_beyond_the_range_saturates(sign):
+    chosen, rejected = torch.tensor([-3.0], requires_grad=True), torch.tensor([-3.0], requires_grad=True)
+    options = {"kind": "ipo", "beta": 2.0**-126, "target_margin": sign * 2.0**100}
+    loss = preference_loss(chosen, rejected, **options).loss
+    loss.backward()
+    assert all(x.isfinite().all() for x in (loss, chosen.grad, rejected.grad))
+    assert sign * chosen.grad.item() < -(2.0**120)
