@@ -79,8 +79,11 @@ class _Alarm:
 
 
 #: When the current call will have taken too long, by `monotonic`; 0 between calls. Children that are forked share it,
-#: so that a process can see what its child is at.
+#: so that a process can see what its child is at; and so siblings write over each other.
 DUE = memoryview(mmap.mmap(-1, 8)).cast("d")
+
+#: The same of this process alone.
+_OWN_DUE = [0.0]
 
 #: What the function has printed in the check that runs.
 _PRINTED: ContextVar[Printed] = ContextVar("_PRINTED", default=Printed())  # noqa: B039
@@ -168,7 +171,7 @@ def call(function: Callable[[], Any], changes: Changes) -> Any:
         TookTooLong: if it takes longer than the limit, even if it returns then.
         NotAnError: for what it raises that is no Exception, other than KeyboardInterrupt.
     """
-    process, before, alarm, within = os.getpid(), state.read(), _ALARM.get(), DUE[0]
+    process, before, alarm, within = os.getpid(), state.read(), _ALARM.get(), _OWN_DUE[0]
     _starts(alarm, LIMIT)
     try:
         with bounded(_PRINTED.get(), changes):
@@ -181,7 +184,7 @@ def call(function: Callable[[], Any], changes: Changes) -> Any:
     finally:
         if os.getpid() != process:  # a child that was forked within does not go on as this process
             _leave(0)
-        late = monotonic() > DUE[0]
+        late = monotonic() > _OWN_DUE[0]
         _starts(alarm, LIMIT if within else 0.0)  # a call that this one is part of goes on
         state.restore(before, changes)
         if late:
@@ -191,6 +194,6 @@ def call(function: Callable[[], Any], changes: Changes) -> Any:
 
 def _starts(alarm: _Alarm | None, limit: float) -> None:
     """From now on, what runs may take this many seconds; 0 for any number."""
-    DUE[0] = monotonic() + limit if limit else 0.0
+    DUE[0] = _OWN_DUE[0] = monotonic() + limit if limit else 0.0
     if alarm:
         alarm.set(limit)
