@@ -87,11 +87,12 @@ def compare(
 
 
 def _slack(subject: Subject, case: Case, found: Tensor, wanted: Tensor) -> float:
-    """The difference that a change of the order of summation may make."""
+    """The difference that a change of the order of summation may make, and the least number where one underflows."""
     size = subject.contract.oracle(case, EXACT).size()
     largest = max(size, found.abs().max().item(), wanted.abs().max().item())
     finer, coarser = (torch.finfo(tensor.dtype).eps for tensor in (wanted, found))
-    return float(largest * (SAME * finer / 2 + (coarser if coarser > finer else 0)))
+    least = max(torch.finfo(tensor.dtype).tiny * torch.finfo(tensor.dtype).eps for tensor in (wanted, found))
+    return float(largest * (SAME * finer / 2 + (coarser if coarser > finer else 0)) + least)
 
 
 def rounding_size(numbers: Tensor) -> float:

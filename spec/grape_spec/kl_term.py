@@ -75,7 +75,7 @@ straight_through = define(
     "k2 plus a constant: the slope of k2, whatever the value.",
     (logp, ref_logp, excess),
     k2() + excess,
-    tex=r"k_+",
+    tex=r"k^{{+}}",
 )
 
 straight_through_detached = define(
@@ -83,7 +83,7 @@ straight_through_detached = define(
     "k2 plus a constant, times a weight that is not differentiated.",
     (logp, ref_logp, excess, weight),
     weight * straight_through(),
-    tex=r"k_+^{{\mathrm{{det}}}}",
+    tex=r"k^{{+\mathrm{{det}}}}",
 )
 
 left_over = {

@@ -180,7 +180,7 @@ for name, mistake in SIMPO_MISTAKES.items():
     wrong("simpo_per_pair", name, must=BOTH, may=TERMS)(_simpo(mistake))
 
 
-@wrong("simpo", must=("extremes",), verdict="robustness")
+@wrong("simpo", must=("extremes",), may=("value", "gradient", "options"), verdict="formula")  # margins reach 100
 def naive(*pairs, denominator=None, **options):
     """The logarithm of a sigmoid that has rounded to 0."""
     losses = _simpo(lambda w, l, n, k, beta, target: -torch.sigmoid(beta * (w / n - l / k) - target).log())(

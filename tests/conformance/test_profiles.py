@@ -131,6 +131,12 @@ def test_a_trainer_that_is_not_installed_is_a_line_with_the_command():
     assert err == "grape-verified: openrlhf is not installed: run pip install 'openrlhf==0.11.*'\n"
 
 
+NEITHER = (
+    "check: expected MODULE:FUNCTION and --as CONTRACT, or --profile TRAINER; if you do not know the contract, run "
+    "identify"
+)
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -138,8 +144,8 @@ def test_a_trainer_that_is_not_installed_is_a_line_with_the_command():
         (["--profile", "trl", "m:f"], "--profile: got it together with a function or its options, expected it alone"),
         (["--profile", "trl", "--option", "clip_low=0.1"],
          "--profile: got it together with a function or its options, expected it alone"),
-        ([], "check: expected MODULE:FUNCTION and --as CONTRACT, or --profile TRAINER"),
-        (["m:f"], "check: expected MODULE:FUNCTION and --as CONTRACT, or --profile TRAINER"),
+        ([], NEITHER),
+        (["m:f"], NEITHER),
     ],
 )  # fmt: skip
 def test_a_call_that_is_none_is_refused_in_a_line(arguments, line):

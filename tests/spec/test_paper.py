@@ -30,6 +30,7 @@ from grape_spec.paper.layout import COLUMN, defined, displayed, inline
 from grape_spec.paper.patterns import signs
 from grape_spec.paper.plain import plain
 from grape_spec.paper.reader import reader_for
+from grape_spec.paper.texts import with_tilde
 from grape_spec.paper.widths import width
 from sympy import Abs, Lambda, Max, Min, log
 
@@ -388,3 +389,17 @@ def test_no_command_of_latex_is_left_in_the_terminal(id):
 )
 def test_unicode_keeps_what_latex_groups(tex, text):
     assert plain(tex) == text
+
+
+@pytest.mark.parametrize(
+    ("tex", "expected"),
+    [
+        (r"\omega_{i}", r"\tilde{\omega}_{i}"),
+        (r"\rho_t", r"\tilde{\rho}_t"),
+        (r"\bar q_{v}", r"\tilde{\bar q}_{v}"),
+        ("p'_{y}", r"\tilde{p}'_{y}"),
+        ("{L}", r"\tilde{{L}}"),
+    ],
+)
+def test_a_tilde_stands_over_the_letter_and_not_over_its_index(tex, expected):
+    assert with_tilde(tex) == expected

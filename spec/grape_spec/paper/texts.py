@@ -48,7 +48,7 @@ def within_brackets(tex: str) -> str | None:
 
 def with_tilde(tex: str) -> str:
     """A symbol that stands for the same quantity at other arguments."""
-    found = re.fullmatch(r"(?P<base>\\[a-z]+ ?\w?|\w)(?P<rest>.*)", tex)
+    found = re.fullmatch(r"(?P<base>\\[a-z]+(?: [A-Za-z])?|[A-Za-z])(?P<rest>.*)", tex)
     return rf"\tilde{{{found['base']}}}{found['rest']}" if found else rf"\tilde{{{tex}}}"
 
 
