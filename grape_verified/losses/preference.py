@@ -81,7 +81,7 @@ def preference_per_pair(
     8·u·(s + 1) for sigmoid and hinge, 8·u·((s + ½)/β)² for ipo, 8·u·(s + 1)·|value| for exponential,
     8·u·(s + 1)·log(2/ε) for exo.
 
-    Claims: preference.margins, preference.gradient, preference.only_margin, preference.hinge.slope,
+    Claims: preference.margins, preference.gradient, preference.common_shift, preference.hinge.slope,
     preference.exponential.slope, preference.squared, preference.exo.slope, preference.at_zero.
 
     Sources: Tang et al., arXiv:2402.05749; hinge: Y. Zhao et al., arXiv:2305.10425; exo: H. Ji et al.,

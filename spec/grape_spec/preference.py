@@ -205,7 +205,7 @@ claim(
 )
 
 claim(
-    "preference.only_margin",
+    "preference.common_shift",
     "For sums over tokens, and for means over equally many tokens, a factor on the probabilities of both responses "
     "changes nothing, for any Φ: both may fall while the loss falls. Nor does a factor on both of the reference's.",
     holds(equals(margin(chosen_length=1, rejected_length=1, **moved), by_sum), name="sums", by=algebra()),
