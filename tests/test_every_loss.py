@@ -40,9 +40,10 @@ def off_the_kinks(call):
 
 @pytest.mark.parametrize("name", DIFFERENTIATED)
 def test_the_gradient_is_that_of_the_value_unless_a_weight_is_held_constant(name):
-    for call in map(off_the_kinks, calls(name)):
-        if call.constants:
-            continue
+    differentiable = [call for call in map(off_the_kinks, calls(name)) if not call.constants]
+    if not differentiable:
+        pytest.skip("its weights are constants")
+    for call in differentiable:
         leaves = [call.tensors[n].clone().requires_grad_() for n in call.wrt]
 
         def value(*given, call=call):

@@ -4,10 +4,10 @@ Tokens are sampled by the old policy. An estimate in a loss is differentiated; t
 constant, or differentiated, too. DeepSeek-V3.2 (arXiv:2512.02556) differentiates it; its text was not compared.
 """
 
-from sympy import Expr, Integer, exp, log, sqrt
+from sympy import Expr, Integer, log, sqrt
 
-from grape_spec.grpo import no_ratio_at_kink, token_objective
-from grape_spec.kl import estimators, forward, k2, k3, n, ref_logp, reference, reverse, y
+from grape_spec.grpo import estimator_slopes, no_ratio_at_kink, token_objective
+from grape_spec.kl import estimators, expected, forward, k2, k3, n, ref_logp, reference, reverse, sampled, y
 from grape_spec.kl_penalty import kl_coef
 from grape_spec.language import (
     At,
@@ -100,7 +100,6 @@ left_over = {
 
 x = logp - ref_logp
 attached_slopes = {"k1": ratio() * (x + 1), "k2": ratio() * (x + x**2 / 2), "k3": ratio() * x}
-slopes = {"k1": 1, "k2": x, "k3": 1 - exp(-x)}
 
 claim(
     "kl.attached.slope",
@@ -112,7 +111,9 @@ claim(
     ),
     source=DEEPSEEK,
     wrong=[
-        wrong("the ratio times the slope of k3", equals(Diff(attached["k3"](), logp), ratio() * slopes["k3"])),
+        wrong(
+            "the ratio times the slope of k3", equals(Diff(attached["k3"](), logp), ratio() * estimator_slopes["k3"])
+        ),
         wrong("without the ratio", equals(Diff(attached["k3"](), logp), x)),
         wrong("k1 weighted has the slope of the ratio", equals(Diff(attached["k1"](), logp), ratio())),
         wrong("k2 weighted has the ratio times the slope of k2", equals(Diff(attached["k2"](), logp), ratio() * x)),
@@ -130,17 +131,12 @@ def under_old(value: Expr) -> Expr:
     return sum_over(old[a] * value, a)
 
 
-def under_policy(value: Expr) -> Expr:
-    """The expectation over a token sampled from the policy itself."""
-    return sum_over(softmax(a) * value, a)
-
-
 with_ratio = {name: under_old(Diff(of(own, own_old, own_ref), logits[k])) for name, of in attached.items()}
 with_constant = {
     name: under_old(At(Diff(of(own, own_ref), logits[k]), weight, own_ratio)) for name, of in detached.items()
 }
 without = {name: under_old(Diff(of(own, own_ref), logits[k])) for name, of in estimators.items()}
-mean = {name: under_policy(of(own, own_ref)) for name, of in estimators.items()}
+mean = {name: expected(value) for name, value in sampled.items()}
 as_reward = {name: under_old(own_ratio * of(own, own_ref) * score) for name, of in estimators.items()}
 to_reverse, to_forward = Diff(reverse(), logits[k]), Diff(forward(), logits[k])
 
@@ -178,7 +174,7 @@ claim(
     "policy is: none for k1, that of the reverse KL for k2, and that of the forward KL for k3.",
     *(
         holds(equals(Diff(detached[name](), logp), weight * slope), name=f"slope of {name}", by=algebra())
-        for name, slope in slopes.items()
+        for name, slope in estimator_slopes.items()
     ),
     holds(equals(with_constant["k1"], 0), name="k1", by=finite_sum()),
     holds(equals(with_constant["k2"], to_reverse), name="k2", by=finite_sum()),
@@ -211,7 +207,7 @@ claim(
             name=name,
             by=finite_sum(),
         )
-        for name, slope in slopes.items()
+        for name, slope in estimator_slopes.items()
         if name != "k1"
     ),
     wrong=[
@@ -253,7 +249,7 @@ claim(
     holds(equals(Diff(straight_through(), logp), x), name="slope", by=algebra()),
     holds(equals(Diff(straight_through_detached(), logp), weight * x), name="slope, detached", by=algebra()),
     holds(
-        equals(under_policy(Diff(straight_through(own, own_ref), logits[k])), to_reverse),
+        equals(expected(Diff(straight_through(own, own_ref), logits[k])), to_reverse),
         name="on policy",
         by=finite_sum(),
     ),
@@ -266,7 +262,7 @@ claim(
         by=algebra(),
     ),
     wrong=[
-        wrong("the slope of the value", equals(Diff(straight_through(), logp), slopes["k3"])),
+        wrong("the slope of the value", equals(Diff(straight_through(), logp), estimator_slopes["k3"])),
         wrong(
             "times the ratio it has the slope of k3 times the ratio",
             equals(
@@ -276,7 +272,7 @@ claim(
         ),
         wrong(
             "the gradient of the forward KL on policy",
-            equals(under_policy(Diff(straight_through(own, own_ref), logits[k])), to_forward),
+            equals(expected(Diff(straight_through(own, own_ref), logits[k])), to_forward),
         ),
     ],
 )
@@ -355,7 +351,7 @@ claim(
                 fact("kl.detached.gradient", part=f"slope of {name}"),
             ),
         )
-        for name, slope in slopes.items()
+        for name, slope in estimator_slopes.items()
     ),
     holds(
         equals(Diff(token_objective(kl_term=straight_through()), logp), objective_slope(x)),
@@ -387,7 +383,9 @@ claim(
         ),
         wrong(
             "attached has the slope of detached",
-            equals(Diff(token_objective(kl_term=attached["k3"]()), logp), objective_slope(ratio() * slopes["k3"])),
+            equals(
+                Diff(token_objective(kl_term=attached["k3"]()), logp), objective_slope(ratio() * estimator_slopes["k3"])
+            ),
             assuming=no_ratio_at_kink,
         ),
     ],
