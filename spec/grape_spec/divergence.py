@@ -307,6 +307,65 @@ bucketed = define(
 )
 
 whole = sum_over(teacher[v] * (log(teacher[v]) - log(softmax(v))), v)
+has_kept = [greater(teacher_mass(), 0), greater(student_mass(), 0)]
+has_tail = [less(teacher_mass(), 1), less(student_mass(), 1)]
+
+claim(
+    "divergence.renormalised.gradient",
+    "The renormalised divergence moves the logits of the kept tokens alone, each by the difference of the two "
+    "renormalised probabilities.",
+    holds(
+        equals(
+            Diff(renormalised(), logits[k]),
+            kept[k] * (softmax(k) / student_mass() - teacher[k] / teacher_mass()),
+        ),
+        assuming=has_kept,
+        by=finite_sum(),
+    ),
+    wrong=[
+        wrong(
+            "the probabilities themselves",
+            equals(Diff(renormalised(), logits[k]), kept[k] * (softmax(k) - teacher[k])),
+            assuming=has_kept,
+        ),
+        wrong(
+            "of every token",
+            equals(
+                Diff(renormalised(), logits[k]), softmax(k) / student_mass() - kept[k] * teacher[k] / teacher_mass()
+            ),
+            assuming=has_kept,
+        ),
+    ],
+)
+
+claim(
+    "divergence.bucketed.gradient",
+    "With the bucket, a kept token has the gradient of the whole forward KL; any other has its probability less its "
+    "share, by the student, of the mass that the teacher leaves in the bucket.",
+    holds(
+        equals(
+            Diff(bucketed(), logits[k]),
+            softmax(k)
+            - kept[k] * teacher[k]
+            - (1 - kept[k]) * (1 - teacher_mass()) * softmax(k) / (1 - student_mass()),
+        ),
+        assuming=has_tail,
+        by=finite_sum(),
+    ),
+    wrong=[
+        wrong(
+            "no force on what is not kept",
+            equals(Diff(bucketed(), logits[k]), kept[k] * (softmax(k) - teacher[k])),
+            assuming=has_tail,
+        ),
+        wrong(
+            "the bucket held constant",
+            equals(Diff(bucketed(), logits[k]), teacher_mass() * softmax(k) - kept[k] * teacher[k]),
+            assuming=has_tail,
+        ),
+    ],
+)
+
 tail = sum_over(
     (1 - kept[v])
     * teacher[v]
@@ -314,8 +373,6 @@ tail = sum_over(
     * (log(teacher[v]) - log(1 - teacher_mass()) - log(softmax(v)) + log(1 - student_mass())),
     v,
 )
-has_kept = [greater(teacher_mass(), 0), greater(student_mass(), 0)]
-has_tail = [less(teacher_mass(), 1), less(student_mass(), 1)]
 
 claim(
     "divergence.truncated.parts",
