@@ -37,7 +37,7 @@ DEFAULTS = {
     "fisher_vector_product": {"damping": 0.0},
     "fused_linear_loss": {
         "inputs": None, "mask": None, "bias": None, "temperature": 1.0, "separable": "token", "aggregation": None,
-        "tile": None, "group": None,
+        "softcap": None, "tile": None, "group": None,
     } | REDUCED,
     "gae": {"discount": 1.0, "lam": 0.95},
     "grape_advantages": REWARD | ADVANTAGE,
@@ -56,7 +56,8 @@ DEFAULTS = {
     "kl_shaped_rewards": {"estimator": "k1"},
     "jensen_shannon": {"mixing": 0.5},
     "linear_token_logps": {
-        "bias": None, "temperature": 1.0, "mask": None, "with_entropy": False, "tile": None, "group": None,
+        "bias": None, "temperature": 1.0, "mask": None, "with_entropy": False, "softcap": None, "tile": None,
+        "group": None,
     },
     "orpo_loss": ORPO | {"denominator": None},
     "orpo_per_pair": ORPO,

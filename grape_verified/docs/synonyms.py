@@ -75,6 +75,8 @@ ALSO_CALLED: dict[str, tuple[str, ...]] = {
     "grpo.cispo.gradient": ("clipped importance sampling weight",),
     "sapo": ("soft adaptive policy optimisation",),
     "sapo.objective": ("soft adaptive policy optimisation", "soft clip"),
+    "head.softcap.logit": ("logit soft-capping", "final_logit_softcapping", "tanh cap", "Gemma"),
+    "head.softcap.scale": ("logit scale", "logits scaling", "Cohere", "Granite"),
     "dpo": ("direct preference optimisation", "preference optimisation", "reward model"),
     "dpo.smoothed_loss": ("conservative DPO", "cDPO", "label smoothing"),
     "dpo.label_smoothing": ("conservative DPO", "cDPO"),

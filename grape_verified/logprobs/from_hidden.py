@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from grape_verified.arguments import check_flag, check_group
-from grape_verified.logprobs.inputs import head_inputs
+from grape_verified.logprobs.inputs import checked_softcap, head_inputs
 from grape_verified.logprobs.parallel import ranks
 from grape_verified.logprobs.tiles import checked_tile, two_stage_tile
 from grape_verified.logprobs.two_stage import TwoStage
@@ -22,13 +22,13 @@ __all__ = ["linear_token_logps"]
 def linear_token_logps(
     hidden: Tensor, weight: Tensor, targets: Tensor, *, bias: Tensor | None = ..., temperature: float | Tensor = ...,
     mask: Tensor | None = ..., with_entropy: Literal[False] = ..., tile: tuple[int, int] | None = ...,
-    group: ProcessGroup | None = ...,
+    softcap: float | None = ..., group: ProcessGroup | None = ...,
 ) -> Tensor: ...  # fmt: skip
 @overload
 def linear_token_logps(
     hidden: Tensor, weight: Tensor, targets: Tensor, *, bias: Tensor | None = ..., temperature: float | Tensor = ...,
     mask: Tensor | None = ..., with_entropy: Literal[True], tile: tuple[int, int] | None = ...,
-    group: ProcessGroup | None = ...,
+    softcap: float | None = ..., group: ProcessGroup | None = ...,
 ) -> tuple[Tensor, Tensor]: ...  # fmt: skip
 def linear_token_logps(
     hidden: Float[Tensor, "*positions width"],
@@ -39,6 +39,7 @@ def linear_token_logps(
     temperature: float | Float[Tensor, "*positions"] = 1.0,
     mask: Shaped[Tensor, "*positions"] | None = None,
     with_entropy: bool = False,
+    softcap: float | None = None,
     tile: tuple[int, int] | None = None,
     group: ProcessGroup | None = None,
 ) -> Float[Tensor, "*positions"] | tuple[Float[Tensor, "*positions"], Float[Tensor, "*positions"]]:
@@ -62,6 +63,8 @@ def linear_token_logps(
         temperature: τ, a finite number > 0, or (...), one for each token; a tensor is differentiated.
         mask: (...); None if all tokens count.
         with_entropy: whether to return H, in nats, as well.
+        softcap: C, a finite number > 0: z = C·tanh((W·h + b)/C)/τ, as in Gemma 2; None for no cap. A head that scales
+            its logits by a number α, as Cohere's, takes τ/α as its temperature.
         tile: rows (tokens) and columns (of the vocabulary) of logits computed at once; None for `two_stage_tile`.
         group: ranks that each hold a part of the vocabulary, in the order of the ranks: weight and bias are those of
             this rank, with the same number of rows on every rank. All other arguments, upstream gradients and results
@@ -76,7 +79,8 @@ def linear_token_logps(
     4·u·(1 + H + S).
 
     Claims: head.logit.gradient, head.gradient, head.entropy.gradient, head.log_odds, head.sums, head.parts,
-    head.parts.gradient, policy.temperature.gradient, policy.temperature.slope, policy.entropy.gradient.
+    head.parts.gradient, head.softcap.slope, head.softcap.gradient, head.softcap.scale, policy.temperature.gradient,
+    policy.temperature.slope, policy.entropy.gradient.
 
     Examples:
         >>> import torch
@@ -85,6 +89,7 @@ def linear_token_logps(
         tensor([-1.0986])
     """
     check_flag("with_entropy", with_entropy)
+    softcap = checked_softcap(softcap)
     check_group(group)
     tokens = head_inputs(hidden, weight, targets, bias, temperature, mask, ranks(group))
     size = two_stage_tile(hidden, weight) if tile is None else checked_tile(tile)
@@ -92,7 +97,7 @@ def linear_token_logps(
     name = None if group is None else group.group_name
     head = (None if x is None else savable(x) for x in (tokens.hidden, weight, bias, each))
     logps, _, entropies = TwoStage.apply(  # type: ignore[no-untyped-call]
-        *head, every, tokens.targets, tokens.counted, *size, name, with_entropy
+        *head, every, tokens.targets, tokens.counted, *size, name, softcap, with_entropy
     )
     logps = logps.view(targets.shape).clone()  # the backward pass reads what is cloned: callers may write into the copy
     return (logps, entropies.view(targets.shape).clone()) if with_entropy else logps

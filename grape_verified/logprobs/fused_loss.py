@@ -20,6 +20,7 @@ from grape_verified.logprobs.inputs import (
     check_loss_function,
     check_separable,
     check_with_values,
+    checked_softcap,
     checked_terms,
     head_inputs,
 )
@@ -57,6 +58,7 @@ def fused_linear_loss(
     aggregation: Aggregation | None = None,
     denominator: float | Shaped[Tensor, ""] | None = None,
     max_length: int | None = None,
+    softcap: float | None = None,
     tile: tuple[int, int] | None = None,
     group: ProcessGroup | None = None,
 ) -> FusedLossOutput:
@@ -84,7 +86,7 @@ def fused_linear_loss(
 
     Arguments:
         hidden: (batch, time, width); the state at a position predicts its target.
-        weight, targets, mask, bias, temperature: as in `linear_token_logps`.
+        weight, targets, mask, bias, temperature, softcap: as in `linear_token_logps`.
         loss_fn: a function as above, made of torch operations.
         inputs: by the names of loss_fn's arguments: for "token" (batch, time), or (batch,) for one value per sequence;
             for "sequence" (batch, …); for "pair" (batch / 2, …). For "token", masked entries may hold anything.
@@ -115,7 +117,7 @@ def fused_linear_loss(
     call = torch.compiler.disable(_fused) if torch.compiler.is_compiling() else _fused
     return call(
         hidden, weight, targets, loss_fn, inputs, mask, bias, temperature, separable, aggregation, denominator,
-        max_length, tile, group,
+        max_length, softcap, tile, group,
     )  # fmt: skip
 
 
@@ -132,6 +134,7 @@ def _fused(
     aggregation: Aggregation | None,
     denominator: float | Tensor | None,
     max_length: int | None,
+    softcap: float | None,
     tile: tuple[int, int] | None,
     group: ProcessGroup | None,
 ) -> FusedLossOutput:
@@ -139,6 +142,7 @@ def _fused(
     check_fused_batch(hidden, separable)
     check_constant("temperature", temperature)
     check_group(group)
+    softcap = checked_softcap(softcap)
     tokens = head_inputs(hidden, weight, targets, bias, temperature, mask, ranks(group))
     inputs = {} if inputs is None else inputs
     check_fused_inputs(inputs, separable, targets)
@@ -155,7 +159,7 @@ def _fused(
         ones = torch.ones(len(targets) // halves, dtype=compute_dtype(hidden), device=hidden.device)
         weights = divide(ones, max(1, len(ones)) if denominator is None else denominator)
         loss = _over_sequences(loss_fn, inputs, counted, places, weights, size.rows, halves)
-    head, local = Head(weight, bias, tokens.temperature, group), tokens.targets - first_token(weight, group)
+    head, local = Head(weight, bias, tokens.temperature, group, softcap), tokens.targets - first_token(weight, group)
     differentiated = torch.is_grad_enabled()
     total, terms, logps = OnePass.apply(tokens.hidden, weight, bias, head, local, loss, size, differentiated)
     if separable == "token":

@@ -73,6 +73,11 @@ def head_inputs(
     )
 
 
+def checked_softcap(softcap: float | None) -> float | None:
+    """Check the soft cap of the logits; return it as a float."""
+    return None if softcap is None else check_number("softcap", softcap, POSITIVE)
+
+
 def _check_head(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     """Check that hidden states, weight and bias fit together."""
     check_tensor("hidden", hidden)

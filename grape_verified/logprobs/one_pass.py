@@ -131,7 +131,8 @@ class _Block:
     """Some rows with all their columns, in tiles.
 
     A tile holds E_v with π_v − δ_vy = factor·E_v, which is exp(z_v − shift) for all tokens but the target; factor =
-    exp(shift − log Σ_v exp(z_v)) is one number for each row.
+    exp(shift − log Σ_v exp(z_v)) is one number for each row. A soft cap multiplies each E_v by the share
+    that it leaves.
     """
 
     hidden: Tensor
@@ -148,13 +149,16 @@ class _Block:
         tiles, shifts = [], []
         for part, place in places:
             logits = head.logits(hidden, rows, head.operand(head.weight[part]), part, place)
+            kept = head.kept(logits.products)
             sums.add(logits, targets - part.start, exponentials=True)
+            if head.softcap is not None:
+                logits.products.mul_(kept)
             tiles.append((part, logits.products))
             shifts.append(sums.shift.clone())
         whole = sums.joined(head, targets)
         sums.raise_shift(whole.shift)
         logps, totals = whole.logps(), whole.totals()
-        at_target = logps.expm1() * (totals - sums.shift).exp()
+        at_target = logps.expm1() * (totals - sums.shift).exp() * head.kept(whole.chosen * head.temperature_of(rows))
         for (part, tile), shift in zip(tiles, shifts, strict=True):
             if not torch.equal(shift, sums.shift):
                 tile.mul_((shift - sums.shift).exp_().unsqueeze(1))

@@ -87,6 +87,14 @@ class Logits(NamedTuple):
     bias: Tensor | None
     temperature: float | Tensor
 
+    def capped(self, softcap: float) -> Logits:
+        """The same with a soft cap, in place, so that only the temperature is left to apply."""
+        tile = self.products if self.bias is None else self.products.add_(self.bias)
+        tile.div_(softcap).tanh_().mul_(softcap)
+        if self.bias is not None:
+            tile.masked_fill_(self.bias.isneginf(), -math.inf)
+        return Logits(tile, None, self.temperature)
+
     def finished(self) -> Tensor:
         """The logits, in place of the products."""
         tile = self.products
@@ -103,6 +111,8 @@ class Logits(NamedTuple):
 class Head:
     """The last layer of a model, whose logits are (hidden · weightᵀ + bias) / temperature.
 
+    With a soft cap C they are C·tanh((hidden · weightᵀ + bias)/C) / temperature; a bias of −inf still forbids a token.
+
     The products are fp32 (fp64 for fp64 operands) whatever the operands: log-probabilities lose their accuracy in
     half-precision logits. CUDA multiplies bf16 operands into fp32; on a CPU they are converted first. With a group,
     each rank has the weight and bias of one part of the vocabulary.
@@ -112,6 +122,7 @@ class Head:
     bias: Tensor | None
     temperature: float | Tensor
     group: ProcessGroup | None = None
+    softcap: float | None = None
 
     def operand(self, x: Tensor) -> Tensor:
         """Hidden states or weights in the dtype of the products' operands."""
@@ -137,7 +148,14 @@ class Head:
         shape = len(hidden), len(weight) + gap
         tile = memory[: shape[0] * shape[1]].view(shape)[:, : len(weight)]
         multiply(tile, hidden, weight.T)
-        return Logits(tile, None if self.bias is None else self.bias[columns], self.temperature_of(rows))
+        logits = Logits(tile, None if self.bias is None else self.bias[columns], self.temperature_of(rows))
+        return logits if self.softcap is None else logits.capped(self.softcap)
+
+    def kept(self, capped: Tensor) -> Tensor | float:
+        """The share of the slopes that the cap leaves at logits before the temperature: 1 − tanh²."""
+        if self.softcap is None:
+            return 1.0
+        return 1 - (capped / self.softcap).clamp(min=-1).square_()  # a token that is forbidden is at −inf
 
 
 def multiply(result: Tensor, left: Tensor, right: Tensor) -> None:

@@ -32,7 +32,7 @@ from grape_verified.numerics import EXP_IS_ZERO, compute_dtype, exp_, without_au
 #: The inputs of both operators: rows, which of them count, the head, and its tiling.
 _GIVEN = (
     "Tensor hidden, Tensor weight, Tensor? bias, Tensor? temperatures, float temperature, Tensor targets, "
-    "Tensor? counted, int rows, int columns, str? group"
+    "Tensor? counted, int rows, int columns, str? group, float? softcap"
 )
 _FORWARD = f"({_GIVEN}, bool with_entropy) -> (Tensor, Tensor, Tensor)"
 _BACKWARD = (
@@ -53,10 +53,11 @@ def two_stage(
     rows: int,
     columns: int,
     group: str | None,
+    softcap: float | None,
     with_entropy: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """log π(y), log Σ_v exp(z_v) and H (empty without entropies) of rows; 0 where a row does not count."""
-    head = _head(weight, bias, temperatures, temperature, group)
+    head = _head(weight, bias, temperatures, temperature, group, softcap)
     index = None if counted is None else _places(counted)
     local = targets - first_token(weight, head.group)
     if index is not None:
@@ -88,6 +89,7 @@ def two_stage_backward(
     rows: int,
     columns: int,
     group: str | None,
+    softcap: float | None,
     logps: Tensor,
     totals: Tensor,
     entropies: Tensor | None,
@@ -99,7 +101,7 @@ def two_stage_backward(
 
     Rows that do not count, or have upstream gradients of 0, are left out.
     """
-    head = _head(weight, bias, temperatures, temperature, group)
+    head = _head(weight, bias, temperatures, temperature, group, softcap)
     local = targets - first_token(weight, head.group)
     asked = torch.zeros_like(logps) if grad_logps is None else grad_logps
     kept = entropies if grad_entropies is not None else None
@@ -153,9 +155,10 @@ class TwoStage(torch.autograd.Function):
         rows: int,
         columns: int,
         group: str | None,
+        softcap: float | None,
         with_entropy: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        given = hidden, weight, bias, temperatures, temperature, targets, counted, rows, columns, group
+        given = hidden, weight, bias, temperatures, temperature, targets, counted, rows, columns, group, softcap
         return two_stage(*given, with_entropy)  # type: ignore[no-any-return]
 
     @staticmethod
@@ -175,7 +178,7 @@ class TwoStage(torch.autograd.Function):
         hidden, weight, bias, temperatures, targets, counted, *found = ctx.saved_tensors
         grad_entropies = None if found[-1] is None else grad_entropies  # a compiler hands over that of an empty tensor
         if grad_logps is None and grad_entropies is None:
-            return (None,) * 11
+            return (None,) * 12
         needs = list(ctx.needs_input_grad[:4])
         head = weight, bias, temperatures, ctx.temperature
         given = hidden, *head, targets, counted, *ctx.layout, *found, grad_logps, grad_entropies, needs
@@ -183,7 +186,7 @@ class TwoStage(torch.autograd.Function):
         call = two_stage_backward if plain else _Backward.apply
         results = call(*given)  # type: ignore[no-untyped-call, unused-ignore]
         gradients = (x if needed else None for x, needed in zip(results, needs, strict=True))
-        return *gradients, None, None, None, None, None, None, None
+        return *gradients, None, None, None, None, None, None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: Sequence[Any], *given: Any) -> tuple[Any, Any]:
@@ -211,9 +214,14 @@ class _Backward(torch.autograd.Function):
 
 
 def _head(
-    weight: Tensor, bias: Tensor | None, temperatures: Tensor | None, temperature: float, group: str | None
+    weight: Tensor,
+    bias: Tensor | None,
+    temperatures: Tensor | None,
+    temperature: float,
+    group: str | None,
+    softcap: float | None,
 ) -> Head:
-    return Head(weight, bias, temperature if temperatures is None else temperatures, group_named(group))
+    return Head(weight, bias, temperature if temperatures is None else temperatures, group_named(group), softcap)
 
 
 def _places(counted: Tensor) -> Tensor | None:
@@ -341,15 +349,20 @@ class _Gradients:
     def _slopes(self, weight: Tensor, rows: slice, columns: slice, memory: Tensor) -> Tensor:
         """The slopes of a tile; the gradient of the temperature is updated."""
         tile = self.head.logits(self.operand[rows], rows, weight, columns, memory)
-        position = self.rows.targets[rows] - columns.start
-        if (kernels := triton_kernels_for(memory)) is not None:
+        position, kept = self.rows.targets[rows] - columns.start, self.head.kept(tile.products)
+        slopes = self._uncapped_slopes(tile, rows, position)
+        return slopes if self.head.softcap is None else slopes.mul_(kept)
+
+    def _uncapped_slopes(self, tile: Logits, rows: slice, position: Tensor) -> Tensor:
+        """The slopes in the logits that a cap has been applied to."""
+        if (kernels := triton_kernels_for(tile.products)) is not None:
             return self._triton_slopes(kernels, tile, rows, position)
         distances = tile.finished().sub_(self.rows.totals[rows, None])
-        kept = distances.clamp(min=EXP_IS_ZERO) if self.temperature is not None else None
+        bounded = distances.clamp(min=EXP_IS_ZERO) if self.temperature is not None else None
         slopes = self.rows.slopes(distances, rows)
         put_at(slopes, position, self.at_target[rows])
-        if self.temperature is not None and kept is not None:
-            self.temperature[rows].add_(kept.mul_(slopes).sum(1))
+        if self.temperature is not None and bounded is not None:
+            self.temperature[rows].add_(bounded.mul_(slopes).sum(1))
         return slopes
 
     def _triton_slopes(self, kernels: ModuleType, tile: Logits, rows: slice, position: Tensor) -> Tensor:

@@ -18,7 +18,12 @@ def _wide(x):
 # -- correct, one position at a time ----------------------------------------------------------------------------------
 
 
-def _one_by_one(hidden, weight, targets, bias, temperatures, mask):
+def _soft(z, softcap):
+    """c·tanh(z/c); a token that is forbidden stays so."""
+    return z if softcap is None else torch.where(z == -math.inf, z, softcap * torch.tanh(z / softcap))
+
+
+def _one_by_one(hidden, weight, targets, bias, temperatures, mask, softcap):
     """The log-probability and the entropy of each position that counts, over the tokens that are not forbidden."""
     allowed = (bias != -math.inf).nonzero().flatten()
     nothing = 0 * (_wide(weight).sum() + _wide(bias[allowed]).sum())
@@ -26,22 +31,22 @@ def _one_by_one(hidden, weight, targets, bias, temperatures, mask):
     for place, (i, t) in enumerate(itertools.product(*map(range, targets.shape))):
         if mask[i, t]:
             scores = [_wide(weight[v]).dot(_wide(hidden[i, t])) + _wide(bias[v]) for v in allowed]
-            log_probabilities = (torch.stack(scores) / temperatures[i, t]).log_softmax(0)
+            log_probabilities = (_soft(torch.stack(scores), softcap) / temperatures[i, t]).log_softmax(0)
             logps[place] = log_probabilities[(allowed == targets[i, t]).nonzero().item()]
             entropies[place] = -(log_probabilities.exp() * log_probabilities).sum()
     return torch.stack(logps).reshape(targets.shape), torch.stack(entropies).reshape(targets.shape)
 
 
 @correct("linear_token_logps")
-def logps_one_by_one(hidden, weight, targets, *, bias, mask, temperature=1.0):
+def logps_one_by_one(hidden, weight, targets, *, bias, mask, temperature=1.0, softcap=None):
     """In plain loops."""
-    return _one_by_one(hidden, weight, targets, bias, torch.full(targets.shape, temperature), mask)[0]
+    return _one_by_one(hidden, weight, targets, bias, torch.full(targets.shape, temperature), mask, softcap)[0]
 
 
 @correct("linear_token_entropies")
-def both_one_by_one(hidden, weight, targets, *, bias, temperature, mask):
+def both_one_by_one(hidden, weight, targets, *, bias, temperature, mask, softcap=None):
     """In plain loops; it always returns both."""
-    return _one_by_one(hidden, weight, targets, bias, _wide(temperature), mask)
+    return _one_by_one(hidden, weight, targets, bias, _wide(temperature), mask, softcap)
 
 
 # -- all at once, from which the wrong ones are made ------------------------------------------------------------------
@@ -72,6 +77,7 @@ def _where(keep, x):
 
 def _of_logps(
     logits=_logits,
+    capped=_soft,
     tempered=lambda z, tau: z / tau,
     chosen=_at,
     cleaned=_cleaned,
@@ -79,9 +85,9 @@ def _of_logps(
 ):
     """Log-probabilities with one part replaced."""
 
-    def linear_token_logps(hidden, weight, targets, *, bias, mask, temperature=1.0):
+    def linear_token_logps(hidden, weight, targets, *, bias, mask, temperature=1.0, softcap=None):
         hidden, targets, keep = cleaned(hidden, targets, mask)
-        return masked(keep, chosen(tempered(logits(hidden, weight, bias), temperature), targets))
+        return masked(keep, chosen(tempered(capped(logits(hidden, weight, bias), softcap), temperature), targets))
 
     return linear_token_logps
 
@@ -128,8 +134,21 @@ shift_missing = wrong("linear_token_logps", must=("extremes",), may=(*TERMS, "fo
 bias_at_temperature_one = wrong("linear_token_logps", must=("options",), may=("extremes",))(
     _of_logps(
         logits=lambda hidden, weight, bias: (_wide(hidden) @ _wide(weight).T, _wide(bias)),
+        capped=lambda parts, softcap: parts if softcap is None else (_soft(parts[0] + parts[1], softcap), 0),
         tempered=lambda parts, tau: parts[0] / tau + parts[1],
     )
+)
+cap_left_out = wrong("linear_token_logps", must=("options",), may=("extremes",))(_of_logps(capped=lambda z, softcap: z))
+cap_after_the_temperature = wrong("linear_token_logps", must=("options",), may=("extremes",))(
+    _of_logps(
+        capped=lambda z, softcap: (z, softcap), tempered=lambda z_and_cap, tau: _soft(z_and_cap[0] / tau, z_and_cap[1])
+    )
+)
+cap_without_a_slope = wrong("linear_token_logps", must=("options",), may=("extremes",))(
+    _of_logps(capped=lambda z, softcap: z + torch.where(z == -math.inf, 0, _soft(z, softcap) - z).detach())
+)
+clamped = wrong("linear_token_logps", must=("options",), may=("extremes", "forbidden tokens"))(
+    _of_logps(capped=lambda z, softcap: z if softcap is None else z.clamp(-softcap, softcap))
 )
 
 
@@ -140,6 +159,7 @@ def _divided(z, tau):
 
 
 def _of_both(
+    capped=_soft,
     tempered=_divided,
     chosen=_at,
     entropy=_entropy,
@@ -147,9 +167,9 @@ def _of_both(
 ):
     """Both results, with one part replaced."""
 
-    def linear_token_entropies(hidden, weight, targets, *, bias, temperature, mask, with_entropy=False):
+    def linear_token_entropies(hidden, weight, targets, *, bias, temperature, mask, softcap=None, with_entropy=False):
         hidden, targets, keep = _cleaned(hidden, targets, mask)
-        z = tempered(_logits(hidden, weight, bias), _where(keep, _wide(temperature)) + ~keep)
+        z = tempered(capped(_logits(hidden, weight, bias), softcap), _where(keep, _wide(temperature)) + ~keep)
         pair = returned(_where(keep, chosen(z, targets)), _where(keep, entropy(z)))
         return pair if with_entropy else pair[0]
 
@@ -183,3 +203,6 @@ forbidden_tokens_move_the_temperature = wrong("linear_token_entropies", must=("f
 forbidden_tokens_are_nan = wrong("linear_token_entropies", must=("forbidden tokens",), may=("extremes",))(
     _of_both(entropy=lambda z: -(z.softmax(-1) * z.log_softmax(-1)).sum(-1))
 )
+cap_without_a_slope_in_the_entropy = wrong(
+    "linear_token_entropies", must=("options",), may=("gradient", "cotangents", "forbidden tokens", "extremes")
+)(_of_both(capped=lambda z, softcap: z + torch.where(z == -math.inf, 0, _soft(z, softcap) - z).detach()))

@@ -115,7 +115,10 @@ def head_scales(case, answer):
     hidden, weight, bias, mask = (case.tensors[name].double() for name in ("hidden", "weight", "bias", "mask"))
     temperature = torch.full(mask.shape, case.options.get("temperature", 1.0), dtype=torch.float64)
     temperature = case.tensors.get("temperature", temperature).double().unsqueeze(-1)
-    logps = ((hidden @ weight.T + bias) / temperature).log_softmax(-1)
+    scores, softcap = hidden @ weight.T + bias, case.options["softcap"]
+    if softcap is not None:
+        scores = torch.where(bias.isinf(), scores, softcap * torch.tanh(scores / softcap))
+    logps = (scores / temperature).log_softmax(-1)
     entropies = torch.special.entr(logps.exp()).sum(-1)
     spread = (logps.exp() * (logps * (logps + entropies.unsqueeze(-1))).nan_to_num(0, 0, 0).abs()).sum(-1)
     size = (hidden.abs() @ weight.abs().T + bias.abs()) / temperature

@@ -44,6 +44,9 @@ SIZES = ((2, 1, 1), (3, 2, 1), (4, 3, 1), (2, 3, 2), (3, 1, 2), (1, 2, 2))
 #: The same of a large input.
 LARGE = (17, 2, 2)
 
+#: Soft caps: Gemma 2's, and one that most logits reach.
+SOFTCAPS = (30.0, 1.0)
+
 NOTHING = Target(arb(0))
 
 
@@ -53,12 +56,14 @@ class _Head:
 
     weight: list[list[float]]
     bias: list[float]
+    softcap: float | None
     arithmetic: Arithmetic
 
     @classmethod
     def of(cls, case: Case, arithmetic: Arithmetic) -> _Head:
         """Read the layer of a case."""
-        return cls(case.tensors["weight"].tolist(), case.tensors["bias"].tolist(), arithmetic)
+        softcap: Any = case.options["softcap"]
+        return cls(case.tensors["weight"].tolist(), case.tensors["bias"].tolist(), softcap, arithmetic)
 
     @cached_property
     def allowed(self) -> list[int]:
@@ -84,6 +89,20 @@ class _Head:
         sizes = self.magnitudes(hidden)
         return [self.arithmetic.rounded(z, size + 1, len(hidden)) for z, size in zip(exact, sizes, strict=True)]
 
+    def capped(self, logits: Sequence[arb]) -> list[arb]:
+        """head.softcap.logit of each."""
+        return self._by_cap("head.softcap.logit", logits, 0) if self.softcap else list(logits)
+
+    def kept(self, logits: Sequence[arb]) -> list[arb]:
+        """head.softcap.kept of each: 1 less a number up to 1."""
+        return self._by_cap("head.softcap.kept", logits, 1) if self.softcap else [arb(1)] * len(logits)
+
+    def _by_cap(self, id: str, logits: Sequence[arb], scale: int) -> list[arb]:
+        assert self.softcap is not None
+        given = {"softcap": self.arithmetic.near(self.softcap)}
+        exact = (evaluate(definition(id), {**given, "uncapped": z}) for z in logits)
+        return [self.arithmetic.rounded(x, scale) for x in exact]
+
 
 @dataclass(frozen=True)
 class _Position:
@@ -92,14 +111,16 @@ class _Position:
     head: _Head
     hidden: list[float]
     temperature: float
+    uncapped: list[arb]
     given: dict[str, Any]
 
     @classmethod
     def of(cls, head: _Head, hidden: list[float], target: int, temperature: float) -> _Position:
         """Read one position."""
         tau = head.arithmetic.near(temperature)
-        given = {"logits": head.logits(hidden), "temperature": tau, "a": head.allowed.index(target) + 1}
-        return cls(head, hidden, temperature, given)
+        uncapped = head.logits(hidden)
+        given = {"logits": head.capped(uncapped), "temperature": tau, "a": head.allowed.index(target) + 1}
+        return cls(head, hidden, temperature, uncapped, given)
 
     @property
     def scale(self) -> float:
@@ -117,10 +138,11 @@ class _Position:
         return self.head.arithmetic.rounded(evaluate(definition("policy.entropy"), self.given), self.scale)
 
     def slopes(self, weights: Sequence[float]) -> list[arb]:
-        """The slopes of weighted values in the logits at temperature one."""
+        """The slopes of weighted values in the logits before the cap and the temperature."""
         claims = (("policy.temperature.gradient", ""), ("policy.entropy.gradient", "temperature"))
         places = range(1, len(self.head.allowed) + 1)
-        return [self._weighted(weights, claims, (1, self.scale), {"k": k}) for k in places]
+        capped = [self._weighted(weights, claims, (1, self.scale), {"k": k}) for k in places]
+        return [slope * share for slope, share in zip(capped, self.head.kept(self.uncapped), strict=True)]
 
     def temperature_slope(self, weights: Sequence[float]) -> Target:
         """The slope of weighted values in the temperature."""
@@ -279,7 +301,7 @@ CONTRACTS = (
         name="linear_token_logps",
         tensors=("hidden", "weight", "targets", "bias", "mask"),
         wrt=("hidden", "weight", "bias"),
-        options=options_of("linear_token_logps", {"temperature": (0.5, 2.0, 0.7, 10.0)}),
+        options=options_of("linear_token_logps", {"temperature": (0.5, 2.0, 0.7, 10.0), "softcap": SOFTCAPS}),
         build=head_tensors,
         drawn=DRAWN,
         oracle=linear_token_logps,
@@ -291,11 +313,11 @@ CONTRACTS = (
         name="linear_token_entropies",
         tensors=("hidden", "weight", "targets", "bias", "temperature", "mask"),
         wrt=("hidden", "weight", "bias", "temperature"),
-        options={},
+        options=options_of("linear_token_logps", {"softcap": SOFTCAPS}),
         build=tempered_head_tensors,
         drawn=(*DRAWN, "temperature"),
         oracle=linear_token_entropies,
-        properties=tuple(name for name in PROPERTIES if name != "options"),
+        properties=PROPERTIES,
         by_keyword={"bias": "", "temperature": "", "mask": ""},
         outputs=("logps", "entropies"),
         forced_options={"with_entropy": True},
