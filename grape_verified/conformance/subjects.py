@@ -51,6 +51,7 @@ SUBJECTS = {
         Subject("dpo", "DPO", "dpo", ("losses.dpo",)),
         Subject("preference", "Preferences", "preferences", ("losses.preference",)),
         Subject("orpo", "ORPO", "preferences", ("losses.orpo",)),
+        Subject("pointwise", "Pointwise preferences", "preferences", ()),
         Subject("reward", "Reward models", "dpo", ("losses.reward",)),
         Subject("grape", "GRAPE", "grape", ("losses.grape",)),
         Subject("policy", "Policies and log-probabilities", "policy", ("logprobs.from_logits",)),
