@@ -23,7 +23,7 @@ What holds for every function, unless its docstring says otherwise:
   The message names the argument, what was given and what was expected. Values are not checked while a compiler traces.
 """
 
-from grape_verified import advantage, aggregation, divergence, importance, kl
+from grape_verified import advantage, aggregation, divergence, importance, kl, packing
 from grape_verified.advantage import *
 from grape_verified.aggregation import *
 from grape_verified.divergence import *
@@ -66,12 +66,14 @@ from grape_verified.natural_gradient import fisher, step
 from grape_verified.natural_gradient.conjugate_gradient import *
 from grape_verified.natural_gradient.fisher import *
 from grape_verified.natural_gradient.step import *
+from grape_verified.packing import *
 
 __version__ = "0.1.0"
 
 __all__ = ["__version__"]
 __all__ += advantage.__all__
 __all__ += aggregation.__all__
+__all__ += packing.__all__
 __all__ += importance.__all__
 __all__ += divergence.__all__
 __all__ += kl.__all__

@@ -59,7 +59,7 @@ SUBJECTS = {
         Subject("kl", "KL divergence", "kl", ("kl",)),
         Subject("divergence", "Distillation", "distillation", ("divergence",)),
         Subject("advantage", "Advantages", "advantage", ("advantage",)),
-        Subject("aggregation", "Aggregation", "aggregation", ("aggregation", "losses.output")),
+        Subject("aggregation", "Aggregation", "aggregation", ("aggregation", "packing", "losses.output")),
         Subject("habit", "Habits", "aggregation", ()),
     )
 }

@@ -95,7 +95,7 @@ SAME = {
         {"dpo.loss", "dpo.smoothed_loss"},
         {"sft.token_loss", "rejection.token_loss"},
     ],
-    "1 where a token counts": [{"mask", "counts", "counting", "kept"}],
+    "1 where a token counts": [{"mask", "counts", "counting", "kept", "packed_mask"}],
     "1 where a weight is kept": [{"kept_outcome", "kept_token", "keep_token", "kept_next"}],
     "1 for what belongs to a part": [{"part", "token_part"}],
     "sum over the vocabulary, and over a part of it": [
