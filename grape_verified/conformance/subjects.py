@@ -50,6 +50,8 @@ SUBJECTS = {
         Subject("importance", "Off policy", "off_policy", ("importance",)),
         Subject("dpo", "DPO", "dpo", ("losses.dpo",)),
         Subject("preference", "Preferences", "preferences", ("losses.preference",)),
+        Subject("f_dpo", "f-DPO", "preferences", ()),
+        Subject("displacement", "Displacement", "preferences", ()),
         Subject("orpo", "ORPO", "preferences", ("losses.orpo",)),
         Subject("pointwise", "Pointwise preferences", "preferences", ()),
         Subject("reward", "Reward models", "dpo", ("losses.reward",)),

@@ -5,7 +5,7 @@ convex Φ that falls at 0. The functions are in `preference_functions` and `dpo`
 text.
 """
 
-from sympy import Lambda, Rational, exp, log
+from sympy import Lambda, Min, Rational, exp, log
 
 from grape_spec.dpo import (
     beta,
@@ -51,6 +51,7 @@ TANG = Source("tang2024generalized")
 MENG = Source("meng2024reference")
 XU = Source("xu2024contrastive")
 PARK = Source("park2024disentangling")
+LIU = Source("liu2024length")
 
 target_margin = symbol("target_margin", Real, "what is subtracted from a margin: the target of SimPO", tex=r"\gamma")
 length_penalty = symbol("length_penalty", Real, "price of a token, in units of the reward", tex=r"\alpha")
@@ -388,6 +389,122 @@ claim(
         ),
         wrong(
             "the loss stops at the target, as IPO does", equals(with_target, 0), assuming=[greater(m, target_margin)]
+        ),
+    ],
+)
+
+# LD-DPO: the tokens beyond the length of the shorter response count less.
+
+tail_weight = symbol(
+    "tail_weight", Real, "weight of the tokens beyond the length of the shorter response", tex=r"\alpha_{\mathrm{LD}}"
+)
+chosen_head = symbol("chosen_head", Real, "log-ratio of the preferred response up to the shorter length", tex="x_w")
+chosen_tail = symbol("chosen_tail", Real, "log-ratio of the rest of the preferred response", tex="x'_w")
+rejected_head = symbol("rejected_head", Real, "log-ratio of the rejected response up to the shorter length", tex="x_l")
+rejected_tail = symbol("rejected_tail", Real, "log-ratio of the rest of the rejected response", tex="x'_l")
+
+ld_margin = define(
+    "preference.ld_dpo_margin",
+    "Margin of LD-DPO: each response has the log-ratio of its first tokens, as many as the shorter response has, plus "
+    "α times that of the rest.",
+    (chosen_head, chosen_tail, rejected_head, rejected_tail, beta, tail_weight),
+    beta * ((chosen_head + tail_weight * chosen_tail) - (rejected_head + tail_weight * rejected_tail)),
+    tex=r"m_{{\mathrm{{LD}}}}",
+    source=LIU,
+)
+
+whole = dpo_margin(ref_chosen_logp + chosen_head + chosen_tail, ref_rejected_logp + rejected_head + rejected_tail)
+common_part = dpo_margin(ref_chosen_logp + chosen_head, ref_rejected_logp + rejected_head)
+shorter = Min(chosen_length, rejected_length)
+even = ld_margin(
+    per_token * shorter,
+    per_token * (chosen_length - shorter),
+    per_token * shorter,
+    per_token * (rejected_length - shorter),
+)
+
+claim(
+    "preference.ld_dpo",
+    "With α = 1 LD-DPO is DPO, with α = 0 it is DPO of responses that are cut off at the length of the shorter one; "
+    "its margin is the mixture of the two. A token beyond that length has α times the weight of one before it. Where "
+    "all tokens have one log-ratio, the margin is α times that of DPO.",
+    holds(equals(ld_margin(tail_weight=1), whole), name="α = 1", by=algebra()),
+    holds(equals(ld_margin(tail_weight=0), common_part), name="α = 0", by=algebra()),
+    holds(equals(ld_margin(), tail_weight * whole + (1 - tail_weight) * common_part), name="mixture", by=algebra()),
+    holds(
+        equals(Diff(loss(ld_margin()), chosen_head), -beta * sigmoid(-ld_margin())), name="a first token", by=algebra()
+    ),
+    holds(
+        equals(Diff(loss(ld_margin()), chosen_tail), tail_weight * Diff(loss(ld_margin()), chosen_head)),
+        name="a later token",
+        by=algebra(),
+    ),
+    holds(
+        equals(even, tail_weight * beta * per_token * (chosen_length - rejected_length)),
+        name="equal log-ratios of tokens",
+        by=algebra(),
+    ),
+    source=LIU,
+    wrong=[
+        wrong("α = 0 is DPO", equals(ld_margin(tail_weight=0), whole)),
+        wrong(
+            "the tail has the weight of the rest",
+            equals(Diff(ld_margin(), chosen_tail), Diff(ld_margin(), chosen_head)),
+        ),
+        wrong(
+            "α on the first tokens",
+            equals(ld_margin(), tail_weight * common_part + (1 - tail_weight) * whole),
+        ),
+        wrong("α = 0 takes means", equals(ld_margin(tail_weight=0), margin(target_margin=0))),
+    ],
+)
+
+# CPO: the likelihood of the preferred response is part of the loss.
+
+nll_weight = symbol("nll_weight", Positive, "weight of the likelihood of the preferred response", tex=r"\lambda")
+
+cpo_loss = define(
+    "preference.cpo_loss",
+    "Loss of CPO's margin, plus λ times the negative log-probability of the preferred response over a length: 1 for "
+    "the sum over its tokens, the number of tokens for the mean.",
+    (chosen_logp, rejected_logp, chosen_length, beta, nll_weight),
+    loss(cpo_margin()) - nll_weight * chosen_logp / chosen_length,
+    tex=r"L_{{\mathrm{{CPO}}}}",
+    source=XU,
+)
+
+claim(
+    "preference.cpo.gradient",
+    "CPO's likelihood adds its own slope to that of the preferred response and nothing to that of the rejected one. So "
+    "the two are not opposite: the loss rises where both responses fall together.",
+    holds(
+        equals(Diff(cpo_loss(), chosen_logp), -beta * sigmoid(-cpo_margin()) - nll_weight / chosen_length),
+        name="chosen",
+        by=algebra(),
+    ),
+    holds(equals(Diff(cpo_loss(), rejected_logp), beta * sigmoid(-cpo_margin())), name="rejected", by=algebra()),
+    holds(
+        equals(Diff(cpo_loss(), chosen_logp) + Diff(cpo_loss(), rejected_logp), -nll_weight / chosen_length),
+        name="of both together",
+        by=algebra(),
+    ),
+    source=XU,
+    wrong=[
+        wrong(
+            "the likelihood inside the sigmoid",
+            equals(
+                Diff(cpo_loss(), chosen_logp),
+                -(beta + nll_weight / chosen_length) * sigmoid(-cpo_margin()),
+            ),
+        ),
+        wrong("no likelihood", equals(Diff(cpo_loss(), chosen_logp), -beta * sigmoid(-cpo_margin()))),
+        wrong(
+            "the likelihood of both responses",
+            equals(Diff(cpo_loss(), rejected_logp), beta * sigmoid(-cpo_margin()) - nll_weight / chosen_length),
+        ),
+        wrong(
+            "only the margin matters, as in DPO",
+            equals(Diff(cpo_loss(), chosen_logp) + Diff(cpo_loss(), rejected_logp), 0),
         ),
     ],
 )
