@@ -53,6 +53,10 @@ SAME = {
         {"advantage.residual", "residual_at"},
         {"aggregation.row_count", "length"},
         {"rejection.acceptance", "probability", "kept_share"},
+        {"pointwise.log_ratio", "labelled_log_ratio"},
+        {"pointwise.kto_anchor", "anchor"},
+        {"pointwise.reward_of_chosen", "chosen_reward"},
+        {"pointwise.reward_of_rejected", "rejected_reward"},
     ],
     "probability under one policy": [
         {"policy.softmax", "head.probability", "reinforce.next_probability", "next_token", "second"},
