@@ -23,9 +23,10 @@ What holds for every function, unless its docstring says otherwise:
   The message names the argument, what was given and what was expected. Values are not checked while a compiler traces.
 """
 
-from grape_verified import advantage, aggregation, divergence, importance, kl, packing
+from grape_verified import advantage, aggregation, distillation, divergence, importance, kl, packing
 from grape_verified.advantage import *
 from grape_verified.aggregation import *
+from grape_verified.distillation import *
 from grape_verified.divergence import *
 from grape_verified.importance import *
 from grape_verified.kl import *
@@ -76,6 +77,7 @@ __all__ += aggregation.__all__
 __all__ += packing.__all__
 __all__ += importance.__all__
 __all__ += divergence.__all__
+__all__ += distillation.__all__
 __all__ += kl.__all__
 __all__ += from_hidden.__all__
 __all__ += from_logits.__all__

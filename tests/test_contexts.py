@@ -16,7 +16,8 @@ CHEAP = [context.name for context in CONTEXTS if not context.cost]
 COMPILED = [context.name for context in CONTEXTS if context.cost]
 BY_NAME = {context.name: context for context in CONTEXTS}
 
-HEAD = {"linear_token_logps", "linear_token_entropies", "fused_linear_loss"}
+FUSED = {"fused_linear_loss", "fused_jensen_shannon_loss", "fused_top_k_loss"}
+HEAD = {"linear_token_logps", "linear_token_entropies"} | FUSED
 MODEL = {"fisher_vector_product", "trpo_step"}
 
 #: What is refused, and by which functions; everything else works or does not apply.

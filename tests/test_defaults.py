@@ -22,6 +22,8 @@ PREFERENCE = IPO | {
 SIMPO = {"beta": 2.0, "target_margin": 0.5}  # the lower ends of what arXiv:2405.14734 is cited with
 ORPO = {"odds_weight": 0.1}  # λ of arXiv:2403.07691 in its trainers
 
+FUSED = {"mask": None, "bias": None, "temperature": 1.0, "aggregation": "token_mean", "tile": None}
+
 DEFAULTS = {
     "adaptive_kl_coef": {"clip": 0.2},
     "aggregate": REDUCED,
@@ -39,6 +41,8 @@ DEFAULTS = {
         "inputs": None, "mask": None, "bias": None, "temperature": 1.0, "separable": "token", "aggregation": None,
         "softcap": None, "tile": None, "group": None,
     } | REDUCED,
+    "fused_jensen_shannon_loss": {"mixing": 0.5, "teacher_bias": None} | FUSED | REDUCED,
+    "fused_top_k_loss": {"tail": "bucket"} | FUSED | REDUCED,
     "gae": {"discount": 1.0, "lam": 0.95},
     "grape_advantages": REWARD | ADVANTAGE,
     "grape_loss": REWARD | ADVANTAGE | CLIP | {"aggregation": "sequence_mean"} | REDUCED,
@@ -78,6 +82,7 @@ DEFAULTS = {
     "simpo_per_pair": SIMPO,
     "token_entropies": {"temperature": 1.0, "mask": None},
     "token_logps": {"temperature": 1.0, "mask": None},
+    "top_k_divergence": {"tail": "bucket", "mask": None},
     "trpo_loss": {"aggregation": "token_mean"} | REDUCED,
     "trpo_step": {"max_kl": 0.01, "damping": 0.1, "cg_steps": 10, "backtracks": 10, "backtrack_ratio": 0.5},
     "value_loss": {"old_values": None, "clip": None, "aggregation": "token_mean"} | REDUCED,

@@ -55,7 +55,7 @@ def test_the_gradient_is_that_of_the_value_unless_a_weight_is_held_constant(name
 #: What refuses a forward-mode derivative: functions from logits or hidden states, which have only a backward pass.
 WITHOUT_FORWARD_MODE = {
     "token_logps", "token_entropies", "linear_token_logps", "linear_token_entropies", "categorical_kl",
-    "jensen_shannon",
+    "jensen_shannon", "top_k_divergence",
 }  # fmt: skip
 FORWARD_MODE = [name for name in DIFFERENTIATED if name not in WITHOUT_FORWARD_MODE]
 

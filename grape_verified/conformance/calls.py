@@ -212,6 +212,38 @@ def _fused() -> list[Call]:
     ]
 
 
+def _by_name(function: Callable[..., Any]) -> Callable[..., Tensor]:
+    """A loss that takes its tensors by their names."""
+    return lambda tensors, **options: function(**tensors, **options).loss
+
+
+def _distilled() -> list[Call]:
+    """From hidden states of a student and a teacher."""
+    tensors = {name: tensor for name, tensor in _head().items() if name != "targets"}
+    tensors |= {"teacher_hidden": _random(4, 5, 2, seed=3), "teacher_weight": _random(7, 2, seed=4)}
+    wrt, shared = ("hidden", "weight", "bias"), ("weight", "bias", "teacher_weight")
+    numbers = {"temperature": (1.0, 0.5), "mixing": (0.5, 0.25), "denominator": (7, 2.5)}
+    return [
+        Call("fused_jensen_shannon_loss", _by_name(grape_verified.fused_jensen_shannon_loss), tensors, wrt,
+             {"mixing": beta, "temperature": 0.7}, shared, numbers=numbers)
+        for beta in (0.5, 0.1)
+    ]  # fmt: skip
+
+
+def _from_sent_tokens() -> list[Call]:
+    """From hidden states of a student and the tokens that a teacher sends."""
+    tensors = {name: tensor for name, tensor in _head().items() if name != "targets"}
+    logps, tokens = _random(4, 5, 7, seed=3).log_softmax(-1).topk(3)
+    tensors |= {"teacher_logps": logps, "teacher_tokens": tokens}
+    wrt, shared = ("hidden", "weight", "bias"), ("weight", "bias")
+    numbers = {"temperature": (1.0, 0.5), "denominator": (7, 2.5)}
+    return [
+        Call("fused_top_k_loss", _by_name(grape_verified.fused_top_k_loss), tensors, wrt,
+             {"tail": tail, "temperature": 0.7}, shared, numbers=numbers)
+        for tail in ("bucket", "none", "renormalised")
+    ]  # fmt: skip
+
+
 @cache
 def _small_model() -> torch.nn.Module:
     """A policy whose logits are nonlinear in its parameters."""
@@ -299,6 +331,8 @@ def _metrics_calls() -> list[Call]:
 
 _WITHOUT_CONTRACT: Mapping[str, Callable[[], list[Call]]] = {
     "fused_linear_loss": _fused,
+    "fused_jensen_shannon_loss": _distilled,
+    "fused_top_k_loss": _from_sent_tokens,
     "fisher_vector_product": _fisher_calls,
     "conjugate_gradient": _solver_calls,
     "trpo_step": _step_calls,

@@ -96,7 +96,8 @@ def _no_logits(call: Call) -> str:
 # -- the table --------------------------------------------------------------------------------------------------------
 
 EVERY = ("every kernel",)
-_HEAD = ("linear_token_logps", "linear_token_entropies", "fused_linear_loss")
+_FUSED = ("fused_linear_loss", "fused_jensen_shannon_loss", "fused_top_k_loss")
+_HEAD = ("linear_token_logps", "linear_token_entropies", *_FUSED)
 _MODEL = ("fisher_vector_product", "trpo_step")
 _READS = {"conjugate_gradient": "stops by what it finds"}
 _BREAKS = dict.fromkeys((*_HEAD, *_MODEL, "conjugate_gradient"), "reads values between its parts")

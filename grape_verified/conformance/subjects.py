@@ -59,7 +59,7 @@ SUBJECTS = {
         Subject("policy", "Policies and log-probabilities", "policy", ("logprobs.from_logits",)),
         Subject("head", "The linear head", "hot_path", ("logprobs.from_hidden", "logprobs.fused_loss")),
         Subject("kl", "KL divergence", "kl", ("kl",)),
-        Subject("divergence", "Distillation", "distillation", ("divergence",)),
+        Subject("divergence", "Distillation", "distillation", ("divergence", "distillation")),
         Subject("advantage", "Advantages", "advantage", ("advantage",)),
         Subject("aggregation", "Aggregation", "aggregation", ("aggregation", "packing", "losses.output")),
         Subject("habit", "Habits", "aggregation", ()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -24,7 +25,7 @@ from grape_verified.logprobs.inputs import (
     checked_terms,
     head_inputs,
 )
-from grape_verified.logprobs.one_pass import Loss, OnePass, Part
+from grape_verified.logprobs.one_pass import Loss, OnePass, Part, one_pass
 from grape_verified.logprobs.parallel import first_token, ranks
 from grape_verified.logprobs.tiles import Head, blocks, checked_tile, one_pass_tile
 from grape_verified.numerics import compute_dtype, savable
@@ -147,12 +148,12 @@ def _fused(
     inputs = {} if inputs is None else inputs
     check_fused_inputs(inputs, separable, targets)
     check_loss_function(loss_fn, separable)
-    check_with_values(hidden, weight, targets, *inputs.values())
+    check_with_values("fused_linear_loss", "linear_token_logps", hidden, weight, targets, *inputs.values())
     counted = torch.ones_like(targets, dtype=torch.bool) if tokens.counted is None else tokens.counted.view_as(targets)
     size = one_pass_tile(hidden, weight) if tile is None else checked_tile(tile)
     places = counted.reshape(-1).nonzero().squeeze(1)
     if separable == "token":
-        weights = _token_weights(counted, compute_dtype(hidden), aggregation or "token_mean", denominator, max_length)
+        weights = token_weights(counted, compute_dtype(hidden), aggregation or "token_mean", denominator, max_length)
         loss = _over_tokens(loss_fn, inputs, targets, places, weights.reshape(-1)[places], size.rows)
     else:
         halves = 2 if separable == "pair" else 1
@@ -160,14 +161,15 @@ def _fused(
         weights = divide(ones, max(1, len(ones)) if denominator is None else denominator)
         loss = _over_sequences(loss_fn, inputs, counted, places, weights, size.rows, halves)
     head, local = Head(weight, bias, tokens.temperature, group, softcap), tokens.targets - first_token(weight, group)
-    differentiated = torch.is_grad_enabled()
-    total, terms, logps = OnePass.apply(tokens.hidden, weight, bias, head, local, loss, size, differentiated)
+    compute = partial(one_pass, tokens.hidden, head, local, loss, size)
+    refusal, differentiated = ("fused_linear_loss", "token_logps"), torch.is_grad_enabled()
+    total, terms, logps = OnePass.apply(tokens.hidden, weight, bias, compute, refusal, differentiated)
     if separable == "token":
         terms = terms.new_zeros(targets.numel()).index_copy(0, places, terms).view(targets.shape)
     return FusedLossOutput(total, terms, logps.view(targets.shape))
 
 
-def _token_weights(
+def token_weights(
     counted: Bool[Tensor, "batch time"],
     dtype: torch.dtype,
     aggregation: Aggregation,

@@ -56,7 +56,7 @@ def head_inputs(
     ranks: int,
 ) -> HeadInputs:
     """Check hidden states and the last layer of a model, or the part of it that one of these ranks holds."""
-    _check_head(hidden, weight, bias)
+    check_head(hidden, weight, bias)
     vocab = ranks * len(weight)
     check_tensor("targets", targets)
     counted = None if mask is None else counted_tokens(mask, "targets", targets)
@@ -78,25 +78,27 @@ def checked_softcap(softcap: float | None) -> float | None:
     return None if softcap is None else check_number("softcap", softcap, POSITIVE)
 
 
-def _check_head(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    """Check that hidden states, weight and bias fit together."""
-    check_tensor("hidden", hidden)
+def check_head(hidden: Tensor, weight: Tensor, bias: Tensor | None, *, of: str = "") -> None:
+    """Check that hidden states, weight and bias fit together; their names begin with `of`."""
+    states, layer, biases = (of + name for name in ("hidden", "weight", "bias"))
+    check_tensor(states, hidden)
     if not hidden.is_floating_point():
-        raise TypeError(f"hidden: got dtype {hidden.dtype}, expected a floating-point dtype")
+        raise TypeError(f"{states}: got dtype {hidden.dtype}, expected a floating-point dtype")
     if hidden.ndim < 2 or hidden.shape[-1] == 0:
-        raise ValueError(f"hidden: got shape {_shape(hidden)}, expected shape (..., width) with a width > 0")
-    check_floating("weight", weight)
+        raise ValueError(f"{states}: got shape {_shape(hidden)}, expected shape (..., width) with a width > 0")
+    check_floating(layer, weight)
     if weight.ndim != 2 or weight.shape[1] != hidden.shape[-1]:
-        raise ValueError(f"weight: got shape {_shape(weight)}, expected (vocab, {hidden.shape[-1]}), as wide as hidden")
-    check_same_device("weight", weight, "hidden", hidden)
-    check_same_dtype("weight", weight, "hidden", hidden)
+        wide = hidden.shape[-1]
+        raise ValueError(f"{layer}: got shape {_shape(weight)}, expected (vocab, {wide}), as wide as {states}")
+    check_same_device(layer, weight, states, hidden)
+    check_same_dtype(layer, weight, states, hidden)
     if bias is not None:
-        check_floating("bias", bias)
-        check_same_device("bias", bias, "weight", weight)
-        check_same_dtype("bias", bias, "weight", weight)
+        check_floating(biases, bias)
+        check_same_device(biases, bias, layer, weight)
+        check_same_dtype(biases, bias, layer, weight)
         if bias.shape != weight.shape[:1]:
             raise ValueError(
-                f"bias: got shape {_shape(bias)}, expected {_shape(weight)[:1]}, one for each row of weight"
+                f"{biases}: got shape {_shape(bias)}, expected {_shape(weight)[:1]}, one for each row of {layer}"
             )
 
 
@@ -129,13 +131,13 @@ def check_targets(targets: Tensor, like_name: str, like: Tensor, vocab: int, cou
     check_values("targets", targets, right, f"values in [0, {vocab}), the vocabulary{advice}")
 
 
-def counted_positions(mask: Tensor, logits: Tensor) -> Bool[Tensor, "*positions"]:
-    """Check a mask over the positions of logits; return it as bool."""
+def counted_positions(mask: Tensor, like: Tensor, like_name: str = "logits") -> Bool[Tensor, "*positions"]:
+    """Check a mask over the positions of logits or hidden states; return it as bool."""
     check_tensor("mask", mask)
-    check_same_device("mask", mask, "logits", logits)
-    if mask.shape != logits.shape[:-1]:
+    check_same_device("mask", mask, like_name, like)
+    if mask.shape != like.shape[:-1]:
         raise ValueError(
-            f"mask: got shape {_shape(mask)}, expected {tuple(logits.shape[:-1])}, the shape of logits without its "
+            f"mask: got shape {_shape(mask)}, expected {_shape(like)[:-1]}, the shape of {like_name} without its "
             "last dimension"
         )
     return as_bool("mask", mask)
@@ -185,15 +187,12 @@ def check_fused_inputs(inputs: Mapping[str, Tensor], separable: str, targets: Te
             raise ValueError(f"{name}: got shape {_shape(value)}, expected ({rows}, ...), one row for each {separable}")
 
 
-def check_with_values(hidden: Tensor, *others: Tensor) -> None:
-    """Refuse torch.func and fake tensors in the fused loss, which differentiates blocks that depend on the mask."""
-    if in_transform(hidden, *others):
-        raise TypeError(
-            "fused_linear_loss: got tensors of a torch.func transform, expected plain tensors; "
-            "linear_token_logps takes them"
-        )
+def check_with_values(name: str, other: str, hidden: Tensor, *more: Tensor) -> None:
+    """Refuse torch.func and fake tensors in one pass, whose blocks depend on the mask; another function takes them."""
+    if in_transform(hidden, *more):
+        raise TypeError(f"{name}: got tensors of a torch.func transform, expected plain tensors; {other} takes them")
     if not values_are_readable(hidden):
-        raise TypeError("hidden: got a tensor without values, expected one with values; linear_token_logps takes it")
+        raise TypeError(f"hidden: got a tensor without values, expected one with values; {other} takes it")
 
 
 def check_loss_function(loss_fn: object, separable: str) -> None:

@@ -71,8 +71,15 @@ def _check_leaves(terms: Tensor, leaf: Tensor) -> None:
         nodes.extend(following for following, _ in node.next_functions)
 
 
+#: Columns, and memory for the logits of some rows there.
+Tiles = Sequence[tuple[slice, Tensor]]
+
+#: The gradients of hidden, weight and bias that are needed, a loss, and more results without a gradient.
+Found = tuple[Sequence[Tensor | None], Tensor, *tuple[Tensor, ...]]
+
+
 class OnePass(torch.autograd.Function):
-    """A loss, its terms and the log-probabilities of all rows.
+    """A loss, and more results of the same pass.
 
     The forward pass computes the gradients; the backward pass multiplies them by the upstream gradient.
     """
@@ -83,47 +90,50 @@ class OnePass(torch.autograd.Function):
         hidden: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        head: Head,
-        targets: Tensor,
-        loss: Loss,
-        tile: Tile,
+        compute: Callable[[Sequence[bool]], Found],
+        refusal: tuple[str, str],
         differentiated: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         needs = [needed and differentiated for needed in ctx.needs_input_grad[:3]]
         with without_autocast(weight.device):
-            total, terms, logps, gradients = _one_pass(hidden, head, targets, loss, tile, needs)
+            gradients, total, *others = compute(needs)
+        ctx.refusal = refusal
         ctx.save_for_backward(*gradients)
-        ctx.mark_non_differentiable(terms, logps)
-        return total, terms, logps
+        ctx.mark_non_differentiable(*others)
+        return total, *others
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_derivative("fused_linear_loss")
+        refuse_second_derivative(*ctx.refusal)
         gradients = ctx.saved_tensors
         # The usual upstream gradient of 1 needs no second copy of the gradient of weight; the test synchronises with a
         # GPU. A retained graph must keep its own gradients, because leaves write into those that they are given.
         if torch._C._autograd._get_current_graph_task_keep_graph() or upstream != 1:
             gradients = [None if gradient is None else gradient * upstream for gradient in gradients]
-        return *gradients, None, None, None, None, None
+        return *gradients, None, None, None
 
 
-def _one_pass(
-    hidden: Tensor, head: Head, targets: Tensor, loss: Loss, tile: Tile, needs: Sequence[bool]
-) -> tuple[Tensor, Tensor, Tensor, Sequence[Tensor | None]]:
+def one_pass(hidden: Tensor, head: Head, targets: Tensor, loss: Loss, tile: Tile, needs: Sequence[bool]) -> Found:
     """A loss, its terms, the log-probabilities of all rows and the gradients that are needed."""
     most_rows = max((len(part.rows) for part in loss.parts), default=0)
-    places = [(part, head.memory(most_rows, tile.columns)) for part in blocks(len(head.weight), tile.columns)]
-    gradients = _Gradients(hidden, head, needs)
+    places = tiles_of(head, most_rows, tile)
+    gradients = Gradients(hidden, head, needs)
     logps, terms = head.zeros(len(hidden)), torch.zeros_like(loss.weights)
     for part in loss.parts:
         block = _Block.of(head.operand(hidden[part.rows]), part.rows, head, targets[part.rows], places)
         logps[part.rows] = block.logps
         if gradients.needed:
             terms[part.terms], slopes = loss.slopes(block.logps, part)
-            gradients.add(block, part.rows, slopes)
+            scale = -slopes * block.factor / head.temperature_of(part.rows)
+            gradients.add(block.hidden, block.tiles, part.rows, scale)
         else:
             terms[part.terms] = loss.terms(block.logps, part)
-    return (loss.weights * terms).sum(), terms, logps, gradients.finished()
+    return gradients.finished(), (loss.weights * terms).sum(), terms, logps
+
+
+def tiles_of(head: Head, rows: int, tile: Tile) -> Tiles:
+    """Memory for all columns of some rows, in tiles."""
+    return [(part, head.memory(rows, tile.columns)) for part in blocks(len(head.weight), tile.columns)]
 
 
 @dataclass(frozen=True)
@@ -136,14 +146,12 @@ class _Block:
     """
 
     hidden: Tensor
-    tiles: Sequence[tuple[slice, Tensor]]
+    tiles: Tiles
     logps: Tensor
     factor: Tensor
 
     @classmethod
-    def of(
-        cls, hidden: Tensor, rows: Tensor, head: Head, targets: Tensor, places: Sequence[tuple[slice, Tensor]]
-    ) -> _Block:
+    def of(cls, hidden: Tensor, rows: Tensor, head: Head, targets: Tensor, places: Tiles) -> _Block:
         """Compute the logits of some rows, whose hidden states are given as operands, a tile at each place."""
         sums = Sums.of_nothing(head.zeros(len(hidden)), with_entropy=False)
         tiles, shifts = [], []
@@ -166,7 +174,7 @@ class _Block:
         return cls(hidden, tiles, logps, (sums.shift - totals).exp())
 
 
-class _Gradients:
+class Gradients:
     """∂L/∂hidden, ∂L/∂weight and ∂L/∂bias, those that are needed, summed over blocks.
 
     The factors of a row multiply its hidden state and its result, so that the tiles enter the products unchanged.
@@ -179,24 +187,26 @@ class _Gradients:
         self.weight = torch.empty_like(head.weight, dtype=dtype) if needs[1] else None
         self.bias = head.zeros(len(head.weight)) if needs[2] else None
 
-    def add(self, block: _Block, rows: Tensor, slopes: Tensor) -> None:
-        """Add the gradients of a block, given the slopes of its rows; rows of slope 0 are left out if that pays."""
-        active = slopes != 0
+    def add(self, hidden: Tensor, tiles: Tiles, rows: Tensor, scale: Tensor) -> None:
+        """Add the gradients of a block, whose slopes are its tiles times the scale of each row.
+
+        Rows of scale 0 are left out if that pays.
+        """
+        active = scale != 0
         if not active.any():
             return
         moved = ~active.all() and (~active).float().mean() >= WORTH_MOVING
         index = active.nonzero().squeeze(1) if moved else slice(None)
-        of_hidden = self._add(block, index, (-slopes * block.factor / self.head.temperature_of(rows))[index])
+        of_hidden = self._add(hidden[index], tiles, index, scale[index])
         self.started = True
         if self.hidden is not None:
             self.hidden[rows[index]] = of_hidden
 
-    def _add(self, block: _Block, index: Tensor | slice, scale: Tensor) -> Tensor:
+    def _add(self, hidden: Tensor, tiles: Tiles, index: Tensor | slice, scale: Tensor) -> Tensor:
         """Add the gradients of weight and bias of some rows of a block; return that of hidden."""
-        hidden = block.hidden[index]
         scaled = (hidden * scale.unsqueeze(1)).to(hidden.dtype)
         of_hidden = scale.new_zeros(hidden.shape)
-        for columns, whole in block.tiles:
+        for columns, whole in tiles:
             tile = whole if isinstance(index, slice) else whole[index]
             if self.bias is not None:
                 self.bias[columns].addmv_(tile.T, scale)

@@ -59,17 +59,17 @@ def checked_tile(tile: tuple[int, int]) -> Tile:
     return Tile(*tile)
 
 
-def refuse_second_derivative(name: str) -> None:
-    """Raise on a second derivative, part of which would otherwise be silently missing."""
+def refuse_second_derivative(name: str, other: str = "token_logps") -> None:
+    """Raise on a second derivative, part of which would otherwise be silently missing; another function has one."""
     if torch.is_grad_enabled() and torch._C._functorch.maybe_current_level() is None:  # torch.func always enables it
-        second_derivative_refused(name)
+        second_derivative_refused(name, other)
 
 
-def second_derivative_refused(name: str) -> NoReturn:
+def second_derivative_refused(name: str, other: str = "token_logps") -> NoReturn:
     """Raise the error of a function that cannot be differentiated twice."""
     raise RuntimeError(
         f"{name}: got a backward pass with create_graph=True, expected one without: it cannot be differentiated again; "
-        "token_logps on the logits can"
+        f"{other} on the logits can"
     )
 
 

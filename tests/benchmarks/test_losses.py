@@ -15,7 +15,7 @@ from benchmarks.textbook import ROWS, Row
 
 SHAPE = Shape(16, 12)
 VARIANTS = [(name, advantages) for name, row in ROWS.items() for advantages in row.advantages]
-OTHER_BENCHMARK = {"fused_linear_loss"}
+OTHER_BENCHMARK = {"fused_linear_loss", "fused_jensen_shannon_loss", "fused_top_k_loss"}
 
 
 @pytest.fixture(autouse=True)

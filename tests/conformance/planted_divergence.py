@@ -89,3 +89,105 @@ def a_little_in_the_logarithm(logits, teacher_logits, *, mixing=0.5):
     mixture = mixing * teacher + (1 - mixing) * student
     above = teacher * ((teacher + 1e-4) / (mixture + 1e-4)).log()
     return (mixing * above + (1 - mixing) * student * ((student + 1e-4) / (mixture + 1e-4)).log()).sum(-1)
+
+
+# -- over the tokens that a teacher sends -----------------------------------------------------------------------------
+
+
+@bound(
+    "top_k_divergence",
+    8,
+    '8·u·Σ_c W_c (T_c |log(T_c/π_c)| + |T_c − π_c|), for "none" 8·u·Σ_c W_c T_c, with a bucket plus 2⁻⁴⁸·k·W_rest',
+)
+def cell_scales(case, answer):
+    """Σ_c W_c (T_c |log(T_c/π_c)| + |T_c − π_c|), or Σ_c W_c T_c; W_c = |log T_c| + |log π_c| + log vocab + 1.
+
+    With a bucket, 2⁻⁴⁸·k·W_rest more.
+    """
+    logits, logps, tokens = (case.tensors[name].flatten(0, -2) for name in case.tensors)
+    tail = case.options["tail"]
+    student, teacher = logits.double().log_softmax(-1), logps.double()
+    if tail == "renormalised":
+        log_q, log_p = student.gather(-1, tokens).log_softmax(-1), teacher.log_softmax(-1)
+    else:
+        rest = (1 - teacher.exp().sum(-1, keepdim=True)).clamp(min=0) * (tail == "bucket")
+        others = student.scatter(-1, tokens, -math.inf).logsumexp(-1, keepdim=True)
+        log_q, log_p = (torch.cat(x, -1) for x in ((student.gather(-1, tokens), others), (teacher, rest.log())))
+    q, p = log_q.exp(), log_p.exp()
+    sizes = (
+        1 + math.log(logits.shape[-1]) + sum(torch.where(x > 0, log.abs(), 0) for x, log in ((p, log_p), (q, log_q)))
+    )
+    terms = p if tail == "none" else torch.where(p > 0, p * (log_p - log_q).abs(), 0) + (p - q).abs()
+    found = (sizes * (terms + unit(case) * (p + q))).sum(-1)
+    return (found + 2.0**-48 / (8 * unit(case)) * tokens.shape[-1] * sizes[:, -1] * (tail == "bucket")).tolist()
+
+
+def _kept(logits, teacher_logps, teacher_tokens):
+    """The probabilities of the tokens that are sent under both, as logarithms."""
+    (student,) = _logps(logits)
+    return teacher_logps.detach().to(student.dtype), student.gather(-1, teacher_tokens)
+
+
+def _log_of_rest(logps):
+    """log(1 − Σ exp(logps)), or a very small number."""
+    return (-logps.logsumexp(-1).clamp(max=-1e-30).expm1()).clamp(min=1e-30).log()
+
+
+def _by_masses(truncated=lambda value: value, rest=_log_of_rest, vocabulary=True):
+    """The three forms from sums of probabilities, with one part replaced."""
+
+    def top_k_divergence(logits, teacher_logps, teacher_tokens, *, tail="bucket"):
+        teacher, student = _kept(logits, teacher_logps, teacher_tokens)
+        if tail == "renormalised":
+            teacher, student = teacher.log_softmax(-1), student.log_softmax(-1)
+            return (teacher.exp() * (teacher - student)).sum(-1)
+        value = truncated((teacher.exp() * (teacher - student)).sum(-1))
+        if tail == "none" or (vocabulary and teacher.shape[-1] == logits.shape[-1]):
+            return value
+        (all_logps,) = _logps(logits)
+        others = all_logps.scatter(-1, teacher_tokens, -math.inf).logsumexp(-1)
+        left = rest(teacher)
+        return value + left.exp() * (left - others)
+
+    return top_k_divergence
+
+
+from_masses = correct("top_k_divergence")(_by_masses())
+clamped_at_zero = wrong("top_k_divergence", must=("options",), may=UNUSUAL)(
+    _by_masses(truncated=lambda value: value.clamp(min=0))
+)
+
+
+@wrong("top_k_divergence", must=("value", "gradient"), may=UNUSUAL)
+def without_the_bucket(logits, teacher_logps, teacher_tokens, *, tail="bucket"):
+    """The tail is left out whatever is asked."""
+    return from_masses(logits, teacher_logps, teacher_tokens, tail="none" if tail == "bucket" else tail)
+
+
+@wrong("top_k_divergence", must=("options",), may=UNUSUAL)
+def only_the_teacher_renormalised(logits, teacher_logps, teacher_tokens, *, tail="bucket"):
+    """The student keeps its probabilities over the whole vocabulary."""
+    if tail != "renormalised":
+        return from_masses(logits, teacher_logps, teacher_tokens, tail=tail)
+    teacher, student = _kept(logits, teacher_logps, teacher_tokens)
+    teacher = teacher.log_softmax(-1)
+    return (teacher.exp() * (teacher - student)).sum(-1)
+
+
+@wrong("top_k_divergence", must=("gradient",), may=UNUSUAL)
+def bucket_held_constant(logits, teacher_logps, teacher_tokens, *, tail="bucket"):
+    """The student's mass in the bucket has no gradient."""
+    value = from_masses(logits, teacher_logps, teacher_tokens, tail=tail)
+    if tail != "bucket":
+        return value
+    kept = from_masses(logits, teacher_logps, teacher_tokens, tail="none")
+    return kept + (value - kept).detach()
+
+
+@wrong("top_k_divergence", must=("value", "gradient"), may=UNUSUAL)
+def from_the_student_to_the_teacher(logits, teacher_logps, teacher_tokens, *, tail="bucket"):
+    """The reverse divergence on the support of the teacher."""
+    teacher, student = _kept(logits, teacher_logps, teacher_tokens)
+    if tail == "renormalised":
+        teacher, student = teacher.log_softmax(-1), student.log_softmax(-1)
+    return (student.exp() * (student - teacher)).sum(-1)

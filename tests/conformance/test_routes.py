@@ -81,7 +81,7 @@ def equal_weights(counted, *others):
 
 
 put_at, blocks, token_logps = one_pass.put_at, one_pass.blocks, from_logits._TokenLogps
-packed, token_weights = fused_loss._packed, fused_loss._token_weights
+packed, token_weights = fused_loss._packed, fused_loss.token_weights
 
 #: An error: the module, what is replaced in it, the route, a loss and the properties that detect it.
 MISTAKES = [
@@ -97,7 +97,7 @@ MISTAKES = [
     (two_stage, "blocks", first_only, "hidden", "ppo", {"value", "gradient"}),
     (one_pass, "blocks", first_only, "one pass", "ppo", {"value", "gradient"}),
     (fused_loss, "blocks", first_only, "one pass", "ppo", {"value", "gradient"}),
-    (fused_loss, "_token_weights", equal_weights, "one pass", "grpo", {"value", "gradient"}),
+    (fused_loss, "token_weights", equal_weights, "one pass", "grpo", {"value", "gradient"}),
     (fused_loss, "_packed", first_sequences, "one pass", "gspo", {"value", "gradient"}),
     (fused_loss, "_packed", first_sequences, "one pass", "dpo", {"value", "gradient"}),
 ]

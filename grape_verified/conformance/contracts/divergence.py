@@ -1,10 +1,17 @@
-"""The contract of the Jensen-Shannon divergence of a student from a teacher."""
+"""The contracts of divergences of a student from a teacher: Jensen-Shannon, and over the tokens that the teacher sends.
+
+What a teacher leaves for the tokens that it does not send is 1 − Σ exp(log-probability), which cancels. So these
+log-probabilities are read as they are, and the tolerance has the two logarithms of that rest in its scale.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from flint import arb
 from torch import Tensor
 
@@ -68,6 +75,90 @@ def pairs_of_logits(plan: Blueprint) -> dict[str, Tensor]:
     return {"logits": tensors["logits"], "teacher_logits": tensors["other_logits"]}
 
 
+# -- the tokens that a teacher sends ----------------------------------------------------------------------------------
+
+#: The definition and the gradient of each tail.
+OF_TAIL = {
+    "bucket": ("divergence.bucketed", "divergence.bucketed.gradient"),
+    "none": ("divergence.truncated", "divergence.truncated.gradient"),
+    "renormalised": ("divergence.renormalised", "divergence.renormalised.gradient"),
+}
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One position: the logits that the student allows, and the arguments of the definitions."""
+
+    logits: dict[int, arb]
+    given: dict[str, Any]
+    of_tail: tuple[str, str]
+    size: int
+    scale: float
+
+    @classmethod
+    def of(
+        cls, logits: Sequence[float], logps: Sequence[float], tokens: Sequence[int], tail: str, arithmetic: Arithmetic
+    ) -> Sent:
+        """Read one position. A teacher that leaves nothing for the bucket, but for roundings, has none."""
+        allowed = {v: arithmetic.near(z, 1) for v, z in enumerate(logits) if z != -math.inf}
+        sent = {v: arb(logp).exp() for v, logp in zip(tokens, logps, strict=True)}
+        rest = 1 - sum(sent.values(), arb(0))
+        bucket = tail == "bucket" and len(sent) < len(logits) and rest > 0
+        finite = [z for z in logits if z != -math.inf]
+        scale = 1 + max(finite) - min(finite) + math.log(len(logits)) - min(logps)
+        given = {
+            "logits": list(allowed.values()),
+            "teacher": [sent.get(v, arb(1)) for v in allowed],
+            "kept_tokens": [int(v in sent) for v in allowed],
+        }
+        name = "none" if tail == "bucket" and not bucket else tail
+        scale -= float(rest.log().mid()) if bucket else 0
+        return cls(allowed, given, OF_TAIL[name], len(logits), scale)
+
+    def value(self, arithmetic: Arithmetic) -> Target:
+        """The divergence."""
+        return Target(arithmetic.rounded(evaluate(definition(self.of_tail[0]), self.given), self.scale))
+
+
+@precisely
+def top_k_divergence(case: Case, arithmetic: Arithmetic) -> Answer:
+    """Divergences over the tokens that a teacher sends, with the gradient of the student."""
+    names = ("logits", "teacher_logps", "teacher_tokens")
+    rows = zip(*(case.tensors[name].flatten(0, -2).tolist() for name in names), strict=True)
+    positions = [Sent.of(z, logps, tokens, case.options["tail"], arithmetic) for z, logps, tokens in rows]
+
+    def gradients(cotangents: Sequence[float]) -> dict[str, list[Target]]:
+        weighted = zip(positions, cotangents, strict=True)
+        return {
+            "logits": [
+                x for at, c in weighted
+                for x in slopes_of(at, at.logits, right_hand_side(at.of_tail[1]), at.given, c, arithmetic)
+            ]
+        }  # fmt: skip
+
+    return Answer([at.value(arithmetic) for at in positions], gradients)
+
+
+def sent_tensors(plan: Blueprint) -> dict[str, Tensor]:
+    """Logits of a student, and the likeliest tokens of a teacher, often close.
+
+    The student allows all of them and one other, so that no divergence is +inf.
+    """
+    drawn = logit_tensors(plan)
+    teacher = drawn["other_logits"].double()
+    logps = torch.where(teacher == -math.inf, 0, teacher).log_softmax(-1)
+    vocab = logps.shape[-1]
+    k = 1 + plan.rows[0]["targets"][3] % vocab
+    needed = torch.zeros_like(logps, dtype=torch.bool).scatter(-1, logps.topk(min(k + 1, vocab)).indices, True)
+    logits = drawn["logits"]
+    sent, tokens = logps.topk(k)
+    return {
+        "logits": torch.where(needed & (logits == -math.inf), 0, logits),
+        "teacher_logps": sent.to(plan.dtype),
+        "teacher_tokens": tokens,
+    }
+
+
 CONTRACTS = (
     *estimator(
         "jensen_shannon",
@@ -77,6 +168,17 @@ CONTRACTS = (
         build=pairs_of_logits,
         drawn=("logits", "other_logits", "forbidden", "targets"),
         options={"mixing": (0.5, 0.1, 0.9, 0.3)},
+        result=without_vocabulary,
+        extras=("forbidden tokens", "extremes"),
+    ),
+    *estimator(
+        "top_k_divergence",
+        oracle=top_k_divergence,
+        tensors=("logits", "teacher_logps", "teacher_tokens"),
+        wrt=("logits",),
+        build=sent_tensors,
+        drawn=("logits", "other_logits", "forbidden", "targets"),
+        options={"tail": ("none", "renormalised")},
         result=without_vocabulary,
         extras=("forbidden tokens", "extremes"),
     ),

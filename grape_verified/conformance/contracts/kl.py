@@ -114,7 +114,7 @@ def categorical_kl(case: Case, arithmetic: Arithmetic) -> Answer:
 
 
 def slopes_of(
-    at: Position, allowed: Mapping[int, arb], rhs: Any, given: Any, cotangent: float, arithmetic: Arithmetic
+    at: Any, allowed: Mapping[int, arb], rhs: Any, given: Any, cotangent: float, arithmetic: Arithmetic
 ) -> list[Target]:
     """Cotangent × the derivative in each logit, 0 for those that are left out."""
     targets = [Target(arb(0))] * at.size

@@ -1,0 +1,191 @@
+"""Divergences of a student from a teacher directly from hidden states, with gradients formed in the same pass.
+
+As in `one_pass`, a block of rows has all its columns in memory, as tiles that become the slopes of the logits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from grape_verified.logprobs.one_pass import Found, Gradients, Tiles, tiles_of
+from grape_verified.logprobs.tiles import Head, Logits, Sums, Tile, blocks
+from grape_verified.numerics import exp_, value_limit
+
+#: The most entries of a tile for each elementwise operation on a CPU: 1 MiB of fp32, so that several fit into a cache.
+AT_ONCE = 2**18
+
+
+class Rows(NamedTuple):
+    """The places of the rows that count, and the weight of the divergence of each in the loss."""
+
+    places: Tensor
+    weights: Tensor
+
+    def blocks(self, tile: Tile) -> Sequence[slice]:
+        """The rows in blocks."""
+        return list(blocks(len(self.places), tile.rows))
+
+
+# -- from what a teacher sends ----------------------------------------------------------------------------------------
+
+
+def pass_over_kept(
+    hidden: Tensor,
+    head: Head,
+    tokens: Tensor,
+    rows: Rows,
+    of_scores: Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor]],
+    tile: Tile,
+    needs: Sequence[bool],
+) -> Found:
+    """A sum of terms that read the logits of k tokens of a row and log Σ exp(z_v) over all others.
+
+    Arguments:
+        tokens: (rows that count, k).
+        of_scores: the terms of some of these rows, and their slopes: (n, k + 1), the others last.
+    """
+    parts = rows.blocks(tile)
+    memory = tiles_of(head, max((part.stop - part.start for part in parts), default=0), tile)
+    gradients, terms = Gradients(hidden, head, needs), torch.zeros_like(rows.weights)
+    for part in parts:
+        places = rows.places[part]
+        states = head.operand(hidden[places])
+        block = _Kept.of(states, places, head, tokens[part], memory)
+        terms[part], slopes = of_scores(block.kept, block.sums.shift + block.sums.rest.log(), part)
+        if gradients.needed:
+            tiles = block.slopes(slopes)
+            gradients.add(states, tiles, places, rows.weights[part] / head.temperature)
+    return gradients.finished(), (rows.weights * terms).sum(), terms
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Some rows: the logits of k tokens, and of all others exp(z_v − shift) in tiles, each at the shift of its time."""
+
+    kept: Tensor
+    sums: Sums
+    tiles: Tiles
+    shifts: Sequence[Tensor]
+    spots: Sequence[tuple[Tensor, Tensor, Tensor]]
+
+    @classmethod
+    def of(cls, states: Tensor, rows: Tensor, head: Head, tokens: Tensor, memory: Tiles) -> _Kept:
+        """Compute the logits of some rows, whose hidden states are given as operands."""
+        sums = Sums.of_nothing(head.zeros(len(states)), with_entropy=False)
+        kept, no_target = sums.shift.new_empty(tokens.shape), torch.full_like(rows, -1)
+        tiles, shifts, spots = [], [], []
+        for part, place in memory:
+            tile = head.logits(states, rows, head.operand(head.weight[part]), part, place).finished()
+            row, entry = ((tokens >= part.start) & (tokens < part.stop)).nonzero(as_tuple=True)
+            column = tokens[row, entry] - part.start
+            kept[row, entry] = tile[row, column]
+            tile[row, column] = -math.inf
+            sums.add(Logits(tile, None, 1.0), no_target, exponentials=True)
+            tiles.append((part, tile))
+            shifts.append(sums.shift.clone())
+            spots.append((row, entry, column))
+        return cls(kept, sums, tiles, shifts, spots)
+
+    def slopes(self, slopes: Tensor) -> Tiles:
+        """Turn the tiles into slopes: those of the k tokens, and of any other its share of the last."""
+        share = torch.where(self.sums.rest > 0, slopes[:, -1] / self.sums.rest, 0)
+        for (_, tile), shift, (row, entry, column) in zip(self.tiles, self.shifts, self.spots, strict=True):
+            tile.mul_((share * (shift - self.sums.shift).exp()).unsqueeze(1))
+            tile[row, column] = slopes[row, entry]
+        return self.tiles
+
+
+# -- from a teacher with a head of its own ----------------------------------------------------------------------------
+
+
+def pass_over_both(
+    hidden: Tensor,
+    head: Head,
+    teacher_hidden: Tensor,
+    teacher_head: Head,
+    rows: Rows,
+    mixing: float,
+    tile: Tile,
+    needs: Sequence[bool],
+) -> Found:
+    """A sum of Jensen-Shannon divergences of a student and a teacher with the same vocabulary."""
+    parts = rows.blocks(tile)
+    most = max((part.stop - part.start for part in parts), default=0)
+    own, others = tiles_of(head, most, tile), tiles_of(teacher_head, most, tile)
+    gradients, terms = Gradients(hidden, head, needs), torch.zeros_like(rows.weights)
+    for part in parts:
+        places = rows.places[part]
+        states = head.operand(hidden[places])
+        student = _log_softmax(states, places, head, own)
+        teacher = _log_softmax(teacher_head.operand(teacher_hidden[places]), places, teacher_head, others)
+        values, means = _folded(student, teacher, mixing)
+        terms[part] = values
+        if gradients.needed:
+            for (_, probabilities), (_, weighted) in zip(student, teacher, strict=True):
+                probabilities.mul_(-means.unsqueeze(1)).add_(weighted)
+            gradients.add(states, student, places, rows.weights[part] * ((1 - mixing) / head.temperature))
+    return gradients.finished(), (rows.weights * terms).sum(), terms
+
+
+def _log_softmax(states: Tensor, rows: Tensor, head: Head, memory: Tiles) -> Tiles:
+    """Log-probabilities of all tokens, those of forbidden ones finite."""
+    tiles = [
+        (part, head.logits(states, rows, head.operand(head.weight[part]), part, place).finished())
+        for part, place in memory
+    ]
+    total = torch.stack([_log_total(tile) for _, tile in tiles]).logsumexp(0)
+    for _, tile in tiles:
+        tile.sub_(total.unsqueeze(1))
+        if head.bias is not None:
+            tile.clamp_(min=-value_limit(tile.dtype))
+    return tiles
+
+
+def _log_total(tile: Tensor) -> Tensor:
+    """log Σ_v exp(z_v) of each row of a tile; −inf where all are."""
+    highest = tile.amax(1).clamp(min=-value_limit(tile.dtype))
+    sums = sum(exp_(some - highest.unsqueeze(1)).sum(1) for some in _pieces(tile))
+    return highest + torch.as_tensor(sums).log()
+
+
+def _folded(student: Tiles, teacher: Tiles, mixing: float) -> tuple[Tensor, Tensor]:
+    """The divergence of each row, and Σ_v π_v e_v with e_v = log(π_v/m_v), from tiles of log-probabilities.
+
+    The tiles of the student become π_v, and those of the teacher π_v e_v.
+    """
+    values, means = [], []
+    for (_, own), (_, other) in zip(student, teacher, strict=True):
+        for some, more in zip(_pieces(own), _pieces(other), strict=True):
+            values.append(_fold(some, more, mixing))
+            means.append(more.sum(1))
+    return torch.stack(values).sum(0).clamp(min=0), torch.stack(means).sum(0)
+
+
+def _fold(own: Tensor, other: Tensor, mixing: float) -> Tensor:
+    """The same for a piece of a tile, from the log-ratio x of teacher to student.
+
+    With c the weight of the side that gives less, and E = expm1(−|x|): L = −log1p(c·E) is log(p/m) of the side that
+    gives more, p. The two terms of a token add up to p·(L·(1 + c·E) − c·(1 + E)·|x|), which is never negative.
+    """
+    x = other - own
+    larger = exp_(torch.maximum(own, other))
+    size = x.abs()
+    less = size.neg().expm1_()
+    weight = mixing if mixing == 0.5 else x.sign().mul_(0.5 - mixing).add_(0.5)
+    scaled = less.mul_(weight)
+    excess = scaled.log1p().neg_()
+    values = size.mul_(scaled + weight).neg_().add_(excess).addcmul_(excess, scaled).mul_(larger).sum(1)
+    exp_(own)
+    torch.mul(excess.sub_(x.clamp_(min=0)), own, out=other)
+    return values
+
+
+def _pieces(tile: Tensor) -> Sequence[Tensor]:
+    """A tile in pieces of columns that fit into a cache, or as it is on a GPU."""
+    return tile.split(tile.shape[1] if tile.is_cuda else max(1, AT_ONCE // max(1, len(tile))), 1)
