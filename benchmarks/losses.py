@@ -84,6 +84,7 @@ def batch(shape: Shape, advantages: str, device: str, seed: int, dtype: torch.dt
     }
     for name in ("chosen_lengths", "rejected_lengths"):
         found[name] = torch.randint(1, 100, (sequences,), generator=draw, device=device)
+    found["labels"] = torch.rand(sequences, generator=draw, device=device) < 0.5
     return {name: x.requires_grad_(name in DIFFERENTIATED) for name, x in found.items()}
 
 
@@ -100,7 +101,10 @@ def sides(name: str) -> dict[str, Callable[..., Any]]:
 
 def inputs_of(name: str, everything: Inputs) -> Inputs:
     """The inputs of one loss."""
-    return {parameter: everything[parameter] for parameter in inspect.signature(ROWS[name].textbook).parameters}
+    parameters = inspect.signature(ROWS[name].textbook).parameters
+    if "labels" in parameters:  # of responses, whose log-probabilities are sums
+        everything = everything | {x: everything[x.replace("logps", "chosen_logps")] for x in ("logps", "ref_logps")}
+    return {parameter: everything[parameter] for parameter in parameters}
 
 
 def forward_backward(function: Callable[..., Any], inputs: Inputs) -> tuple[Tensor, ...]:

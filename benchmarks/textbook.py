@@ -27,6 +27,7 @@ BETA = 0.1
 SIMPO_BETA, SIMPO_TARGET = 2.0, 0.5
 ODDS_WEIGHT = 0.1
 FLIP_PROBABILITY = 0.1
+ANCHOR = 0.5
 GROUP = 8
 MAX_LENGTH = 4096
 
@@ -213,6 +214,22 @@ def orpo(chosen_logps: Tensor, rejected_logps: Tensor, chosen_lengths: Tensor, r
     chosen, rejected = (chosen_logps / chosen_lengths, rejected_logps / rejected_lengths)
     odds = (chosen - (1 - chosen.exp()).log()) - (rejected - (1 - rejected.exp()).log())
     return (-chosen - ODDS_WEIGHT * logsigmoid(odds)).mean()
+
+
+@row(anchor=ANCHOR)
+def kto(logps: Tensor, ref_logps: Tensor, labels: Tensor) -> Tensor:
+    """1 − σ(±β(ℓ − ℓ_ref − z₀))."""
+    signs = torch.where(labels, 1, -1)
+    return (1 - (BETA * (logps - ref_logps - ANCHOR) * signs).sigmoid()).mean()
+
+
+@row(kind="bco")
+def pointwise(
+    chosen_logps: Tensor, rejected_logps: Tensor, ref_chosen_logps: Tensor, ref_rejected_logps: Tensor
+) -> Tensor:
+    """−log σ(r_w) − log σ(−r_l)."""
+    chosen, rejected = BETA * (chosen_logps - ref_chosen_logps), BETA * (rejected_logps - ref_rejected_logps)
+    return -(logsigmoid(chosen) + logsigmoid(-rejected)).mean()
 
 
 @row()

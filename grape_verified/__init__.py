@@ -40,6 +40,7 @@ from grape_verified.losses import (
     grpo,
     orpo,
     output,
+    pointwise,
     ppo,
     preference,
     reinforce,
@@ -54,6 +55,7 @@ from grape_verified.losses.grape import *
 from grape_verified.losses.grpo import *
 from grape_verified.losses.orpo import *
 from grape_verified.losses.output import *
+from grape_verified.losses.pointwise import *
 from grape_verified.losses.ppo import *
 from grape_verified.losses.preference import *
 from grape_verified.losses.reinforce import *
@@ -87,6 +89,7 @@ __all__ += grape.__all__
 __all__ += grpo.__all__
 __all__ += orpo.__all__
 __all__ += output.__all__
+__all__ += pointwise.__all__
 __all__ += ppo.__all__
 __all__ += preference.__all__
 __all__ += reinforce.__all__

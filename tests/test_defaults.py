@@ -20,6 +20,8 @@ PREFERENCE = IPO | {
     "ref_chosen_logps": None, "ref_rejected_logps": None, "target_margin": 0.0, "label_smoothing": 0.0,
 }  # fmt: skip
 SIMPO = {"beta": 2.0, "target_margin": 0.5}  # the lower ends of what arXiv:2405.14734 is cited with
+KTO = {"beta": 0.1, "desirable_weight": 1.0, "undesirable_weight": 1.0}
+POINTWISE = {"beta": 0.1, "reward_shift": 0.0}
 ORPO = {"odds_weight": 0.1}  # λ of arXiv:2403.07691 in its trainers
 
 FUSED = {"mask": None, "bias": None, "temperature": 1.0, "aggregation": "token_mean", "tile": None}
@@ -63,8 +65,12 @@ DEFAULTS = {
         "bias": None, "temperature": 1.0, "mask": None, "with_entropy": False, "softcap": None, "tile": None,
         "group": None,
     },
+    "kto_loss": KTO | {"denominator": None},
+    "kto_per_sequence": KTO,
     "orpo_loss": ORPO | {"denominator": None},
     "orpo_per_pair": ORPO,
+    "pointwise_loss": POINTWISE | {"denominator": None},
+    "pointwise_per_pair": POINTWISE,
     "ppo_loss": CLIP | KL | {"dual_clip": None, "aggregation": "token_mean"} | REDUCED,
     "ppo_per_token": CLIP | KL | {"dual_clip": None},
     "preference_loss": PREFERENCE | {"denominator": None},

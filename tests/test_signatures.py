@@ -17,8 +17,8 @@ import torch
 from jaxtyping import TypeCheckError
 from grape_verified import (
     acceptance_weights, aggregate, categorical_kl, cispo_loss, dapo_loss, dpo_loss, dr_grpo_loss, grape_loss, grpo_loss,
-    gspo_loss, ipo_loss, kl_estimate, ppo_loss, preference_loss, reinforce_loss, rejection_sampling_loss,
-    robust_dpo_loss, sft_loss, simpo_loss, token_entropies, token_logps,
+    gspo_loss, ipo_loss, kl_estimate, kto_loss, pointwise_loss, ppo_loss, preference_loss, reinforce_loss,
+    rejection_sampling_loss, robust_dpo_loss, sft_loss, simpo_loss, token_entropies, token_logps,
 )
 
 for dtype in (torch.bfloat16, torch.float32, torch.float64):
@@ -51,6 +51,9 @@ for dtype in (torch.bfloat16, torch.float32, torch.float64):
     ipo_loss(sums, sums, sums, sums, log_ratio="mean", **lengths)
     preference_loss(sums, sums, kind="hinge", log_ratio="mean", **lengths)
     preference_loss(sums, sums, sums, sums, kind="exo", label_smoothing=0.1)
+    pointwise_loss(sums, sums, sums, sums, kind="bco", reward_shift=0.5)
+    for anchor in (0.5, torch.tensor(0.5)):
+        kto_loss(sums, sums, torch.tensor([True, False]), anchor=anchor)
     simpo_loss(sums, sums, **lengths).loss.backward(retain_graph=True)
     dpo_loss(sums, sums, sums, sums, label_smoothing=0.1).loss.backward()
     scores = torch.rand(1, 2, 4, dtype=dtype)

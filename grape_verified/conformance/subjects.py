@@ -53,7 +53,7 @@ SUBJECTS = {
         Subject("f_dpo", "f-DPO", "preferences", ()),
         Subject("displacement", "Displacement", "preferences", ()),
         Subject("orpo", "ORPO", "preferences", ("losses.orpo",)),
-        Subject("pointwise", "Pointwise preferences", "preferences", ()),
+        Subject("pointwise", "Pointwise preferences", "preferences", ("losses.pointwise",)),
         Subject("reward", "Reward models", "dpo", ("losses.reward",)),
         Subject("grape", "GRAPE", "grape", ("losses.grape",)),
         Subject("policy", "Policies and log-probabilities", "policy", ("logprobs.from_logits",)),

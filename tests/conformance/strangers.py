@@ -363,6 +363,19 @@ def odds_ratio(chosen_logps, rejected_logps, chosen_lengths, rejected_lengths):
     return -(chosen + 0.2 * logsigmoid(log_odds)).mean()
 
 
+@stranger("kto", anchor=0.5)
+def unpaired(logps, ref_logps, labels):
+    signs = torch.where(labels, 1, -1)
+    return (1 - torch.sigmoid(0.1 * (logps - ref_logps - 0.5) * signs)).mean()
+
+
+@stranger("pointwise", kind="apo_down", beta=0.5)
+def down(policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps):
+    chosen = 0.5 * (policy_chosen_logps - reference_chosen_logps)
+    rejected = 0.5 * (policy_rejected_logps - reference_rejected_logps)
+    return (chosen.sigmoid() + 1 - (chosen - rejected).sigmoid()).mean()
+
+
 @stranger("bradley_terry")
 def pairwise(chosen_reward, reject_reward):
     return torch.log(1 + torch.exp(reject_reward - chosen_reward)).mean()

@@ -12,7 +12,15 @@ import torch
 from torch.nn.functional import pad
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from grape_verified import grpo_loss, importance_weights, jensen_shannon, ppo_loss, token_logps
+from grape_verified import (
+    grpo_loss,
+    importance_weights,
+    jensen_shannon,
+    kto_loss,
+    pointwise_loss,
+    ppo_loss,
+    token_logps,
+)
 from grape_verified.conformance.profiles import trl as trl_profile
 
 STEPS, ROWS, LENGTH, WORDS = 3, 6, 7, 23
@@ -138,3 +146,42 @@ def test_steps_with_the_jensen_shannon_divergence_of_liger(beta):
 
     batch.logps = batch.logits
     batch.agree(theirs, ours)
+
+
+def rows(batch, logps):
+    """The log-probability of each response."""
+    return (logps * batch.mask).sum(1)
+
+
+#: Pointwise losses of TRL's trainer for pairs, each with what it is here.
+PAIRS = {"bco_pair": "bco", "nca_pair": "nca", "apo_zero": "apo_zero", "apo_down": "apo_down", "sppo_hard": "sppo"}
+
+
+@pytest.mark.parametrize("loss_type", PAIRS)
+def test_steps_of_the_pointwise_losses_of_trl(loss_type):
+    required("trl.trainer.dpo_trainer")
+    batch = Batch()
+    reference = rows(batch, batch.ref_logps).chunk(2)
+
+    def theirs(logps):
+        pair = rows(batch, logps).chunk(2)
+        return trl_profile._pair_loss(loss_type, *pair, reference, torch.ones(ROWS), beta=0.1)
+
+    batch.agree(
+        theirs, lambda logps: pointwise_loss(*rows(batch, logps).chunk(2), *reference, kind=PAIRS[loss_type]).loss
+    )
+
+
+@pytest.mark.parametrize("anchor", [0.0, 0.7])
+def test_steps_of_kto_of_liger(anchor):
+    from liger_kernel.chunked_loss.kto_loss import LigerFusedLinearKTOFunction
+
+    batch, labels = Batch(), torch.tensor([True, False, False, True, True, False])
+    reference = rows(batch, batch.ref_logps)
+
+    def theirs(logps):
+        kl = torch.tensor(anchor)
+        loss = LigerFusedLinearKTOFunction.preference_loss_fn
+        return loss(rows(batch, logps), labels, labels, reference, beta=0.1, kl=kl)[0]
+
+    batch.agree(theirs, lambda logps: kto_loss(rows(batch, logps), reference, labels, anchor=anchor).loss)
