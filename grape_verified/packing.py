@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
-from grape_verified.arguments import check_has_values, check_same_device, check_same_shape, check_tensor
+from grape_verified.arguments import check_has_values, check_same_shape, check_tensor
 
 __all__ = ["unpack_sequences"]
 
@@ -58,23 +58,22 @@ def _check(packed: Tensor, sequence_ids: Tensor) -> None:
         raise ValueError(f"packed: got shape {tuple(packed.shape)}, expected (tokens,) or (rows, tokens)")
     if sequence_ids.is_floating_point() or sequence_ids.is_complex() or sequence_ids.dtype == torch.bool:
         raise TypeError(f"sequence_ids: got dtype {sequence_ids.dtype}, expected an integer dtype")
-    check_same_device("sequence_ids", sequence_ids, "packed", packed)
     check_same_shape("sequence_ids", sequence_ids, "packed", packed)
 
 
 def _unpacked(packed: Tensor, sequence_ids: Tensor) -> Tensor:
     check_has_values("sequence_ids", sequence_ids)
-    ids = torch.atleast_2d(sequence_ids.detach().long())
-    first = torch.ones_like(ids, dtype=torch.bool)
-    first[:, 1:] = ids[:, 1:] != ids[:, :-1]
-    first &= ids >= 0
-    rows, starts = first.nonzero(as_tuple=True)
-    _check_contiguous(ids, rows, starts)
-    places = (ids.flatten() >= 0).nonzero().squeeze(1)
-    sequence = first.flatten().cumsum(0)[places] - 1
-    position = places % max(1, ids.shape[1]) - starts[sequence]
-    time = int(position.max()) + 1 if len(places) else 0
-    return packed.new_zeros(len(starts), time).index_put((sequence, position), packed.flatten()[places])
+    ids = torch.atleast_2d(sequence_ids.long())
+    there = ids >= 0
+    first = there.clone()
+    first[:, 1:] &= ids[:, 1:] != ids[:, :-1]
+    starts = first.nonzero(as_tuple=True)
+    _check_contiguous(ids, *starts)
+    places = there.nonzero(as_tuple=True)
+    sequence = (first.flatten().cumsum(0) - 1).view_as(ids)[places]
+    position = places[1] - starts[1][sequence]
+    time = int(position.max()) + 1 if len(position) else 0
+    return packed.new_zeros(len(starts[1]), time).index_put((sequence, position), torch.atleast_2d(packed)[places])
 
 
 def _check_contiguous(ids: Tensor, rows: Tensor, starts: Tensor) -> None:

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from grape_spec.evaluate import evaluate
+from grape_spec.language.registry import definition
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
@@ -12,6 +13,8 @@ from torch.autograd import gradcheck
 from grape_verified import aggregate, dpo_loss, gae, grpo_loss, gspo_loss, unpack_sequences
 
 MODES = ["token_mean", "sequence_mean", "sequence_sum", "token_sum", "fixed_length"]
+
+META = torch.zeros(3, dtype=torch.long, device="meta")
 
 LENGTHS = st.lists(st.integers(1, 5), min_size=1, max_size=5)
 
@@ -76,8 +79,6 @@ def test_it_is_the_definition():
     at = [[[1, 0], [0, 0]], [[0, 1], [0, 0]], [[0, 0], [1, 0]]]
     given = {"packed": [0.25, -3.0, 7.0], "packed_at": at}
     found = unpack_sequences(torch.tensor([0.25, -3.0, 7.0]), torch.tensor([0, 0, 1]))
-    from grape_spec.language.registry import definition
-
     entry = definition("aggregation.unpacked")
     wanted = [[float(evaluate(entry(), {**given, "i": i, "t": t})) for t in (1, 2)] for i in (1, 2)]
     assert found.tolist() == wanted
@@ -125,6 +126,18 @@ def test_compiled_it_is_the_same():
     ("given", "error", "text"),
     [
         ({"sequence_ids": torch.tensor([0, 1, 0])}, ValueError, "sequence_ids: got 0 at separate places of a row"),
+        ({"sequence_ids": torch.tensor([1, 2, 1])}, ValueError, "sequence_ids: got 1 at separate places of a row"),
+        (
+            {"packed": torch.zeros(5), "sequence_ids": torch.tensor([0, 1, 2, 1, 3])},
+            ValueError,
+            "sequence_ids: got 1 at separate places of a row",
+        ),
+        (
+            {"sequence_ids": torch.zeros(3, dtype=torch.long, device="meta")},
+            ValueError,
+            "sequence_ids: got device meta",
+        ),
+        ({"packed": META, "sequence_ids": META}, ValueError, "sequence_ids: got a tensor without values"),
         ({"sequence_ids": torch.tensor([0, -1, 0])}, ValueError, "sequence_ids: got 0 at separate places of a row"),
         ({"sequence_ids": torch.tensor([0.0, 0, 1])}, TypeError, "sequence_ids: got dtype torch.float32"),
         ({"sequence_ids": torch.tensor([0, 1])}, ValueError, "sequence_ids: got shape"),

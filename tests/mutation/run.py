@@ -54,8 +54,11 @@ TESTS = {
 } | {
     "grape_verified.advantage": ("tests/test_advantage.py",),
     "grape_verified.aggregation": ("tests/test_aggregation.py",),
+    "grape_verified.divergence": ("tests/test_divergence.py",),
     "grape_verified.importance": ("tests/test_importance.py",),
     "grape_verified.kl": ("tests/test_kl.py",),
+    "grape_verified.losses.kl_term": ("tests/losses/test_kl_penalty.py",),
+    "grape_verified.packing": ("tests/test_packing.py",),
     "grape_verified.numerics": ("tests/test_numerics.py", "tests/logprobs"),
     "grape_verified.losses.ppo": (
         "tests/losses/test_ppo_loss.py",
