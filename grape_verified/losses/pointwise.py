@@ -267,9 +267,9 @@ def _labelled(logps: Tensor, ref_logps: Tensor, labels: Tensor) -> tuple[Tensor,
 
 
 def _kto(log_ratios: Tensor, desirable: Tensor, options: KtoOptions) -> Tensor:
-    """As exp(log σ), whose slope σ(x)·σ(−x) keeps its digits where σ rounds to 1."""
+    """As exp(log σ), whose slope σ(x)·σ(−x) keeps its digits where σ rounds to 1, and is 0 where x overflows."""
     beta, anchor, weight, other = options
-    sigmoids = logsigmoid((1 - 2 * desirable) * saturate_(beta * (log_ratios - anchor))).exp()
+    sigmoids = logsigmoid((1 - 2 * desirable) * (beta * (log_ratios - anchor))).exp()
     return (weight * desirable + other * (1 - desirable)) * sigmoids
 
 
