@@ -24,7 +24,13 @@ from grape_verified.divergence import (
     slopes_of_cells,
 )
 from grape_verified.logprobs.fused_loss import token_weights
-from grape_verified.logprobs.inputs import check_fused_batch, check_head, check_with_values, counted_positions
+from grape_verified.logprobs.inputs import (
+    check_fused_batch,
+    check_head,
+    check_with_values,
+    checked_softcap,
+    counted_positions,
+)
 from grape_verified.logprobs.one_pass import Found, OnePass
 from grape_verified.logprobs.one_pass_divergence import Rows, pass_over_both, pass_over_kept
 from grape_verified.logprobs.tiles import Head, Tile, checked_tile, one_pass_tile
@@ -45,6 +51,8 @@ def fused_jensen_shannon_loss(
     bias: Float[Tensor, " vocab"] | None = None,
     teacher_bias: Float[Tensor, " vocab"] | None = None,
     temperature: float = 1.0,
+    softcap: float | None = None,
+    teacher_softcap: float | None = None,
     aggregation: Aggregation = "token_mean",
     denominator: float | Shaped[Tensor, ""] | None = None,
     max_length: int | None = None,
@@ -63,6 +71,7 @@ def fused_jensen_shannon_loss(
             vocabulary.
         mixing: β in (0, 1), the weight of the teacher in the mixture.
         temperature: τ of both, a finite number > 0.
+        softcap, teacher_softcap: as in `linear_token_logps`, of the student and of the teacher.
         aggregation, denominator, max_length: as in `aggregate` (`aggregation` is its `mode`).
         tile: rows (tokens of a block) and columns of logits computed at once; None for `one_pass_tile`.
 
@@ -72,7 +81,7 @@ def fused_jensen_shannon_loss(
     Error: with δ the error of a logit, 2·u·(width + 4)·Z for Z as in `linear_token_logps`: of each divergence, that of
     `jensen_shannon` and δ·(1 − β)·Σ_v π_v |e_v − Σ_w π_w e_w| with e = log(π/m), and the same for the teacher with β.
 
-    Claims: those of `jensen_shannon` and of `aggregate`, head.logit.gradient.
+    Claims: those of `jensen_shannon` and of `aggregate`, head.logit.gradient, head.softcap.gradient.
 
     Sources: Agarwal et al., arXiv:2306.13649 (not checked against the source).
 
@@ -89,8 +98,8 @@ def fused_jensen_shannon_loss(
 
     def call() -> LossOutput:
         beta = check_number("mixing", mixing, OPEN_INTERVAL)
-        own = _Student.of(hidden, weight, bias, mask, temperature, aggregation, denominator, max_length, tile)
-        teacher = _teacher(own, teacher_hidden, teacher_weight, teacher_bias, hidden)
+        own = _Student.of(hidden, weight, bias, mask, temperature, softcap, aggregation, denominator, max_length, tile)
+        teacher = _teacher(own, teacher_hidden, teacher_weight, teacher_bias, teacher_softcap, hidden)
         check_with_values("fused_jensen_shannon_loss", "jensen_shannon", hidden, weight, teacher_hidden, teacher_weight)
         rows = own.rows()
         compute = partial(pass_over_both, own.hidden, own.head, *teacher, rows, beta, own.tile)
@@ -109,6 +118,7 @@ def fused_top_k_loss(
     mask: Shaped[Tensor, "batch time"] | None = None,
     bias: Float[Tensor, " vocab"] | None = None,
     temperature: float = 1.0,
+    softcap: float | None = None,
     aggregation: Aggregation = "token_mean",
     denominator: float | Shaped[Tensor, ""] | None = None,
     max_length: int | None = None,
@@ -119,7 +129,7 @@ def fused_top_k_loss(
     All but the teacher's arguments is as in `fused_jensen_shannon_loss`.
 
     Arguments:
-        hidden, weight, bias, mask, aggregation, denominator, max_length, tile: as there.
+        hidden, weight, bias, softcap, mask, aggregation, denominator, max_length, tile: as there.
         teacher_logps, teacher_tokens, tail: as in `top_k_divergence`, (batch, time, k). Masked entries may hold
             anything.
         temperature: τ of the student, a finite number > 0; the teacher's is in its log-probabilities.
@@ -130,7 +140,7 @@ def fused_top_k_loss(
     Error: with δ the error of a logit, 2·u·(width + 4)·Z for Z as in `linear_token_logps`: of each divergence, that of
     `top_k_divergence` and δ times the sum of the magnitudes of its gradient's entries.
 
-    Claims: those of `top_k_divergence` and of `aggregate`, head.logit.gradient.
+    Claims: those of `top_k_divergence` and of `aggregate`, head.logit.gradient, head.softcap.gradient.
 
     Examples:
         >>> import torch
@@ -145,7 +155,7 @@ def fused_top_k_loss(
 
     def call() -> LossOutput:
         check_choice("tail", tail, get_args(Tail))
-        own = _Student.of(hidden, weight, bias, mask, temperature, aggregation, denominator, max_length, tile)
+        own = _Student.of(hidden, weight, bias, mask, temperature, softcap, aggregation, denominator, max_length, tile)
         check_kept(teacher_logps, teacher_tokens, "hidden", hidden, len(weight), own.counted)
         check_with_values("fused_top_k_loss", "top_k_divergence", hidden, weight, teacher_logps, teacher_tokens)
         rows = own.rows()
@@ -189,6 +199,7 @@ class _Student:
         bias: Tensor | None,
         mask: Tensor | None,
         temperature: float,
+        softcap: float | None,
         aggregation: Aggregation,
         denominator: float | Tensor | None,
         max_length: int | None,
@@ -198,7 +209,8 @@ class _Student:
         check_reduction("aggregation", aggregation, denominator, max_length)
         check_fused_batch(hidden, "token")
         check_head(hidden, weight, bias)
-        head = Head(weight, bias, check_number("temperature", temperature, POSITIVE))
+        cap = checked_softcap("softcap", softcap)
+        head = Head(weight, bias, check_number("temperature", temperature, POSITIVE), softcap=cap)
         everywhere = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
         counted = everywhere if mask is None else counted_positions(mask, hidden, "hidden")
         size = one_pass_tile(hidden, weight) if tile is None else checked_tile(tile)
@@ -219,7 +231,7 @@ class _Student:
 
 
 def _teacher(
-    student: _Student, hidden: Tensor, weight: Tensor, bias: Tensor | None, like: Tensor
+    student: _Student, hidden: Tensor, weight: Tensor, bias: Tensor | None, softcap: float | None, like: Tensor
 ) -> tuple[Tensor, Head]:
     """Check a teacher beside the hidden states of a student; return its hidden states, flattened, and its head."""
     check_head(hidden, weight, bias, of="teacher_")
@@ -234,5 +246,5 @@ def _teacher(
         )
     if compute_dtype(hidden) != compute_dtype(like):
         raise TypeError(f"teacher_hidden: got dtype {hidden.dtype}, expected that of hidden, {like.dtype}")
-    bias = None if bias is None else bias.detach()
-    return hidden.detach().flatten(0, 1), Head(weight.detach(), bias, student.head.temperature)
+    bias, cap = None if bias is None else bias.detach(), checked_softcap("teacher_softcap", softcap)
+    return hidden.detach().flatten(0, 1), Head(weight.detach(), bias, student.head.temperature, softcap=cap)

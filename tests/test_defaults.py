@@ -24,7 +24,9 @@ KTO = {"beta": 0.1, "desirable_weight": 1.0, "undesirable_weight": 1.0}
 POINTWISE = {"beta": 0.1, "reward_shift": 0.0}
 ORPO = {"odds_weight": 0.1}  # λ of arXiv:2403.07691 in its trainers
 
-FUSED = {"mask": None, "bias": None, "temperature": 1.0, "aggregation": "token_mean", "tile": None}
+FUSED = {
+    "mask": None, "bias": None, "temperature": 1.0, "softcap": None, "aggregation": "token_mean", "tile": None,
+}  # fmt: skip
 
 DEFAULTS = {
     "adaptive_kl_coef": {"clip": 0.2},
@@ -43,7 +45,7 @@ DEFAULTS = {
         "inputs": None, "mask": None, "bias": None, "temperature": 1.0, "separable": "token", "aggregation": None,
         "softcap": None, "tile": None, "group": None,
     } | REDUCED,
-    "fused_jensen_shannon_loss": {"mixing": 0.5, "teacher_bias": None} | FUSED | REDUCED,
+    "fused_jensen_shannon_loss": {"mixing": 0.5, "teacher_bias": None, "teacher_softcap": None} | FUSED | REDUCED,
     "fused_top_k_loss": {"tail": "bucket"} | FUSED | REDUCED,
     "gae": {"discount": 1.0, "lam": 0.95},
     "grape_advantages": REWARD | ADVANTAGE,

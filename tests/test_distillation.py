@@ -90,6 +90,27 @@ def test_value_and_gradients_are_those_of_the_dense_formula(kind, tile, aggregat
     torch.testing.assert_close(*(torch.autograd.grad(-3 * x, p.leaves) for x in (found.loss, expected)))
 
 
+def capped(logits, softcap):
+    """C·tanh(z/C) of logits that a temperature of 0.7 divided, which divides again."""
+    return softcap * (0.7 * logits / softcap).tanh() / 0.7
+
+
+@kinds
+@pytest.mark.parametrize("tile", [None, (4, 5)])
+def test_soft_caps(kind, tile):
+    p = Problem()
+    logits, teacher_logits = capped(p.logits(), 2.0), capped(p.teacher_logits(), 0.5)
+    if isinstance(kind, str):
+        found = p.fused(kind, softcap=2.0, tile=tile).loss
+        terms = top_k_divergence(logits, *p.sent, tail=kind)
+    else:
+        found = p.fused(kind, softcap=2.0, teacher_softcap=0.5, tile=tile).loss
+        terms = jensen_shannon(logits, teacher_logits, mixing=kind)
+    expected = terms[p.mask].mean()
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(x, p.leaves) for x in (found, expected)))
+
+
 @kinds
 def test_reductions_are_those_of_aggregate(kind):
     p = Problem()
@@ -441,6 +462,8 @@ BAD = [
         TypeError,
         "teacher_hidden: got dtype torch.float64, expected that of hidden, torch.float32",
     ),
+    ({"softcap": 0}, ValueError, "softcap: got 0, expected a finite number > 0"),
+    ({"teacher_softcap": -1.0}, ValueError, "teacher_softcap: got -1.0, expected a finite number > 0"),
     ({"temperature": 0}, ValueError, "temperature: got 0, expected a finite number > 0"),
     ({"mask": P.mask[:2]}, ValueError, "mask: got shape (2, 5), expected (4, 5), the shape of hidden without its last"),
     ({"max_length": 3}, ValueError, "max_length: got 3, expected None with aggregation 'token_mean', which does not"),

@@ -89,7 +89,7 @@ def linear_token_logps(
         tensor([-1.0986])
     """
     check_flag("with_entropy", with_entropy)
-    softcap = checked_softcap(softcap)
+    softcap = checked_softcap("softcap", softcap)
     check_group(group)
     tokens = head_inputs(hidden, weight, targets, bias, temperature, mask, ranks(group))
     size = two_stage_tile(hidden, weight) if tile is None else checked_tile(tile)

@@ -143,7 +143,7 @@ def _fused(
     check_fused_batch(hidden, separable)
     check_constant("temperature", temperature)
     check_group(group)
-    softcap = checked_softcap(softcap)
+    softcap = checked_softcap("softcap", softcap)
     tokens = head_inputs(hidden, weight, targets, bias, temperature, mask, ranks(group))
     inputs = {} if inputs is None else inputs
     check_fused_inputs(inputs, separable, targets)

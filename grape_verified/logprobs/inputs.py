@@ -73,9 +73,9 @@ def head_inputs(
     )
 
 
-def checked_softcap(softcap: float | None) -> float | None:
-    """Check the soft cap of the logits; return it as a float."""
-    return None if softcap is None else check_number("softcap", softcap, POSITIVE)
+def checked_softcap(name: str, softcap: float | None) -> float | None:
+    """Check a soft cap of logits, the argument `name` of the caller; return it as a float."""
+    return None if softcap is None else check_number(name, softcap, POSITIVE)
 
 
 def check_head(hidden: Tensor, weight: Tensor, bias: Tensor | None, *, of: str = "") -> None:

@@ -73,15 +73,16 @@ class _Kept:
     tiles: Tiles
     shifts: Sequence[Tensor]
     spots: Sequence[tuple[Tensor, Tensor, Tensor]]
+    shares: Sequence[Tensor | float]
 
     @classmethod
     def of(cls, states: Tensor, rows: Tensor, head: Head, tokens: Tensor, memory: Tiles) -> _Kept:
         """Compute the logits of some rows, whose hidden states are given as operands."""
         sums = Sums.of_nothing(head.zeros(len(states)), with_entropy=False)
         kept, no_target = sums.shift.new_empty(tokens.shape), torch.full_like(rows, -1)
-        tiles, shifts, spots = [], [], []
+        tiles, shifts, spots, shares = [], [], [], []
         for part, place in memory:
-            tile = head.logits(states, rows, head.operand(head.weight[part]), part, place).finished()
+            tile, share = _logits(states, rows, head, part, place)
             row, entry = ((tokens >= part.start) & (tokens < part.stop)).nonzero(as_tuple=True)
             column = tokens[row, entry] - part.start
             kept[row, entry] = tile[row, column]
@@ -90,7 +91,8 @@ class _Kept:
             tiles.append((part, tile))
             shifts.append(sums.shift.clone())
             spots.append((row, entry, column))
-        return cls(kept, sums, tiles, shifts, spots)
+            shares.append(share)
+        return cls(kept, sums, tiles, shifts, spots, shares)
 
     def slopes(self, slopes: Tensor) -> Tiles:
         """Turn the tiles into slopes: those of the k tokens, and of any other its share of the last."""
@@ -98,7 +100,7 @@ class _Kept:
         for (_, tile), shift, (row, entry, column) in zip(self.tiles, self.shifts, self.spots, strict=True):
             tile.mul_((share * (shift - self.sums.shift).exp()).unsqueeze(1))
             tile[row, column] = slopes[row, entry]
-        return self.tiles
+        return _capped(self.tiles, self.shares)
 
 
 # -- from a teacher with a head of its own ----------------------------------------------------------------------------
@@ -122,29 +124,43 @@ def pass_over_both(
     for part in parts:
         places = rows.places[part]
         states = head.operand(hidden[places])
-        student = _log_softmax(states, places, head, own)
-        teacher = _log_softmax(teacher_head.operand(teacher_hidden[places]), places, teacher_head, others)
+        student, shares = _log_softmax(states, places, head, own)
+        teacher, _ = _log_softmax(teacher_head.operand(teacher_hidden[places]), places, teacher_head, others)
         values, means = _folded(student, teacher, mixing)
         terms[part] = values
         if gradients.needed:
             for (_, probabilities), (_, weighted) in zip(student, teacher, strict=True):
                 probabilities.mul_(-means.unsqueeze(1)).add_(weighted)
-            gradients.add(states, student, places, rows.weights[part] * ((1 - mixing) / head.temperature))
+            tiles = _capped(student, shares)
+            gradients.add(states, tiles, places, rows.weights[part] * ((1 - mixing) / head.temperature))
     return gradients.finished(), (rows.weights * terms).sum(), terms
 
 
-def _log_softmax(states: Tensor, rows: Tensor, head: Head, memory: Tiles) -> Tiles:
-    """Log-probabilities of all tokens, those of forbidden ones finite."""
-    tiles = [
-        (part, head.logits(states, rows, head.operand(head.weight[part]), part, place).finished())
-        for part, place in memory
-    ]
+def _logits(states: Tensor, rows: Tensor, head: Head, part: slice, place: Tensor) -> tuple[Tensor, Tensor | float]:
+    """A tile of logits, and the share of their slopes that a soft cap leaves."""
+    logits = head.logits(states, rows, head.operand(head.weight[part]), part, place)
+    share = head.kept(logits.products)
+    return logits.finished(), share
+
+
+def _capped(tiles: Tiles, shares: Sequence[Tensor | float]) -> Tiles:
+    """Tiles of slopes, each multiplied by the share that a soft cap leaves."""
+    for (_, tile), share in zip(tiles, shares, strict=True):
+        if isinstance(share, Tensor):
+            tile.mul_(share)
+    return tiles
+
+
+def _log_softmax(states: Tensor, rows: Tensor, head: Head, memory: Tiles) -> tuple[Tiles, Sequence[Tensor | float]]:
+    """Log-probabilities of all tokens, those of forbidden ones finite, and the shares that a soft cap leaves."""
+    found = [_logits(states, rows, head, part, place) for part, place in memory]
+    tiles = [(part, tile) for (part, _), (tile, _) in zip(memory, found, strict=True)]
     total = torch.stack([_log_total(tile) for _, tile in tiles]).logsumexp(0)
     for _, tile in tiles:
         tile.sub_(total.unsqueeze(1))
         if head.bias is not None:
             tile.clamp_(min=-value_limit(tile.dtype))
-    return tiles
+    return tiles, [share for _, share in found]
 
 
 def _log_total(tile: Tensor) -> Tensor:
