@@ -61,7 +61,10 @@ SAME = {
     "probability under one policy": [
         {"policy.softmax", "head.probability", "reinforce.next_probability", "next_token", "second"},
         {"new_next_token", "new_second"},
-        {"reference", "ref_next_token"},
+        {"reference", "ref_next_token", "ref"},
+        {"π", "next_token"},
+        {"teacher", "teacher_next"},
+        {"dpo.optimal_policy", "dpo.soft_policy"},
         {"first_token", "response_token", "token_prob"},
         {"sampler", "sampler_next_token", "importance.narrowed"},
         {"p", "trainer_token"},
@@ -78,7 +81,7 @@ SAME = {
     ],
     "advantage; the index says of what, and grpo.scaled_deviation is it as a function of the deviation": [
         {"advantage", "advantages", "token_advantage", "advantage.gae", "grpo.advantage", "grpo.scaled_deviation"}
-        | {"trpo.prefix_advantage"},
+        | {"trpo.prefix_advantage", "sequence_advantage"},
     ],
     "value of a prefix": [{"value", "token_values", "value_at"}],
     "what is handed on from a token": [
@@ -89,6 +92,9 @@ SAME = {
         {"advantage.estimated_return", "advantage.n_step_return", "n_step_at"}
     ],
     "discounted rewards": [{"advantage.discounted_rewards", "collected"}],
+    "expected reward less the penalty, over responses and over their tokens": [
+        {"dpo.objective", "dpo.regularised_return"}
+    ],
     "expected reward": [
         {"reinforce.expected_reward", "reinforce.objective"},
         {"trpo.expected_reward", "trpo.two_token_return"},
@@ -100,7 +106,7 @@ SAME = {
         {"sft.token_loss", "rejection.token_loss"},
     ],
     "1 where a token counts": [{"mask", "counts", "counting", "kept", "packed_mask"}],
-    "1 where a weight is kept": [{"kept_outcome", "kept_token", "keep_token", "kept_next"}],
+    "1 where a weight is kept": [{"kept_outcome", "kept_token", "keep_token", "kept_next", "kept_response"}],
     "1 for what belongs to a part": [{"part", "token_part"}],
     "sum over the vocabulary, and over a part of it": [
         {"head.exp_sum", "head.shard_sum"},
@@ -111,6 +117,7 @@ SAME = {
         {"confidences", "batch_confidences"},
         {"grape.mean_confidence", "grape.batch_confidence"},
     ],
+    "weight of a token, of decoupled PPO the ratio to the sampler": [{"correction", "proximal_weight"}],
     "weight of a sequence": [{"kept_weight", "sequence_weight"}],
     "estimate of the KL divergence at a token": [{"kl_term", "penalty"}],
     "strength of the penalty": [{"kl_coef", "coefficient"}],
@@ -129,8 +136,9 @@ KNOWN = {
     # J_T(j): the recursions over T begin at the length of a response, which is T, and end at 0.
     "claims/reinforce.policy_gradient": {("T", "left")},
     "claims/importance.sequence.product": {("T", "left")},
-    "definitions/importance": {("T", "left")},
-    "chapters/off_policy": {("T", "left")},
+    # The filters speak of sequences of n tokens, the weights of n outcomes.
+    "definitions/importance": {("T", "left"), ("aggregation.row_count", "n")},
+    "chapters/off_policy": {("T", "left"), ("aggregation.row_count", "n")},
     "chapters/policy": {("T", "left")},
     "chapters/reinforce": {("T", "left")},
     # Best of n: x is the point of a tangent, and the depth of its recursions counts samples, not tokens.
