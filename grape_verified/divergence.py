@@ -11,8 +11,11 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from grape_verified.advantage import gae
 from grape_verified.arguments import (
+    UNIT_INTERVAL,
     Range,
+    check_alike,
     check_choice,
     check_floating,
     check_logits,
@@ -21,12 +24,13 @@ from grape_verified.arguments import (
     check_same_shape,
     check_tensor,
     check_values,
+    counted_tokens,
 )
 from grape_verified.kl import log_softmaxes, without_idle
 from grape_verified.logprobs.inputs import counted_positions
-from grape_verified.numerics import compute_dtype, log_softmax, savable, value_limit
+from grape_verified.numerics import compute_dtype, log_softmax, only, savable, value_limit
 
-__all__ = ["jensen_shannon", "top_k_divergence"]
+__all__ = ["distillation_advantages", "jensen_shannon", "top_k_divergence"]
 
 OPEN_INTERVAL = Range("a number in (0, 1)", 0.0, 1.0)
 
@@ -80,6 +84,58 @@ def jensen_shannon(
     beta = check_number("mixing", mixing, OPEN_INTERVAL)
     teacher = savable(teacher_logits.detach())
     return _JensenShannon.apply(savable(logits), teacher, beta)  # type: ignore[no-any-return, no-untyped-call]
+
+
+@torch.no_grad()
+def distillation_advantages(
+    logps: Float[Tensor, "batch time"],
+    teacher_logps: Float[Tensor, "batch time"],
+    mask: Shaped[Tensor, "batch time"],
+    *,
+    discount: float,
+) -> Float[Tensor, "batch time"]:
+    """Advantages of sampled tokens in on-policy distillation, A_t = −Σ_k γᵏ (logp_{t+k} − teacher_logp_{t+k}).
+
+        discount 0       immediate: in expectation, the gradient of the divergence of each next token from the teacher,
+                         prefixes held fixed
+        discount 1       to go: the gradient of the divergence of whole responses
+
+    For any policy loss; as a loss of its own the log-ratio does nothing. t+1 is the next counted token of the row, as
+    in `gae`, of which this is the case λ = 1 without values. The result is a constant.
+
+    A token that the teacher forbids, with −inf, has the advantage −inf, as all before it with a discount > 0. With −inf
+    under the student it is +inf; with both, at one token or ahead, NaN.
+
+    Arguments:
+        logps: (batch, time), of the student, which sampled the tokens.
+        teacher_logps: (batch, time), of the same tokens under the teacher.
+        mask: (batch, time).
+        discount: γ in [0, 1].
+
+    Returns: (batch, time), 0 where masked.
+
+    Error: |error| ≤ u·(⌈log₂ time⌉ + 4)·S_t, S_t the same sum as A_t over |logp − teacher_logp|.
+
+    Claims: divergence.on_policy.advantage, divergence.on_policy.immediate, divergence.on_policy.to_go,
+    divergence.on_policy.left_out, kl.k1.loss_gradient.
+
+    Sources: Y. Gu et al., MiniLLM, arXiv:2306.08543 (not checked against the source).
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import distillation_advantages
+        >>> logps, teacher_logps = torch.tensor([[-1.0, -1.0, -2.0]]), torch.tensor([[-2.0, -1.0, -1.0]])
+        >>> distillation_advantages(logps, teacher_logps, torch.ones(1, 3), discount=0.0)
+        tensor([[-1.,  0.,  1.]])
+        >>> distillation_advantages(logps, teacher_logps, torch.ones(1, 3), discount=1.0)
+        tensor([[0., 1., 1.]])
+    """
+    check_number("discount", discount, UNIT_INTERVAL)
+    check_alike("(batch, time)", logps=logps, teacher_logps=teacher_logps)
+    counted = counted_tokens(mask, "logps", logps)
+    dtype = compute_dtype(logps, teacher_logps)
+    rewards = only(teacher_logps.to(dtype) - logps.to(dtype), counted)
+    return gae(rewards, torch.zeros_like(rewards), counted, discount=discount, lam=1.0)[0]
 
 
 def _excesses(logps: Tensor, teacher_logps: Tensor, beta: float) -> tuple[Tensor, Tensor]:

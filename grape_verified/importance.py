@@ -14,6 +14,7 @@ from torch import Tensor
 from grape_verified.arguments import (
     NON_NEGATIVE,
     POSITIVE,
+    Range,
     check_alike,
     check_choice,
     check_number,
@@ -21,8 +22,9 @@ from grape_verified.arguments import (
 )
 from grape_verified.numerics import compute_dtype, exp_limit, only, value_limit
 
-__all__ = ["importance_metrics", "importance_weights"]
+__all__ = ["importance_metrics", "importance_weights", "sequence_filter"]
 
+Statistic = Literal["geometric", "product", "max", "k3"]
 Level = Literal["token", "sequence"]
 Outside = Literal["truncate", "mask"]
 
@@ -92,6 +94,79 @@ def importance_weights(
     else:
         weights = ratios.masked_fill((ratios < low) | (ratios > high), 0)
     return only(weights.expand(old_logps.shape).contiguous(), counted)
+
+
+@torch.no_grad()
+def sequence_filter(
+    old_logps: Float[Tensor, "batch time"],
+    sampler_logps: Float[Tensor, "batch time"],
+    mask: Shaped[Tensor, "batch time"],
+    *,
+    statistic: Statistic,
+    low: float = 0.0,
+    high: float,
+) -> Float[Tensor, " batch"]:
+    """1 for each sequence to keep: a statistic of the importance ratios ω_t of its n tokens is in [low, high]; else 0.
+
+        geometric    exp(Σ_t log ω_t / n)
+        product      Π_t ω_t, the ratio of the sequence
+        max          max_t ω_t
+        k3           Σ_t (ω_t − 1 − log ω_t) / n, never negative; estimates KL(sampler‖old)
+
+    A statistic at an end is kept. The four have different units: a range for one is no range for another. Multiply the
+    advantages by the result, `keep[:, None] * advantages`; a dropped sequence still counts in the denominator. For
+    DeepSeek's mask of sequences that are far off policy, keep every sequence whose advantage is not negative, too.
+
+    Log-probabilities may be −inf. Under the sampler: ω = +inf, above every `high` but inf. Under the old policy: ω = 0,
+    and k3 is +inf. Where a sum has both, or a log-probability is NaN, the result is NaN, not silently dropped.
+
+    Arguments:
+        old_logps: (batch, time), as the trainer computes them, before the update.
+        sampler_logps: (batch, time), as the sampler computed them.
+        mask: (batch, time).
+        statistic: as above.
+        low: a number ≥ 0, at most `high`.
+        high: a number > 0, or inf for no upper end.
+
+    Returns: (batch,), 1 or 0; 0 for a sequence without tokens.
+
+    Error: none, but for a statistic within 4·u·(S + 1)·(ω + 1) of an end, with S the sum of |old_logp − sampler_logp|
+    over the tokens and ω the largest ratio; for the product within 4·u·(n·S + 1)·ω, with ω the product.
+
+    Claims: importance.filter.means, importance.filter.statistics, importance.filter.inverse,
+    importance.filter.off_policy, importance.sequence.product, importance.masked.mean.
+
+    Sources: the off-policy mask of DeepSeek-AI, arXiv:2512.02556 (not compared).
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import sequence_filter
+        >>> old_logps = torch.tensor([[0.5, 2.0], [4.0, 4.0]]).log()
+        >>> sequence_filter(old_logps, torch.zeros(2, 2), torch.ones(2, 2), statistic="geometric", low=0.9, high=1.1)
+        tensor([1., 0.])
+    """
+    check_choice("statistic", statistic, get_args(Statistic))
+    low, high = check_range(low, high, UPPER_END)
+    check_alike("(batch, time)", old_logps=old_logps, sampler_logps=sampler_logps)
+    counted = counted_tokens(mask, "old_logps", old_logps)
+    found = _statistic(log_ratios(old_logps, sampler_logps, counted, "token"), counted, statistic)
+    kept = ((found >= low) & (found <= high) & counted.any(1)).to(found.dtype)
+    return torch.where(found.isnan(), found, kept)
+
+
+def _statistic(logs: Tensor, counted: Tensor, statistic: Statistic) -> Float[Tensor, " batch"]:
+    """The statistic of each row of log-ratios, which are 0 where a token does not count."""
+    number = counted.sum(1).clamp(min=1).to(logs.dtype)
+    if statistic == "product":
+        return logs.sum(1).exp()
+    if statistic == "geometric":
+        return (logs.sum(1) / number).exp()
+    if statistic == "k3":
+        limit = value_limit(logs.dtype)
+        return (logs.clamp(-limit, limit).expm1() - logs.clamp(-limit, limit)).sum(1) / number
+    if not logs.shape[1]:
+        return logs.new_zeros(len(logs))
+    return logs.masked_fill(~counted, -math.inf).amax(1).exp()
 
 
 @torch.no_grad()
@@ -167,9 +242,14 @@ def _effective_size(logs: Tensor, samples: Tensor) -> Tensor:
     return ratios.sum().square() / ratios.square().sum().clamp(min=1)
 
 
-def check_range(low: float, high: float) -> tuple[float, float]:
-    """Check the ends of a range of weights."""
-    low, high = check_number("low", low, NON_NEGATIVE), check_number("high", high, POSITIVE)
+#: The upper end of a range that need not have one.
+UPPER_END = Range("a number > 0", low=0.0, ends="(]")
+
+
+def check_range(low: float, high: float, above: Range = POSITIVE) -> tuple[float, float]:
+    """Check the ends of a range of weights, or of statistics."""
+    low = check_number("low", low, NON_NEGATIVE)
+    high = math.inf if high == math.inf and math.inf in above else check_number("high", high, above)
     if low > high:
         raise ValueError(f"low: got {low}, expected a number that is at most high, {high}")
     return low, high

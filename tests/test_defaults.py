@@ -85,6 +85,7 @@ DEFAULTS = {
     "robust_dpo_per_pair": BETA,
     "sapo_loss": SAPO | {"aggregation": "sequence_mean"} | REDUCED,
     "sapo_per_token": SAPO,
+    "sequence_filter": {"low": 0.0},
     "sft_loss": {"aggregation": "token_mean"} | REDUCED,
     "simpo_loss": SIMPO | {"denominator": None},
     "simpo_per_pair": SIMPO,

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from grape_verified import categorical_kl, jensen_shannon
+from grape_verified import categorical_kl, distillation_advantages, gae, jensen_shannon, reinforce_loss
 
 SURE, OTHER, EVEN = torch.tensor([1.0, 0.0]).log(), torch.tensor([0.0, 1.0]).log(), torch.tensor([0.5, 0.5]).log()
 
@@ -94,3 +94,109 @@ def test_a_position_without_a_distribution_is_nan_and_passes_nothing_on():
 def test_wrong_arguments(arguments, options, error, text):
     with pytest.raises(error, match=f"^{re.escape(text)}"):
         jensen_shannon(*arguments, **options)
+
+
+# Advantages of on-policy distillation.
+
+INF = math.inf
+STUDENT, TEACHER = torch.tensor([[-1.0, -2.0, -3.0]]), torch.tensor([[-2.0, -2.5, -1.0]])  # log-ratios of 1, ½ and −2
+
+
+@pytest.mark.parametrize(
+    ("mask", "discount", "expected"),
+    [
+        ([1, 1, 1], 0.0, [-1.0, -0.5, 2.0]),
+        ([1, 1, 1], 1.0, [0.5, 1.5, 2.0]),
+        ([1, 1, 1], 0.5, [-0.75, 0.5, 2.0]),  # −1 − ½ · ½ + ¼ · 2
+        ([1, 0, 1], 0.5, [0.0, 0.0, 2.0]),  # the next counted token is one step ahead
+        ([1, 1, 0], 1.0, [-1.5, -0.5, 0.0]),
+        ([0, 0, 0], 1.0, [0.0, 0.0, 0.0]),
+    ],
+)
+def test_advantages_by_hand(mask, discount, expected):
+    found = distillation_advantages(STUDENT, TEACHER, torch.tensor([mask]), discount=discount)
+    torch.testing.assert_close(found, torch.tensor([expected]))
+
+
+@pytest.mark.parametrize("discount", [0.0, 0.3, 1.0])
+def test_advantages_are_those_of_gae_without_values(discount):
+    """`divergence.on_policy.advantage`."""
+    generator = torch.Generator().manual_seed(0)
+    logps, teacher_logps = -torch.rand(2, 4, 9, generator=generator, dtype=torch.float64)
+    mask = torch.rand(4, 9, generator=generator) < 0.7
+    found = distillation_advantages(logps, teacher_logps, mask, discount=discount)
+    expected, _ = gae(teacher_logps - logps, torch.zeros(4, 9).double(), mask, discount=discount, lam=1.0)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(("discount", "whole"), [(1.0, True), (0.0, False)])
+def test_the_gradient_is_that_of_the_divergence_of_responses_or_of_their_tokens(discount, whole):
+    """`divergence.on_policy.to_go` and `.immediate`, over all responses of two tokens from a vocabulary of three."""
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(4, 3, generator=generator, dtype=torch.float64, requires_grad=True)  # after nothing, 0, 1, 2
+    teacher = torch.randn(4, 3, generator=generator, dtype=torch.float64).log_softmax(-1)
+    student = logits.log_softmax(-1)
+    first, second = torch.arange(3).repeat_interleave(3), torch.arange(3).repeat(3)
+    of = torch.stack([student[0, first], student[1 + first, second]], 1)
+    of_teacher = torch.stack([teacher[0, first], teacher[1 + first, second]], 1)
+    probability = of.detach().sum(1).exp()
+    advantages = distillation_advantages(of, of_teacher, torch.ones(9, 2), discount=discount)
+    assert not advantages.requires_grad
+    (found,) = torch.autograd.grad(-(probability[:, None] * advantages * of).sum(), logits, retain_graph=True)
+    each = (student.exp() * (student - teacher)).sum(1)
+    reach = student[0].exp() if whole else student[0].exp().detach()
+    (expected,) = torch.autograd.grad(each[0] + (reach * each[1:]).sum(), logits)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("logp", "teacher_logp", "expected"),
+    [
+        (-1.0, -INF, [-INF, -INF, 0.0]),
+        (-INF, -1.0, [INF, INF, 0.0]),
+        (-INF, -INF, [math.nan, math.nan, 0.0]),
+        (math.nan, -1.0, [math.nan, math.nan, 0.0]),
+    ],
+)
+def test_advantages_of_what_one_side_forbids(logp, teacher_logp, expected):
+    logps, teacher_logps = torch.tensor([[-1.0, logp, -1.0]]), torch.tensor([[-1.0, teacher_logp, -1.0]])
+    found = distillation_advantages(logps, teacher_logps, torch.ones(1, 3), discount=0.9)
+    torch.testing.assert_close(found, torch.tensor([expected]), equal_nan=True)
+    immediate = distillation_advantages(logps, teacher_logps, torch.ones(1, 3), discount=0.0)
+    torch.testing.assert_close(immediate, torch.tensor([[0.0, expected[1], 0.0]]), equal_nan=True)
+
+
+@pytest.mark.parametrize("hidden", [math.nan, INF, -INF])
+def test_what_a_masked_entry_holds_reaches_no_advantage(hidden):
+    mask = torch.tensor([[1, 0, 1]])
+    dirty = distillation_advantages(*(x.masked_fill(mask == 0, hidden) for x in (STUDENT, TEACHER)), mask, discount=1.0)
+    torch.testing.assert_close(dirty, torch.tensor([[1.0, 0.0, 2.0]]))
+
+
+def test_advantages_are_in_the_wider_dtype_and_go_into_a_loss():
+    mask = torch.ones(1, 3)
+    assert distillation_advantages(STUDENT.bfloat16(), TEACHER, mask, discount=1.0).dtype == torch.float32
+    advantages = distillation_advantages(STUDENT, TEACHER, mask, discount=0.0)
+    logps = STUDENT.clone().requires_grad_()
+    (slopes,) = torch.autograd.grad(reinforce_loss(logps, advantages, mask).loss, logps)
+    torch.testing.assert_close(slopes, -advantages)
+
+
+@pytest.mark.parametrize(
+    ("discount", "error", "text"),
+    [
+        (1.5, ValueError, "discount: got 1.5, expected a number in [0, 1]"),
+        (-0.1, ValueError, "discount: got -0.1, expected a number in [0, 1]"),
+        (None, TypeError, "discount: got NoneType, expected a number in [0, 1]"),
+    ],
+)
+def test_wrong_discounts(discount, error, text):
+    with pytest.raises(error, match=f"^{re.escape(text)}$"):
+        distillation_advantages(STUDENT, TEACHER, torch.ones(1, 3), discount=discount)
+
+
+def test_wrong_tensors_of_advantages():
+    with pytest.raises(ValueError, match=r"^teacher_logps: got shape \(3, 1\), expected \(1, 3\)"):
+        distillation_advantages(STUDENT, TEACHER.T, torch.ones(1, 3), discount=1.0)
+    with pytest.raises(ValueError, match=r"^logps: got shape \(3,\), expected shape \(batch, time\)$"):
+        distillation_advantages(STUDENT[0], TEACHER[0], torch.ones(3), discount=1.0)

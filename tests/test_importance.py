@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import grape_verified
-from grape_verified import importance_metrics, importance_weights
+from grape_verified import importance_metrics, importance_weights, sequence_filter
 
 INF, NAN = math.inf, math.nan
 LARGEST = torch.finfo(torch.float32).max
@@ -258,6 +258,131 @@ def test_a_missing_log_probability_shows_in_the_metrics():
     assert all(found[name].isnan() for name in ("ratio_mean", "chi_squared", "mismatch_kl", "effective_share"))
 
 
+STATISTICS = {
+    "geometric": lambda logs: math.exp(math.fsum(logs) / len(logs)),
+    "product": lambda logs: math.exp(math.fsum(logs)),
+    "max": lambda logs: math.exp(max(logs)),
+    "k3": lambda logs: math.fsum(math.expm1(d) - d for d in logs) / len(logs),
+}
+
+
+def kept(*ratios, mask=None, **options):
+    """Whether a filter keeps one sequence, given the ratio of each of its tokens."""
+    logs = torch.tensor([ratios], dtype=torch.float64).log()
+    keep = torch.ones_like(logs) if mask is None else torch.tensor([mask])
+    return sequence_filter(logs, torch.zeros_like(logs), keep, **options).tolist()
+
+
+@pytest.mark.parametrize(
+    ("statistic", "value"),
+    [("geometric", 1.0), ("product", 1.0), ("max", 4.0), ("k3", 1.125)],  # (4 + ¼ − 2) / 2, as log 4 + log ¼ = 0
+)
+def test_the_statistic_of_a_ratio_of_4_and_one_of_a_quarter(statistic, value):
+    for low, high, inside in ((value - 0.1, value + 0.1, 1.0), (0.0, value - 0.1, 0.0), (value + 0.1, math.inf, 0.0)):
+        assert kept(4.0, 0.25, statistic=statistic, low=low, high=high) == [inside]
+
+
+@pytest.mark.parametrize(
+    ("statistic", "value"),
+    [("geometric", 2.0), ("product", 4.0), ("max", 4.0), ("k3", (5 - 2 - math.log(4)) / 2)],
+)
+def test_masked_tokens_are_in_no_statistic(statistic, value):
+    ratios, mask = (4.0, 50.0, 1.0), [1, 0, 1]
+    assert kept(*ratios, mask=mask, statistic=statistic, low=value - 0.01, high=value + 0.01) == [1.0]
+    assert kept(*ratios, mask=mask, statistic=statistic, low=value + 0.01, high=value + 0.02) == [0.0]
+
+
+@pytest.mark.parametrize("statistic", ["geometric", "product", "max"])
+def test_an_end_is_kept(statistic):
+    assert kept(1.0, 1.0, statistic=statistic, low=1.0, high=1.0) == [1.0]
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_of_one_token_every_statistic_is_of_its_ratio(statistic):
+    """`importance.filter.statistics`."""
+    value = 2 - 1 - math.log(2) if statistic == "k3" else 2.0
+    assert kept(2.0, statistic=statistic, low=value - 1e-9, high=value + 1e-9) == [1.0]
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_a_sequence_without_tokens_is_not_kept(statistic):
+    assert kept(1.0, 1.0, mask=[0, 0], statistic=statistic, high=math.inf) == [0.0]
+    for shape in ((0, 3), (2, 0)):
+        empty = torch.zeros(shape)
+        assert sequence_filter(empty, empty, empty, statistic=statistic, high=2.0).tolist() == [0.0] * shape[0]
+
+
+@pytest.mark.parametrize(
+    ("old_logp", "sampler_logp", "statistic", "found"),
+    [
+        (-1.0, -INF, "geometric", 0.0),
+        (-1.0, -INF, "product", 0.0),
+        (-1.0, -INF, "max", 0.0),
+        (-1.0, -INF, "k3", 0.0),
+        (-INF, -1.0, "geometric", 1.0),  # ω = 0, and `low` is 0
+        (-INF, -1.0, "max", 1.0),  # the other ratio is 1
+        (-INF, -1.0, "k3", 0.0),
+        (-INF, -INF, "max", NAN),
+        (-INF, -INF, "k3", NAN),
+        (NAN, -1.0, "geometric", NAN),
+        (-1.0, NAN, "product", NAN),
+        (LARGEST, -1.0, "geometric", 0.0),
+        (LARGEST, -LARGEST, "k3", 0.0),
+        (-LARGEST, -1.0, "k3", 0.0),
+    ],
+)
+def test_filters_of_log_probabilities_without_a_number(old_logp, sampler_logp, statistic, found):
+    old_logps, sampler_logps = torch.tensor([[old_logp, -1.0]]), torch.tensor([[sampler_logp, -1.0]])
+    keep = sequence_filter(old_logps, sampler_logps, ONES[:, :2], statistic=statistic, high=1e6)
+    torch.testing.assert_close(keep, torch.tensor([found]), equal_nan=True)
+
+
+@pytest.mark.parametrize("statistic", ["geometric", "product"])
+def test_a_sequence_with_a_ratio_of_0_and_one_of_infinity_has_no_mean(statistic):
+    found = sequence_filter(
+        torch.tensor([[-INF, -1.0]]), torch.tensor([[-1.0, -INF]]), ONES[:, :2], statistic=statistic, high=2.0
+    )
+    assert found.isnan().all()
+
+
+def test_without_an_upper_end_everything_above_the_lower_one_is_kept():
+    assert kept(50.0, statistic="max", low=2.0, high=math.inf) == [1.0]
+    assert kept(1.0, statistic="max", low=2.0, high=math.inf) == [0.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("statistic", STATISTICS)
+@pytest.mark.parametrize("spread", [1e-2, 0.3, 1.0])
+def test_filters_are_right_away_from_the_ends(dtype, statistic, spread):
+    """By the distance that the docstring states."""
+    generator = torch.Generator().manual_seed(0)
+    sampler_logps = (-torch.rand(400, 40, generator=generator) * 5).to(dtype)
+    old_logps = (sampler_logps.float() + spread * torch.randn(400, 40, generator=generator)).to(dtype)
+    mask, unit = torch.rand(400, 40, generator=generator) < 0.7, torch.finfo(torch.float32).eps / 2
+    rows = [(a - b)[keep].tolist() for a, b, keep in zip(old_logps.double(), sampler_logps.double(), mask, strict=True)]
+    exact = [STATISTICS[statistic](logs) for logs in rows]
+    low, high = (sorted(exact)[i] for i in (100, 300))
+    keep = sequence_filter(old_logps, sampler_logps, mask, statistic=statistic, low=low, high=high)
+    outcomes = []
+    for logs, value, found in zip(rows, exact, keep.tolist(), strict=True):
+        reach, top = sum(map(abs, logs)), math.exp(max(logs))
+        near = 4 * unit * (reach + 1) * (top + 1)
+        near = 4 * unit * (len(logs) * reach + 1) * value if statistic == "product" else near
+        if min(abs(value - low), abs(value - high)) > near:
+            assert found == (low <= value <= high)
+            outcomes.append(found)
+    assert len(outcomes) > 80
+    assert 0 < sum(outcomes) < len(outcomes)
+
+
+def test_the_off_policy_mask_of_deepseek_is_a_filter_and_the_sign_of_the_advantage():
+    """`importance.filter.off_policy`, with λ = log 2."""
+    logs = torch.tensor([[1.0, 0.5], [0.25, 0.5], [0.25, 0.5], [4.0, 4.0]]).log()
+    advantages = torch.tensor([-1.0, -1.0, 1.0, -1.0])
+    near = sequence_filter(logs, 0 * logs, torch.ones(4, 2), statistic="geometric", low=0.5, high=math.inf)
+    assert torch.where(advantages < 0, near, 1).tolist() == [1.0, 0.0, 1.0, 1.0]
+
+
 ERRORS = [
     ({"level": "group"}, ValueError, "level: got 'group', expected one of 'token', 'sequence'"),
     ({"outside": "clip"}, ValueError, "outside: got 'clip', expected one of 'truncate', 'mask'"),
@@ -290,3 +415,42 @@ def test_wrong_tensors(function):
         function(ONES[0], ONES[0], ONES[0])
     with pytest.raises(ValueError, match=r"^mask: got the value 0.5, expected only 0 and 1$"):
         function(ONES, ONES, ONES / 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        (
+            {"statistic": "mean"},
+            ValueError,
+            "statistic: got 'mean', expected one of 'geometric', 'product', 'max', 'k3'",
+        ),
+        ({"low": 3.0}, ValueError, "low: got 3.0, expected a number that is at most high, 2.0"),
+        ({"low": INF}, ValueError, "low: got inf, expected a finite number >= 0"),
+        ({"high": 0.0}, ValueError, "high: got 0.0, expected a number > 0"),
+        ({"high": NAN}, ValueError, "high: got nan, expected a number > 0"),
+        ({"high": "2"}, TypeError, "high: got str, expected a number > 0"),
+    ],
+)
+def test_wrong_options_of_a_filter(options, error, text):
+    with pytest.raises(error, match=f"^{text}$"):
+        sequence_filter(ONES, ONES, ONES, **{"statistic": "geometric", "high": 2.0, **options})
+
+
+def test_wrong_tensors_of_a_filter():
+    with pytest.raises(ValueError, match=r"^mask: got the value 0.5, expected only 0 and 1$"):
+        sequence_filter(ONES, ONES, ONES / 2, statistic="geometric", high=2.0)
+    with pytest.raises(ValueError, match=r"^sampler_logps: got shape \(3, 1\), expected \(1, 3\)"):
+        sequence_filter(ONES, ONES.T, ONES, statistic="geometric", high=2.0)
+
+
+def test_decoupled_ppo_has_the_slope_of_the_ratio_to_the_sampler_inside_the_clip():
+    """`importance.decoupled.gradient`, with weights of ½ and 3, and a token past the upper edge."""
+    sampler_logps = torch.tensor([[-1.0, -1.0, -1.0]])
+    old_logps = sampler_logps + torch.tensor([[0.5, 3.0, 3.0]]).log()
+    logps = (old_logps + torch.tensor([[1.1, 0.9, 1.5]]).log()).requires_grad_()
+    weights = importance_weights(old_logps, sampler_logps, ONES, high=10.0)
+    per_token = grape_verified.ppo_per_token(logps, old_logps, weights * ONES)
+    (slopes,) = torch.autograd.grad(per_token.sum(), logps)
+    torch.testing.assert_close(slopes, -torch.tensor([[0.55, 2.7, 0.0]]))
+    torch.testing.assert_close(per_token.detach(), -torch.tensor([[0.55, 2.7, 3.6]]))

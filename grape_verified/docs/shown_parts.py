@@ -55,8 +55,11 @@ SHOWN = {
         "responses weigh alike under sequence_mean",
     ),
     "grpo.on_policy": ("ratio", "slope", "of the objective"),
+    "importance.decoupled.gradient": ("the ratios multiply", "slope", "outside, above", "outside, below", "PPO"),
     "importance.effective_sample_size": ("above", "below", "equal weights"),
     "importance.effective_sample_size.bound": ("second moment",),
+    "importance.filter.means": ("geometric and arithmetic", "arithmetic and largest"),
+    "importance.filter.statistics": ("product", "k3"),
     "importance.sequence.product": (
         "quotient of the probabilities",
         "no token that counts",
@@ -69,6 +72,8 @@ SHOWN = {
     "importance.truncation.monotone": ("a higher cap", "below the true mean", "a cap that no ratio exceeds"),
     "kl.k3.nonnegative": ("bound", "zero where they agree", "positive where they do not"),
     "kl.nonnegative": ("bound", "zero where they agree", "positive if they differ on one outcome"),
+    "kl.rao_blackwell": ("mean", "variance with the last token's mean", "variance with both means"),
+    "policy.score.norm": ("of a token", "mean", "at most the entropy"),
     "preference.exo.slope": ("in the margin", "target", "falling below", "rising above", "never negative"),
     "reinforce.leave_one_out.unbiased": ("mean of the others", "mean of all"),
     "reinforce.policy_gradient": (

@@ -5,7 +5,7 @@ import math
 import torch
 
 from .stated import unit
-from .table import TERMS, bound, correct, wrong
+from .table import CONSTANT, TERMS, bound, correct, wrong
 
 UNUSUAL = (*TERMS, "forbidden tokens")
 
@@ -191,3 +191,89 @@ def from_the_student_to_the_teacher(logits, teacher_logps, teacher_tokens, *, ta
     if tail == "renormalised":
         teacher, student = teacher.log_softmax(-1), student.log_softmax(-1)
     return (student.exp() * (student - teacher)).sum(-1)
+
+
+# Advantages of on-policy distillation.
+
+
+@bound("distillation_advantages", 1, "|error| ≤ u·(⌈log₂ time⌉ + 4)·S_t")
+def advantage_scales(case, answer):
+    """(⌈log₂ time⌉ + 4)·S_t, with S_t the discounted sum of |logp − teacher_logp| from token t on."""
+    tensors, factor = case.tensors, math.ceil(math.log2(max(case.tensors["mask"].shape[1], 1))) + 4
+    apart = (tensors["logps"].double() - tensors["teacher_logps"].double()).abs()
+    return (factor * _walk(apart, tensors["mask"].bool(), case.options["discount"])).flatten().tolist()
+
+
+def _walk(numbers, counted, discount):
+    """Discounted sums over the counted tokens, backwards."""
+    ahead, found = numbers.new_zeros(len(numbers)), torch.zeros_like(numbers)
+    for t in reversed(range(numbers.shape[1])):
+        own = numbers[:, t] + discount * ahead
+        found[:, t] = torch.where(counted[:, t], own, 0)
+        ahead = torch.where(counted[:, t], own, ahead)
+    return found
+
+
+def _advantages(sign=1, walk=_walk):
+    """Advantages, backwards over the tokens."""
+
+    def advantages(logps, teacher_logps, mask, *, discount):
+        dtype, counted = torch.promote_types(logps.dtype, torch.float32), mask.bool()
+        rewards = sign * torch.where(counted, teacher_logps.to(dtype) - logps.to(dtype), 0)
+        return torch.where(counted, walk(rewards, counted, discount), 0).detach()
+
+    return advantages
+
+
+backwards = correct("distillation_advantages")(_advantages())
+
+
+@correct("distillation_advantages")
+def by_matrix(logps, teacher_logps, mask, *, discount):
+    """The sum over all later tokens, weighted by a power of the discount that counts the tokens between."""
+    dtype, counted = torch.promote_types(logps.dtype, torch.float32), mask.bool()
+    place = counted.cumsum(1)
+    steps = (place[:, None] - place[..., None]).clamp(min=0)
+    later = torch.ones(mask.shape[1], mask.shape[1], device=mask.device).triu().bool() & counted[:, None]
+    weights = torch.where(later, torch.as_tensor(discount, dtype=torch.float64) ** steps, 0)
+    rewards = torch.where(counted, teacher_logps.to(dtype) - logps.to(dtype), 0).double()
+    return torch.where(counted, (weights * rewards[:, None]).sum(-1), 0).to(dtype).detach()
+
+
+def _gaps_count(rewards, counted, discount):
+    """A masked token costs a factor of the discount, too."""
+    return _walk(rewards, torch.ones_like(counted), discount)
+
+
+def _from_the_start(rewards, counted, discount):
+    """The discount counts tokens from the start of the sequence."""
+    steps = (counted.cumsum(1) - 1).clamp(min=0)
+    return _walk(rewards * discount**steps, counted, 1.0)
+
+
+ADVANTAGE_MISTAKES = {
+    "sign flipped": (_advantages(sign=-1), "value"),
+    "immediate whatever the discount": (_advantages(walk=lambda r, counted, discount: r), "value"),
+    "to go whatever the discount": (_advantages(walk=lambda r, counted, discount: _walk(r, counted, 1.0)), "options"),
+    "discounted from the start": (_advantages(walk=_from_the_start), "options"),
+    "without its own token": (
+        _advantages(walk=lambda r, counted, discount: _walk(r, counted, discount) - r),
+        "value",
+    ),
+    "the sum of the sequence for every token": (
+        _advantages(walk=lambda r, counted, discount: r.sum(1, keepdim=True).expand_as(r)),
+        "value",
+    ),
+    "centred over the batch": (
+        _advantages(
+            walk=lambda r, counted, discount: _walk(r - r.sum() / counted.sum().clamp(min=1), counted, discount)
+        ),
+        "value",
+    ),
+}
+for name, (mistake, fails) in ADVANTAGE_MISTAKES.items():
+    wrong("distillation_advantages", name, must=(fails,), may=CONSTANT)(mistake)
+
+gaps_are_steps = wrong("distillation_advantages", must=("options",), may=(*CONSTANT, "padding"))(
+    _advantages(walk=_gaps_count)
+)

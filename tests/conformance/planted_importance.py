@@ -91,3 +91,90 @@ def weight_of_padding(old_logps, sampler_logps, mask, *, level="token", low=0.0,
     return _weights(after=lambda keep, x, zero: x)(
         old_logps, sampler_logps, mask, level=level, low=low, high=high, outside=outside
     )
+
+
+# Filters of sequences.
+
+
+_STATISTICS = {
+    "geometric": lambda logs: math.exp(math.fsum(logs) / len(logs)),
+    "product": lambda logs: math.prod(math.exp(d) for d in logs) if max(logs) < 80 else math.exp(math.fsum(logs)),
+    "max": lambda logs: math.exp(max(logs)),
+    "k3": lambda logs: math.fsum(math.expm1(d) - d for d in logs) / len(logs),
+}
+
+
+def _filter(sign=1, empty=0.0, inside=None, **changed):
+    """A filter written row by row, with some statistics changed, and what is inside of a range."""
+    statistics = {**_STATISTICS, **changed}
+
+    def keep(old_logps, sampler_logps, mask, *, statistic, low=0.0, high):
+        dtype = torch.promote_types(old_logps.dtype, torch.float32)
+        found = []
+        for old, sampler, counts in zip(old_logps.double(), sampler_logps.double(), mask.bool(), strict=True):
+            logs = [max(-700.0, min(sign * d, 700.0)) for d in (old - sampler)[counts].tolist()]
+            if not logs:
+                found.append(empty)
+                continue
+            number = math.inf if sum(logs) > 700 else statistics[statistic](logs)
+            found.append(float((inside or _inside)(number, low, high)))
+        return old_logps.new_tensor(found, dtype=dtype)
+
+    return keep
+
+
+def _inside(number, low, high):
+    return low <= number <= high
+
+
+row_by_row = correct("sequence_filter")(_filter())
+
+
+@correct("sequence_filter")
+def by_log_ends(old_logps, sampler_logps, mask, *, statistic, low=0.0, high):
+    """Compares logarithms with those of the ends, but for k3."""
+    keep, dtype = mask.bool(), torch.promote_types(old_logps.dtype, torch.float32)
+    logs = torch.where(keep, old_logps.to(dtype) - sampler_logps.to(dtype), 0)
+    number = keep.sum(1).clamp(min=1)
+    if statistic == "k3":
+        found = (logs.exp() - 1 - logs).double().sum(1) / number
+        found = torch.where(logs.abs().amax(1) < 1e-2, (logs.square() / 2).sum(1) / number, found)
+        return ((found >= low) & (found <= high) & keep.any(1)).to(dtype)
+    found = {
+        "geometric": logs.sum(1) / number,
+        "product": logs.sum(1),
+        "max": torch.where(keep, logs, -math.inf).amax(1),
+    }[statistic]
+    return ((found >= _log(low)) & (found <= math.log(high)) & keep.any(1)).to(dtype)
+
+
+FILTER_MISTAKES = {
+    "inverse ratio": (_filter(sign=-1), "value"),
+    "arithmetic mean for geometric": (
+        _filter(geometric=lambda logs: sum(math.exp(d) for d in logs) / len(logs)),
+        "value",
+    ),
+    "product for geometric": (_filter(geometric=_STATISTICS["product"]), "value"),
+    "geometric for product": (_filter(product=_STATISTICS["geometric"]), "options"),
+    "smallest for largest": (_filter(max=lambda logs: math.exp(min(logs))), "options"),
+    "k3 of the other direction": (
+        _filter(k3=lambda logs: sum(math.expm1(-d) + d for d in logs) / len(logs)),
+        "options",
+    ),
+    "sum of k3": (_filter(k3=lambda logs: sum(math.expm1(d) - d for d in logs)), "options"),
+    "lower end ignored": (_filter(inside=lambda number, low, high: number <= high), "options"),
+    "upper end ignored": (_filter(inside=lambda number, low, high: low <= number), "value"),
+    "drops what it should keep": (_filter(inside=lambda number, low, high: not low <= number <= high), "value"),
+}
+for name, (mistake, fails) in FILTER_MISTAKES.items():
+    wrong("sequence_filter", name, must=(fails,), may=WEIGHTS)(mistake)
+
+
+@wrong("sequence_filter", must=("value",), may=(*WEIGHTS, "masked values", "padding"))
+def mean_over_the_padded_length(old_logps, sampler_logps, mask, *, statistic, low=0.0, high):
+    logs = torch.where(mask.bool(), old_logps.float() - sampler_logps.float(), 0)
+    if statistic != "geometric":
+        return _filter()(old_logps, sampler_logps, mask, statistic=statistic, low=low, high=high)
+    found = logs.mean(1).exp()
+    dtype = torch.promote_types(old_logps.dtype, torch.float32)
+    return ((found >= low) & (found <= high) & mask.bool().any(1)).to(dtype)

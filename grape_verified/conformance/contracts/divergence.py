@@ -20,7 +20,7 @@ from grape_verified.conformance.contracts.kl import Position, logit_tensors, pro
 from grape_verified.conformance.families import estimator
 from grape_verified.conformance.oracle import Answer, Arithmetic, Target, definition, precisely, right_hand_side
 from grape_verified.conformance.reading import evaluate
-from grape_verified.conformance.strategies import Blueprint, Case
+from grape_verified.conformance.strategies import LOG_RATIOS, LOGPS, Blueprint, Case, mask_tensor
 
 
 @precisely
@@ -159,7 +159,53 @@ def sent_tensors(plan: Blueprint) -> dict[str, Tensor]:
     }
 
 
+# -- advantages of sampled tokens --------------------------------------------------------------------------------------
+
+
+@precisely
+def distillation_advantages(case: Case, arithmetic: Arithmetic) -> Answer:
+    """divergence.token_advantage, from the last token of each row to the first.
+
+    Scale: the log-ratio, and the advantage that is handed on.
+    """
+    rows = range(len(case.tensors["mask"]))
+    return Answer([Target(ball) for row in rows for ball in _walked(case, arithmetic, row)], lambda cotangents: {})
+
+
+def _walked(case: Case, arithmetic: Arithmetic, row: int) -> list[arb]:
+    """The advantage of each token of a row, 0 where masked."""
+    given = {"discount": arithmetic.near(case.options["discount"]), "next_advantage": arb(0)}
+    results: list[arb] = []
+    size = arb(0)
+    for t in reversed(range(case.tensors["mask"].shape[1])):
+        counts = int(case.tensors["mask"][row, t])
+        for symbol, name in (("logp", "logps"), ("teacher_logp", "teacher_logps")):
+            given[symbol] = arithmetic.near(float(case.tensors[name][row, t]) if counts else 0.0)
+        given["counts"] = arb(counts)
+        size = abs(given["teacher_logp"] - given["logp"]) + size if counts else size
+        own = arithmetic.rounded(evaluate(definition("divergence.token_advantage"), given), size)
+        results = [own if counts else arb(0), *results]
+        given["next_advantage"] = arithmetic.rounded(
+            evaluate(definition("divergence.advantage_handed_on"), given), counts * size
+        )
+    return results
+
+
+def sampled_tokens(plan: Blueprint) -> dict[str, Tensor]:
+    """Log-probabilities of sampled tokens under student and teacher, and a mask."""
+    student = plan.numbers("logps", LOGPS, plan.columns)
+    ratios = plan.numbers("teacher_logps", LOG_RATIOS[plan.regime.numbers], plan.columns)
+    return {"logps": student, "teacher_logps": plan.sum(student, ratios), "mask": mask_tensor(plan)}
+
+
 CONTRACTS = (
+    *estimator(
+        "distillation_advantages",
+        oracle=distillation_advantages,
+        tensors=("logps", "teacher_logps", "mask"),
+        build=sampled_tokens,
+        options={"discount": (1.0, 0.0, 0.9, 0.5)},
+    ),
     *estimator(
         "jensen_shannon",
         oracle=jensen_shannon,
