@@ -39,7 +39,7 @@ unpacked = define(
     "The number at a place of the padded rows; 0 where there is no token.",
     (i, t, packed, at),
     sum_over(at[n, i, t] * packed[n], n),
-    tex=r"{packed}_{{{i}{t}}}",
+    tex=r"{packed}_{{{i},{t}}}",
 )
 
 own = sum_over(at[n, i, t], t)
