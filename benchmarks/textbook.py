@@ -26,6 +26,7 @@ VALUE_CLIP = 0.2
 BETA = 0.1
 SIMPO_BETA, SIMPO_TARGET = 2.0, 0.5
 ODDS_WEIGHT = 0.1
+PENALTY_WEIGHT = 50.0
 FLIP_PROBABILITY = 0.1
 ANCHOR = 0.5
 GROUP = 8
@@ -206,6 +207,26 @@ def simpo(chosen_logps: Tensor, rejected_logps: Tensor, chosen_lengths: Tensor, 
     """−log σ of the margin by means, less a target."""
     margin = SIMPO_BETA * (chosen_logps / chosen_lengths - rejected_logps / rejected_lengths)
     return -logsigmoid(margin - SIMPO_TARGET).mean()
+
+
+@row()
+def cpo(chosen_logps: Tensor, rejected_logps: Tensor, chosen_lengths: Tensor) -> Tensor:
+    """−log σ(β(l_w − l_l)) − l_w/n_w."""
+    return (-logsigmoid(BETA * (chosen_logps - rejected_logps)) - chosen_logps / chosen_lengths).mean()
+
+
+@row()
+def dpop(chosen_logps: Tensor, rejected_logps: Tensor, ref_chosen_logps: Tensor, ref_rejected_logps: Tensor) -> Tensor:
+    """−log σ(β(Δ_w − Δ_l − λ·max(0, −Δ_w)))."""
+    chosen, rejected = chosen_logps - ref_chosen_logps, rejected_logps - ref_rejected_logps
+    return -logsigmoid(BETA * (chosen - rejected - PENALTY_WEIGHT * torch.relu(-chosen))).mean()
+
+
+@row(divergence="forward_kl")
+def f_dpo(chosen_logps: Tensor, rejected_logps: Tensor, ref_chosen_logps: Tensor, ref_rejected_logps: Tensor) -> Tensor:
+    """−log σ(β(e^(−Δ_l) − e^(−Δ_w)))."""
+    chosen, rejected = chosen_logps - ref_chosen_logps, rejected_logps - ref_rejected_logps
+    return -logsigmoid(BETA * ((-rejected).exp() - (-chosen).exp())).mean()
 
 
 @row()

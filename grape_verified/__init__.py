@@ -35,7 +35,9 @@ from grape_verified.logprobs.from_hidden import *
 from grape_verified.logprobs.from_logits import *
 from grape_verified.logprobs.fused_loss import *
 from grape_verified.losses import (
+    displacement,
     dpo,
+    f_dpo,
     grape,
     grpo,
     orpo,
@@ -50,7 +52,9 @@ from grape_verified.losses import (
     sft,
     trpo,
 )
+from grape_verified.losses.displacement import *
 from grape_verified.losses.dpo import *
+from grape_verified.losses.f_dpo import *
 from grape_verified.losses.grape import *
 from grape_verified.losses.grpo import *
 from grape_verified.losses.orpo import *
@@ -84,7 +88,9 @@ __all__ += kl.__all__
 __all__ += from_hidden.__all__
 __all__ += from_logits.__all__
 __all__ += fused_loss.__all__
+__all__ += displacement.__all__
 __all__ += dpo.__all__
+__all__ += f_dpo.__all__
 __all__ += grape.__all__
 __all__ += grpo.__all__
 __all__ += orpo.__all__

@@ -20,6 +20,9 @@ PREFERENCE = IPO | {
     "ref_chosen_logps": None, "ref_rejected_logps": None, "target_margin": 0.0, "label_smoothing": 0.0,
 }  # fmt: skip
 SIMPO = {"beta": 2.0, "target_margin": 0.5}  # the lower ends of what arXiv:2405.14734 is cited with
+CPO = {"beta": 0.1, "nll_weight": 1.0}  # TRL: `cpo_alpha` of 1
+DPOP = {"beta": 0.1, "penalty_weight": 50.0}  # λ of arXiv:2402.13228 in its implementations
+F_DPO = {"beta": 0.1, "alpha": 0.5}  # TRL: `f_alpha_divergence_coef` of 0.5
 KTO = {"beta": 0.1, "desirable_weight": 1.0, "undesirable_weight": 1.0}
 POINTWISE = {"beta": 0.1, "reward_shift": 0.0}
 ORPO = {"odds_weight": 0.1}  # λ of arXiv:2403.07691 in its trainers
@@ -36,10 +39,16 @@ DEFAULTS = {
     "cispo_loss": CISPO_CLIP | {"aggregation": "token_mean"} | REDUCED,
     "cispo_per_token": CISPO_CLIP,
     "conjugate_gradient": {"steps": 10, "tolerance": 1e-10},
+    "cpo_loss": CPO | {"denominator": None},
+    "cpo_per_pair": CPO,
     "dapo_loss": {"clip_low": 0.2, "clip_high": 0.28, "denominator": None},  # arXiv:2503.14476, section 4.1
     "dpo_loss": BETA | {"label_smoothing": 0.0, "denominator": None},
     "dpo_per_pair": BETA | {"label_smoothing": 0.0},
+    "dpop_loss": DPOP | {"denominator": None},
+    "dpop_per_pair": DPOP,
     "dr_grpo_loss": CLIP | {"denominator": None},
+    "f_dpo_loss": F_DPO | {"denominator": None},
+    "f_dpo_per_pair": F_DPO,
     "fisher_vector_product": {"damping": 0.0},
     "fused_linear_loss": {
         "inputs": None, "mask": None, "bias": None, "temperature": 1.0, "separable": "token", "aggregation": None,

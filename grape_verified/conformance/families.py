@@ -234,6 +234,7 @@ def pair_loss(
     build: Build,
     wrt: Sequence[str],
     options: Drawn | None = None,
+    kinks: bool = False,
     loss: Kernel = None,
     per_pair: Kernel = None,
     **more: Any,
@@ -274,7 +275,8 @@ def pair_loss(
 
     build = mistakes.checked(build, tensors, mistakes.by_pair(tensors))
     shared: dict[str, Any] = {
-        "tensors": tensors, "wrt": wrt, "extras": ("extremes",), "options": options or {}, "term": term,
+        "tensors": tensors, "wrt": wrt, "extras": extras_of(kinks, None), "options": options or {},
+        "term": term,
     }  # fmt: skip
     whole = contract_of(
         name, loss or f"{name}_loss", **shared, build=build, oracle=of_loss, result=number, reduction=("denominator",),

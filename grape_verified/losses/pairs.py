@@ -58,12 +58,12 @@ def by_length(
     if chosen_lengths is None or rejected_lengths is None:
         return chosen, rejected
     return (
-        chosen / _lengths("chosen_lengths", chosen_lengths, chosen),
-        rejected / _lengths("rejected_lengths", rejected_lengths, rejected),
+        chosen / lengths_like("chosen_lengths", chosen_lengths, chosen),
+        rejected / lengths_like("rejected_lengths", rejected_lengths, rejected),
     )
 
 
-def _lengths(name: str, lengths: Tensor, like: Tensor) -> Tensor:
+def lengths_like(name: str, lengths: Tensor, like: Tensor) -> Tensor:
     """Check the lengths of responses; return them in the dtype of the log-ratios that they divide."""
     if lengths.is_complex() or lengths.dtype == torch.bool:
         raise TypeError(f"{name}: got dtype {lengths.dtype}, expected an integer or a floating-point dtype")

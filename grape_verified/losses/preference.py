@@ -1,7 +1,8 @@
-"""Preference losses: a function of the margin of a pair, and SimPO, which needs no reference.
+"""Preference losses: a function of the margin of a pair, and SimPO and CPO, which need no reference.
 
 Y. Tang et al., Generalized Preference Optimization, arXiv:2402.05749; Y. Meng et al., SimPO: Simple Preference
-Optimization with a Reference-Free Reward, arXiv:2405.14734.
+Optimization with a Reference-Free Reward, arXiv:2405.14734; H. Xu et al., Contrastive Preference Optimization,
+arXiv:2401.08417.
 """
 
 import math
@@ -19,13 +20,15 @@ from grape_verified.arguments import (
     check_choice,
     check_denominator,
     check_number,
+    check_tensor,
 )
 from grape_verified.losses.dpo import smoothed
-from grape_verified.losses.output import PairLossOutput, mean_of_rows
+from grape_verified.losses.output import PairLossOutput, mean_of_rows, means_over_rows
 from grape_verified.losses.pairs import (
     LogRatio,
     by_length,
     check_log_ratio,
+    lengths_like,
     pair_log_ratios,
     pair_logps,
     pair_margins,
@@ -34,7 +37,7 @@ from grape_verified.losses.pairs import (
 )
 from grape_verified.numerics import exp_limit, saturate_
 
-__all__ = ["preference_loss", "preference_per_pair", "simpo_loss", "simpo_per_pair"]
+__all__ = ["cpo_loss", "cpo_per_pair", "preference_loss", "preference_per_pair", "simpo_loss", "simpo_per_pair"]
 
 Kind = Literal["sigmoid", "hinge", "ipo", "exponential", "exo"]
 
@@ -229,6 +232,81 @@ def simpo_loss(
     return _output(scores, "sigmoid", options, denominator)
 
 
+def cpo_per_pair(
+    chosen_logps: Float[Tensor, " batch"],
+    rejected_logps: Float[Tensor, " batch"],
+    chosen_lengths: Shaped[Tensor, " batch"],
+    *,
+    beta: float = 0.1,
+    nll_weight: float = 1.0,
+) -> Float[Tensor, " batch"]:
+    """CPO's loss of each pair, −log σ(β(l_w − l_l)) − λ·l_w/n_w.
+
+    Arguments:
+        chosen_logps, rejected_logps: (batch,), l_w and l_l, sums over the tokens of a response.
+        chosen_lengths: (batch,), n_w, finite numbers >= 1 of any real dtype; constants. Ones take the sum of the
+            log-probabilities in place of their mean.
+        beta: β, a finite number > 0.
+        nll_weight: λ, a finite number > 0; without the likelihood, it is `preference_per_pair` with kind "sigmoid".
+
+    Returns: (batch,).
+
+    Error: |error| ≤ 8·u·(β|l_w| + β|l_l| + λ|l_w|/n_w + 1), where nothing saturates.
+
+    Claims: preference.cpo.gradient, preference.margins.
+
+    Sources: Xu et al., arXiv:2401.08417. Its text was not compared.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import cpo_per_pair
+        >>> cpo_per_pair(torch.tensor([-10.0]), torch.tensor([-30.0]), torch.tensor([5]))  # −log σ(0.1·20) + 10/5
+        tensor([2.1269])
+    """
+    beta, weight = check_number("beta", beta, POSITIVE), check_number("nll_weight", nll_weight, POSITIVE)
+    logps, likelihoods = _with_likelihoods(chosen_logps, rejected_logps, chosen_lengths)
+    return saturate_(weight * likelihoods) - logsigmoid(pair_margins(logps, beta))
+
+
+def cpo_loss(
+    chosen_logps: Float[Tensor, " batch"],
+    rejected_logps: Float[Tensor, " batch"],
+    chosen_lengths: Shaped[Tensor, " batch"],
+    *,
+    beta: float = 0.1,
+    nll_weight: float = 1.0,
+    denominator: float | Shaped[Tensor, ""] | None = None,
+) -> PairLossOutput:
+    """CPO's loss: the sum of `cpo_per_pair` over the pairs, divided by D.
+
+    Arguments:
+        chosen_logps, rejected_logps, chosen_lengths: (batch,), as in `cpo_per_pair`.
+        beta, nll_weight: as in `cpo_per_pair`.
+        denominator: D, as in `dpo_loss`.
+
+    Returns: PairLossOutput(loss, per_pair, metrics), with the metrics of `dpo_loss` for the log-probabilities, and
+        likelihood: −l_w/n_w, the mean over the pairs of this call.
+
+    Error: that of `cpo_per_pair`, summed and divided by D, and 8·u·loss for the sum.
+
+    Claims: aggregation.gradient, and those of `cpo_per_pair`.
+
+    Sources: those of `cpo_per_pair`.
+
+    Examples:
+        >>> import torch
+        >>> from grape_verified import cpo_loss
+        >>> cpo_loss(torch.tensor([-10.0]), torch.tensor([-30.0]), torch.tensor([5])).metrics["likelihood"]
+        tensor(2.)
+    """
+    beta, weight = check_number("beta", beta, POSITIVE), check_number("nll_weight", nll_weight, POSITIVE)
+    denominator = check_denominator(denominator)
+    logps, likelihoods = _with_likelihoods(chosen_logps, rejected_logps, chosen_lengths)
+    per_pair = saturate_(weight * likelihoods) - logsigmoid(pair_margins(logps, beta))
+    metrics = pair_metrics(logps, beta) | means_over_rows(likelihood=likelihoods)
+    return PairLossOutput(mean_of_rows(per_pair, denominator), per_pair, metrics)
+
+
 def _checked(kind: str, beta: float, target: float, smoothing: float) -> tuple[float, float, float]:
     """Check the function and its options: β, γ and ε."""
     check_choice("kind", kind, get_args(Kind))
@@ -279,3 +357,12 @@ def _exo(margins: Tensor, smoothing: float) -> Tensor:
     """σ as the exponential of log σ, whose slope σ(m)·σ(−m) keeps its digits where σ rounds to 1."""
     kept, flipped = logsigmoid(margins), logsigmoid(-margins)
     return kept.exp() * (kept - math.log1p(-smoothing)) + flipped.exp() * (flipped - math.log(smoothing))
+
+
+def _with_likelihoods(
+    chosen_logps: Tensor, rejected_logps: Tensor, chosen_lengths: Tensor
+) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Check the pairs; return both log-probabilities and −l_w/n_w."""
+    check_tensor("chosen_lengths", chosen_lengths)
+    logps = pair_logps(chosen_logps, rejected_logps)
+    return logps, -logps[0] / lengths_like("chosen_lengths", chosen_lengths, logps[0])

@@ -187,3 +187,48 @@ def naive(*pairs, denominator=None, **options):
         *pairs, **options
     )
     return losses.sum() / (denominator or len(losses))
+
+
+# -- CPO --------------------------------------------------------------------------------------------------------------
+
+
+@bound("cpo_per_pair", 8, "8·u·(β|l_w| + β|l_l| + λ|l_w|/n_w + 1)")
+def cpo_scales(case, answer):
+    """β|l_w| + β|l_l| + λ|l_w|/n_w + 1."""
+    chosen, rejected = (case.tensors[f"{s}_logps"].double().abs() for s in ("chosen", "rejected"))
+    likelihood = case.options["nll_weight"] * chosen / case.tensors["chosen_lengths"].double()
+    return (case.options["beta"] * (chosen + rejected) + likelihood + 1).tolist()
+
+
+def _cpo(loss):
+    """The loss of each pair, from sums, the length, β and λ."""
+
+    def per_pair(chosen_logps, rejected_logps, chosen_lengths, *, beta=0.1, nll_weight=1.0):
+        return loss(*_wide(chosen_logps, rejected_logps, chosen_lengths), beta, nll_weight)
+
+    return per_pair
+
+
+CPO_MISTAKES = {
+    "no likelihood": lambda w, l, n, beta, weight: softplus(beta * (l - w)),
+    "the sum of the likelihood": lambda w, l, n, beta, weight: softplus(beta * (l - w)) - weight * w,
+    "the likelihood inside the sigmoid": lambda w, l, n, beta, weight: softplus(beta * (l - w) - weight * w / n),
+    "the likelihood with a plus": lambda w, l, n, beta, weight: softplus(beta * (l - w)) + weight * w / n,
+    "the likelihood of the other response": lambda w, l, n, beta, weight: softplus(beta * (l - w)) - weight * l / n,
+    "the margin of means": lambda w, l, n, beta, weight: softplus(beta * (l - w) / n) - weight * w / n,
+    "all tokens of the batch": lambda w, l, n, beta, weight: softplus(beta * (l - w)) - weight * w.sum() / n.sum(),
+}
+
+
+def _with_likelihood(w, l, n, beta, weight):
+    return softplus(beta * (l - w)) - weight * w / n
+
+
+cpo_in_another_style = correct("cpo")(_mean(_cpo(_with_likelihood)))
+cpo_of_each_pair = correct("cpo_per_pair")(_cpo(_with_likelihood))
+for name, mistake in CPO_MISTAKES.items():
+    if name == "all tokens of the batch":
+        wrong("cpo", name, must=BOTH, may=(*SPEC, "partition"))(_mean(_cpo(mistake)))
+        continue
+    wrong("cpo", name, must=BOTH, may=SPEC)(_mean(_cpo(mistake)))
+    wrong("cpo_per_pair", name, must=BOTH, may=TERMS)(_cpo(mistake))

@@ -60,6 +60,7 @@ TESTS = {
     "grape_verified.losses.kl_term": ("tests/losses/test_kl_penalty.py",),
     "grape_verified.packing": ("tests/test_packing.py",),
     "grape_verified.numerics": ("tests/test_numerics.py", "tests/logprobs"),
+    "grape_verified.losses.preference": tuple(f"tests/losses/test_{name}_loss.py" for name in ("preference", "cpo")),
     "grape_verified.losses.ppo": (
         "tests/losses/test_ppo_loss.py",
         "tests/losses/test_value_loss.py",
@@ -69,7 +70,9 @@ TESTS = {
         *(f"tests/losses/test_{name}_loss.py" for name in ("sft", "dpo", "reinforce")),
         *_METRICS,
     ),
-    "grape_verified.losses.pairs": tuple(f"tests/losses/test_{name}_loss.py" for name in ("dpo", "preference", "orpo")),
+    "grape_verified.losses.pairs": tuple(
+        f"tests/losses/test_{name}_loss.py" for name in ("dpo", "preference", "orpo", "cpo", "displacement", "f_dpo")
+    ),
     "grape_verified.losses.ratio": (
         *(f"tests/losses/test_{name}_loss.py" for name in ("ppo", "trpo", "grpo")),
         *_METRICS,

@@ -1,4 +1,4 @@
-"""Contracts of preference losses as functions of a margin, and of SimPO's loss."""
+"""Contracts of preference losses as functions of a margin, of SimPO's loss, and of CPO's."""
 
 from __future__ import annotations
 
@@ -74,6 +74,18 @@ def simpo(options: Options) -> Formula:
     )
 
 
+def contrastive(options: Options) -> Formula:
+    """CPO's loss. Scale: 1 for −log σ; the likelihood cancels nothing."""
+    slopes = {"chosen_logps": options["beta"] + options["nll_weight"], "rejected_logps": options["beta"]}
+    return Formula(
+        "preference.cpo_loss",
+        slope=stated("preference.cpo.gradient"),
+        exact=("chosen_length",),
+        scale=1,
+        slope_scale=slopes,
+    )
+
+
 def smoothed_where_used(options: dict[str, Any], varied: Sequence[str]) -> dict[str, Any]:
     """The options made consistent: EXO needs label smoothing, the others take none."""
     used = options["label_smoothing"] or 0.1
@@ -82,10 +94,15 @@ def smoothed_where_used(options: dict[str, Any], varied: Sequence[str]) -> dict[
 
 def responses(plan: Blueprint) -> dict[str, Tensor]:
     """Sequence log-probabilities of pairs, and the numbers of tokens."""
+    return preferred_with_length(plan) | {"rejected_lengths": plan.numbers("rejected_lengths", POSSIBLE_LENGTHS)}
+
+
+def preferred_with_length(plan: Blueprint) -> dict[str, Tensor]:
+    """The same, with the number of tokens of the preferred response alone."""
     rejected = plan.numbers("rejected_logps", strategies.SUMS)
     further = plan.numbers("chosen_logps", strategies.PAIR_RATIOS[plan.regime.numbers])
-    lengths = {name: plan.numbers(name, POSSIBLE_LENGTHS) for name in LENGTHS}
-    return {"chosen_logps": plan.sum(rejected, further), "rejected_logps": rejected, **lengths}
+    lengths = plan.numbers("chosen_lengths", POSSIBLE_LENGTHS)
+    return {"chosen_logps": plan.sum(rejected, further), "rejected_logps": rejected, "chosen_lengths": lengths}
 
 
 CONTRACTS = (
@@ -106,5 +123,13 @@ CONTRACTS = (
         wrt=WRT,
         build=responses,
         options={"beta": (0.5, 1.0, 2.5, 10.0), "target_margin": (0.0, 1.0, 1.5, -0.25)},
+    ),
+    *pair_loss(
+        "cpo",
+        term=contrastive,
+        tensors=(*WRT, "chosen_lengths"),
+        wrt=WRT,
+        build=preferred_with_length,
+        options={**BETA, "nll_weight": (0.5, 1.0, 0.02, 5.0)},
     ),
 )
