@@ -33,6 +33,10 @@ def off_the_kinks(call):
     exact = to(call, torch.float64)
     logps, references = exact.tensors.get("logps"), ("old_logps", "ref_logps")
     near = {n: logps + (exact.tensors[n] - logps).clamp(-3, 3) for n in references if n in exact.tensors}
+    for side in ("chosen_logps", "rejected_logps"):
+        if f"ref_{side}" in exact.tensors:
+            own = exact.tensors[side]
+            near[f"ref_{side}"] = own + (exact.tensors[f"ref_{side}"] - own).clamp(-3, 3)
     moved = {n: exact.tensors[n] for n in exact.wrt}
     waves = {n: 0.01 * torch.arange(1.0, 1 + t.numel()).double().sin().view_as(t) for n, t in moved.items()}
     return exact.with_tensors(**near, **{n: moved[n] + waves[n] for n in moved})

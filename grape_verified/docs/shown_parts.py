@@ -17,6 +17,8 @@ SHOWN = {
     "advantage.gae.recursion": ("one token more", "a whole sequence, at any weight", "a whole sequence"),
     "advantage.whiten": ("mean, whatever the variance", "variance", "affine"),
     "aggregation.partition": ("token_mean", "sequence_mean", "sequence_mean, sequences cut"),
+    "displacement.dpop.gradient": ("chosen, below", "chosen, above", "rejected, below", "rejected, above"),
+    "displacement.first_order": ("chosen", "rejected", "when the chosen falls", "the margin never falls"),
     "dpo.kl_optimum": (
         "stationary: the slope is the same in every direction",
         "concave",
@@ -26,6 +28,7 @@ SHOWN = {
     ),
     "dpo.label_smoothing": ("in the margin", "optimal margin", "the ranking there", "every other margin does worse"),
     "dpo.robust": ("unbiased", "closed form", "in the margin", "falling everywhere"),
+    "f_dpo.alphapo": ("order 1 − α", "slope", "α > 0, above", "α > 0, below", "slope of the numerator at α = 0"),
     "grape.reward.convention": ("some item trusted", "no item trusted: divided by one", "no advantage"),
     "grape.variance": ("excess", "bound", "reached", "and nowhere else"),
     "grpo.advantage.binary": ("any", "of a success", "of a failure"),

@@ -5,6 +5,8 @@ import math
 import torch
 from torch.nn.functional import logsigmoid, softplus
 
+from grape_verified.numerics import exp_limit
+
 from .table import SPEC, TERMS, bound, correct, wrong
 
 BOTH = ("value", "gradient")
@@ -16,11 +18,15 @@ BOTH = ("value", "gradient")
     "(1 + |a·Δ|)(e^(aΔ) + 1)/|a|",
 )  # fmt: skip
 def score_scales(case, answer):
-    """β·t_w + β·t_l + 1."""
+    """β·t_w + β·t_l + 1; no bound where an exponent saturates."""
     a = _exponent(case.options["divergence"], case.options["alpha"])
     tensors = {name: tensor.double() for name, tensor in case.tensors.items()}
     ratios = [tensors[f"{side}_logps"] - tensors[f"ref_{side}_logps"] for side in ("chosen", "rejected")]
-    sizes = [(1 + (a * x).abs()) * ((a * x).exp() + 1) / abs(a) if a else x.abs() + 1 for x in ratios]
+    limit = exp_limit(torch.promote_types(case.dtype, torch.float32)) + math.log(min(1, abs(a)) or 1)
+    sizes = [
+        torch.where(a * x < limit, (1 + (a * x).abs()) * ((a * x).exp() + 1) / abs(a), math.inf) if a else x.abs() + 1
+        for x in ratios
+    ]
     return (case.options["beta"] * sum(sizes) + 1).tolist()
 
 

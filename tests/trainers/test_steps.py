@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from grape_verified import (
+    f_dpo_loss,
     grpo_loss,
     importance_weights,
     jensen_shannon,
@@ -110,6 +111,27 @@ def test_another_way_of_the_ratio_is_seen():
                 grpo_loss(logps, batch.old_logps, batch.advantages, batch.mask, ref_logps=batch.ref_logps, **given).loss
             ),
         )
+
+
+def sums(x):
+    """The log-probabilities of pairs of responses: the first half of the rows is preferred."""
+    return x.sum(1).chunk(2)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [("forward_kl", "forward_kl"), ("js_divergence", "jensen_shannon"), ("reverse_kl", "reverse_kl")],
+)
+def test_steps_of_the_divergences_of_trl(theirs, ours):
+    required("trl.trainer.dpo_trainer")
+    batch = Batch()
+    reference, lengths = sums(batch.ref_logps * batch.mask), torch.ones(ROWS)
+    batch.agree(
+        lambda logps: trl_profile._pair_loss(
+            "sigmoid", *sums(logps * batch.mask), reference, lengths, beta=0.5, f_divergence_type=theirs
+        ),
+        lambda logps: f_dpo_loss(*sums(logps * batch.mask), *reference, divergence=ours, beta=0.5).loss,
+    )
 
 
 @pytest.mark.parametrize(("threshold", "ends"), [(1.1, {"high": 1.1}), ("0.8_1.3", {"low": 0.8, "high": 1.3})])

@@ -152,14 +152,13 @@ def _pair_loss(
         aux_loss_enabled=False,
         ld_alpha=None,
         precompute_ref_logps=True,
-        f_divergence_type="reverse_kl",
         loss_types=[loss_type],
         loss_weights=[1.0],
         use_weighting=False,
         _metrics={"train": defaultdict(list)},
         _total_train_tokens=0,
         _tp_size=1,
-        **settings,
+        **({"f_divergence_type": "reverse_kl"} | settings),
     )
     inputs = {
         "input_ids": mask.long(),
