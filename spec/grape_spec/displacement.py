@@ -100,7 +100,7 @@ claim(
 # The first order of a step on one pair.
 
 rate = symbol("rate", Positive, "size of a step", tex=r"\eta")
-pair_weight = symbol("pair_weight", Positive, "minus the slope of a loss in the margin, for one pair", tex="s")
+pair_weight = symbol("pair_weight", Positive, "minus the slope of a loss in the margin, for one pair", tex=r"\kappa")
 chosen_score = family(
     "chosen_score", Real, parameters, text="gradient of the log-probability of the preferred response", tex="g^w"
 )
@@ -111,7 +111,7 @@ moved_by = family("moved_by", Real, parameters, text="a change of the parameters
 
 pair_step = define(
     "displacement.step",
-    "Step of gradient descent on a loss of the margin of one pair, which has the slope −s there.",
+    "Step of gradient descent on a loss of the margin of one pair, which has the slope −κ there.",
     (row, chosen_score, rejected_score, beta, pair_weight, rate),
     rate * beta * pair_weight * (chosen_score[row] - rejected_score[row]),
     tex=r"\Delta\theta_{{{parameter}}}",
@@ -153,9 +153,9 @@ STEP = "displacement.first_order"
 
 claim(
     STEP,
-    "To first order, a step on one pair moves log π_w by ηβs(‖g_w‖² − g_w·g_l): the preferred response falls exactly "
+    "To first order, a step on one pair moves log π_w by ηβκ(‖g_w‖² − g_w·g_l): the preferred response falls exactly "
     "if the scores overlap by more than the square of its own. The rejected one then falls by more: the margin never "
-    "falls. For DPO, s = σ(−m).",
+    "falls. For DPO, κ = σ(−m).",
     holds(
         equals(
             -rate * At(Diff(along, moved_by[varied]), moved_by, stays),
@@ -198,7 +198,7 @@ claim(
     ],
 )
 
-b = index("b", V, "the token that was rejected")
+b = index("b", V, "the token that was rejected", tex="a'")
 scores = {
     "chosen_score": Lambda(v, Diff(log(softmax(a)), logits[v])),
     "rejected_score": Lambda(v, Diff(log(softmax(b)), logits[v])),
@@ -241,7 +241,7 @@ penalty_weight = symbol(
     "penalty_weight", Positive, "price of a fall of the preferred response below the reference", tex=r"\lambda"
 )
 
-fall = symbol("fall", Positive, "by how much both log-probabilities fall", tex="c")
+fall = symbol("fall", Positive, "by how much the log-probabilities fall", tex="c")
 
 decline = define(
     "displacement.decline",
@@ -306,7 +306,7 @@ SIDES = "displacement.dpop.sides"
 claim(
     SIDES,
     "Below its reference the preferred response counts 1 + λ times in the margin, and above once: the margin is that "
-    "of DPO minus a price, and never more.",
+    "of DPO minus a price, and never more. A common fall, which leaves DPO's margin as it is, is priced in full.",
     holds(equals(dpop_margin(), fallen), name="below", assuming=[is_below], by=smt()),
     holds(
         equals(dpop_margin(), dpo_margin()),
@@ -316,7 +316,7 @@ claim(
     ),
     holds(at_most(dpop_margin(), dpo_margin()), name="at most that of DPO", by=smt()),
     holds(
-        equals(dpop_margin(chosen_logp - fall, rejected_logp - fall), dpop_margin() - beta * penalty_weight * fall),
+        equals(decline(chosen_logp - fall), decline() + fall),
         name="a common fall",
         assuming=[at_most(chosen_logp, ref_chosen_logp)],
         by=smt(),
@@ -325,10 +325,7 @@ claim(
     wrong=[
         wrong("a price above the reference", equals(dpop_margin(), fallen), assuming=[is_above]),
         wrong("more than that of DPO", at_least(dpop_margin(), dpo_margin())),
-        wrong(
-            "a common fall changes nothing, as in DPO",
-            equals(dpop_margin(chosen_logp - fall, rejected_logp - fall), dpop_margin()),
-        ),
+        wrong("a common fall changes nothing, as in DPO", equals(decline(chosen_logp - fall), decline())),
     ],
 )
 

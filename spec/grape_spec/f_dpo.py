@@ -21,10 +21,11 @@ from grape_spec.dpo import (
     w,
 )
 from grape_spec.dpo import margin as dpo_margin
-from grape_spec.kl import p, x, y
+from grape_spec.kl import p, y
 from grape_spec.language import (
     At,
     Diff,
+    Positive,
     Real,
     Smooth,
     Source,
@@ -50,22 +51,23 @@ GUPTA = Source("gupta2025alphapo")
 
 log_ratio = symbol("log_ratio", Real, "log-ratio of a response to the reference", tex=r"\Delta")
 order = symbol("order", Real, "order of the α-divergence", tex=r"\alpha")
+u = symbol("policy_ratio", Positive, "ratio of the probabilities under the policy and the reference", tex="u")
 f = function("f", Smooth, "generator of a divergence", tex="f")
 price = symbol("price", Real, "a function of the prompt alone", tex=r"\nu")
 
 # Generators: f, with f(1) = 0.
 
 reverse = define(
-    "f_dpo.reverse_kl", "Generator of KL(π‖ref).", (x,), x * log(x), tex=r"f_{{\mathrm{{R}}}}", source=WANG
+    "f_dpo.reverse_kl", "Generator of KL(π‖ref).", (u,), u * log(u), tex=r"f_{{\mathrm{{R}}}}", source=WANG
 )
 
-forward = define("f_dpo.forward_kl", "Generator of KL(ref‖π).", (x,), -log(x), tex=r"f_{{\mathrm{{F}}}}", source=WANG)
+forward = define("f_dpo.forward_kl", "Generator of KL(ref‖π).", (u,), -log(u), tex=r"f_{{\mathrm{{F}}}}", source=WANG)
 
 jensen_shannon = define(
     "f_dpo.jensen_shannon",
     "Generator of twice the Jensen-Shannon divergence with equal weights.",
-    (x,),
-    x * log(x) - (1 + x) * log((1 + x) / 2),
+    (u,),
+    u * log(u) - (1 + u) * log((1 + u) / 2),
     tex=r"f_{{\mathrm{{JS}}}}",
     source=WANG,
 )
@@ -73,9 +75,9 @@ jensen_shannon = define(
 alpha = define(
     "f_dpo.alpha",
     "Generator of the α-divergence.",
-    (x, order),
-    (exp(order * log(x)) - order * x - (1 - order)) / (order * (order - 1)),
-    tex=r"f_{{{order}}}",
+    (u, order),
+    (exp(order * log(u)) - order * u - (1 - order)) / (order * (order - 1)),
+    tex=r"\varphi_{{{order}}}",
     source=WANG,
 )
 
@@ -88,7 +90,7 @@ forward_score = define(
     "What forward KL compares: one minus the inverse ratio.",
     (log_ratio,),
     1 - exp(-log_ratio),
-    tex=r"s_{{\mathrm{{F}}}}({log_ratio})",
+    tex=r"\psi_{{\mathrm{{F}}}}({log_ratio})",
     source=WANG,
 )
 
@@ -97,7 +99,7 @@ jensen_shannon_score = define(
     "What the Jensen-Shannon divergence compares.",
     (log_ratio,),
     log(2 * sigmoid(log_ratio)),
-    tex=r"s_{{\mathrm{{JS}}}}({log_ratio})",
+    tex=r"\psi_{{\mathrm{{JS}}}}({log_ratio})",
     source=WANG,
 )
 
@@ -106,14 +108,14 @@ alpha_score = define(
     "What the α-divergence compares.",
     (log_ratio, order),
     (exp((order - 1) * log_ratio) - 1) / (order - 1),
-    tex=r"s_{{{order}}}({log_ratio})",
+    tex=r"\psi_{{{order}}}({log_ratio})",
     source=WANG,
 )
 
 
 def slope_of(generator):
     """f′ at the ratio whose logarithm is Δ."""
-    return At(Diff(generator, x), x, exp(log_ratio))
+    return At(Diff(generator, u), u, exp(log_ratio))
 
 
 regular = [differs(order, 0), differs(order, 1)]
@@ -306,24 +308,25 @@ claim(
 
 # The policy that is optimal for a reward.
 
-derivative = At(Diff(f(x), x), x, pi[w] / ref[w])
-implied = Lambda(y, beta * At(Diff(f(x), x), x, pi[y] / ref[y]) + price)
+derivative = At(Diff(f(u), u), u, pi[w] / ref[w])
+implied = Lambda(y, beta * At(Diff(f(u), u), u, pi[y] / ref[y]) + price)
 
 
-def objective(policy, of, rewards=reward):
+def objective(policy, of, reward_of):
     """Expected reward minus β times the divergence with a generator."""
-    return sum_over(policy[y] * rewards[y], y) - beta * sum_over(ref[y] * of(policy[y] / ref[y]), y)
-
-
-def kept_to(of):
-    """The reward for which π is stationary."""
-    return Lambda(y, beta * At(Diff(of(x), x), x, pi[y] / ref[y]) + price)
+    return sum_over(policy[y] * reward_of, y) - beta * sum_over(ref[y] * of(policy[y] / ref[y]), y)
 
 
 def lead(of, score):
-    """The objective at π minus that at another policy, for the reward for which π is stationary."""
+    """The objective at π minus that at another policy, for the reward that is β·score(π/ref) plus a constant."""
     rest = ref[y] * (of(pi[y] / ref[y]) - of(p[y] / ref[y]))
     return sum_over((pi[y] - p[y]) * (beta * score(pi[y] / ref[y]) + price) - beta * rest, y)
+
+
+def difference(of, score):
+    """The same, as a difference."""
+    reward_of = beta * score(pi[y] / ref[y]) + price
+    return objective(pi, of, reward_of) - objective(p, of, reward_of)
 
 
 claim(
@@ -332,19 +335,19 @@ claim(
     "β·f′(π/ref) plus one constant of the prompt. The constant cancels from the difference of two responses to one "
     "prompt, and from no single one: a loss on single responses would need it.",
     holds(
-        equals(Diff(objective(pi, f), pi[w]), reward[w] - beta * derivative),
+        equals(Diff(objective(pi, f, reward[y]), pi[w]), reward[w] - beta * derivative),
         name="slope",
         by=finite_sum(),
     ),
     holds(
-        equals(At(Diff(objective(pi, f), pi[w]), reward, implied), price),
+        equals(At(Diff(objective(pi, f, reward[y]), pi[w]), reward, implied), price),
         name="the same in every direction",
         by=finite_sum(),
     ),
     holds(
         equals(
             At(reward[w] - reward[o], reward, implied),
-            beta * (derivative - At(Diff(f(x), x), x, pi[o] / ref[o])),
+            beta * (derivative - At(Diff(f(u), u), u, pi[o] / ref[o])),
         ),
         name="two responses",
         by=finite_sum(),
@@ -356,9 +359,9 @@ claim(
         ),
         wrong(
             "the generator in place of its slope",
-            equals(Diff(objective(pi, f), pi[w]), reward[w] - beta * f(pi[w] / ref[w])),
+            equals(Diff(objective(pi, f, reward[y]), pi[w]), reward[w] - beta * f(pi[w] / ref[w])),
         ),
-        wrong("stationary for every reward", equals(Diff(objective(pi, f), pi[w]), price)),
+        wrong("stationary for every reward", equals(Diff(objective(pi, f, reward[y]), pi[w]), price)),
     ],
 )
 
@@ -382,10 +385,16 @@ claim(
     "f_dpo.optimum",
     "For the forward KL and the Jensen-Shannon divergence, no policy does better than one for which every reward is "
     "β·f′(π/ref) plus a constant. For the reverse KL that is dpo.gibbs.",
+    holds(equals(difference(forward, inverse), lead(forward, inverse)), name="forward KL, lead", by=finite_sum()),
     holds(
         at_least(lead(forward, inverse), 0),
         name="forward KL",
         by=termwise(price * (pi[y] - p[y]), given=[fact("kl.log_bound", part="bound", x=p[y] / pi[y])]),
+    ),
+    holds(
+        equals(difference(jensen_shannon, mixed), lead(jensen_shannon, mixed)),
+        name="Jensen-Shannon, lead",
+        by=finite_sum(),
     ),
     holds(
         at_least(lead(jensen_shannon, mixed), 0),
@@ -419,7 +428,7 @@ alphapo_reward = define(
     "Reward of AlphaPO over β, (1 − p^(−α))/α of the geometric mean p of the probabilities of the tokens.",
     (mean_logp, shape),
     (1 - exp(-shape * mean_logp)) / shape,
-    tex=r"r_{{{shape}}}({mean_logp})",
+    tex=r"R_{{{shape}}}({mean_logp})",
     source=GUPTA,
 )
 

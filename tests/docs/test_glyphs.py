@@ -53,7 +53,7 @@ SAME = {
         {"advantage.residual", "residual_at"},
         {"aggregation.row_count", "length"},
         {"rejection.acceptance", "probability", "kept_share"},
-        {"pointwise.log_ratio", "labelled_log_ratio"},
+        {"pointwise.log_ratio", "labelled_log_ratio", "log_ratio"},
         {"pointwise.kto_anchor", "anchor"},
         {"pointwise.reward_of_chosen", "chosen_reward"},
         {"pointwise.reward_of_rejected", "rejected_reward"},
@@ -154,6 +154,16 @@ KNOWN = {
     "definitions/ppo": {("exp", "last")},
     # Habits of many losses: c is the mean of a whitening, or the dual clip; x is a number to whiten, or a token's loss.
     "definitions/habit": {("exp", "last"), ("centre", "dual_clip"), ("number", "per_token")},
+    # Each loss has a weight λ of its own; R-DPO's α is a price, and a divergence has an order α. Kronecker's delta has
+    # two indices, the shift of BCO none. The policy is a table of responses, or of tokens, with logits.
+    "chapters/preferences": {
+        ("nll_weight", "odds_weight"),
+        ("nll_weight", "penalty_weight"),
+        ("odds_weight", "penalty_weight"),
+        ("length_penalty", "order"),
+        ("KroneckerDelta", "reward_shift"),
+        ("policy.softmax", "π"),
+    },
     # A distribution p of the data, and the probability p_t of token t.
     "chapters/sft": {("p", "token_prob")},
 }
