@@ -24,7 +24,7 @@ from grape_spec.language import (
     wrong,
 )
 from grape_spec.policy import P, V, after, end, j, k, left, logp, v
-from grape_spec.proof.rules import algebra, over_depth
+from grape_spec.proof.rules import algebra, fact, over_depth
 from grape_spec.responses import goes_on, next_prefix, next_probability, prefix, row_logits, token_score
 
 GU = Source("gu2024minillm")
@@ -91,12 +91,23 @@ of_prefix = define(
 to_go = recursive(
     "divergence.to_go",
     "Expected discounted sum, over the tokens that the student appends to a prefix, of the log-ratio of student to "
-    "teacher; undiscounted, the divergence of the student's responses from the teacher's.",
+    "teacher.",
     (left, j, end, row_logits, after, teacher_next, discount),
     left,
     Integer(0),
     lambda later: sum_over(next_probability(j, v) * (log_ratio + discount * goes_on * later(j=next_prefix)), v),
     tex=r"D^{{{discount}}}_{{{left}}}({j})",
+    source=GU,
+)
+
+of_responses = recursive(
+    "divergence.of_responses",
+    "Divergence of the student's responses that continue a prefix from the teacher's: the expected sum of log-ratios.",
+    (left, j, end, row_logits, after, teacher_next),
+    left,
+    Integer(0),
+    lambda later: sum_over(next_probability(j, v) * (log_ratio + goes_on * later(j=next_prefix)), v),
+    tex=r"\mathrm{{KL}}^{{\mathrm{{resp}}}}_{{{left}}}({j})",
     source=GU,
 )
 
@@ -143,13 +154,16 @@ left_out = recursive(
     tex=r"C_{{{left}}}({j})",
 )
 
-of_sequences = Diff(to_go(discount=1), row_logits[prefix, k])
+of_sequences = Diff(of_responses(), row_logits[prefix, k])
+TO_GO = "divergence.on_policy.to_go"
+UNDISCOUNTED = fact(TO_GO, part="undiscounted")
 
 claim(
-    "divergence.on_policy.to_go",
-    "Each score weighted by the log-ratios from its token on, in expectation, is the gradient of the divergence of "
-    "whole responses, of any length.",
-    holds(equals(weighted(discount=1), of_sequences), by=over_depth(left)),
+    TO_GO,
+    "Each score weighted by the log-ratios from its token on, undiscounted, in expectation, is the gradient of the "
+    "divergence of whole responses, of any length.",
+    holds(equals(to_go(discount=1), of_responses()), name="undiscounted", by=over_depth(left)),
+    holds(equals(weighted(discount=1), of_sequences), name="gradient", by=over_depth(left, given=[UNDISCOUNTED])),
     source=GU,
     wrong=[wrong("the log-ratio of its own token is enough", equals(weighted(discount=0), of_sequences))],
 )
