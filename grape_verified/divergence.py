@@ -174,14 +174,19 @@ class _JensenShannon(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        """∂JS/∂z_k = (1 − β)·π_k·(log(π_k/m_k) − Σ_v π_v log(π_v/m_v))."""
+        """∂JS/∂z_k = (1 − β)·π_k·(log(π_k/m_k) − Σ_v π_v log(π_v/m_v)).
+
+        What rounding leaves of the sum of the slopes, which is 0, is taken off: beside a token with nearly all of the
+        probability, whose own difference cancels, it would be most of the gradient.
+        """
         logits, teacher_logits = (without_idle(x, grad) for x in ctx.saved_tensors)
         logps, teacher_logps = log_softmaxes(logits, teacher_logits)
         _, excess = _excesses(logps, teacher_logps, ctx.beta)
         student = logps.exp()
         mean = (student * excess).sum(-1, keepdim=True)
-        slopes = (1 - ctx.beta) * grad.unsqueeze(-1) * student * (excess - mean)
-        return slopes.to(logits.dtype), None, None
+        centred = student * (excess - mean)
+        centred = centred - student * centred.sum(-1, keepdim=True)
+        return ((1 - ctx.beta) * grad.unsqueeze(-1) * centred).to(logits.dtype), None, None
 
 
 # -- the tokens that a teacher sends ----------------------------------------------------------------------------------
@@ -319,8 +324,16 @@ def divergence_of_cells(scores: Tensor, teacher: Teacher, tail: Tail) -> Tensor:
 
 
 def slopes_of_cells(scores: Tensor, teacher: Teacher) -> Tensor:
-    """The slopes of a divergence in the scores of the cells: π·ΣT − T."""
-    return log_softmax(scores).exp() * teacher.probabilities.sum(-1, keepdim=True) - teacher.probabilities
+    """The slopes of a divergence in the scores of the cells: π·ΣT − T.
+
+    They add up to 0. That of a cell with more than half of the probability is minus the sum of the others, because its
+    own difference cancels where the rest is small.
+    """
+    first = log_softmax(scores).exp() * teacher.probabilities.sum(-1, keepdim=True)
+    slopes = first - teacher.probabilities
+    most, cell = (first + teacher.probabilities).max(-1, keepdim=True)
+    others = slopes.scatter(-1, cell, 0).sum(-1, keepdim=True)
+    return torch.where(most > 1, slopes.scatter(-1, cell, -others), slopes)
 
 
 class _TopK(torch.autograd.Function):
@@ -355,7 +368,11 @@ class _TopK(torch.autograd.Function):
 
 
 def _scores(logits: Tensor, tokens: Tensor, tail: Tail) -> tuple[Tensor, Tensor]:
-    """The scores of the cells, and the logits with −inf for the tokens that are cells of their own."""
+    """The scores of the cells, and the logits with −inf for the tokens that are cells of their own.
+
+    Both are less the largest logit, because the logarithm of a sum is rounded as the logits are.
+    """
     logits = logits.to(compute_dtype(logits))
+    logits = logits - logits.detach().amax(-1, keepdim=True)
     kept, others = logits.gather(-1, tokens), logits.scatter(-1, tokens, -math.inf)
     return (kept if tail == "renormalised" else torch.cat([kept, others.logsumexp(-1, keepdim=True)], -1)), others

@@ -64,6 +64,16 @@ def test_the_bound_of_the_gradient(mixing):
     assert ((found - exact).abs() <= bound).all()
 
 
+def test_the_gradient_beside_a_token_with_nearly_all_of_the_probability():
+    """Its own slope is about 1e-9, the difference of two numbers near ½."""
+    logits = torch.cat([torch.tensor([21.0]), torch.linspace(-1, 1, 9)])
+    gradients = []
+    for dtype in (torch.float32, torch.float64):
+        leaf = logits.to(dtype).requires_grad_()
+        gradients += torch.autograd.grad(jensen_shannon(leaf, torch.zeros(10, dtype=dtype)), leaf)
+    torch.testing.assert_close(gradients[0].double(), gradients[1], rtol=1e-5, atol=0)
+
+
 def test_the_teacher_is_a_constant_and_a_forbidden_token_has_no_slope():
     logits = torch.tensor([[0.0, -math.inf, 1.0]], requires_grad=True)
     teacher_logits = torch.tensor([[-math.inf, 0.0, 1.0]], requires_grad=True)

@@ -105,6 +105,35 @@ def test_the_bound_of_the_gradient(tail):
     assert ((found - (first - second)).abs() <= 8 * 2.0**-24 * sizes * (first + second)).all()
 
 
+@pytest.mark.parametrize("sure", [0, 5])
+def test_the_gradient_beside_a_token_with_nearly_all_of_the_probability(sure):
+    """Of those that are sent, or not: its own slope is a difference of two numbers near 1."""
+    logits, teacher = torch.linspace(-1, 1, 9), torch.linspace(1, -1, 9).double()
+    logits[sure], teacher[sure] = 20.0, 24.0
+    logps = teacher.log_softmax(-1)[:3].float()
+    gradients = []
+    for dtype in (torch.float32, torch.float64):
+        leaf = logits.to(dtype).requires_grad_()
+        found = top_k_divergence(leaf, logps.to(dtype), torch.arange(3), tail="bucket")
+        gradients += torch.autograd.grad(found, leaf)
+    torch.testing.assert_close(gradients[0].double(), gradients[1], rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("shift", [1e3, -1e3])
+@pytest.mark.parametrize("tail", TAILS)
+def test_a_constant_added_to_all_logits_adds_no_error(tail, shift):
+    logits, teacher = (
+        normal(20, 30).mul(8).round().div(8).float(),
+        normal(20, 30, seed=1).log_softmax(-1).float().topk(4),
+    )
+    found = []
+    for x in (logits, logits + shift):
+        leaf = x.requires_grad_()
+        value = top_k_divergence(leaf, *teacher, tail=tail)
+        found.append((value, *torch.autograd.grad(value.sum(), leaf)))
+    assert all(map(torch.equal, *found))
+
+
 @pytest.mark.parametrize("tail", TAILS)
 def test_twice_differentiable(tail):
     logits = normal(3, 6).requires_grad_()

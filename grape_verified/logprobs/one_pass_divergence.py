@@ -48,7 +48,8 @@ def pass_over_kept(
 
     Arguments:
         tokens: (rows that count, k).
-        of_scores: the terms of some of these rows, and their slopes: (n, k + 1), the others last.
+        of_scores: the terms of some of these rows, and their slopes: (n, k + 1), the others last. What it reads is less
+            some number in each row.
     """
     parts = rows.blocks(tile)
     memory = tiles_of(head, max((part.stop - part.start for part in parts), default=0), tile)
@@ -57,7 +58,8 @@ def pass_over_kept(
         places = rows.places[part]
         states = head.operand(hidden[places])
         block = _Kept.of(states, places, head, tokens[part], memory)
-        terms[part], slopes = of_scores(block.kept, block.sums.shift + block.sums.rest.log(), part)
+        shift = torch.where(block.sums.rest > 0, block.sums.shift, 0)  # none of the others may be allowed
+        terms[part], slopes = of_scores(block.kept - shift.unsqueeze(1), block.sums.rest.log(), part)
         if gradients.needed:
             tiles = block.slopes(slopes)
             gradients.add(states, tiles, places, rows.weights[part] / head.temperature)
@@ -126,12 +128,9 @@ def pass_over_both(
         states = head.operand(hidden[places])
         student, shares = _log_softmax(states, places, head, own)
         teacher, _ = _log_softmax(teacher_head.operand(teacher_hidden[places]), places, teacher_head, others)
-        values, means = _folded(student, teacher, mixing)
-        terms[part] = values
+        terms[part] = _folded(student, teacher, mixing)
         if gradients.needed:
-            for (_, probabilities), (_, weighted) in zip(student, teacher, strict=True):
-                probabilities.mul_(-means.unsqueeze(1)).add_(weighted)
-            tiles = _capped(student, shares)
+            tiles = _capped(_centred(student, teacher), shares)
             gradients.add(states, tiles, places, rows.weights[part] * ((1 - mixing) / head.temperature))
     return gradients.finished(), (rows.weights * terms).sum(), terms
 
@@ -155,7 +154,10 @@ def _log_softmax(states: Tensor, rows: Tensor, head: Head, memory: Tiles) -> tup
     """Log-probabilities of all tokens, those of forbidden ones finite, and the shares that a soft cap leaves."""
     found = [_logits(states, rows, head, part, place) for part, place in memory]
     tiles = [(part, tile) for (part, _), (tile, _) in zip(memory, found, strict=True)]
-    total = torch.stack([_log_total(tile) for _, tile in tiles]).logsumexp(0)
+    highest = torch.stack([tile.amax(1) for _, tile in tiles]).amax(0).clamp(min=-value_limit(head.memory(0, 0).dtype))
+    for _, tile in tiles:
+        tile.sub_(highest.unsqueeze(1))  # a sum of exponentials is near 1 then, and its logarithm has small roundings
+    total = torch.stack([exp_(some.clone()).sum(1) for _, tile in tiles for some in _pieces(tile)]).sum(0).log()
     for _, tile in tiles:
         tile.sub_(total.unsqueeze(1))
         if head.bias is not None:
@@ -163,28 +165,31 @@ def _log_softmax(states: Tensor, rows: Tensor, head: Head, memory: Tiles) -> tup
     return tiles, [share for _, share in found]
 
 
-def _log_total(tile: Tensor) -> Tensor:
-    """log Σ_v exp(z_v) of each row of a tile; −inf where all are."""
-    highest = tile.amax(1).clamp(min=-value_limit(tile.dtype))
-    sums = sum(exp_(some - highest.unsqueeze(1)).sum(1) for some in _pieces(tile))
-    return highest + torch.as_tensor(sums).log()
+def _folded(student: Tiles, teacher: Tiles, mixing: float) -> Tensor:
+    """The divergence of each row, from tiles of log-probabilities.
 
-
-def _folded(student: Tiles, teacher: Tiles, mixing: float) -> tuple[Tensor, Tensor]:
-    """The divergence of each row, and Σ_v π_v e_v with e_v = log(π_v/m_v), from tiles of log-probabilities.
-
-    The tiles of the student become π_v, and those of the teacher π_v e_v.
+    The tiles of the student become π_v, and those of the teacher π_v e_v with e_v = log(π_v/m_v).
     """
-    values, means = [], []
-    for (_, own), (_, other) in zip(student, teacher, strict=True):
-        for some, more in zip(_pieces(own), _pieces(other), strict=True):
-            values.append(_fold(some, more, mixing))
-            means.append(more.sum(1))
-    return torch.stack(values).sum(0).clamp(min=0), torch.stack(means).sum(0)
+    pairs = ((_pieces(own), _pieces(other)) for (_, own), (_, other) in zip(student, teacher, strict=True))
+    values = [_fold(own, other, mixing) for pieces in pairs for own, other in zip(*pieces, strict=True)]
+    return torch.stack(values).sum(0).clamp(min=0)
+
+
+def _centred(probabilities: Tiles, weighted: Tiles) -> Tiles:
+    """Turn π_v e_v into the slopes π_v (e_v − Σ_w π_w e_w), which add up to 0.
+
+    What rounding leaves of their sum is taken off in a second round: beside a token with nearly all of the probability,
+    whose own difference cancels, it would be most of the gradient.
+    """
+    for _ in range(2):
+        mean = torch.stack([tile.sum(1) for _, tile in weighted]).sum(0).unsqueeze(1)
+        for (_, own), (_, tile) in zip(probabilities, weighted, strict=True):
+            tile.addcmul_(own, mean, value=-1)
+    return weighted
 
 
 def _fold(own: Tensor, other: Tensor, mixing: float) -> Tensor:
-    """The same for a piece of a tile, from the log-ratio x of teacher to student.
+    """What `_folded` does, for a piece of a tile, from the log-ratio x of teacher to student.
 
     With c the weight of the side that gives less, and E = expm1(−|x|): L = −log1p(c·E) is log(p/m) of the side that
     gives more, p. The two terms of a token add up to p·(L·(1 + c·E) − c·(1 + E)·|x|), which is never negative.

@@ -44,12 +44,13 @@ def checked(*selection, **environment):
 @needs_triton
 def test_in_the_interpreter():
     """The checks of the kernels, and of the tests of the routes those in fp32 that are small."""
-    routes = "check_triton or masked_positions or of_zero or far_above or distribution or confident"
+    routes = "check_triton or masked_positions or of_zero or far_above or far_apart or distribution or confident"
     routes += " or (documented and None and peaked)"
     files = [str(path) for path in sorted(FOLDER.glob("test_from_*.py"))]
     checked(
         str(FOLDER / "check_triton_kernels.py"),
         str(FOLDER / "test_fused_loss.py"),
+        str(FOLDER.parent / "test_distillation.py"),
         *files,
         "-k",
         routes,

@@ -54,7 +54,7 @@ TESTS = {
 } | {
     "grape_verified.advantage": ("tests/test_advantage.py",),
     "grape_verified.aggregation": ("tests/test_aggregation.py",),
-    "grape_verified.divergence": ("tests/test_divergence.py",),
+    "grape_verified.divergence": ("tests/test_divergence.py", "tests/test_top_k_divergence.py"),
     "grape_verified.importance": ("tests/test_importance.py",),
     "grape_verified.kl": ("tests/test_kl.py",),
     "grape_verified.losses.kl_term": ("tests/losses/test_kl_penalty.py",),
