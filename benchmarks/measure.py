@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import distillation
 from benchmarks.cells import NotOffered, Outcome, Row, row
 from benchmarks.problems import KINDS, WITHOUT_ADVANTAGES, Problem, Shape, exact, problem
 from grape_verified import token_logps
@@ -37,6 +38,11 @@ def clocked(work: Callable[[], object], device: str) -> float:
     work()
     synchronize(device)
     return clock() - start
+
+
+def problem_of(task: str) -> Callable[..., Problem]:
+    """What makes the problems of a task."""
+    return distillation.lesson if task in distillation.TASKS else problem
 
 
 def forward_backward(cell: Row, p: Problem, task: str) -> Outcome:
@@ -132,8 +138,8 @@ def number(x: torch.Tensor) -> float | str:
 
 def errors(cell: Row, task: str, shape: Shape, dtype: torch.dtype, kind: str, device: str, seed: int) -> dict[str, Any]:
     """Largest error of counted log-probabilities and entropies; for gradients, norm of the error over the norm."""
-    p = problem(shape, kind, dtype, device, seed)
-    truth = exact(p, task)
+    p = problem_of(task)(shape, kind, dtype, device, seed)
+    truth = distillation.exact(p, task) if isinstance(p, distillation.Lesson) else exact(p, task)
     outcome = forward_backward(cell, p, task)
 
     def largest(found: torch.Tensor | None, expected: torch.Tensor) -> float | str | None:
@@ -155,7 +161,8 @@ class Cell:
     """A row and a task at one size; each public method answers one request."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        self.row, self.task, self.device = row(settings["row"]), settings["task"], settings["device"]
+        self.task, self.device = settings["task"], settings["device"]
+        self.row = (distillation.row if self.task in distillation.TASKS else row)(settings["row"])
         self.shape, self.error_shape = Shape(*settings["shape"]), Shape(*settings["error_shape"])
         self.dtype, self.seed = getattr(torch, settings["dtype"]), settings["seed"]
         torch.set_num_threads(settings["threads"])
@@ -164,7 +171,7 @@ class Cell:
     def problem(self, kind: str) -> Problem:
         """The problem of a kind, run once to warm up when it is created."""
         if kind not in self.problems:
-            self.problems[kind] = problem(self.shape, kind, self.dtype, self.device, self.seed)
+            self.problems[kind] = problem_of(self.task)(self.shape, kind, self.dtype, self.device, self.seed)
             forward_backward(self.row, self.problems[kind], self.task)
         return self.problems[kind]
 
@@ -188,7 +195,8 @@ class Cell:
 
     def errors(self) -> dict[str, dict[str, Any]]:
         """Errors by dtype and kind of input."""
-        kinds = [kind for kind in KINDS if kind != "zeros" or self.task not in WITHOUT_ADVANTAGES]
+        without = self.task in (*WITHOUT_ADVANTAGES, *distillation.TASKS)
+        kinds = [kind for kind in KINDS if kind != "zeros" or not without]
 
         def of(dtype: torch.dtype, kind: str) -> dict[str, Any]:
             return errors(self.row, self.task, self.error_shape, dtype, kind, self.device, self.seed)

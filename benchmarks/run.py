@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import distillation
 from benchmarks.cells import ROWS, row
 from benchmarks.problems import SEQUENCES, TASKS, Shape
 from benchmarks.table import full_table
@@ -156,7 +157,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     """Parse the options; some defaults depend on the device."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--tasks", nargs="+", choices=(*TASKS, *distillation.TASKS), default=list(TASKS))
     parser.add_argument("--rows", nargs="+", type=row_name, default=list(ROWS), help="with naive: all is over it")
     parser.add_argument("--measures", nargs="+", choices=MEASURES, default=list(MEASURES))
     parser.add_argument("--shape", type=shape, help="N,d,V; default 2048,512,32768, on a GPU 8192,4096,151936")

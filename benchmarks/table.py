@@ -31,6 +31,12 @@ LABELS = {
     "one-pass": "**`fused_linear_loss`**",
 }
 TASK_LABELS = {"logps": "log π", "entropy": "log π and H", "sft": "SFT", "grpo": "GRPO", "dpo": "DPO"}
+DISTILLATION = {"jsd": "Jensen-Shannon", "top-k": "32 tokens of a teacher"}
+DISTILLATION_LABELS = {
+    "naive": "naive: log_softmax of both",
+    "logits": "**`jensen_shannon`**, **`top_k_divergence`**, logits given",
+    "one-pass": "**`fused_jensen_shannon_loss`**, **`fused_top_k_loss`**",
+}
 
 Cell = dict[str, Any]
 
@@ -238,15 +244,46 @@ def readme_part(raw: dict[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def kept() -> list[dict[str, Any]]:
-    """The kept results, CPU first."""
-    paths = [RESULTS / f"{device}.json" for device in ("cpu", "cuda")]
+def distillation_table(results: Results) -> str:
+    """Time and memory of distillation, over those of the naive row, and errors of the gradients."""
+
+    def over(task: str, name: str) -> str:
+        naive = results.cells[task, "naive"]["peak"]
+        return results.said(task, name, lambda cell: f"{cell['peak'] / MIB:.0f} ({cell['peak'] / naive:.2f})")
+
+    def of(task: str, name: str) -> list[str]:
+        time = results.said(task, name, lambda _: with_spread(results.over_naive(task, name)))
+        return [
+            time,
+            over(task, name),
+            *(results.said(task, name, partial(both, what=x)) for x in ("hidden", "weight")),
+        ]
+
+    def line(name: str) -> list[str]:
+        return [DISTILLATION_LABELS.get(name) or label(name), *(x for task in DISTILLATION for x in of(task, name))]
+
+    of_task = ("time ÷ naive", "peak over inputs, MiB (÷ naive)", "dh", "dW")
+    head = [f"{text}: {what}" for text in DISTILLATION.values() for what in of_task]
+    return markdown(["forward and backward", *head], (line(name) for name in results.rows))
+
+
+def distillation_part(raw: dict[str, Any]) -> str:
+    """The part of the README on distillation."""
+    results = Results(raw)
+    title = f"Distillation from hidden states of a student and a teacher: {conditions(results)}"
+    return f"{title}\n\n{distillation_table(results)}"
+
+
+def kept(name: str) -> list[dict[str, Any]]:
+    """The kept results of that name, CPU first."""
+    paths = [RESULTS / f"{device}{name}.json" for device in ("cpu", "cuda")]
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
 
 
 def readme_parts() -> str:
     """The whole text between the markers."""
-    return "\n\n".join(map(readme_part, kept())) or "Not run yet."
+    parts = [*map(readme_part, kept("")), *map(distillation_part, kept("-distillation"))]
+    return "\n\n".join(parts) or "Not run yet."
 
 
 def put(readme: str, part: str) -> str:
