@@ -28,7 +28,7 @@ from grape_verified.arguments import (
 )
 from grape_verified.kl import log_softmaxes, without_idle
 from grape_verified.logprobs.inputs import counted_positions
-from grape_verified.numerics import compute_dtype, log_softmax, only, savable, value_limit
+from grape_verified.numerics import compute_dtype, log_softmax, savable, value_limit
 
 __all__ = ["distillation_advantages", "jensen_shannon", "top_k_divergence"]
 
@@ -134,7 +134,7 @@ def distillation_advantages(
     check_alike("(batch, time)", logps=logps, teacher_logps=teacher_logps)
     counted = counted_tokens(mask, "logps", logps)
     dtype = compute_dtype(logps, teacher_logps)
-    rewards = only(teacher_logps.to(dtype) - logps.to(dtype), counted)
+    rewards = teacher_logps.to(dtype) - logps.to(dtype)
     return gae(rewards, torch.zeros_like(rewards), counted, discount=discount, lam=1.0)[0]
 
 

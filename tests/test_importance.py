@@ -292,6 +292,10 @@ def test_masked_tokens_are_in_no_statistic(statistic, value):
     assert kept(*ratios, mask=mask, statistic=statistic, low=value + 0.01, high=value + 0.02) == [0.0]
 
 
+def test_a_masked_token_is_not_the_largest():
+    assert kept(0.5, 1.0, 0.25, mask=[1, 0, 1], statistic="max", low=0.4, high=0.6) == [1.0]
+
+
 @pytest.mark.parametrize("statistic", ["geometric", "product", "max"])
 def test_an_end_is_kept(statistic):
     assert kept(1.0, 1.0, statistic=statistic, low=1.0, high=1.0) == [1.0]
