@@ -16,9 +16,10 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 from grape_verified import (
-    acceptance_weights, aggregate, categorical_kl, cispo_loss, dapo_loss, dpo_loss, dr_grpo_loss, grape_loss, grpo_loss,
-    gspo_loss, ipo_loss, kl_estimate, kto_loss, pointwise_loss, ppo_loss, preference_loss, reinforce_loss,
-    rejection_sampling_loss, robust_dpo_loss, sft_loss, simpo_loss, token_entropies, token_logps,
+    acceptance_weights, aggregate, categorical_kl, cispo_loss, dapo_loss, dpo_loss, dr_grpo_loss,
+    fused_jensen_shannon_loss, fused_top_k_loss, grape_loss, grpo_loss, gspo_loss, ipo_loss, jensen_shannon,
+    kl_estimate, kto_loss, pointwise_loss, ppo_loss, preference_loss, reinforce_loss, rejection_sampling_loss,
+    robust_dpo_loss, sft_loss, simpo_loss, token_entropies, token_logps, top_k_divergence,
 )
 
 for dtype in (torch.bfloat16, torch.float32, torch.float64):
@@ -61,6 +62,13 @@ for dtype in (torch.bfloat16, torch.float32, torch.float64):
         for item_mask in (None, torch.ones(1, 4), torch.ones(1, 4, dtype=torch.bool)):
             grape_loss(logps, logps, scores, scores, weights, mask, item_mask=item_mask)
     grape_loss(logps, logps, scores, scores, weights, mask, confidence="batch", categories=targets[:1, 0], scale="std")
+    hidden, weight = torch.randn(2, 3, 4, dtype=dtype), torch.randn(5, 4, dtype=dtype)
+    sent = logits.detach().log_softmax(-1).topk(2)
+    for mask in (None, torch.ones(2, 3), torch.ones(2, 3, dtype=torch.bool)):
+        top_k_divergence(logits, *sent, mask=mask)
+        fused_top_k_loss(hidden, weight, *sent, mask=mask)
+        fused_jensen_shannon_loss(hidden, weight, hidden[..., :2], weight[:, :2], mask=mask, bias=weight[:, 0])
+    jensen_shannon(logits, logits.flip(0))
 
 with pytest.raises(TypeCheckError):
     ppo_loss(logps, logps, advantages, torch.ones(2, 4))
