@@ -270,7 +270,7 @@ def distillation_table(results: Results) -> str:
 def distillation_part(raw: dict[str, Any]) -> str:
     """The part of the README on distillation."""
     results = Results(raw)
-    title = f"Distillation from hidden states of a student and a teacher: {conditions(results)}"
+    title = f"Distillation from hidden states of a student and a teacher: {conditions(results)} dh and dW as above."
     return f"{title}\n\n{distillation_table(results)}"
 
 

@@ -1,11 +1,12 @@
 """Each cell of the benchmark of distillation computes what its column says."""
 
 import math
+from statistics import median
 
 import pytest
 import torch
 
-from benchmarks import distillation
+from benchmarks import distillation, table
 from benchmarks.cells import NotOffered
 from benchmarks.distillation import TASKS, exact, lesson, row
 from benchmarks.measure import errors
@@ -63,6 +64,14 @@ def test_so_does_liger(monkeypatch):
     )
     found = errors(row("liger"), "jsd", TINY, torch.float32, "masked", "cpu", seed=1)
     assert max(found["loss"], found["hidden"], found["weight"]) < 2e-5
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_kept_results_take_a_third_of_the_memory_and_no_more_time(task):
+    results = table.Results(*table.kept("-distillation"))
+    peak, naive = (results.cells[task, name]["peak"] for name in ("one-pass", "naive"))
+    assert peak <= 0.35 * naive
+    assert median(results.over_naive(task, "one-pass")) <= 1
 
 
 def test_who_has_no_such_loss():
