@@ -18,19 +18,20 @@ BY_NAME = {context.name: context for context in CONTEXTS}
 
 FUSED = {"fused_linear_loss", "fused_jensen_shannon_loss", "fused_top_k_loss"}
 HEAD = {"linear_token_logps", "linear_token_entropies"} | FUSED
+VALUES = HEAD | {"unpack_sequences"}
 MODEL = {"fisher_vector_product", "trpo_step"}
 
 #: What is refused, and by which functions; everything else works or does not apply.
 REFUSED = {
     "inference_mode": MODEL,
     "func.grad": HEAD,
-    "vmap": HEAD,
+    "vmap": VALUES,
     "create_graph": HEAD,
     "second derivative": HEAD,
     "zero rows": {"trpo_step"},
     "DTensor": set(names()) - {"adaptive_kl_coef"},
-    "fake tensors": HEAD,
-    "meta": HEAD,
+    "fake tensors": VALUES,
+    "meta": VALUES,
 }
 
 

@@ -329,6 +329,15 @@ def _metrics_calls() -> list[Call]:
     ]
 
 
+def _unpacked(tensors: Mapping[str, Tensor]) -> Tensor:
+    return grape_verified.unpack_sequences(tensors["packed"], tensors["sequence_ids"])
+
+
+def _packed_calls() -> list[Call]:
+    ids = torch.tensor([[0, 0, 0, 1, 1], [0, 1, 1, 2, -1], [4, 4, 4, 4, 4], [0, 0, 1, 1, 1]])
+    return [Call("unpack_sequences", _unpacked, {"packed": _random(4, 5), "sequence_ids": ids}, ("packed",))]
+
+
 _WITHOUT_CONTRACT: Mapping[str, Callable[[], list[Call]]] = {
     "fused_linear_loss": _fused,
     "fused_jensen_shannon_loss": _distilled,
@@ -339,4 +348,5 @@ _WITHOUT_CONTRACT: Mapping[str, Callable[[], list[Call]]] = {
     "aggregation_denominator": _denominator_calls,
     "adaptive_kl_coef": _coefficient_calls,
     "importance_metrics": _metrics_calls,
+    "unpack_sequences": _packed_calls,
 }

@@ -100,7 +100,8 @@ _FUSED = ("fused_linear_loss", "fused_jensen_shannon_loss", "fused_top_k_loss")
 _HEAD = ("linear_token_logps", "linear_token_entropies", *_FUSED)
 _MODEL = ("fisher_vector_product", "trpo_step")
 _READS = {"conjugate_gradient": "stops by what it finds"}
-_BREAKS = dict.fromkeys((*_HEAD, *_MODEL, "conjugate_gradient"), "reads values between its parts")
+_VALUES = (*_HEAD, "unpack_sequences")
+_BREAKS = dict.fromkeys((*_VALUES, *_MODEL, "conjugate_gradient"), "reads values between its parts")
 _LOWERED = dict.fromkeys(_MODEL, "its model runs under autocast, as it is asked to")
 _LAYOUT = dict.fromkeys(_MODEL, "its model reads the inputs as they lie")
 _AGAIN = "the gradient is an expression of all logits, which can be differentiated"
@@ -132,7 +133,7 @@ CONTEXTS: tuple[Context, ...] = (
     Context("func.grad", "torch.func.grad.", ways.functional, _no_gradient, roundings=16, because=_FUNCTORCH,
             refused=_HEAD),
     Context("vmap", "torch.vmap over three batches.", ways.vmapped, _no_tensor, roundings=16, because=_FUNCTORCH,
-            refused=_HEAD, exempt={**dict.fromkeys(_MODEL, "calls a model"), **_READS}),
+            refused=_VALUES, exempt={**dict.fromkeys(_MODEL, "calls a model"), **_READS}),
     Context("create_graph", "A backward pass with create_graph.", ways.with_graph, _no_gradient, refused=_HEAD,
             roundings=16, because=_AGAIN),
     Context("second derivative", "The derivative of the gradient, beside differences of it in fp64.",
@@ -181,9 +182,9 @@ CONTEXTS: tuple[Context, ...] = (
     Context("zero rows", "A batch without rows.", other.zero_rows, _no_tensor, refused=("trpo_step",),
             exempt={"aggregation_denominator": "counts at least 1", "conjugate_gradient": "takes no rows"}),
     Context("DTensor", "Distributed tensors.", other.distributed, _no_tensor, refused=EVERY, inputs=1),
-    Context("fake tensors", "FakeTensorMode, as for planning memory.", other.fake, _no_tensor, refused=_HEAD,
+    Context("fake tensors", "FakeTensorMode, as for planning memory.", other.fake, _no_tensor, refused=_VALUES,
             exempt={**dict.fromkeys(_MODEL, "calls a model"), **_READS}),
-    Context("meta", "Tensors on the device meta.", other.meta, _no_tensor, refused=_HEAD,
+    Context("meta", "Tensors on the device meta.", other.meta, _no_tensor, refused=_VALUES,
             exempt={**dict.fromkeys(_MODEL, "calls a model"), **_READS}),
     Context("numbers", "Fractions and integers beyond int64 as options.", other.numbers, _no_numbers),
 )  # fmt: skip

@@ -51,7 +51,7 @@ def f_dpo_per_pair(
     Error: |error| ≤ 8·u·(β·t_w + β·t_l + 1), where nothing saturates. For the reverse KL and Jensen-Shannon
     t = |Δ| + 1; else t = (1 + |a·Δ|)(e^(aΔ) + 1)/|a| with a = α − 1, for the forward KL a = −1.
 
-    Claims: f_dpo.scores, f_dpo.gradient, f_dpo.margins, f_dpo.stationary, f_dpo.optimum.
+    Claims: f_dpo.scores, f_dpo.gradient, f_dpo.margins, f_dpo.stationary, f_dpo.optimum, dpo.gradient.
 
     Sources: Wang et al., arXiv:2309.16240. Its text was not compared.
 

@@ -128,7 +128,7 @@ def test_the_oracle_of_a_head_by_hand():
         "temperature": torch.tensor([[2.0, math.nan]]).double(),
         "mask": torch.tensor([[True, False]]),
     }
-    answer = CONTRACTS["linear_token_entropies"].oracle(Case(tensors, {}), EXACT)
+    answer = CONTRACTS["linear_token_entropies"].oracle(Case(tensors, {"softcap": None}), EXACT)
     log3, log4 = math.log(3), math.log(4)
     assert [middle(x) for x in answer.values] == pytest.approx([-log4, log4 - 3 / 4 * log3, 0, 0], rel=1e-15)
     gradients = {name: [middle(x) for x in found] for name, found in answer.gradients([1.0, 0.0, 1.0, 1.0]).items()}
