@@ -323,7 +323,7 @@ alike = desirable_count * desirable() + undesirable_count * undesirable()
 
 claim(
     "pointwise.kto.balance",
-    "If all responses have one log-ratio, the sum of the losses falls with it where n_Dλ_D is larger than n_Uλ_U, "
+    "If all responses have one log-ratio, the sum of the losses falls with it where n_D·λ_D is larger than n_U·λ_U, "
     "rises where it is smaller, and stays where the two are equal: then no label outweighs the other, whatever the "
     "anchor. "
     "A response that has both labels is driven without an end, to the side that weighs more.",

@@ -30,8 +30,9 @@ _MATHEMATICS = {
     "κ": r"\kappa", "μ": r"\mu", "ν": r"\nu", "ξ": r"\xi", "φ": r"\varphi", "χ": r"\chi", "ψ": r"\psi",
     "ω": r"\omega", "Γ": r"\Gamma", "Δ": r"\Delta", "Θ": r"\Theta", "Λ": r"\Lambda", "Ξ": r"\Xi", "Φ": r"\Phi",
     "Ψ": r"\Psi", "Ω": r"\Omega", "ℓ": r"\ell", "Σ": r"\sum", "Π": r"\prod", "√": r"\surd",
-    "−": "-", "·": r"\cdot", "×": r"\times", "½": r"\frac{1}{2}", "∞": r"\infty", "∂": r"\partial",
-    "≤": r"\le", "≥": r"\ge", "≠": r"\ne", "→": r"\to", "…": r"\dots", "<": "<", ">": ">", "|": r"\mid", "*": r"^{*}",
+    "−": "-", "·": r"\cdot", "×": r"\times", "±": r"\pm", "‖": r"\Vert", "½": r"\frac{1}{2}", "∞": r"\infty",
+    "∂": r"\partial", "≤": r"\le", "≥": r"\ge", "≠": r"\ne", "→": r"\to", "′": r"'", "″": r"''", "₀": "_{0}",
+    "…": r"\dots", "<": "<", ">": ">", "|": r"\mid", "*": r"^{*}",
 }  # fmt: skip
 
 _RAISED = str.maketrans({"⁻": "-", "⁺": "+", "¹": "1", "²": "2", "³": "3", "ⁿ": "n", "ᵀ": r"\top"})
@@ -40,7 +41,7 @@ _ESCAPED = {c: "\\" + c for c in "#$%&_{}"} | {"~": r"\textasciitilde{}", "\\": 
 #: An index after a single letter, an exponent, what is written raised, and any other sign that is not plain text.
 _SPECIAL = re.compile(
     r"(?<![^\W\d_]{2})(?<=[^\W\d_])_(?:\{(?P<indices>[^{}]*)\}|(?P<index>[^\W_]+))"
-    r"|\^(?:\((?P<exponents>[^()]*)\)|(?P<exponent>\w))"
+    r"|\^(?:\((?P<exponents>(?:[^()]|\([^()]*\))*)\)|(?P<exponent>\w))"
     r"|(?P<raised>[⁻⁺¹²³ⁿᵀ]+)"
     r"|(?P<sign>[^\w\s.,:;()'\-/+=!?\[\]\"]|[^\x00-\x7f]|_)"
 )
