@@ -386,17 +386,12 @@ claim(
     "pointwise.common_shift",
     "None of these losses is a function of the margin: what is added to both rewards changes it, with these slopes. "
     "APO-down falls with every shift downwards. So a constant of the prompt, such as that of an f-divergence, does "
-    "not cancel, unless BCO's shift moves with it.",
+    "not cancel.",
     holds(equals(along(bco_loss), sigmoid(r_w - delta) + sigmoid(r_l - delta) - 1), name="BCO", by=algebra()),
     holds(equals(along(nca_loss), (3 * sigmoid(r_w) + sigmoid(r_l)) / 2 - 1), name="NCA", by=algebra()),
     holds(equals(along(apo_zero_loss), sigmoid_slope(r_l) - sigmoid_slope(r_w)), name="APO-zero", by=algebra()),
     holds(equals(along(apo_down_loss), sigmoid_slope(r_w)), name="APO-down", by=algebra()),
     holds(equals(along(sppo_loss), 2 * (r_w + r_l) / beta**2), name="SPPO", by=algebra()),
-    holds(
-        equals(bco_loss(r_w + common, r_l + common, delta + common), bco_loss()),
-        name="BCO, if the shift moves with it",
-        by=algebra(),
-    ),
     wrong=[
         wrong(f"{name} is a function of the margin", equals(of(r_w + common, r_l + common), of()))
         for name, of in UNSEEN.items()

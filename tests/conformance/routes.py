@@ -18,6 +18,7 @@ from grape_verified import (
     grape_advantages,
     grpo_per_token,
     gspo_per_sequence,
+    kto_per_sequence,
     linear_token_logps,
     ppo_per_token,
     reinforce_per_token,
@@ -84,11 +85,11 @@ def through(route, loss):
     def routed(*tensors, **options):
         bound = signature.bind(*tensors, **options)
         given = bound.arguments
-        if "logps" in given:
+        if "mask" in given:
             logps, mask = given["logps"], given["mask"]
             given["logps"] = as_drawn(route(logps, mask), logps.detach(), mask.bool())
         else:
-            given |= {name: of_sequence(given[name]) for name in ("chosen_logps", "rejected_logps")}
+            given |= {name: of_sequence(given[name]) for name in LOGPS & set(given)}
         return loss(*bound.args, **bound.kwargs)
 
     return routed
@@ -162,6 +163,18 @@ def gspo(a):
     return fused(a, terms, read, a.logps, a.mask, separable="sequence")
 
 
+def kto(a):
+    """A loss over sequences, from the sums over their tokens."""
+
+    def terms(logps, drawn, **read):
+        given = {name: getattr(a, name) for name in CONTRACTS["kto_per_sequence"].options}
+        return kto_per_sequence(as_drawn(logps.sum(1), drawn, tokens=2), **read, **given)
+
+    read = {"ref_logps": a.ref_logps, "labels": a.labels, "drawn": a.logps}
+    logps, mask = _as_tokens(a.logps)
+    return fused(a, terms, read, logps, mask, separable="sequence")
+
+
 def over_pairs(per_pair, options):
     """A loss over pairs, from the sums over tokens of the chosen half and of the rejected half."""
 
@@ -202,6 +215,7 @@ FUSED = {
     "dapo": over_tokens(grpo_per_token, RATIO, CLIP, aggregation="token_mean"),
     "dr_grpo": over_tokens(grpo_per_token, RATIO, CLIP, aggregation="fixed_length"),
     "gspo": gspo,
+    "kto": kto,
     "grape": grape,
 }
 
