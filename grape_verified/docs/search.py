@@ -99,7 +99,7 @@ def _boost(location: str, title: str) -> float | None:
     named = _NAMED.fullmatch(location)
     if named is None:
         return None
-    words = len(re.findall(r"[^\W_]+", re.sub("<.*?>", "", title)))
+    words = len(re.findall(r"[^\W_A-Z]+|[A-Z]+[^\W_A-Z]*", re.sub("<.*?>", "", title)))  # LossOutput has two
     return round(_FACTORS[named["page"] or named["section"]] * (1 + 1 / words), 3)
 
 

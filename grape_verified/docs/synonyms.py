@@ -92,7 +92,7 @@ ALSO_CALLED: dict[str, tuple[str, ...]] = {
     "dpo.partition": ("partition function", "normalising constant"),
     "dpo.sigmoid": ("sigmoid", "logistic function"),
     "dpo.at_reference": ("initial loss", "0.693", "loss starts at 0.693"),
-    "reward.bradley_terry": ("loss of a reward model", "pairwise ranking loss", "preference likelihood"),
+    "reward.bradley_terry": ("pairwise ranking loss", "preference likelihood"),
     "grape": ("rubric rewards", "rubrics as rewards", "LLM as a judge"),
     "grape.variance": ("inverse-variance weighting",),
     "policy.softmax.shift": ("log-sum-exp trick",),

@@ -47,6 +47,7 @@ QUERIES = {
     "log 2": "symptoms/#dpo-start",
     "loss starts at 0.693": "claims/dpo.at_reference/",
     "distillation loss 0": "symptoms/#distillation",
+    "2309.16240": "definitions/f_dpo/#f_dpo.alpha",
     "dpo_loss": "reference/dpo/#grape_verified.dpo_loss",
 }
 
