@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import html
 import json
 import re
@@ -102,6 +103,7 @@ def _engine(katex: Path) -> Any:
     from py_mini_racer import MiniRacer
 
     engine = MiniRacer()
+    atexit.register(engine.close)  # its thread may wait forever for one that the end of the process has stopped
     engine.eval(katex.read_text(encoding="utf-8"))
     engine.eval(_SET)
     return engine
