@@ -25,7 +25,7 @@ def mixture_scales(case, answer):
 def _logps(*logits):
     """Log-probabilities in the compute dtype; those of forbidden tokens are finite."""
     dtype = torch.float64 if logits[0].dtype == torch.float64 else torch.float32
-    return [x.to(dtype).log_softmax(-1).clamp(min=-1e4) for x in logits]
+    return [x.to(dtype).log_softmax(-1).clamp(min=-1e30) for x in logits]
 
 
 def _divergence(student, teacher, beta, mixture):

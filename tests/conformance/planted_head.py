@@ -178,31 +178,45 @@ def _of_both(
 
 both = correct("linear_token_entropies")(_of_both())
 entropy_held_constant = wrong(
-    "linear_token_entropies", must=("gradient", "cotangents"), may=("forbidden tokens", "extremes")
+    "linear_token_entropies", must=("gradient", "cotangents"), may=("options", "forbidden tokens", "extremes")
 )(_of_both(entropy=lambda z: _entropy(z).detach()))
 entropy_with_weights_held_constant = wrong(
-    "linear_token_entropies", must=("gradient", "cotangents"), may=("forbidden tokens", "extremes")
+    "linear_token_entropies", must=("gradient", "cotangents"), may=("options", "forbidden tokens", "extremes")
 )(_of_both(entropy=lambda z: -(z.softmax(-1).detach() * z.log_softmax(-1).masked_fill(z == -math.inf, 0)).sum(-1)))
 entropy_in_bits = wrong(
-    "linear_token_entropies", must=("value", "gradient"), may=("cotangents", "forbidden tokens", "extremes")
+    "linear_token_entropies", must=("value", "gradient"), may=("options", "cotangents", "forbidden tokens", "extremes")
 )(_of_both(entropy=lambda z: _entropy(z) / math.log(2)))
 exchanged = wrong(
-    "linear_token_entropies", must=("value",), may=("gradient", "cotangents", "forbidden tokens", "extremes")
+    "linear_token_entropies", must=("value",), may=("options", "gradient", "cotangents", "forbidden tokens", "extremes")
 )(_of_both(returned=lambda logps, entropies: (entropies, logps)))
 temperature_held_constant = wrong(
-    "linear_token_entropies", must=("gradient", "cotangents"), may=("forbidden tokens", "extremes")
+    "linear_token_entropies", must=("gradient", "cotangents"), may=("options", "forbidden tokens", "extremes")
 )(_of_both(tempered=lambda z, tau: _divided(z, tau.detach())))
 one_temperature_for_all = wrong(
     "linear_token_entropies",
     must=("value",),
-    may=("gradient", "cotangents", "masked values", "padding", "forbidden tokens", "extremes", "permutation"),
+    may=(
+        "options",
+        "gradient",
+        "cotangents",
+        "masked values",
+        "padding",
+        "forbidden tokens",
+        "extremes",
+        "permutation",
+    ),
 )(_of_both(tempered=lambda z, tau: _divided(z, tau.mean().expand_as(tau))))
 forbidden_tokens_move_the_temperature = wrong("linear_token_entropies", must=("forbidden tokens",))(
     _of_both(tempered=lambda z, tau: z / tau[..., None])
 )
-forbidden_tokens_are_nan = wrong("linear_token_entropies", must=("forbidden tokens",), may=("extremes",))(
-    _of_both(entropy=lambda z: -(z.softmax(-1) * z.log_softmax(-1)).sum(-1))
-)
+forbidden_tokens_are_nan = wrong(
+    "linear_token_entropies",
+    must=("forbidden tokens",),
+    may=(
+        "options",
+        "extremes",
+    ),
+)(_of_both(entropy=lambda z: -(z.softmax(-1) * z.log_softmax(-1)).sum(-1)))
 cap_without_a_slope_in_the_entropy = wrong(
     "linear_token_entropies", must=("options",), may=("gradient", "cotangents", "forbidden tokens", "extremes")
 )(_of_both(capped=lambda z, softcap: z + torch.where(z == -math.inf, 0, _soft(z, softcap) - z).detach()))
